@@ -1,0 +1,59 @@
+# Two commands matter: `make demo` and `make test`. Both set everything up first; a second run starts in seconds.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := worker,postgresql,gguf,dev
+# Torch comes first and alone: it is nine tenths of the download, and an index for it can be set apart,
+# for instance TORCH_PIP_ARGS="--index-url ..." for the build without CUDA.
+TORCH_PIP_ARGS ?=
+# Test processes. Each file runs in one of them, so that files share nothing but their own fixtures.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup demo test check lint bench lock clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## Create .venv and install everything into it.
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$$($(PYTHON) --version) is too old: 3.11 or newer is needed. Name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python cannot make environments here: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP_ARGS) -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $(STAMP)
+
+demo: setup ## Compress the bundled model through the service; MODEL=org/name takes one from the Hub.
+	$(BIN)/srr demo $(if $(MODEL),--model "$(MODEL)")
+
+test: setup ## Run every test.
+	$(PYTEST) -n $(WORKERS) --dist loadfile
+
+lint: setup ## Format, lint, types and import contracts; changes nothing.
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+check: lint ## Everything before a commit: lint, then the tests that are not slow.
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow"
+
+bench: setup ## Run every benchmark on a quiet machine; BENCHMARKS.md holds the numbers.
+	@set -e; for script in benchmarks/[a-z]*.py; do \
+		echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename $$script .py)"; \
+	done
+
+lock: setup ## Pin what is installed now. Torch's +cpu or +cu suffix is left out: any build of it will do.
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+c[pu0-9]*$$//' > constraints.txt
+	@touch $(STAMP)
+
+clean: ## Remove caches, builds and the demo's data; .venv stays.
+	rm -rf build dist .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf

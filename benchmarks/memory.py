@@ -1,0 +1,114 @@
+"""Whole runs on random checkpoints: what SRR costs over QERA-exact, and what memory does as models grow.
+
+    python -m benchmarks.memory overhead     # whole runs of srr and qera-exact, in turn; ROUNDS=n for n pairs
+    python -m benchmarks.memory blocks       # peak memory with 4 and 8 blocks
+    python -m benchmarks.memory tinyllama    # a TinyLlama-1.1B-shaped checkpoint
+
+Every run is a process of its own, so that its peak resident size is its own.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from examples import CALIBRATION_TEXT, DEMO_MODEL
+
+ONE_RUN = """
+import json, sys, time
+from pathlib import Path
+from srr_core.pipeline import compress
+from srr_core.recipe import PRESETS, override
+source, out, text, name, changes = sys.argv[1:]
+began = time.perf_counter()
+report = compress(Path(source), override(PRESETS[name], json.loads(changes)), Path(out), calibration_text=Path(text))
+print(json.dumps({
+    "seconds": time.perf_counter() - began,
+    "compress": report.seconds["compress"],
+    "decompose": sum(layer.seconds for layer in report.layers),
+    "peak": report.environment.peak_memory_bytes,
+    "error": report.mean_output_error,
+}))
+"""
+
+
+def checkpoint(folder: Path, **shape: int) -> Path:
+    """Write a random bf16 Llama checkpoint with the demo model's tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, tie_word_embeddings=False, **shape)
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    LlamaForCausalLM(config).save_pretrained(folder, max_shard_size="500MB")
+    torch.set_default_dtype(before)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def run(source: Path, name: str, **changes: object) -> dict[str, float]:
+    """Compress in a fresh process and return its figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [str(source), f"{folder}/out", str(CALIBRATION_TEXT), name, json.dumps(changes)]
+        done = subprocess.run(  # our own interpreter, our own script
+            [sys.executable, "-c", ONE_RUN, *arguments], check=True, capture_output=True, text=True
+        )
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def calibration(sequences: int, length: int) -> dict[str, object]:
+    """Return the changes that set how much text is used."""
+    return {"calibration": {"num_sequences": sequences, "sequence_length": length, "batch_size": 4}}
+
+
+def overhead(folder: Path) -> None:
+    """Print whole runs of srr and qera-exact in turn on 2048-wide blocks, and their ratio."""
+    shape = {"hidden_size": 2048, "intermediate_size": 5632, "num_attention_heads": 32, "num_key_value_heads": 32}
+    source = checkpoint(folder, num_hidden_layers=2, **shape)
+    pairs = [
+        tuple(run(source, name, rank=64, **calibration(32, 512)) for name in ("srr", "qera-exact"))
+        for _ in range(int(os.environ.get("ROUNDS", "3")))
+    ]
+    for key in ("seconds", "decompose"):
+        srr, qera = (statistics.median(pair[side][key] for pair in pairs) for side in (0, 1))
+        print(f"{key:<10} srr {srr:7.1f} s, qera-exact {qera:7.1f} s, ratio {srr / qera:.3f}")
+
+
+def blocks(folder: Path) -> None:
+    """Print the peak memory of runs that differ only in the number of blocks."""
+    shape = {"hidden_size": 1024, "intermediate_size": 2816, "num_attention_heads": 16, "num_key_value_heads": 16}
+    peaks = []
+    for count in (4, 8):
+        source = checkpoint(folder / str(count), num_hidden_layers=count, **shape)
+        peaks.append(run(source, "srr", rank=32, **calibration(16, 512))["peak"])
+        print(f"{count} blocks: {peaks[-1] / 1e9:.3f} GB")
+    print(f"growth {100 * (peaks[1] / peaks[0] - 1):+.1f} %")
+
+
+def tinyllama(folder: Path) -> None:
+    """Print wall time and peak memory of a 1.1B-shaped checkpoint with 16 x 512 calibration tokens."""
+    shape = {"hidden_size": 2048, "intermediate_size": 5632, "num_attention_heads": 32, "num_key_value_heads": 4}
+    source = checkpoint(folder, num_hidden_layers=22, **shape)
+    figures = run(source, "srr", rank=32, **calibration(16, 512))
+    print(
+        f"{figures['seconds']:.0f} s, decomposition {figures['decompose']:.0f} s, peak {figures['peak'] / 1e9:.2f} GB"
+    )
+
+
+def main(names: list[str]) -> None:
+    """Run the named parts, or all."""
+    parts = {"overhead": overhead, "blocks": blocks, "tinyllama": tinyllama}
+    for name in names or parts:
+        print(f"-- {name}")
+        with tempfile.TemporaryDirectory() as folder:
+            parts[name](Path(folder))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

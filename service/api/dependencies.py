@@ -1,0 +1,122 @@
+"""What the operations are given: the parts that the composition root built, and who is calling.
+
+Those that only look something up are coroutines: a plain function would cost a trip to a thread each.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Path, Request
+from prometheus_client import CollectorRegistry
+from starlette.responses import Response
+
+from service.api.callers import Caller, CallerPolicy, rate_limit_headers
+from service.api.feed import EventFeed
+from service.api.preflight import Hubs
+from service.jobs.access import owned_job
+from service.jobs.credentials import CredentialVault
+from service.jobs.schema import Job, JobId
+from service.jobs.store import JobStore
+from service.keys import KeyStore, Scope
+from service.notifications.store import NotificationStore
+from service.releases.store import WatchStore
+from service.settings import ServiceSettings
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that both the REST API and the pages stand on."""
+
+    settings: ServiceSettings
+    core_version: str
+    store: JobStore
+    vault: CredentialVault
+    wake: Callable[[], None]
+    """Sends what the outbox holds, without waiting for it."""
+    feed: EventFeed
+    hubs: Hubs
+    callers: CallerPolicy
+    keys: KeyStore
+    watches: WatchStore
+    notifications: NotificationStore
+    metrics: CollectorRegistry
+    render_report: Callable[[Request, Job, Mapping[str, Any]], Response]
+
+
+async def get_services(request: Request) -> Services:
+    """Return the parts of the running application."""
+    return cast("Services", request.app.state.services)
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+
+
+async def get_store(services: ServicesDep) -> JobStore:
+    """Return the job store."""
+    return services.store
+
+
+async def get_feed(services: ServicesDep) -> EventFeed:
+    """Return the feed of job events."""
+    return services.feed
+
+
+def get_caller(request: Request, response: Response, services: ServicesDep) -> Caller:
+    """Return the caller, and tell them how many requests they have left."""
+    caller = services.callers.identify(request)
+    if caller.rate is not None:
+        response.headers.update(rate_limit_headers(caller.rate))
+    return caller
+
+
+def caller_with(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
+    """Return a dependency that is the caller, if they may do this."""
+
+    async def require(caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
+        caller.require(scope)
+        return caller
+
+    return require
+
+
+async def get_keys(services: ServicesDep) -> KeyStore:
+    """Return the store of API keys."""
+    return services.keys
+
+
+async def get_watches(services: ServicesDep) -> WatchStore:
+    """Return the store of watches."""
+    return services.watches
+
+
+async def get_notifications(services: ServicesDep) -> NotificationStore:
+    """Return the store of webhook endpoints and deliveries."""
+    return services.notifications
+
+
+StoreDep = Annotated[JobStore, Depends(get_store)]
+KeysDep = Annotated[KeyStore, Depends(get_keys)]
+WatchesDep = Annotated[WatchStore, Depends(get_watches)]
+NotificationsDep = Annotated[NotificationStore, Depends(get_notifications)]
+FeedDep = Annotated[EventFeed, Depends(get_feed)]
+CallerDep = Annotated[Caller, Depends(get_caller)]
+JobReader = Annotated[Caller, Depends(caller_with("jobs:read"))]
+JobWriter = Annotated[Caller, Depends(caller_with("jobs:write"))]
+WatchReader = Annotated[Caller, Depends(caller_with("watches:read"))]
+WatchWriter = Annotated[Caller, Depends(caller_with("watches:write"))]
+NotificationWriter = Annotated[Caller, Depends(caller_with("notifications:write"))]
+KeyWriter = Annotated[Caller, Depends(caller_with("keys:write"))]
+JobIdPath = Annotated[JobId, Path(examples=["job_01k9z6h3v2m8q4t7w1x5y0c3d6"])]
+
+
+def get_owned_job(job_id: JobIdPath, store: StoreDep, caller: JobReader) -> Job:
+    """Return a job of the caller.
+
+    Raises:
+        JobNotFoundError: there is none, or it belongs to somebody else; the answer is the same.
+    """
+    return owned_job(store, job_id, caller.owner)
+
+
+OwnedJob = Annotated[Job, Depends(get_owned_job)]

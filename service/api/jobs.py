@@ -1,0 +1,174 @@
+"""Compression jobs over REST: submit, list, look, cancel, retry."""
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response, status
+
+from service.api.dependencies import JobIdPath, JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
+from service.api.problems import problem_responses
+from service.api.schemas import JobCreate, JobList, JobResource, RetryBody, job_resource
+from service.jobs.cancel import cancel
+from service.jobs.content import content_key
+from service.jobs.retry import retry
+from service.jobs.schema import JobFilter, JobSource, JobState, JobSubmission, RepoId
+from service.jobs.submit import submit
+from srr_core.recipe import parse_recipe
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+POLL_SECONDS = 2
+"""How long a client that polls should wait; a job takes minutes, and events are there for the impatient."""
+_NOT_FOUND = (HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY)
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="Any text of your choice. The same key and body within a day return the first job again.",
+    ),
+]
+
+
+@router.post(
+    "",
+    operation_id="createJob",
+    summary="Compress a model",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses={
+        202: {"headers": {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}},
+        **problem_responses(
+            HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY
+        ),
+    },
+)
+def create_job(
+    body: JobCreate,
+    caller: JobWriter,
+    services: ServicesDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> JobResource:
+    """Queue a job and answer at once. What is wrong with the request itself is said here, not an hour later."""
+    caller.require_room(services.store)
+    submission = submission_of(body)
+    job = submit(
+        submission,
+        owner=caller.owner,
+        store=services.store,
+        wake=services.wake,
+        vault=services.vault,
+        hub_token=body.hub_token.get_secret_value() if body.hub_token else None,
+        idempotency_key=idempotency_key,
+        content_key=None if body.force else same_work(submission, services),
+    )
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Retry-After"] = str(POLL_SECONDS)
+    return job_resource(job)
+
+
+def same_work(submission: JobSubmission, services: Services) -> str | None:
+    """Return the key that jobs for the same result share, or None when the commit is not known without the Hub."""
+    sha = services.hubs.known_sha(submission.source.model_id, submission.source.revision)
+    return None if sha is None else content_key(submission, source_sha=sha, core_version=services.core_version)
+
+
+def submission_of(body: JobCreate) -> JobSubmission:
+    """Return what the job domain is asked for.
+
+    Raises:
+        RecipeError: the recipe is unknown or out of range.
+    """
+    return JobSubmission(
+        source=JobSource(model_id=body.source.model_id, revision=body.source.revision),
+        destination=body.destination,
+        recipe=parse_recipe(body.recipe),
+        calibration=body.calibration,
+        evaluation=body.evaluation,
+        tags=body.tags,
+    )
+
+
+@router.get(
+    "",
+    operation_id="listJobs",
+    summary="List jobs, newest first",
+    responses={
+        200: {"headers": {"Link": {"schema": {"type": "string"}, "description": "The next page, as `rel=next`."}}},
+        **problem_responses(HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY),
+    },
+)
+def list_jobs(
+    request: Request,
+    response: Response,
+    caller: JobReader,
+    store: StoreDep,
+    state: Annotated[list[JobState] | None, Query(description="One or more states.")] = None,
+    model_id: Annotated[RepoId | None, Query()] = None,
+    recipe: Annotated[str | None, Query(max_length=64, description="The name of a recipe.")] = None,
+    tag: Annotated[str | None, Query(max_length=64)] = None,
+    created_after: Annotated[datetime | None, Query()] = None,
+    created_before: Annotated[datetime | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=512)] = None,
+) -> JobList:
+    """Return one page. Every given filter must match."""
+    wanted = JobFilter(
+        owner=caller.owner,
+        states=tuple(state or ()),
+        model_id=model_id,
+        recipe=recipe,
+        tag=tag,
+        created_after=created_after,
+        created_before=created_before,
+    )
+    page = store.list(wanted, limit=limit, cursor=cursor)
+    if page.next_cursor is not None:
+        following = request.url.include_query_params(cursor=page.next_cursor)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return JobList(jobs=[job_resource(job) for job in page.jobs], next_cursor=page.next_cursor)
+
+
+@router.get("/{job_id}", operation_id="getJob", summary="Look at a job", responses=problem_responses(*_NOT_FOUND))
+def get_job(job: OwnedJob, store: StoreDep) -> JobResource:
+    """Return the job as it is now."""
+    return job_resource(job, queue_position=store.queue_position(job.id))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    operation_id="cancelJob",
+    summary="Cancel a job",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problem_responses(*_NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def cancel_job(job_id: JobIdPath, caller: JobWriter, store: StoreDep) -> JobResource:
+    """Stop a job. A queued one is canceled at once, a running one as soon as its worker has noticed."""
+    return job_resource(cancel(job_id, owner=caller.owner, store=store))
+
+
+@router.post(
+    "/{job_id}/retry",
+    operation_id="retryJob",
+    summary="Try a failed or canceled job again",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problem_responses(*_NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def retry_job(
+    job_id: JobIdPath, caller: JobWriter, services: ServicesDep, body: RetryBody | None = None
+) -> JobResource:
+    """Queue the next attempt; layers that an earlier one finished are used where they are kept.
+
+    The Hub token of the job was deleted when it ended: send it again if the job needs one.
+    """
+    token = body.hub_token.get_secret_value() if body and body.hub_token else None
+    job = retry(
+        job_id,
+        owner=caller.owner,
+        store=services.store,
+        wake=services.wake,
+        vault=services.vault,
+        hub_token=token,
+    )
+    return job_resource(job)

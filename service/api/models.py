@@ -1,0 +1,50 @@
+"""Looking before leaping: a model's facts, and everything that would stop a job."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter
+
+from service.api.dependencies import JobReader, ServicesDep
+from service.api.jobs import submission_of
+from service.api.model_schemas import InspectBody, ModelResource, Validation
+from service.api.preflight import inspect_model, validate
+from service.api.problems import problem_responses
+from service.api.schemas import JobCreate
+
+router = APIRouter(prefix="/v1")
+_HUB = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+@router.post(
+    "/models:inspect",
+    operation_id="inspectModel",
+    summary="Look at a model",
+    tags=["models"],
+    responses=problem_responses(
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        *_HUB,
+    ),
+)
+def inspect(body: InspectBody, _caller: JobReader, services: ServicesDep) -> ModelResource:
+    """Resolve a revision and read the headers of the weights; no weight is downloaded."""
+    token = body.hub_token.get_secret_value() if body.hub_token else None
+    return inspect_model(services.hubs, body.model_id, body.revision, token=token)
+
+
+@router.post(
+    "/jobs:validate",
+    operation_id="validateJob",
+    summary="Find out what a job would do",
+    tags=["jobs"],
+    responses=problem_responses(
+        HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY, *_HUB
+    ),
+)
+def validate_job(body: JobCreate, caller: JobReader, services: ServicesDep) -> Validation:
+    """Run every check that a job would meet, and change nothing. A job that would fail is still a 200 here."""
+    token = body.hub_token.get_secret_value() if body.hub_token else None
+    return validate(submission_of(body), services.hubs, services.store, owner=caller.owner, token=token)

@@ -1,0 +1,108 @@
+"""Problem documents (RFC 9457): how each is worded, and how it is described to clients."""
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from service.api.schemas import Problem, ProblemField
+from srr_core.errors import SrrError
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+
+def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of the problems an operation may answer with."""
+    content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {int(status): {"description": status.phrase, "content": content} for status in statuses}
+
+
+def request_id_of(request: Request) -> str | None:
+    """Return the id of a request, or None outside the middleware that gives it."""
+    return getattr(request.state, "request_id", None)
+
+
+def to_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the document as a response."""
+    return JSONResponse(problem.model_dump(mode="json"), problem.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
+
+
+def known_problem(request: Request, error: Exception, status: HTTPStatus) -> Problem:
+    """Return the problem of an exception of ours, which has a `code` and a sentence."""
+    return new_problem(
+        request,
+        status,
+        code=str(getattr(error, "code", "error")),
+        detail=str(error),
+        errors=recipe_fields(error) if isinstance(error, SrrError) else [],
+    )
+
+
+def invalid_request_problem(request: Request, error: RequestValidationError) -> Problem:
+    """Return the problem of a request that does not fit its schema."""
+    return new_problem(
+        request,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        code="invalid_request",
+        detail="The request is not valid; `errors` names each wrong field.",
+        errors=[ProblemField(field=_dotted(item["loc"]), message=item["msg"]) for item in error.errors()],
+    )
+
+
+def http_problem(request: Request, error: HTTPException) -> Problem:
+    """Return the problem of an error that the framework raised: no such route, method not allowed."""
+    status = HTTPStatus(error.status_code)
+    return new_problem(request, status, code=_code(status), detail=str(error.detail or status.phrase))
+
+
+def plain_problem(request: Request, status: HTTPStatus) -> Problem:
+    """Return the problem of a status that says it all."""
+    return new_problem(request, status, code=_code(status), detail=f"{status.phrase}. {status.description}".strip())
+
+
+def unexpected_problem(request: Request) -> Problem:
+    """Return the problem of a bug of ours, which tells the client nothing but where to find it in the log."""
+    return new_problem(
+        request,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        code="internal_error",
+        detail="Something went wrong on our side. Report the request id if it happens again.",
+    )
+
+
+def recipe_fields(error: SrrError) -> list[ProblemField]:
+    """Return the wrong fields of a recipe, each with its path inside the request."""
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return [ProblemField(field="body.recipe", message=str(error))]
+    items = cause.errors(include_url=False, include_context=False)
+    return [ProblemField(field=_dotted(("body", "recipe", *item["loc"])), message=item["msg"]) for item in items]
+
+
+def new_problem(
+    request: Request, status: HTTPStatus, *, code: str, detail: str, errors: list[ProblemField] | None = None
+) -> Problem:
+    """Return a problem about this request."""
+    return Problem(
+        type=f"urn:srr:problem:{code}",
+        title=status.phrase,
+        status=int(status),
+        detail=detail,
+        instance=request.url.path,
+        code=code,
+        request_id=request_id_of(request),
+        errors=errors or [],
+    )
+
+
+def _dotted(location: Iterable[object]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _code(status: HTTPStatus) -> str:
+    return status.phrase.lower().replace(" ", "_").replace("-", "_")

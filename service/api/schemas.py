@@ -1,0 +1,207 @@
+"""What clients send to the REST API and what they get back."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from service.jobs.schema import (
+    Job,
+    JobDestination,
+    JobFailure,
+    JobId,
+    JobResult,
+    JobSource,
+    JobState,
+    JobText,
+    RepoId,
+)
+from srr_core.recipe import DEFAULT_RECIPE, Recipe
+
+MAX_TAGS = 20
+Tag = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+
+_SUBMISSION: dict[str, Any] = {
+    "source": {"model_id": "org/model", "revision": "main"},
+    "recipe": "srr",
+    "destination": {"repo_id": "org/model-srr"},
+}
+_CUSTOM: dict[str, Any] = {
+    **_SUBMISSION,
+    "recipe": {"name": "srr", "quantizer": {"num_bits": 2, "block_size": 16}, "rank": 16},
+    "calibration": {"num_sequences": 64, "sequence_length": 256},
+    "tags": ["nightly"],
+}
+
+
+class _Body(BaseModel):
+    """A request body; a misspelt field is refused rather than ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SourceBody(_Body):
+    """The model to compress: a repository and a branch, tag or commit of it."""
+
+    model_id: RepoId
+    revision: str = Field(default="main", min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+
+
+class JobCreate(_Body):
+    """A request to compress one model and publish the result."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_SUBMISSION, _CUSTOM]})
+
+    source: SourceBody
+    recipe: str | dict[str, Any] = Field(
+        default=DEFAULT_RECIPE,
+        description="A name from `GET /v1/recipes`, or an object. An object that names a recipe and gives other "
+        "fields is that recipe with these fields replaced.",
+    )
+    destination: JobDestination
+    calibration: JobText | None = None
+    evaluation: JobText | None = None
+    tags: tuple[Tag, ...] = Field(default=(), max_length=MAX_TAGS)
+    force: bool = Field(
+        default=False,
+        description="Run even when a job of yours did or does the same: otherwise that job is returned, provided the "
+        "revision is a full commit sha or the model is in the folder hub.",
+    )
+    hub_token: SecretStr | None = Field(
+        default=None,
+        max_length=512,
+        description="Used for this job only: stored encrypted, never returned, deleted when the job ends.",
+    )
+
+
+class RetryBody(_Body):
+    """What a retry may need again."""
+
+    hub_token: SecretStr | None = Field(default=None, max_length=512)
+
+
+class TextSummary(BaseModel):
+    """Which text a job uses. The text itself is not sent back."""
+
+    sha256: str | None = Field(description="Digest of the text that was sent; null for the bundled one.")
+    num_sequences: int | None
+    sequence_length: int | None
+
+
+class JobResource(BaseModel):
+    """A compression job."""
+
+    id: JobId
+    state: JobState
+    stage: str | None
+    progress: float = Field(ge=0.0, le=1.0, description="Share of the current attempt that is done.")
+    queue_position: int | None = Field(default=None, description="Jobs ahead of this one; null unless queued.")
+    attempt: int
+    max_attempts: int
+    source: JobSource
+    destination: JobDestination
+    recipe: Recipe
+    calibration: TextSummary | None
+    evaluation: TextSummary | None
+    tags: tuple[str, ...]
+    result: JobResult | None
+    failure: JobFailure | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    events_url: str
+    report_url: str | None = Field(description="Null until the job has succeeded.")
+
+
+class JobList(BaseModel):
+    """One page of jobs, newest first."""
+
+    jobs: list[JobResource]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one.")
+
+
+class EventData(BaseModel):
+    """Something that happened to a job. As a server-sent event, its `id` is `sequence` and its `event` is `kind`."""
+
+    sequence: int
+    attempt: int
+    kind: str
+    data: dict[str, Any]
+    created_at: datetime
+
+
+class EventList(BaseModel):
+    """Some events of a job, in order."""
+
+    events: list[EventData]
+
+
+class RecipeResource(BaseModel):
+    """A named recipe."""
+
+    name: str
+    title: str
+    reference: str
+    num_bits: int = Field(description="Bits of one code of the quantized part.")
+    quantizer_bits_per_weight: float = Field(description="Scales counted, low-rank part left out.")
+    rank: int
+    is_default: bool
+    digest: str = Field(description="SHA-256 of what the recipe does, words left out.")
+    recipe: Recipe
+
+
+class RecipeList(BaseModel):
+    """Every named recipe, in the order they are recommended to be read."""
+
+    recipes: list[RecipeResource]
+
+
+class Health(BaseModel):
+    """The answer of a health probe: `ok`, or the name of each check and what is wrong with it."""
+
+    status: str
+    checks: dict[str, str] = Field(default_factory=dict)
+
+
+class ProblemField(BaseModel):
+    """One wrong field of a request."""
+
+    field: str = Field(description="Dotted path, for instance `body.source.model_id`.")
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details, sent as `application/problem+json` with every error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stable, for programs.")
+    request_id: str | None = None
+    errors: list[ProblemField] = Field(default_factory=list)
+
+
+_DERIVED = frozenset({"queue_position", "calibration", "evaluation", "events_url", "report_url"})
+
+
+def text_summary(text: JobText | None) -> TextSummary | None:
+    """Return how a job's text is described to clients."""
+    if text is None:
+        return None
+    return TextSummary(sha256=text.sha256, num_sequences=text.num_sequences, sequence_length=text.sequence_length)
+
+
+def job_resource(job: Job, *, queue_position: int | None = None) -> JobResource:
+    """Return a job as clients see it."""
+    data = dict(job)
+    return JobResource(
+        **{name: data[name] for name in JobResource.model_fields if name in data and name not in _DERIVED},
+        queue_position=queue_position,
+        calibration=text_summary(job.calibration),
+        evaluation=text_summary(job.evaluation),
+        events_url=f"/v1/jobs/{job.id}/events",
+        report_url=f"/v1/jobs/{job.id}/report" if job.has_report else None,
+    )

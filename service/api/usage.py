@@ -1,0 +1,34 @@
+"""How much of its quota a caller has used."""
+
+from datetime import UTC, datetime, timedelta
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from service.api.dependencies import JobReader, StoreDep
+from service.api.problems import problem_responses
+from service.keys import Quota
+
+router = APIRouter(prefix="/v1/usage", tags=["usage"])
+_DAY = timedelta(hours=24)
+
+
+class UsageResource(BaseModel):
+    """What an owner uses now and has used."""
+
+    queued: int = Field(description="Jobs that wait.")
+    running: int = Field(description="Jobs at work.")
+    minutes_last_day: float = Field(description="Minutes of running jobs in the last 24 hours.")
+    quota: Quota | None = Field(description="Null for the local user, who has none.")
+
+
+@router.get("", operation_id="getUsage", summary="Look at usage and quota", responses=problem_responses())
+def get_usage(caller: JobReader, store: StoreDep) -> UsageResource:
+    """Return the usage of the caller, over all of its keys."""
+    usage = store.usage(caller.owner, since=datetime.now(UTC) - _DAY)
+    return UsageResource(
+        queued=usage.queued,
+        running=usage.running,
+        minutes_last_day=usage.running_seconds / 60,
+        quota=caller.quota,
+    )

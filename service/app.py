@@ -1,0 +1,240 @@
+"""The application: every part is built here, once, and handed to the operations."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import redis
+from anyio.to_thread import run_sync
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches
+from service.api.callers import KeyHolders, Sessions, SingleUser
+from service.api.dependencies import Services
+from service.api.errors import install_error_handlers
+from service.api.feed import EventFeed
+from service.api.hubs import ConfiguredHubs
+from service.api.middleware import PlainErrorsMiddleware, RequestIdMiddleware, SecurityHeadersMiddleware
+from service.api.openapi import install_openapi
+from service.api.outgoing import describe_outgoing
+from service.api.preflight import Hubs
+from service.jobs.credentials import CredentialVault
+from service.jobs.maintenance import Duty, Maintenance
+from service.jobs.opening import Jobs, open_jobs
+from service.jobs.settings import JobsSettings
+from service.jobs.store import JobStore
+from service.keys import KeyStore, MemoryRateLimiter, RateLimiter, RedisRateLimiter
+from service.metrics import InstallationCollector
+from service.notifications.delivering import Post, send_messages, write_messages
+from service.notifications.sending import Sender
+from service.notifications.store import NotificationStore
+from service.releases.act import Desk, act_on_releases
+from service.releases.poller import poll_watches
+from service.releases.store import WatchStore
+from service.settings import ServiceSettings
+from service.web import automation, sign_in
+from service.web import pages as web_pages
+from service.web.csrf import FormGuard
+from service.web.rendering import STATIC, Pages
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+DESCRIPTION = (
+    "Compress a Hugging Face model as W ≈ Q + L·R and publish the result with an honest report. "
+    "Every error is an RFC 9457 problem document with a stable `code`."
+)
+
+
+def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSettings | None = None) -> FastAPI:
+    """Return the application over the configured database and broker.
+
+    The database is migrated, and the maintenance thread runs, from startup to shutdown. Without arguments
+    the settings come from the environment, as `uvicorn --factory service.app:create_app` needs it.
+    """
+    settings = settings or ServiceSettings()
+    jobs_settings = jobs_settings or JobsSettings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with open_jobs(jobs_settings) as jobs:
+            hubs = ConfiguredHubs(settings, data_dir=jobs_settings.data_dir)
+            watches, notifications = WatchStore(jobs.engine), NotificationStore(jobs.engine)
+            maintenance = jobs.maintenance()
+            # Hubs and receivers may be slow; the messages to the workers must not wait for them.
+            errands = Maintenance(
+                (
+                    *_release_duties(watches, hubs, jobs, settings, wake=maintenance.wake),
+                    *_notification_duties(notifications, jobs, settings),
+                ),
+                interval_seconds=jobs_settings.maintenance_seconds,
+            )
+            parts = Parts(
+                store=jobs.store,
+                wake=maintenance.wake,
+                hubs=hubs,
+                keys=KeyStore(jobs.engine),
+                watches=watches,
+                notifications=notifications,
+                limiter=_limiter(jobs_settings),
+                vault=jobs.vault,
+                collectors=(InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),),
+            )
+            app.state.services = _services(app, settings, parts)
+            maintenance.start()
+            errands.start()
+            try:
+                yield
+            finally:
+                await run_sync(errands.stop)
+                await run_sync(maintenance.stop)
+
+    return _shell(settings, lifespan)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the application stands on."""
+
+    store: JobStore
+    wake: Callable[[], None]
+    """Called after every submission; sends what the outbox holds and must not wait for the broker."""
+    hubs: Hubs
+    keys: KeyStore
+    watches: WatchStore
+    notifications: NotificationStore
+    vault: CredentialVault
+    limiter: RateLimiter = field(default_factory=MemoryRateLimiter)
+    collectors: tuple[Collector, ...] = ()
+    """What `/metrics` shows."""
+
+
+def build_app(settings: ServiceSettings, parts: Parts) -> FastAPI:
+    """Return the application over given parts, for tests and for embedding."""
+    app = _shell(settings)
+    app.state.services = _services(app, settings, parts)
+    return app
+
+
+def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services:
+    sessions = Sessions(_secret(settings) or secrets.token_bytes(32))
+    return Services(
+        settings=settings,
+        core_version=version("srr-compression"),
+        store=parts.store,
+        vault=parts.vault,
+        wake=parts.wake,
+        feed=EventFeed(parts.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
+        hubs=parts.hubs,
+        keys=parts.keys,
+        watches=parts.watches,
+        notifications=parts.notifications,
+        metrics=_registry(parts.collectors),
+        callers=KeyHolders(parts.keys, parts.limiter, sessions) if settings.sign_in == "keys" else SingleUser(),
+        render_report=app.state.pages.report,
+    )
+
+
+def _registry(collectors: tuple[Collector, ...]) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector)
+    return registry
+
+
+def _release_duties(
+    watches: WatchStore, hubs: ConfiguredHubs, jobs: Jobs, settings: ServiceSettings, *, wake: Callable[[], None]
+) -> tuple[Duty, ...]:
+    token = settings.hub_token.get_secret_value() if settings.hub_token else None
+
+    def poll() -> None:
+        poll_watches(watches, hubs.releases, token=token)
+
+    def act() -> None:
+        act_on_releases(
+            Desk(
+                watches=watches,
+                jobs=jobs.store,
+                hub=hubs.watched,
+                wake=wake,
+                core_version=version("srr-compression"),
+                token=token,
+            )
+        )
+
+    return poll, act
+
+
+def _notification_duties(store: NotificationStore, jobs: Jobs, settings: ServiceSettings) -> tuple[Duty, ...]:
+    sender = Sender(
+        allow_private=settings.allow_private_webhooks,
+        mail_server=settings.mail_server,
+        mail_from=settings.mail_from,
+    )
+    post = Post(store=store, vault=jobs.vault, send=sender, base_url=str(settings.public_url).rstrip("/"))
+
+    def write() -> None:
+        write_messages(post)
+
+    def send() -> None:
+        send_messages(post)
+
+    return write, send
+
+
+def _limiter(settings: JobsSettings) -> RateLimiter:
+    if settings.resolved_broker_url.startswith(("redis://", "rediss://")):
+        return RedisRateLimiter(redis.Redis.from_url(settings.resolved_broker_url), prefix=settings.key_prefix)
+    return MemoryRateLimiter()
+
+
+def _secret(settings: ServiceSettings) -> str | None:
+    return settings.form_secret.get_secret_value() if settings.form_secret else None
+
+
+def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastAPI:
+    pages = Pages(FormGuard(_secret(settings)), hub_url=str(settings.hub_url), has_sign_in=settings.sign_in != "none")
+    app = FastAPI(
+        title="SRR compression service",
+        description=DESCRIPTION,
+        version=version("srr-compression"),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        strict_content_type=True,
+        middleware=[
+            Middleware(RequestIdMiddleware),
+            Middleware(SecurityHeadersMiddleware),
+            Middleware(PlainErrorsMiddleware),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts)),
+            # Not FastAPI's own `max_body_size`: that one sits outside of ours and answers in plain text.
+            Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes),
+        ],
+    )
+    app.state.pages = pages
+    install_error_handlers(app, page=pages.error)
+    for module in (jobs, events, reports, models, keys, watches, hooks, endpoints, usage, recipes, health):
+        app.include_router(module.router)
+    for pages_router in (web_pages.router, automation.router, sign_in.router):
+        app.include_router(pages_router)
+    describe_outgoing(app)
+    install_openapi(app)
+    app.mount("/static", _CachedFiles(directory=STATIC), name="static")
+    return app
+
+
+class _CachedFiles(StaticFiles):
+    """Static files that a browser asks about again: they are small, and a stale script is worse than a 304."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response

@@ -1,0 +1,397 @@
+"""The `srr` command. Nothing is imported before a subcommand needs it, so that `srr --help` is instant."""
+
+import importlib
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from service.client import Client
+
+app = typer.Typer(
+    name="srr",
+    help="Compress language models: quantize the weights, repair them with a low-rank correction, measure, publish.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+keys_app = typer.Typer(
+    help="Make and revoke API keys, in the database that SERVICE_* names.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(keys_app, name="keys")
+watch_app = typer.Typer(help="Look after watches on the Hub.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(watch_app, name="watch")
+
+DEFAULT_RECIPE = "srr"
+_EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
+_BAD_REQUESTS = frozenset({400, 404, 409, 413, 422})
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", "-r", help="A name from `srr recipes`, or a JSON file.", metavar="NAME|FILE")
+]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", help="Replace a field of the recipe; may be repeated.", metavar="quantizer.num_bits=3"),
+]
+CalibrationOption = Annotated[
+    Path | None, typer.Option("--calibration-text", help="UTF-8 text to calibrate on.", metavar="FILE")
+]
+EvaluationOption = Annotated[
+    Path | None, typer.Option("--evaluation-text", help="UTF-8 text to measure perplexity on.", metavar="FILE")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+UrlOption = Annotated[str, typer.Option("--url", envvar="SRR_URL", help="Address of the service.")]
+KeyOption = Annotated[
+    str | None, typer.Option("--api-key", envvar="SRR_API_KEY", help="API key of the service.", show_default=False)
+]
+TokenOption = Annotated[
+    str | None, typer.Option("--hub-token", envvar="SRR_HUB_TOKEN", help="Hub token for this job.", show_default=False)
+]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The id of a job.")]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show all options of this one.")] = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Show the named recipes."""
+    from service.commands.recipes import show_recipes
+
+    show_recipes(name, as_json=json)
+
+
+@app.command()
+def compress(
+    source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
+    destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", metavar="DESTINATION")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
+    calibration_text: CalibrationOption = None,
+    evaluation_text: EvaluationOption = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.AUTO,
+    seed: SeedOption = None,
+    hub_token: TokenOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Compress a model on this machine, without any service."""
+    from service.commands.recipe_option import chosen_recipe
+
+    chosen = chosen_recipe(recipe, assignments, seed=seed)
+    _worker_command("compress")(
+        source,
+        destination,
+        recipe=chosen,
+        revision=revision,
+        calibration_text=calibration_text,
+        evaluation_text=evaluation_text,
+        device=device.value,
+        hub_token=hub_token,
+        as_json=json,
+    )
+
+
+@app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
+    hub_token: TokenOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Say what compressing a model would mean: size, time, memory, who can load it. Reads no weights."""
+    from service.commands.recipe_option import chosen_recipe
+
+    chosen = chosen_recipe(recipe, assignments)
+    command = _worker_command("inspect", "worker.model_commands")
+    command(source, recipe=chosen, revision=revision, hub_token=hub_token, as_json=json)
+
+
+@app.command()
+def export(
+    artifact: Annotated[Path, typer.Argument(help="A folder made by `srr compress`.", metavar="ARTIFACT")],
+    destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", metavar="DESTINATION")],
+    to: Annotated[str, typer.Option("--to", help="merged, adapter, gptq or gguf.", metavar="FORMAT")],
+    assignments: Annotated[
+        list[str], typer.Option("--set", help="An option of the format; may be repeated.", metavar="allow_inexact=true")
+    ] = [],  # noqa: B006  # Typer copies it
+) -> None:
+    """Convert a compressed model for other tools, exactly or not at all."""
+    _worker_command("export", "worker.model_commands")(artifact, destination, target=to, assignments=assignments)
+
+
+@app.command()
+def doctor() -> None:
+    """Show what this machine has, and which code computes which packed layer here."""
+    _worker_command("doctor", "worker.model_commands")()
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port on loopback; 0 picks a free one.", min=0, max=65_535)] = 8000,
+    data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".srr"),
+) -> None:
+    """Run the whole service on this machine: API, pages, worker and a hub made of folders. Loopback only."""
+    from service.commands.serve import run_embedded
+
+    run_embedded(port=port, data_dir=data_dir)
+
+
+@app.command()
+def api() -> None:
+    """Run the API and the pages, configured by SERVICE_* variables."""
+    from service.commands.serve import run_api
+    from service.settings import ServiceSettings
+
+    run_api(ServiceSettings())
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker, configured by SERVICE_* and WORKER_* variables."""
+    _worker_command("run_worker")()
+
+
+@app.command()
+def demo(
+    model: Annotated[str | None, typer.Option(help="A model on the Hub instead of the bundled one.")] = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".demo"),
+    *,
+    exit_when_done: Annotated[bool, typer.Option("--exit", help="Stop the service after the report.")] = False,
+) -> None:
+    """Start a service, compress a small model through it and show the report."""
+    from service.commands.recipe_option import chosen_recipe
+
+    chosen = chosen_recipe(recipe, assignments)
+    _worker_command("demo")(model=model, recipe=chosen, data_dir=data_dir, exit_when_done=exit_when_done)
+
+
+@app.command()
+def submit(
+    model: Annotated[str, typer.Argument(help="The model to compress.", metavar="ORG/MODEL")],
+    destination: Annotated[str, typer.Option("--destination", "-d", help="Where to publish.", metavar="ORG/NAME")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
+    calibration_text: CalibrationOption = None,
+    evaluation_text: EvaluationOption = None,
+    seed: SeedOption = None,
+    hub_token: TokenOption = None,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Submit a model to a running service."""
+    from service.commands import remote
+    from service.commands.recipe_option import chosen_recipe
+
+    chosen = chosen_recipe(recipe, assignments, seed=seed)
+    with _client(url, api_key) as client:
+        remote.submit(
+            client,
+            model,
+            destination=destination,
+            recipe=chosen,
+            revision=revision,
+            calibration_text=calibration_text,
+            evaluation_text=evaluation_text,
+            hub_token=hub_token,
+            wait=wait,
+            as_json=json,
+        )
+
+
+@app.command()
+def status(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="The id of a job; none lists the latest.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Show one job, or the latest ones."""
+    from service.commands import remote
+
+    with _client(url, api_key) as client:
+        remote.status(client, job, as_json=json)
+
+
+@app.command()
+def cancel(
+    job: JobArgument, url: UrlOption = DEFAULT_URL, api_key: KeyOption = None, *, json: JsonOption = False
+) -> None:
+    """Cancel a job."""
+    from service.commands import remote
+
+    with _client(url, api_key) as client:
+        remote.cancel(client, job, as_json=json)
+
+
+@app.command()
+def retry(
+    job: JobArgument,
+    hub_token: TokenOption = None,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Queue a failed or canceled job again."""
+    from service.commands import remote
+
+    with _client(url, api_key) as client:
+        remote.retry(client, job, hub_token=hub_token, as_json=json)
+
+
+@keys_app.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    owner: Annotated[str, typer.Option(help="Whose jobs it sees.")] = "admin",
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="A right, for instance jobs:read; may be repeated. None: all.")
+    ] = None,
+    days: Annotated[int | None, typer.Option(help="Days until it expires; 0: never.", min=0)] = 90,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Make a key and print it, this once."""
+    from service.commands import keys
+
+    keys.create(name, owner=owner, scopes=scope, days=days or None, as_json=json)
+
+
+@keys_app.command("list")
+def list_keys(*, json: JsonOption = False) -> None:
+    """Show every key."""
+    from service.commands import keys
+
+    keys.show(as_json=json)
+
+
+@keys_app.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY", help="The id of a key.")]) -> None:
+    """End a key at once."""
+    from service.commands import keys
+
+    keys.revoke(key_id)
+
+
+@watch_app.command("sync")
+def sync_watches(
+    base_url: Annotated[str, typer.Option(help="Where the Hub reaches this service, https.", envvar="SRR_PUBLIC_URL")],
+    hub_token: Annotated[
+        str, typer.Option("--hub-token", envvar="SRR_HUB_TOKEN", help="Token with the right to manage webhooks.")
+    ],
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Create and repair the webhooks on the Hub for every watch."""
+    from service.commands import watches
+
+    watches.sync(base_url=base_url, hub_token=hub_token, as_json=json)
+
+
+@app.command()
+def logs(
+    job: JobArgument,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the job has ended.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Print what has happened to a job."""
+    from service.commands import remote
+
+    with _client(url, api_key) as client:
+        remote.logs(client, job, follow=follow, as_json=json)
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on standard error and an exit code."""
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001  # the edge: what is not a known failure is raised again
+        _exit_with(error)
+
+
+def _exit_with(error: Exception) -> None:
+    code = _exit_code(error)
+    if code is None:
+        raise error
+    sys.stderr.write(f"srr: {error}\n")
+    sys.exit(code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    from pydantic import ValidationError
+
+    from service.client.errors import ApiError, ClientError
+    from service.commands.output import CommandError
+    from service.hub.errors import HubError, HubUnavailableError
+    from service.jobs.errors import JobError
+    from service.keys.errors import ApiKeyError
+    from service.releases.errors import ReleaseError
+    from srr_core import errors as core
+
+    if isinstance(error, core.StopRequested):
+        return _EXIT_INTERRUPTED
+    if isinstance(error, CommandError):
+        return error.exit_code
+    ours = (ClientError, HubUnavailableError, JobError, core.NumericalError, core.StorageError, core.VerificationError)
+    if isinstance(error, ApiError):
+        return _EXIT_BAD_INPUT if error.problem.status in _BAD_REQUESTS else _EXIT_FAILED
+    if isinstance(error, ours):
+        return _EXIT_FAILED
+    return (
+        _EXIT_BAD_INPUT
+        if isinstance(error, core.SrrError | HubError | ApiKeyError | ReleaseError | ValidationError)
+        else None
+    )
+
+
+def _client(url: str, api_key: str | None) -> "Client":
+    from service.client import Client
+
+    return Client(url, api_key=api_key)
+
+
+def _worker_command(name: str, module: str = "worker.commands") -> Any:
+    """Return a command that needs torch; by name, because the service never imports the worker."""
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        from service.commands.output import CommandError
+
+        raise CommandError(
+            f"this command needs {error.name}, which is not installed: pip install 'srr-compression[worker]'",
+            exit_code=_EXIT_BAD_INPUT,
+        ) from error
+
+
+if __name__ == "__main__":
+    main()

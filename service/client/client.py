@@ -1,0 +1,234 @@
+"""Calls of the REST API as methods: values in, values out, errors as exceptions."""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from service.api.model_schemas import ModelResource, Validation
+from service.api.schemas import EventData, EventList, JobList, JobResource, Problem, RecipeList
+from service.client.errors import ApiError, JobFailedError, UnreachableError
+from service.jobs.schema import TERMINAL_STATES, JobState
+from srr_core.report import Report
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_TIMEOUT_SECONDS = 30.0
+# The server sends a ping every 15 seconds; a stream that is silent for longer is dead.
+_STREAM_TIMEOUT_SECONDS = 45.0
+_RECONNECT_SECONDS = 1.0
+T = TypeVar("T", bound=BaseModel)
+
+
+class Client:
+    """One service at one address. Safe to share between threads; close it, or use it as a context manager."""
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, api_key: str | None = None, transport: httpx2.BaseTransport | None = None
+    ) -> None:
+        """Remember the address; nothing is sent yet.
+
+        Args:
+            url: Where the service is, without `/v1`.
+            api_key: Sent as a bearer token; not needed by a service on loopback.
+            transport: For tests that run the application in this process.
+        """
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx2.Client(
+            base_url=url.rstrip("/"), headers=headers, timeout=_TIMEOUT_SECONDS, transport=transport
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(
+        self,
+        model_id: str,
+        *,
+        destination: str,
+        recipe: str | Mapping[str, Any] = "srr",
+        revision: str = "main",
+        private: bool | None = None,
+        calibration: Mapping[str, Any] | None = None,
+        evaluation: Mapping[str, Any] | None = None,
+        tags: tuple[str, ...] = (),
+        force: bool = False,
+        hub_token: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobResource:
+        """Queue a job and return it. A lost answer is asked for again; the key makes that harmless.
+
+        Args:
+            force: Run even when a job of yours did or does the same; otherwise that job may be returned.
+
+        Raises:
+            ApiError: the request is refused; `problem.errors` names each wrong field.
+            UnreachableError: no service answers.
+        """
+        body = {
+            "source": {"model_id": model_id, "revision": revision},
+            "recipe": recipe,
+            "destination": {"repo_id": destination, "private": private},
+            "calibration": calibration,
+            "evaluation": evaluation,
+            "tags": tags,
+            "force": force,
+            "hub_token": hub_token,
+        }
+        key = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        try:
+            return self._call(JobResource, "POST", "/v1/jobs", json=body, headers=key)
+        except UnreachableError:
+            return self._call(JobResource, "POST", "/v1/jobs", json=body, headers=key)
+
+    def validate(
+        self,
+        model_id: str,
+        *,
+        destination: str,
+        recipe: str | Mapping[str, Any] = "srr",
+        revision: str = "main",
+        hub_token: str | None = None,
+    ) -> Validation:
+        """Return what would become of a submission, and change nothing."""
+        body = {
+            "source": {"model_id": model_id, "revision": revision},
+            "recipe": recipe,
+            "destination": {"repo_id": destination},
+            "hub_token": hub_token,
+        }
+        return self._call(Validation, "POST", "/v1/jobs:validate", json=body)
+
+    def inspect(self, model_id: str, *, revision: str = "main", hub_token: str | None = None) -> ModelResource:
+        """Return what is known of a model without downloading a weight."""
+        body = {"model_id": model_id, "revision": revision, "hub_token": hub_token}
+        return self._call(ModelResource, "POST", "/v1/models:inspect", json=body)
+
+    def job(self, job_id: str) -> JobResource:
+        """Return a job as it is now."""
+        return self._call(JobResource, "GET", f"/v1/jobs/{job_id}")
+
+    def jobs(self, *, state: JobState | None = None, model_id: str | None = None) -> Iterator[JobResource]:
+        """Yield jobs, newest first; further pages are read when they are needed."""
+        parameters = {name: value for name, value in (("state", state), ("model_id", model_id)) if value}
+        cursor: str | None = None
+        while True:
+            page = self._call(
+                JobList, "GET", "/v1/jobs", params={**parameters, **({"cursor": cursor} if cursor else {})}
+            )
+            yield from page.jobs
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def cancel(self, job_id: str) -> JobResource:
+        """Ask for the end of a job."""
+        return self._call(JobResource, "POST", f"/v1/jobs/{job_id}/cancel")
+
+    def retry(self, job_id: str, *, hub_token: str | None = None) -> JobResource:
+        """Queue a failed or canceled job again."""
+        return self._call(JobResource, "POST", f"/v1/jobs/{job_id}/retry", json={"hub_token": hub_token})
+
+    def report(self, job_id: str) -> Report:
+        """Return the report of a job that succeeded."""
+        return self._call(Report, "GET", f"/v1/jobs/{job_id}/report")
+
+    def recipes(self) -> RecipeList:
+        """Return the named recipes."""
+        return self._call(RecipeList, "GET", "/v1/recipes")
+
+    def logs(self, job_id: str, *, after: int = 0) -> Iterator[EventData]:
+        """Yield the events of a job so far; further pages are read when they are needed."""
+        while True:
+            page = self._call(EventList, "GET", f"/v1/jobs/{job_id}/logs", params={"after": after})
+            yield from page.events
+            if not page.events:
+                return
+            after = page.events[-1].sequence
+
+    def events(self, job_id: str, *, after: int = 0) -> Iterator[EventData]:
+        """Yield the events of a job as they happen, each once and in order, until it has ended.
+
+        A broken stream is taken up again behind the last event.
+        """
+        is_over = False
+        while not is_over:
+            try:
+                for name, data in self._stream(f"/v1/jobs/{job_id}/events", after):
+                    if name == "end":
+                        is_over = True
+                        break
+                    event = EventData.model_validate_json(data)
+                    after = event.sequence
+                    yield event
+            except httpx2.TransportError:
+                # Asking for the job tells a network hiccup from a service that is gone.
+                self.job(job_id)
+            if not is_over:
+                time.sleep(_RECONNECT_SECONDS)
+
+    def wait(self, job_id: str) -> JobResource:
+        """Return a job when it has succeeded.
+
+        Raises:
+            JobFailedError: it failed or was canceled.
+        """
+        for _event in self.events(job_id):
+            pass
+        job = self.job(job_id)
+        if job.state in TERMINAL_STATES and job.state is not JobState.SUCCEEDED:
+            raise JobFailedError(job)
+        return job
+
+    def _call(self, model: type[T], method: str, path: str, **arguments: Any) -> T:
+        try:
+            response = self._http.request(method, path, **arguments)
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+        self._check(response)
+        try:
+            return model.model_validate_json(response.content)
+        except ValidationError as error:
+            raise UnreachableError(f"{self._http.base_url} answers, but not as this version of the service") from error
+
+    def _check(self, response: httpx2.Response) -> None:
+        if response.is_success:
+            return
+        try:
+            raise ApiError(Problem.model_validate_json(response.content))
+        except ValidationError as error:
+            raise UnreachableError(f"{self._http.base_url} answered {response.status_code}") from error
+
+    def _stream(self, path: str, after: int) -> Iterator[tuple[str, str]]:
+        headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
+        with self._http.stream("GET", path, headers=headers, timeout=_STREAM_TIMEOUT_SECONDS) as response:
+            if not response.is_success:
+                response.read()
+                self._check(response)
+            name, data = "message", ""
+            for line in response.iter_lines():
+                field, _, value = line.partition(":")
+                if field == "event":
+                    name = value.strip()
+                elif field == "data":
+                    data = value.strip()
+                elif not line and data:
+                    yield name, data
+                    name, data = "message", ""
+
+    def _unreachable(self, error: Exception) -> UnreachableError:
+        return UnreachableError(
+            f"no service answers at {self._http.base_url} ({type(error).__name__}); start one with `srr serve`"
+        )

@@ -1,0 +1,1 @@
+"""What the subcommands of `srr` do; `service.cli` only declares them."""

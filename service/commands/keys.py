@@ -1,0 +1,71 @@
+"""`srr keys`: the operator's way to API keys, without one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from rich.markup import escape
+from rich.table import Table
+
+from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
+from service.jobs.database import migrate, open_database
+from service.jobs.settings import JobsSettings
+from service.keys import ALL_SCOPES, ApiKey, KeyStore, Scope, issue_key
+
+
+def create(name: str, *, owner: str, scopes: Sequence[str] | None, days: int | None, as_json: bool) -> None:
+    """Make a key and print its text, which cannot be shown again."""
+    lifetime = None if days is None else timedelta(days=days)
+    with _key_store() as store:
+        issued = issue_key(store, name=name, owner=owner, scopes=_known(scopes), lifetime=lifetime)
+    if as_json:
+        print_json({"key": issued.key.model_dump(mode="json"), "text": issued.text})
+    else:
+        print_line(issued.text)
+
+
+def show(*, as_json: bool) -> None:
+    """Print every key of every owner."""
+    with _key_store() as store:
+        keys = store.list(None)
+    if as_json:
+        print_json({"keys": [key.model_dump(mode="json") for key in keys]})
+    else:
+        print_table(_table(keys))
+
+
+def revoke(key_id: str) -> None:
+    """End a key."""
+    with _key_store() as store:
+        key = store.revoke(key_id, owner=None, now=datetime.now(UTC))
+    print_line(f"{key.id} revoked")
+
+
+def _table(keys: Sequence[ApiKey]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("Key", "Name", "Owner", "Rights", "Expires", "State"):
+        table.add_column(heading, no_wrap=heading in ("Key", "Expires", "State"))
+    for key in keys:
+        expires = key.expires_at.strftime("%Y-%m-%d") if key.expires_at else "never"
+        state = "revoked" if key.revoked_at else ""
+        table.add_row(key.id, escape(key.name), escape(key.owner), ", ".join(key.scopes), expires, state)
+    return table
+
+
+def _known(scopes: Sequence[str] | None) -> tuple[Scope, ...]:
+    unknown = sorted(set(scopes or ()) - set(ALL_SCOPES))
+    if unknown:
+        raise CommandError(
+            f"unknown right {unknown[0]!r}; the rights are {', '.join(ALL_SCOPES)}", exit_code=EXIT_BAD_INPUT
+        )
+    return tuple(scope for scope in ALL_SCOPES if not scopes or scope in scopes)
+
+
+@contextmanager
+def _key_store() -> Iterator[KeyStore]:
+    engine = open_database(JobsSettings().resolved_database_url)
+    try:
+        migrate(engine)
+        yield KeyStore(engine)
+    finally:
+        engine.dispose()

@@ -1,0 +1,180 @@
+"""`srr submit`, `status`, `cancel`, `retry`, `logs`: the commands that talk to a running service."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from service.api.schemas import EventData, JobResource
+from service.client import Client
+from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
+from service.commands.progress import JobProgress
+from service.jobs.schema import TERMINAL_STATES, JobState
+from srr_core.recipe import PRESETS, Recipe
+from srr_core.report import Report
+
+_LATEST = 20
+
+
+def submit(
+    client: Client,
+    model_id: str,
+    *,
+    destination: str,
+    recipe: Recipe,
+    revision: str,
+    calibration_text: Path | None,
+    evaluation_text: Path | None,
+    hub_token: str | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Submit a job, and with `wait` stay until it has ended."""
+    is_named = PRESETS.get(recipe.name) == recipe
+    job = client.submit(
+        model_id,
+        destination=destination,
+        recipe=recipe.name if is_named else recipe.model_dump(mode="json"),
+        revision=revision,
+        calibration=_text(calibration_text),
+        evaluation=_text(evaluation_text),
+        hub_token=hub_token,
+    )
+    if wait:
+        job = follow(client, job)
+    if as_json:
+        print_json(job.model_dump(mode="json"))
+    elif wait:
+        print_summary(job, client.report(job.id))
+    else:
+        print_line(job.id)
+
+
+def follow(client: Client, job: JobResource) -> JobResource:
+    """Show the progress of a job on standard error until it has succeeded.
+
+    Raises:
+        JobFailedError: it failed or was canceled.
+    """
+    with JobProgress(f"{job.source.model_id} → {job.destination.repo_id}") as progress:
+        for event in client.events(job.id):
+            progress.show(event.kind, event.data)
+    return client.wait(job.id)
+
+
+def status(client: Client, job_id: str | None, *, as_json: bool) -> None:
+    """Print one job, or the latest ones."""
+    if job_id is not None:
+        job = client.job(job_id)
+        if as_json:
+            print_json(job.model_dump(mode="json"))
+        else:
+            print_job(job)
+        return
+    jobs = [job for job, _ in zip(client.jobs(), range(_LATEST), strict=False)]
+    if as_json:
+        print_json({"jobs": [job.model_dump(mode="json") for job in jobs]})
+    else:
+        print_table(_job_table(jobs))
+
+
+def cancel(client: Client, job_id: str, *, as_json: bool) -> None:
+    """Ask for the end of a job."""
+    _print_state(client.cancel(job_id), as_json=as_json)
+
+
+def retry(client: Client, job_id: str, *, hub_token: str | None, as_json: bool) -> None:
+    """Queue a failed or canceled job again."""
+    _print_state(client.retry(job_id, hub_token=hub_token), as_json=as_json)
+
+
+def logs(client: Client, job_id: str, *, follow: bool, as_json: bool) -> None:
+    """Print the events of a job so far, or with `follow` until it has ended."""
+    for event in client.events(job_id) if follow else client.logs(job_id):
+        if as_json:
+            print_line(event.model_dump_json())
+        elif text := _log_text(event):
+            print_line(f"{event.created_at:%H:%M:%S} {text}")
+
+
+def print_job(job: JobResource) -> None:
+    """Print what there is to know about a job, one fact a line."""
+    facts = {
+        "job": job.id,
+        "state": job.state + (f", {job.stage}" if job.stage and job.state not in TERMINAL_STATES else ""),
+        "progress": f"{job.progress:.0%}",
+        "source": f"{job.source.model_id} at {job.source.sha or job.source.revision}",
+        "recipe": f"{job.recipe.name}, {job.recipe.quantization_bits} bits, rank {job.recipe.rank}",
+        "destination": job.destination.repo_id,
+        "attempt": f"{job.attempt} of at most {job.max_attempts}",
+    }
+    if job.queue_position is not None:
+        facts["queue"] = f"{job.queue_position} ahead"
+    if job.result is not None:
+        facts["commit"] = job.result.commit_url
+    if job.failure is not None:
+        facts["failure"] = f"{job.failure.message} ({job.failure.code})"
+    for name, value in facts.items():
+        print_line(f"{name + ':':<13}{value}")
+
+
+def print_summary(job: JobResource, report: Report) -> None:
+    """Print the numbers that matter of a finished job, and where the result is."""
+    print_report(report)
+    if job.result is not None:
+        print_line(f"published   {job.result.repo_id}: {job.result.commit_url}")
+
+
+def print_report(report: Report) -> None:
+    """Print the numbers that matter of a report."""
+    bits, size = report.bits_per_weight, report.size_bytes
+    print_line(f"recipe      {report.recipe.name}: {report.recipe.title}")
+    print_line(
+        f"bits        {bits.total:.2f} per weight ({bits.quantized:.2f} quantized + {bits.low_rank:.2f} low-rank)"
+    )
+    print_line(f"size        {size.source / 2**20:.1f} MiB → {size.compressed / 2**20:.1f} MiB")
+    print_line(f"error       {report.mean_output_error:.4f} mean output error over {len(report.layers)} layers")
+    for evaluation in report.evaluation:
+        print_line(f"evaluation  {evaluation.name}: {evaluation.source:.3f} → {evaluation.compressed:.3f}")
+
+
+def _print_state(job: JobResource, *, as_json: bool) -> None:
+    if as_json:
+        print_json(job.model_dump(mode="json"))
+    else:
+        print_line(f"{job.id} {job.state}")
+
+
+def _job_table(jobs: list[JobResource]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("Job", "State", "Model", "Recipe", "Destination"):
+        table.add_column(heading, no_wrap=True)
+    for job in jobs:
+        progress = f" {job.progress:.0%}" if job.state in (JobState.RUNNING, JobState.PUBLISHING) else ""
+        names = (job.source.model_id, job.recipe.name, job.destination.repo_id)
+        table.add_row(job.id, f"{job.state}{progress}", *map(escape, names))
+    return table
+
+
+def _log_text(event: EventData) -> str:
+    if event.kind == "log":
+        return str(event.data.get("message", ""))
+    if event.kind == "layer":
+        error = event.data.get("output_error")
+        return f"{event.data.get('layer')}: output error {error:.4f}" if isinstance(error, float) else ""
+    if event.kind == "state":
+        return str(event.data.get("state", ""))
+    return ""
+
+
+def _text(path: Path | None) -> Mapping[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        return {"text": path.read_text(encoding="utf-8")}
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}", exit_code=EXIT_BAD_INPUT) from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} is not UTF-8 text", exit_code=EXIT_BAD_INPUT) from error

@@ -1,0 +1,176 @@
+"""`srr api` and `srr serve`: the HTTP server, alone or with a worker beside it."""
+
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import uvicorn
+
+from service.app import create_app
+from service.commands.output import EXIT_BAD_INPUT, CommandError, status_console
+from service.jobs.logging import configure_logging
+from service.jobs.settings import JobsSettings
+from service.settings import ServiceSettings
+
+LOOPBACK = "127.0.0.1"
+WORKER_LOG = "worker.log"
+_START_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+# Event streams stay open for hours; on shutdown they are cut and their clients reconnect.
+_GRACE_SECONDS = 3
+
+
+def run_api(settings: ServiceSettings) -> None:
+    """Serve the API and the pages until a signal."""
+    require_private(settings.host, trusted=settings.trust_network or settings.sign_in != "none")
+    configure_logging()
+    listener = listen(settings.host, settings.port)
+    _server(settings, JobsSettings()).run(sockets=[listener])
+
+
+def run_embedded(*, port: int, data_dir: Path) -> None:
+    """Serve on loopback with a worker and a folder hub until Ctrl-C."""
+    configure_logging(level="WARNING")
+    with embedded_service(port=port, data_dir=data_dir) as url:
+        status_console().print(f"{url} is ready; Ctrl-C stops it. Everything is kept in {data_dir}.")
+        signal.pause()
+
+
+@contextmanager
+def embedded_service(*, port: int, data_dir: Path) -> Iterator[str]:
+    """Run the service on loopback in a thread and a worker in a process; yield the address.
+
+    Call it in the main thread: a signal, or the end of the worker, unwinds the body.
+
+    Raises:
+        CommandError: the port is taken, the server does not start, or the worker ends.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir = data_dir.resolve()
+    listener = listen(LOOPBACK, port)
+    bound = listener.getsockname()[1]
+    server = _server(ServiceSettings(host=LOOPBACK, port=bound), JobsSettings(data_dir=data_dir))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
+    thread.start()
+    worker = WorkerProcess(data_dir)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        _wait_for(server, thread)
+        yield f"http://{LOOPBACK}:{bound}"
+    except KeyboardInterrupt:
+        if worker.has_failed:
+            raise CommandError(f"the worker ended by itself; {data_dir / WORKER_LOG} says why") from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        worker.stop()
+        server.should_exit = True
+        thread.join(_STOP_SECONDS)
+
+
+class WorkerProcess:
+    """A worker beside the service. When it ends by itself, the main thread is interrupted as by Ctrl-C."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.has_failed = False
+        self._is_stopping = False
+        # A session of its own: Ctrl-C in the terminal reaches us, and we stop the worker in order.
+        with (data_dir / WORKER_LOG).open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "service.cli", "worker"],
+                env={**os.environ, "SERVICE_DATA_DIR": str(data_dir)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        threading.Thread(target=self._watch, name="worker-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the worker in order, and by force if that takes too long."""
+        self._is_stopping = True
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _watch(self) -> None:
+        self._process.wait()
+        main_thread = threading.main_thread().ident
+        if not self._is_stopping and main_thread is not None:
+            self.has_failed = True
+            # A real signal, because only that wakes a thread that waits for the network.
+            signal.pthread_kill(main_thread, signal.SIGINT)
+
+
+def require_private(host: str, *, trusted: bool) -> None:
+    """Refuse to listen beyond this machine while nobody signs in.
+
+    Raises:
+        CommandError: the host is not a loopback address.
+    """
+    if trusted or is_loopback(host):
+        return
+    raise CommandError(
+        f"refusing to listen on {host}: nobody signs in, so everybody who reaches it could publish with its tokens. "
+        "Listen on 127.0.0.1, or set SERVICE_SIGN_IN=keys, or SERVICE_TRUST_NETWORK=true behind a proxy that signs in.",
+        exit_code=EXIT_BAD_INPUT,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 picks a free one.
+
+    Raises:
+        CommandError: the address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio turns Nagle's algorithm off only on sockets that say they are TCP;
+    # with it, every answer waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}", exit_code=EXIT_BAD_INPUT) from error
+    return listener
+
+
+def _server(settings: ServiceSettings, jobs_settings: JobsSettings) -> uvicorn.Server:
+    config = uvicorn.Config(
+        create_app(settings, jobs_settings),
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        server_header=False,
+    )
+    return uvicorn.Server(config)
+
+
+def _wait_for(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise CommandError("the service did not start; its log says why")
+        time.sleep(0.02)

@@ -1,0 +1,255 @@
+"""The read side of a directory tree that behaves like a hub.
+
+    root/owner/name/
+        repository.json         {"private": bool, "gated": bool}
+        refs/heads/main         the head: one commit id
+        refs/tags/...           more names for commits
+        commits/<id>.json       FolderCommit; its id is the SHA-1 of what it says
+        snapshots/<id>/...      the files of the commit, read-only, ready for from_pretrained
+        incoming/               a commit being made; garbage whenever the repository's lock is free
+
+A commit exists once its document does, and counts once a ref names it. Nothing that exists is ever changed.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from huggingface_hub import parse_local_safetensors_file_metadata
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.repocard import metadata_load
+from huggingface_hub.utils._validators import validate_repo_id
+from pydantic import BaseModel, ConfigDict
+from yaml import YAMLError
+
+from service.hub.destination import REPORT_FILE, Destination, report_source
+from service.hub.errors import InvalidRepoIdError, ModelNotFoundError, RevisionNotFoundError
+from service.hub.metadata import card_fields
+from service.hub.model import RepoFile, ResolvedModel
+from service.hub.weights import Weights, read_weights
+
+MAIN = "main"
+_COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+
+
+class CommittedFile(BaseModel):
+    """Size and hash of one file of a commit."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size_bytes: int
+    sha256: str
+
+
+class FolderCommit(BaseModel):
+    """One commit of a repository; its id follows from its content."""
+
+    model_config = ConfigDict(frozen=True)
+
+    parent: str | None
+    message: str
+    description: str
+    created_at: datetime
+    files: dict[str, CommittedFile]
+
+    @property
+    def id(self) -> str:
+        """40 hexadecimal digits, as git would have; the date does not count, so a repeated commit is the same."""
+        said = json.dumps(self.model_dump(mode="json", exclude={"created_at"}), sort_keys=True)
+        return hashlib.sha1(said.encode(), usedforsecurity=False).hexdigest()
+
+
+class RepositorySettings(BaseModel):
+    """What is said of a repository rather than of a commit."""
+
+    model_config = ConfigDict(frozen=True)
+
+    private: bool = False
+    gated: bool = False
+
+
+@dataclass(frozen=True)
+class FolderRepository:
+    """The paths of one repository. Building one touches no disk."""
+
+    path: Path
+
+    def snapshot(self, commit_id: str) -> Path:
+        """The directory that holds the files of a commit."""
+        return self.path / "snapshots" / commit_id
+
+    def document(self, commit_id: str) -> Path:
+        """The file that describes a commit."""
+        return self.path / "commits" / f"{commit_id}.json"
+
+    def ref(self, kind: str, name: str) -> Path:
+        """The file that holds the commit of a branch (`heads`) or tag (`tags`)."""
+        return self.path / "refs" / kind / name
+
+    @property
+    def settings_file(self) -> Path:
+        """The file that holds RepositorySettings."""
+        return self.path / "repository.json"
+
+    @property
+    def exists(self) -> bool:
+        """Whether the repository has been created."""
+        return self.settings_file.is_file()
+
+    def settings(self) -> RepositorySettings:
+        """Read the settings."""
+        return RepositorySettings.model_validate_json(self.settings_file.read_bytes())
+
+    def commit(self, commit_id: str) -> FolderCommit:
+        """Read a commit."""
+        return FolderCommit.model_validate_json(self.document(commit_id).read_bytes())
+
+    def history(self, commit_id: str) -> Iterator[tuple[str, FolderCommit]]:
+        """Yield a commit and its ancestors with their ids, newest first."""
+        current: str | None = commit_id
+        while current is not None:
+            commit = self.commit(current)
+            yield current, commit
+            current = commit.parent
+
+    def find(self, revision: str) -> str | None:
+        """Return the commit of a branch, tag or commit id, or None."""
+        parts = PurePosixPath(revision).parts
+        if not parts or revision.startswith("/") or ".." in parts or "\x00" in revision:
+            return None
+        for kind in ("heads", "tags"):
+            ref = self.ref(kind, revision)
+            if ref.is_file():
+                return ref.read_text().strip()
+        known = _COMMIT_ID.fullmatch(revision) and self.document(revision).is_file()
+        return revision if known else None
+
+    def refs(self, kind: str) -> Mapping[str, str]:
+        """Return the commit of every branch (`heads`) or tag (`tags`)."""
+        root = self.path / "refs" / kind
+        found = (path for path in sorted(root.rglob("*")) if path.is_file())
+        return {path.relative_to(root).as_posix(): path.read_text().strip() for path in found}
+
+
+class FolderMetadata:
+    """`HubMetadata` over a directory tree. Tokens are ignored: whoever may read the directory may read it all."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def resolve(
+        self,
+        model_id: str,
+        revision: str = MAIN,
+        *,
+        token: str | None = None,
+    ) -> ResolvedModel:
+        """Pin a revision to its commit and list what is there."""
+        repository = self.existing(model_id)
+        commit_id = repository.find(revision)
+        if commit_id is None:
+            raise RevisionNotFoundError(
+                f"{model_id} has no revision {revision!r}; name a branch, a tag or a full commit sha."
+            )
+        settings, snapshot = repository.settings(), repository.snapshot(commit_id)
+        card = _card(snapshot / "README.md")
+        return ResolvedModel(
+            model_id=model_id,
+            sha=commit_id,
+            private=settings.private,
+            gated=settings.gated,
+            files=tuple(
+                RepoFile(path, file.size_bytes, sha256=file.sha256)
+                for path, file in sorted(repository.commit(commit_id).files.items())
+            ),
+            config=_json_object(snapshot / "config.json"),
+            tags=tuple(str(tag) for tag in card.get("tags") or ()),
+            pipeline_tag=str(card["pipeline_tag"]) if "pipeline_tag" in card else None,
+            **card_fields(card),
+        )
+
+    def inspect(
+        self,
+        model: ResolvedModel,
+        *,
+        token: str | None = None,
+    ) -> Weights:
+        """Read the headers of the weights."""
+        snapshot = self.existing(model.model_id).snapshot(model.sha)
+        return read_weights(
+            model, lambda files: (parse_local_safetensors_file_metadata(snapshot / file.path) for file in files)
+        )
+
+    def artifact_source(
+        self,
+        model: ResolvedModel,
+        *,
+        token: str | None = None,
+    ) -> str | None:
+        """Return what a repository of ours was compressed from, or None when it is not one of ours."""
+        return report_source(_json_object(self.existing(model.model_id).snapshot(model.sha) / REPORT_FILE))
+
+    def destination(
+        self,
+        repo_id: str,
+        *,
+        token: str | None = None,
+    ) -> Destination:
+        """Look at the repository an artifact is to be published to; changes nothing."""
+        repository = self.repository(repo_id)
+        head = repository.find(MAIN) if repository.exists else None
+        if head is None:
+            return Destination(repo_id)
+        return Destination(
+            repo_id=repo_id,
+            head=head,
+            private=repository.settings().private,
+            paths=tuple(repository.commit(head).files),
+            made_from=report_source(_json_object(repository.snapshot(head) / REPORT_FILE)),
+        )
+
+    def repository(self, repo_id: str) -> FolderRepository:
+        """Return the place of a repository, existing or not. Raises InvalidRepoIdError, and never leaves the root."""
+        try:
+            validate_repo_id(repo_id)
+        except HFValidationError:
+            raise InvalidRepoIdError(f"{repo_id!r} is not a repository id; write it as owner/name.") from None
+        if repo_id.count("/") != 1:
+            raise InvalidRepoIdError(f"{repo_id!r} is not a repository id; write it as owner/name.")
+        return FolderRepository(self.root / repo_id)
+
+    def existing(self, repo_id: str) -> FolderRepository:
+        """Return the place of a repository that exists. Raises ModelNotFoundError."""
+        repository = self.repository(repo_id)
+        if not repository.exists or not repository.refs("heads"):
+            known = ", ".join(list(self._some_ids())) or "nothing yet"
+            raise ModelNotFoundError(f"{repo_id} does not exist in the folder hub, which holds {known}; check the id.")
+        return repository
+
+    def repository_ids(self) -> Iterator[str]:
+        """Yield every repository id, in alphabetical order."""
+        for settings in sorted(self.root.glob("*/*/repository.json")):
+            yield settings.parent.relative_to(self.root).as_posix()
+
+    def _some_ids(self, limit: int = 5) -> Iterator[str]:
+        yield from (repo_id for repo_id, _ in zip(self.repository_ids(), range(limit), strict=False))
+
+
+def _json_object(path: Path) -> Mapping[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _card(path: Path) -> Mapping[str, Any]:
+    try:
+        return metadata_load(path) or {}
+    except (FileNotFoundError, ValueError, YAMLError):
+        return {}

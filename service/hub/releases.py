@@ -1,0 +1,148 @@
+"""What was released where, and when: what a poller reads to find the releases no webhook told it of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Protocol
+
+from service.hub.client import HubClient
+from service.hub.folder import MAIN, FolderMetadata
+from service.hub.translation import Subject
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """One model in the listing of its owner."""
+
+    model_id: str
+    changed_at: datetime
+    private: bool = False
+    gated: bool = False
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelRefs:
+    """Where the branches and tags of a model point to, by short name. Pull requests are left out."""
+
+    branches: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ListedCommit:
+    """One commit in the history of a branch."""
+
+    sha: str
+    title: str
+    description: str
+    created_at: datetime
+
+
+class HubReleases(Protocol):
+    """The listings of a hub. Every call raises HubError only."""
+
+    def models(self, owner: str, *, token: str | None = None, limit: int = 100) -> Sequence[ListedModel]:
+        """Return the models of a user or organization, latest change first; an unknown owner has none."""
+
+    def refs(self, model_id: str, *, token: str | None = None) -> ModelRefs:
+        """Return branches and tags. Raises ModelNotFoundError."""
+
+    def commits(
+        self, model_id: str, revision: str = MAIN, *, token: str | None = None, limit: int = 50
+    ) -> Sequence[ListedCommit]:
+        """Return the history of a revision, newest first. Raises ModelNotFoundError, RevisionNotFoundError."""
+
+
+class HuggingFaceReleases:
+    """`HubReleases` over the Hub's HTTP interface."""
+
+    def __init__(self, client: HubClient) -> None:
+        self._client = client
+
+    def models(self, owner: str, *, token: str | None = None, limit: int = 100) -> Sequence[ListedModel]:
+        """Return the models of a user or organization, latest change first."""
+        api = self._client.api
+        found = self._client.ask(
+            lambda: list(api.list_models(author=owner, sort="last_modified", limit=limit, token=token or False)),
+            Subject(owner),
+        )
+        return [
+            ListedModel(
+                model_id=model.id,
+                changed_at=model.last_modified,
+                private=bool(model.private),
+                gated=bool(model.gated),
+                tags=tuple(model.tags or ()),
+            )
+            for model in found
+            if model.last_modified is not None
+        ]
+
+    def refs(self, model_id: str, *, token: str | None = None) -> ModelRefs:
+        """Return branches and tags."""
+        api = self._client.api
+        found = self._client.ask(lambda: api.list_repo_refs(model_id, token=token or False), Subject(model_id))
+        return ModelRefs(
+            branches={branch.name: branch.target_commit for branch in found.branches},
+            tags={tag.name: tag.target_commit for tag in found.tags},
+        )
+
+    def commits(
+        self, model_id: str, revision: str = MAIN, *, token: str | None = None, limit: int = 50
+    ) -> Sequence[ListedCommit]:
+        """Return the history of a revision, newest first."""
+        api = self._client.api
+        found = self._client.ask(
+            lambda: api.list_repo_commits(model_id, revision=revision, token=token or False),
+            Subject(model_id, revision),
+        )
+        return [
+            ListedCommit(commit.commit_id, commit.title, commit.message, commit.created_at) for commit in found[:limit]
+        ]
+
+
+class FolderReleases:
+    """`HubReleases` over a directory tree."""
+
+    def __init__(self, hub: FolderMetadata) -> None:
+        self._hub = hub
+
+    def models(
+        self,
+        owner: str,
+        *,
+        token: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[ListedModel]:
+        """Return the models of an owner, latest change first."""
+        found = [self._listed(repo_id) for repo_id in self._hub.repository_ids() if repo_id.startswith(f"{owner}/")]
+        return sorted(found, key=lambda model: model.changed_at, reverse=True)[:limit]
+
+    def _listed(self, repo_id: str) -> ListedModel:
+        repository = self._hub.existing(repo_id)
+        settings, model = repository.settings(), self._hub.resolve(repo_id)
+        changed_at = repository.commit(model.sha).created_at
+        return ListedModel(repo_id, changed_at, private=settings.private, gated=settings.gated, tags=model.tags)
+
+    def refs(
+        self,
+        model_id: str,
+        *,
+        token: str | None = None,
+    ) -> ModelRefs:
+        """Return branches and tags."""
+        repository = self._hub.existing(model_id)
+        return ModelRefs(branches=repository.refs("heads"), tags=repository.refs("tags"))
+
+    def commits(
+        self, model_id: str, revision: str = MAIN, *, token: str | None = None, limit: int = 50
+    ) -> Sequence[ListedCommit]:
+        """Return the history of a revision, newest first."""
+        repository = self._hub.existing(model_id)
+        newest = self._hub.resolve(model_id, revision, token=token).sha
+        return [
+            ListedCommit(sha, commit.message, commit.description, commit.created_at)
+            for sha, commit in islice(repository.history(newest), limit)
+        ]

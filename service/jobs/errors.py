@@ -1,0 +1,96 @@
+"""Everything the job domain refuses or fails at, as one tree with a stable code per leaf.
+
+JobError
+├── JobNotFoundError            job_not_found
+├── InvalidJobError             invalid_job
+├── InvalidCursorError          invalid_cursor
+├── IdempotencyConflictError    idempotency_conflict
+├── JobFinishedError            job_finished
+├── JobNotRetryableError        job_not_retryable
+├── ReportNotReadyError         report_not_ready
+├── TextNotFoundError           text_not_found
+├── InvalidTransitionError      invalid_transition
+├── CredentialError             credential_unreadable
+├── QueueUnavailableError       queue_unavailable
+└── StoreUnavailableError       store_unavailable
+"""
+
+from typing import ClassVar
+
+
+class JobError(Exception):
+    """A failure of the job domain with a sentence for the caller."""
+
+    code: ClassVar[str] = "job_error"
+
+
+class JobNotFoundError(JobError):
+    """No job has this id, or it belongs to somebody else."""
+
+    code = "job_not_found"
+
+
+class InvalidJobError(JobError):
+    """A submission that names things which cannot go together."""
+
+    code = "invalid_job"
+
+
+class InvalidCursorError(JobError):
+    """A cursor that no list of ours ever returned."""
+
+    code = "invalid_cursor"
+
+
+class IdempotencyConflictError(JobError):
+    """An idempotency key that came before with another request."""
+
+    code = "idempotency_conflict"
+
+
+class JobFinishedError(JobError):
+    """A cancel that came after the end."""
+
+    code = "job_finished"
+
+
+class JobNotRetryableError(JobError):
+    """A retry of a job that has not ended, or that succeeded."""
+
+    code = "job_not_retryable"
+
+
+class ReportNotReadyError(JobError):
+    """A report that does not exist yet, or never will because the job did not succeed."""
+
+    code = "report_not_ready"
+
+
+class TextNotFoundError(JobError):
+    """A text that no job brought along."""
+
+    code = "text_not_found"
+
+
+class InvalidTransitionError(JobError):
+    """A state that may not follow the current one: a bug in the caller."""
+
+    code = "invalid_transition"
+
+
+class CredentialError(JobError):
+    """A Hub token that cannot be read any more: it expired, or its key was removed."""
+
+    code = "credential_unreadable"
+
+
+class QueueUnavailableError(JobError):
+    """A broker that does not answer; the job is kept and sent later."""
+
+    code = "queue_unavailable"
+
+
+class StoreUnavailableError(JobError):
+    """A database that does not answer."""
+
+    code = "store_unavailable"

@@ -1,0 +1,75 @@
+"""Structured logs without secrets: one JSON object a line, from structlog and from the standard library alike."""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+_SECRET = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{8,}|api_org_[A-Za-z0-9]{8,}|srr_[A-Za-z0-9]+_[A-Za-z0-9_-]{8,}|whsec_[A-Za-z0-9+/=]{8,})"
+    r"|(?<=Bearer )[^\s\"',;]+|(?<=bearer )[^\s\"',;]+"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
+)
+"""Hub tokens, our API keys, webhook secrets, bearer tokens, and user:password in a URL."""
+_SECRET_NAMES = frozenset({"token", "hub_token", "password", "secret", "authorization", "api_key", "credential"})
+MASK = "[masked]"
+_CHATTY = ("alembic", "kombu.connection", "httpx2", "httpcore2")
+"""Libraries whose INFO lines say what our own events say better."""
+
+
+def mask(text: str) -> str:
+    """Return a text with everything that looks like a secret replaced."""
+    return _SECRET.sub(MASK, text)
+
+
+def mask_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Mask an event's values, however deep, and every value whose key names a secret. A structlog processor."""
+    return {key: _masked(value, key) for key, value in event.items()}
+
+
+def configure_logging(*, level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send the logs of this process to a stream (standard error) as JSON. Call once, in a composition root."""
+    shared: tuple[Processor, ...] = (
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    )
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=(*shared, structlog.stdlib.PositionalArgumentsFormatter()),
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                mask_secrets,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _masked(value: Any, key: str = "") -> Any:
+    if key.lower() in _SECRET_NAMES and value:
+        return MASK
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, Mapping):
+        return {name: _masked(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(item) for item in value]
+    return value if value is None or isinstance(value, int | float | bool) else mask(str(value))

@@ -1,0 +1,374 @@
+"""Jobs in this process's memory: for tests and for trying things out. Same contract as the database."""
+
+import itertools
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from service.jobs.errors import (
+    IdempotencyConflictError,
+    InvalidTransitionError,
+    JobNotFoundError,
+    JobNotRetryableError,
+    ReportNotReadyError,
+    TextNotFoundError,
+)
+from service.jobs.memory_rows import Message, Row, matches
+from service.jobs.paging import decode_cursor, encode_cursor
+from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy, utc_now
+from service.jobs.schema import (
+    TERMINAL_STATES,
+    EventKind,
+    Job,
+    JobEvent,
+    JobFailure,
+    JobFilter,
+    JobPage,
+    JobResult,
+    JobState,
+    OutboxMessage,
+    SealedSecret,
+    Usage,
+)
+from service.jobs.texts import detach_texts
+from service.jobs.transitions import (
+    ATTACHABLE_STATES,
+    HELD_STATES,
+    WORKER_LOST,
+    after_cancel,
+    after_claim,
+    after_failure,
+    after_interruption,
+    after_retry,
+    move,
+    state_event,
+    waits_before_next_attempt,
+)
+
+
+class MemoryJobStore:
+    """A `JobStore` that forgets everything when the process ends."""
+
+    def __init__(self, *, clock: Callable[[], datetime] = utc_now, retries: RetryPolicy | None = None) -> None:
+        self._clock = clock
+        self._retries = retries or RetryPolicy()
+        self._lock = threading.RLock()
+        self._rows: dict[str, Row] = {}
+        self._texts: dict[str, str] = {}
+        self._messages: dict[int, Message] = {}
+        self._message_ids = itertools.count(1)
+        self._keys: dict[tuple[str, str], tuple[str | None, str, datetime]] = {}
+
+    def add(
+        self,
+        job: Job,
+        *,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        credential: SealedSecret | None = None,
+    ) -> Job:
+        """Insert a job with all that belongs to it, or return the job this key made before."""
+        job, texts = detach_texts(job)
+        with self._lock:
+            if idempotency_key is not None:
+                key = (job.owner, idempotency_key)
+                before = self._keys.setdefault(key, (request_digest, job.id, self._clock()))
+                if before[0] != request_digest:
+                    raise IdempotencyConflictError(
+                        "this idempotency key came before with another request; use a new key"
+                    )
+                if before[1] != job.id:
+                    return self.get(before[1])
+            same = self._same_work(job)
+            if same is not None:
+                if idempotency_key is not None:
+                    self._keys[job.owner, idempotency_key] = (request_digest, same.id, self._clock())
+                return same
+            self._texts.update(texts)
+            self._rows[job.id] = Row(job, queued_at=self._clock(), credential=credential)
+            self._announce(self._rows[job.id])
+            self._send(job, timedelta(0))
+            return job
+
+    def get(self, job_id: str) -> Job:
+        """Return a job."""
+        return self._row(job_id).job
+
+    def text(self, sha256: str) -> str:
+        """Return a text that came with a job."""
+        with self._lock:
+            if sha256 not in self._texts:
+                raise TextNotFoundError(f"no text with digest {sha256} is stored")
+            return self._texts[sha256]
+
+    def list(self, filter: JobFilter, *, limit: int, cursor: str | None = None) -> JobPage:
+        """Return one page, newest first."""
+        before = decode_cursor(cursor) if cursor else None
+        with self._lock:
+            found = sorted((row.job for row in self._rows.values() if matches(row.job, filter)), key=lambda job: job.id)
+        rest = [job for job in reversed(found) if before is None or job.id < before]
+        page = tuple(rest[:limit])
+        return JobPage(jobs=page, next_cursor=encode_cursor(page[-1].id) if len(rest) > limit else None)
+
+    def queue_position(self, job_id: str) -> int | None:
+        """Return how many queued jobs are before this one."""
+        with self._lock:
+            row = self._row(job_id)
+            if row.job.state is not JobState.QUEUED:
+                return None
+            waiting = [other for other in self._rows.values() if other.job.state is JobState.QUEUED]
+            return sum((other.queued_at, other.job.id) < (row.queued_at, job_id) for other in waiting)
+
+    def claim(self, job_id: str, attempt: int, *, worker: str, lease: timedelta) -> Job | None:
+        """Move queued -> running under a lease, or return None."""
+        with self._lock:
+            row = self._rows.get(job_id)
+            if row is None or row.job.state is not JobState.QUEUED or row.job.attempt != attempt:
+                return None
+            row.lease_owner, row.lease_until = worker, self._clock() + lease
+            self._change(row, after_claim(row.job, now=self._clock()))
+            return row.job
+
+    def renew(self, job_id: str, attempt: int, *, worker: str, lease: timedelta) -> JobState | None:
+        """Extend the lease and return the state, or None when it is lost."""
+        with self._lock:
+            row = self._held(job_id, attempt, worker)
+            if row is None:
+                return None
+            row.lease_until = self._clock() + lease
+            return row.job.state
+
+    def progress(self, job_id: str, attempt: int, *, worker: str, stage: str, progress: float) -> bool:
+        """Record how far the attempt is, and append a `progress` event."""
+        with self._lock:
+            row = self._held(job_id, attempt, worker)
+            if row is None:
+                return False
+            row.job = row.job.model_copy(update={"stage": stage, "progress": progress, "updated_at": self._clock()})
+            self._append(row, "progress", {"stage": stage, "progress": progress})
+            return True
+
+    def resolve_source(self, job_id: str, attempt: int, *, worker: str, sha: str) -> bool:
+        """Record the commit the revision was resolved to."""
+        with self._lock:
+            row = self._held(job_id, attempt, worker)
+            if row is None:
+                return False
+            row.job = row.job.model_copy(update={"source": row.job.source.model_copy(update={"sha": sha})})
+            return True
+
+    def credential(self, job_id: str, attempt: int, *, worker: str) -> SealedSecret | None:
+        """Return the sealed Hub token of a job this worker holds."""
+        with self._lock:
+            row = self._held(job_id, attempt, worker)
+            sealed = row.credential if row else None
+            return sealed if sealed is not None and sealed.expires_at > self._clock() else None
+
+    def append_event(
+        self, job_id: str, attempt: int, kind: EventKind, data: Mapping[str, Any], *, worker: str | None = None
+    ) -> JobEvent | None:
+        """Append one event."""
+        with self._lock:
+            row = self._row(job_id) if worker is None else self._held(job_id, attempt, worker)
+            if row is None or row.job.attempt != attempt:
+                return None
+            return self._append(row, kind, data)
+
+    def events(
+        self, job_id: str, *, after: int = 0, limit: int = 500, kinds: Collection[EventKind] | None = None
+    ) -> Sequence[JobEvent]:
+        """Return events with a sequence above `after`, in order."""
+        with self._lock:
+            later = self._row(job_id).events[after:]
+            return tuple(event for event in later if kinds is None or event.kind in kinds)[:limit]
+
+    def publishing(self, job_id: str, attempt: int, *, worker: str) -> bool:
+        """Move running -> publishing."""
+        return self._advance(
+            job_id, attempt, worker, lambda job, now: move(job, JobState.PUBLISHING, now=now, stage="publish")
+        )
+
+    def succeed(self, job_id: str, attempt: int, *, worker: str, result: JobResult, report: Mapping[str, Any]) -> bool:
+        """Move publishing -> succeeded and keep the report."""
+        with self._lock:
+            row = self._held(job_id, attempt, worker)
+            if row is None:
+                return False
+            row.report = dict(report)
+            return self._advance(
+                job_id,
+                attempt,
+                worker,
+                lambda job, now: move(job, JobState.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True),
+            )
+
+    def fail(self, job_id: str, attempt: int, *, worker: str, failure: JobFailure) -> bool:
+        """Move to failed, or back to queued with the next attempt."""
+        return self._advance(job_id, attempt, worker, lambda job, now: after_failure(job, failure, now=now))
+
+    def requeue(self, job_id: str, attempt: int, *, worker: str) -> bool:
+        """Give the job back because this worker stops."""
+        return self._advance(job_id, attempt, worker, lambda job, now: after_interruption(job, now=now))
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel at once when queued, else ask the worker to stop."""
+        with self._lock:
+            row = self._row(job_id)
+            self._change(row, after_cancel(row.job, now=self._clock()))
+            return row.job
+
+    def canceled(self, job_id: str, attempt: int, *, worker: str) -> bool:
+        """Move canceling -> canceled."""
+        return self._advance(job_id, attempt, worker, lambda job, now: move(job, JobState.CANCELED, now=now))
+
+    def retry(self, job_id: str, *, credential: SealedSecret | None = None) -> Job:
+        """Queue a failed or canceled job again."""
+        with self._lock:
+            row = self._row(job_id)
+            after = after_retry(row.job, now=self._clock())
+            same = self._same_work(row.job)
+            if same is not None:
+                raise JobNotRetryableError(f"job {same.id} does the same work already")
+            self._change(row, after)
+            row.credential = credential
+            return row.job
+
+    def report(self, job_id: str) -> Mapping[str, Any]:
+        """Return the report of a succeeded job."""
+        row = self._row(job_id)
+        if row.report is None or not row.job.has_report:
+            raise ReportNotReadyError(f"job {job_id} is {row.job.state}; a report exists once it has succeeded")
+        return row.report
+
+    def reap(self, *, now: datetime | None = None) -> Sequence[Job]:
+        """Requeue, fail or cancel every job whose lease ran out."""
+        now = now or self._clock()
+        with self._lock:
+            lost = [row for row in self._rows.values() if row.lease_until is not None and row.lease_until < now]
+            for row in lost:
+                self._change(row, after_failure(row.job, WORKER_LOST, now=now))
+            return [row.job for row in lost]
+
+    def unsent(self, *, limit: int = 100) -> Sequence[OutboxMessage]:
+        """Return messages that are due and not sent yet, oldest first."""
+        with self._lock:
+            due = [
+                OutboxMessage(number, message.job_id, message.attempt, self._row(message.job_id).job.traceparent)
+                for number, message in self._messages.items()
+                if message.sent_at is None and message.available_at <= self._clock()
+            ]
+            return due[:limit]
+
+    def mark_sent(self, outbox_ids: Sequence[int]) -> None:
+        """Record that these messages were handed to the broker."""
+        with self._lock:
+            for number in outbox_ids:
+                if number in self._messages:
+                    self._messages[number].sent_at = self._clock()
+
+    def resend_lost(self, *, sent_before: datetime) -> int:
+        """Make the messages of jobs that are still queued due again."""
+        with self._lock:
+            lost = [
+                message
+                for message in self._messages.values()
+                if message.sent_at is not None and message.sent_at < sent_before
+            ]
+            for message in lost:
+                message.sent_at = None
+            return len(lost)
+
+    def forget_expired(self, *, now: datetime | None = None) -> int:
+        """Delete expired sealed tokens and idempotency keys past their day."""
+        now = now or self._clock()
+        with self._lock:
+            old_keys = [key for key, (_, _, made) in self._keys.items() if made + IDEMPOTENCY_LIFETIME <= now]
+            for key in old_keys:
+                del self._keys[key]
+            stale = [row for row in self._rows.values() if row.credential and row.credential.expires_at <= now]
+            for row in stale:
+                row.credential = None
+            return len(old_keys) + len(stale)
+
+    def usage(self, owner: str, *, since: datetime) -> Usage:
+        """Return how many jobs an owner has, and how long they ran."""
+        with self._lock:
+            mine = [row.job for row in self._rows.values() if row.job.owner == owner]
+        running = [job for job in mine if job.state in HELD_STATES]
+        recent = [job for job in mine if job.started_at and (job.finished_at or self._clock()) > since]
+        seconds = [(job.finished_at or self._clock()) - max(job.started_at or since, since) for job in recent]
+        return Usage(
+            queued=sum(job.state is JobState.QUEUED for job in mine),
+            running=len(running),
+            running_seconds=sum(one.total_seconds() for one in seconds),
+        )
+
+    def ping(self) -> None:
+        """Answer, always."""
+
+    def _same_work(self, job: Job) -> Job | None:
+        if job.content_key is None:
+            return None
+        for row in self._rows.values():
+            is_alike = row.job.owner == job.owner and row.job.content_key == job.content_key
+            if is_alike and row.job.id != job.id and row.job.state in ATTACHABLE_STATES:
+                return row.job
+        return None
+
+    def _row(self, job_id: str) -> Row:
+        with self._lock:
+            if job_id not in self._rows:
+                raise JobNotFoundError(f"no job has the id {job_id!r}")
+            return self._rows[job_id]
+
+    def _held(self, job_id: str, attempt: int, worker: str) -> Row | None:
+        row = self._rows.get(job_id)
+        if row is None or row.job.state not in HELD_STATES:
+            return None
+        return row if row.job.attempt == attempt and row.lease_owner == worker else None
+
+    def _advance(self, job_id: str, attempt: int, worker: str, step: Callable[[Job, datetime], Job]) -> bool:
+        with self._lock:
+            row = self._held(job_id, attempt, worker)
+            if row is None:
+                return False
+            try:
+                self._change(row, step(row.job, self._clock()))
+            except InvalidTransitionError:
+                return False
+            return True
+
+    def _change(self, row: Row, after: Job) -> None:
+        before, row.job = row.job, after
+        if after.state is before.state:
+            return
+        if after.state not in HELD_STATES:
+            row.lease_owner = row.lease_until = None
+        if after.state in TERMINAL_STATES:
+            row.credential = None
+        self._announce(row)
+        if before.state is JobState.QUEUED:
+            self._messages = {number: kept for number, kept in self._messages.items() if kept.job_id != after.id}
+        if after.state is JobState.QUEUED:
+            row.queued_at = self._clock()
+            waits = waits_before_next_attempt(after)
+            self._send(after, self._retries.delay(before.attempt) if waits else timedelta(0))
+
+    def _announce(self, row: Row) -> None:
+        self._append(row, "state", state_event(row.job))
+
+    def _append(self, row: Row, kind: EventKind, data: Mapping[str, Any]) -> JobEvent:
+        event = JobEvent(
+            job_id=row.job.id,
+            sequence=len(row.events) + 1,
+            attempt=row.job.attempt,
+            kind=kind,
+            data=dict(data),
+            created_at=self._clock(),
+        )
+        row.events.append(event)
+        return event
+
+    def _send(self, job: Job, delay: timedelta) -> None:
+        self._messages[next(self._message_ids)] = Message(job.id, job.attempt, self._clock() + delay)

@@ -1,0 +1,28 @@
+"""Sending what was committed: the broker learns of a job only after the database has it."""
+
+from service.jobs.queue import JobQueue
+from service.jobs.store import JobStore
+
+_BATCH = 100
+
+
+def flush_outbox(store: JobStore, queue: JobQueue) -> int:
+    """Send every message that is due and return how many went out.
+
+    Each is marked after it was sent: a crash in between sends it twice, never not at all, and the claim
+    ignores the second delivery. Several processes may do this at once.
+
+    Raises:
+        QueueUnavailableError: the broker went away; what was sent before is marked, the rest stays due.
+    """
+    sent = 0
+    while messages := store.unsent(limit=_BATCH):
+        done: list[int] = []
+        try:
+            for message in messages:
+                queue.enqueue(message.job_id, message.attempt, traceparent=message.traceparent)
+                done.append(message.id)
+        finally:
+            store.mark_sent(done)
+            sent += len(done)
+    return sent

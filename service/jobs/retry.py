@@ -1,0 +1,33 @@
+"""Running a failed or canceled job again."""
+
+from collections.abc import Callable
+
+from service.jobs.access import owned_job
+from service.jobs.credentials import CredentialVault
+from service.jobs.errors import InvalidJobError
+from service.jobs.schema import Job
+from service.jobs.store import JobStore
+
+
+def retry(
+    job_id: str,
+    *,
+    owner: str | None,
+    store: JobStore,
+    wake: Callable[[], None],
+    vault: CredentialVault | None = None,
+    hub_token: str | None = None,
+) -> Job:
+    """Queue the next attempt of a job that failed or was canceled. Its earlier token is gone; give it again.
+
+    Raises:
+        JobNotFoundError: it does not exist or belongs to another owner.
+        JobNotRetryableError: it has not ended, or it succeeded.
+    """
+    owned_job(store, job_id, owner)
+    if hub_token is not None and vault is None:
+        raise InvalidJobError("this service keeps no Hub tokens; use the one it was configured with")
+    sealed = vault.seal(hub_token) if vault is not None and hub_token is not None else None
+    job = store.retry(job_id, credential=sealed)
+    wake()
+    return job

@@ -1,0 +1,86 @@
+"""How a change of a job is written: the row, its event, its message, in the caller's transaction."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert
+from sqlalchemy import update as sql_update
+
+from service.jobs import tables
+from service.jobs.policy import RetryPolicy
+from service.jobs.rows import changed_values, event_values
+from service.jobs.schema import TERMINAL_STATES, EventKind, Job, JobEvent, JobState
+from service.jobs.sql_statements import delete_messages, read_job, replace_credential
+from service.jobs.transitions import HELD_STATES, state_event, waits_before_next_attempt
+
+_JOBS = tables.jobs.c
+
+
+class ChangeWriter:
+    """Writes changes of jobs whose rows the caller has locked."""
+
+    def __init__(self, clock: Callable[[], datetime], retries: RetryPolicy) -> None:
+        self._clock = clock
+        self._retries = retries
+
+    def change(self, connection: Connection, before: Job, after: Job) -> Job:
+        """Store a job that has moved on, with its event, its message and what must be forgotten."""
+        if after.state is before.state:
+            return after
+        extra: dict[str, Any] = {}
+        if after.state not in HELD_STATES:
+            extra |= {"lease_owner": None, "lease_until": None}
+        if after.state is JobState.QUEUED:
+            extra |= {"queued_at": self._clock()}
+        self.update(connection, before, after, **extra)
+        self.announce(connection, after)
+        if before.state is JobState.QUEUED:
+            delete_messages(connection, after.id)
+        if after.state in TERMINAL_STATES:
+            replace_credential(connection, after.id, None)
+        if after.state is JobState.QUEUED:
+            waits = waits_before_next_attempt(after)
+            self.send(connection, after, self._retries.delay(before.attempt) if waits else timedelta(0))
+        return after
+
+    def update(self, connection: Connection, before: Job, after: Job, **extra: Any) -> None:
+        """Store the columns two versions of a job differ in."""
+        values = changed_values(before, after) | extra
+        if values:
+            connection.execute(sql_update(tables.jobs).where(_JOBS.id == before.id).values(values))
+
+    def announce(self, connection: Connection, job: Job) -> None:
+        """Append the `state` event of a job, and note that others are to be told of it."""
+        self.append(connection, job.id, job.attempt, "state", state_event(job))
+        notice = {"job_id": job.id, "owner": job.owner, "state": str(job.state), "attempt": job.attempt}
+        connection.execute(insert(tables.job_notices).values(**notice, created_at=self._clock()))
+
+    def append(
+        self, connection: Connection, job_id: str, attempt: int, kind: EventKind, data: Mapping[str, Any]
+    ) -> JobEvent | None:
+        """Append an event, or return None when the attempt is no longer current."""
+        # The row of the job stays locked until the commit, so that numbers become visible in order.
+        number = (
+            sql_update(tables.jobs)
+            .where(_JOBS.id == job_id, _JOBS.attempt == attempt)
+            .values(last_sequence=_JOBS.last_sequence + 1)
+            .returning(_JOBS.last_sequence)
+        )
+        sequence = connection.execute(number).scalar_one_or_none()
+        if sequence is None:
+            read_job(connection, job_id)
+            return None
+        event = JobEvent(
+            job_id=job_id, sequence=sequence, attempt=attempt, kind=kind, data=dict(data), created_at=self._clock()
+        )
+        connection.execute(insert(tables.job_events).values(event_values(event)))
+        return event
+
+    def send(self, connection: Connection, job: Job, delay: timedelta) -> None:
+        """Put a message for the broker into the outbox, due after a delay."""
+        connection.execute(
+            insert(tables.job_outbox).values(
+                job_id=job.id, attempt=job.attempt, traceparent=job.traceparent, available_at=self._clock() + delay
+            )
+        )

@@ -1,0 +1,139 @@
+"""Statements on the tables of jobs that several methods of the store share."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from service.jobs import tables
+from service.jobs.errors import IdempotencyConflictError, JobNotFoundError
+from service.jobs.rows import JOB_COLUMNS, job_from_row
+from service.jobs.schema import Job, JobState, SealedSecret, Usage
+from service.jobs.transitions import ATTACHABLE_STATES, HELD_STATES
+
+_JOBS = tables.jobs.c
+_HELD = tuple(sorted(str(state) for state in HELD_STATES))
+
+
+def held_by(job_id: str, attempt: int, worker: str) -> tuple[ColumnElement[bool], ...]:
+    """Return the fence: what must hold of a row for this worker's write to count."""
+    return (_JOBS.id == job_id, _JOBS.attempt == attempt, _JOBS.lease_owner == worker, _JOBS.state.in_(_HELD))
+
+
+def read_job(connection: Connection, job_id: str, *, lock: bool = False) -> Job:
+    """Return a job, locked until the end of the transaction if asked for. Raises JobNotFoundError."""
+    query = select(*JOB_COLUMNS).where(_JOBS.id == job_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise JobNotFoundError(f"no job has the id {job_id!r}")
+    return job_from_row(row)
+
+
+def lock_held(connection: Connection, job_id: str, attempt: int, worker: str) -> Job | None:
+    """Return a job this worker holds, locked, or None."""
+    query = select(*JOB_COLUMNS).where(*held_by(job_id, attempt, worker)).with_for_update()
+    row = connection.execute(query).one_or_none()
+    return None if row is None else job_from_row(row)
+
+
+def insert_texts(connection: Connection, texts: Mapping[str, str]) -> None:
+    """Store texts that are not stored yet."""
+    column = tables.job_texts.c.sha256
+    for digest, content in texts.items():
+        if connection.execute(select(column).where(column == digest)).one_or_none() is None:
+            _insert_unless_present(connection, {"sha256": digest, "utf8": content.encode()})
+
+
+def _insert_unless_present(connection: Connection, values: Mapping[str, Any]) -> None:
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(tables.job_texts).values(values))
+    except IntegrityError:
+        return  # another request stored the same text a moment ago
+
+
+def replace_credential(connection: Connection, job_id: str, credential: SealedSecret | None) -> None:
+    """Store the sealed token of a job in place of any earlier one."""
+    sealed = tables.job_credentials
+    connection.execute(delete(sealed).where(sealed.c.job_id == job_id))
+    if credential is not None:
+        connection.execute(insert(sealed).values(job_id=job_id, **credential.model_dump()))
+
+
+def delete_messages(connection: Connection, job_id: str) -> None:
+    """Remove what was to be sent for a job that has left the queue."""
+    connection.execute(delete(tables.job_outbox).where(tables.job_outbox.c.job_id == job_id))
+
+
+def insert_or_find(connection: Connection, job: Job, values: Mapping[str, Any]) -> Job | None:
+    """Insert the row of a job, or return the job that does the same work already."""
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(tables.jobs).values(values))
+    except IntegrityError:
+        same = find_same_work(connection, job)
+        if same is None:
+            raise
+        return same
+    return None
+
+
+def find_same_work(connection: Connection, job: Job) -> Job | None:
+    """Return another job of this owner that does, or has done, the same work."""
+    if job.content_key is None:
+        return None
+    query = select(*JOB_COLUMNS).where(
+        _JOBS.owner == job.owner,
+        _JOBS.content_key == job.content_key,
+        _JOBS.id != job.id,
+        _JOBS.state.in_([str(state) for state in ATTACHABLE_STATES]),
+    )
+    row = connection.execute(query).first()
+    return None if row is None else job_from_row(row)
+
+
+def reserve_key(connection: Connection, job: Job, key: str, digest: str | None, now: datetime) -> str | None:
+    """Bind an idempotency key to a job, or return the id of the job it made before.
+
+    Raises:
+        IdempotencyConflictError: it came before with another request.
+    """
+    keys = tables.idempotency_keys
+    mine = {"owner": job.owner, "key": key, "request_digest": digest, "job_id": job.id, "created_at": now}
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(keys).values(mine))
+            return None
+    except IntegrityError:
+        query = select(keys.c.request_digest, keys.c.job_id).where(keys.c.owner == job.owner, keys.c.key == key)
+        found = connection.execute(query).one()
+    if found.request_digest != digest:
+        raise IdempotencyConflictError("this idempotency key came before with another request; use a new key")
+    before: str = found.job_id
+    return before
+
+
+def redirect_key(connection: Connection, job: Job, key: str, job_id: str) -> None:
+    """Bind an idempotency key to the job its request was answered with."""
+    keys = tables.idempotency_keys
+    connection.execute(update(keys).where(keys.c.owner == job.owner, keys.c.key == key).values(job_id=job_id))
+
+
+def usage_of(connection: Connection, owner: str, *, since: datetime, now: datetime) -> Usage:
+    """Return how many jobs an owner has, and how long those that were at work after `since` ran."""
+    mine = _JOBS.owner == owner
+    waiting = select(func.count()).where(mine, _JOBS.state == str(JobState.QUEUED))
+    held = select(_JOBS.started_at).where(mine, _JOBS.state.in_(_HELD))
+    ended = select(_JOBS.started_at, _JOBS.finished_at).where(
+        mine, _JOBS.finished_at > since, _JOBS.started_at.is_not(None)
+    )
+    running = connection.execute(held).scalars().all()
+    spans = [(started, now) for started in running]
+    spans += [(row.started_at, row.finished_at) for row in connection.execute(ended)]
+    return Usage(
+        queued=connection.execute(waiting).scalar_one(),
+        running=len(running),
+        running_seconds=sum((until - max(began, since)).total_seconds() for began, until in spans),
+    )

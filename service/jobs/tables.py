@@ -1,0 +1,208 @@
+"""The tables jobs are kept in. `migrations/` makes them; a test holds the two together."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    text,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time. SQLite keeps no zone, so that everything is stored and returned as UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the time in UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Return the time with its zone."""
+        if value is None:
+            return None
+        aware: datetime = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return aware.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_ID = String(40)
+_BIG_ID = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite gives out row numbers for INTEGER PRIMARY KEY only."""
+
+_SAME_WORK = text("content_key IS NOT NULL AND state IN ('queued', 'running', 'publishing', 'succeeded')")
+"""The database itself keeps two requests for the same work from becoming two jobs."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("stage", String(32)),
+    Column("progress", Float, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("model_id", String(128), nullable=False),
+    Column("source", JSON, nullable=False),
+    Column("destination_repo_id", String(128), nullable=False),
+    Column("destination", JSON, nullable=False),
+    Column("recipe_name", String(64), nullable=False),
+    Column("recipe", JSON, nullable=False),
+    Column("calibration", JSON(none_as_null=True)),
+    Column("evaluation", JSON(none_as_null=True)),
+    Column("tags", JSON, nullable=False),
+    Column("result", JSON(none_as_null=True)),
+    Column("failure", JSON(none_as_null=True)),
+    Column("has_report", Boolean, nullable=False),
+    Column("content_key", String(64)),
+    Column("traceparent", String(64)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("queued_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("lease_owner", String(128)),
+    Column("lease_until", UtcDateTime),
+    Column("last_sequence", Integer, nullable=False),
+    Index(None, "owner", "id"),
+    Index(None, "owner", "state"),
+    Index(None, "state", "id"),
+    Index(None, "state", "finished_at"),
+    Index(None, "recipe_name", "id"),
+    Index(None, "owner", "finished_at"),
+    Index(None, "state", "queued_at"),
+    Index(None, "model_id", "id"),
+    Index(None, "destination_repo_id", "id"),
+    Index(None, "created_at"),
+    Index(
+        None,
+        "lease_until",
+        sqlite_where=text("lease_until IS NOT NULL"),
+        postgresql_where=text("lease_until IS NOT NULL"),
+    ),
+    Index(
+        "ux_jobs_same_work",
+        "owner",
+        "content_key",
+        unique=True,
+        sqlite_where=_SAME_WORK,
+        postgresql_where=_SAME_WORK,
+    ),
+)
+
+job_tags = Table(
+    "job_tags",
+    metadata,
+    Column("tag", String(64), primary_key=True),
+    Column("job_id", _ID, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", _ID, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+job_reports = Table(
+    "job_reports",
+    metadata,
+    Column("job_id", _ID, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("report", JSON, nullable=False),
+)
+
+job_credentials = Table(
+    "job_credentials",
+    metadata,
+    Column("job_id", _ID, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False, index=True),
+)
+
+job_texts = Table(
+    "job_texts",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("utf8", LargeBinary, nullable=False),
+)
+"""Bytes, because PostgreSQL's text refuses the NUL characters a user's text may hold."""
+
+job_outbox = Table(
+    "job_outbox",
+    metadata,
+    Column("id", _BIG_ID, primary_key=True, autoincrement=True),
+    Column("job_id", _ID, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    Column("traceparent", String(64)),
+    Column("available_at", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
+    Index(
+        "ix_job_outbox_unsent",
+        "available_at",
+        sqlite_where=text("sent_at IS NULL"),
+        postgresql_where=text("sent_at IS NULL"),
+    ),
+)
+"""Holds rows of queued jobs only: a job that leaves the queue takes its row away."""
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", String(128), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("request_digest", String(64)),
+    Column("job_id", _ID, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+)
+
+job_notices = Table(
+    "job_notices",
+    metadata,
+    Column("id", _BIG_ID, primary_key=True, autoincrement=True),
+    Column("job_id", _ID, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+"""Changes of state that nobody has been told of yet; whoever tells others takes the rows away."""
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("host", String(128), nullable=False),
+    Column("device", String(16), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False, index=True),
+)

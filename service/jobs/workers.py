@@ -1,0 +1,64 @@
+"""Which workers there are: each says so at every round of its duties."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Engine, delete, insert, select, update
+
+from service.jobs import tables
+from service.jobs.database import reading, writing
+
+SILENT_AFTER = timedelta(seconds=60)
+"""A worker not heard of for so long counts as gone."""
+_FORGET_AFTER = timedelta(days=1)
+_WORKERS, _JOBS = tables.workers.c, tables.jobs.c
+
+
+class Worker(BaseModel):
+    """One worker process, and the job it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    host: str
+    device: str
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    job_id: str | None = None
+
+    def is_alive(self, *, now: datetime) -> bool:
+        """Whether it was heard of lately."""
+        return now - self.seen_at < SILENT_AFTER
+
+
+class WorkerRegistry:
+    """The workers of an installation, in the database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def beat(self, worker: Worker) -> None:
+        """Record that a worker is alive, and forget those that have been gone for a day."""
+        values = worker.model_dump(exclude={"job_id"})
+        with writing(self._engine) as connection:
+            seen = update(tables.workers).where(_WORKERS.name == worker.name).values(seen_at=worker.seen_at)
+            if connection.execute(seen).rowcount == 0:
+                connection.execute(insert(tables.workers).values(values))
+            connection.execute(delete(tables.workers).where(_WORKERS.seen_at < worker.seen_at - _FORGET_AFTER))
+
+    def leave(self, name: str) -> None:
+        """Record that a worker has ended."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(tables.workers).where(_WORKERS.name == name))
+
+    def list(self) -> Sequence[Worker]:
+        """Return the workers heard of in the last day, those that hold a job with it, latest first."""
+        query = (
+            select(*_WORKERS, _JOBS.id.label("job_id"))
+            .join(tables.jobs, _JOBS.lease_owner == _WORKERS.name, isouter=True)
+            .order_by(_WORKERS.seen_at.desc(), _WORKERS.name)
+        )
+        with reading(self._engine) as connection:
+            return [Worker.model_validate(row._asdict()) for row in connection.execute(query)]

@@ -1,0 +1,43 @@
+"""API keys as values; the secret is in none of them."""
+
+from datetime import datetime
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Scope = Literal["jobs:read", "jobs:write", "watches:read", "watches:write", "notifications:write", "keys:write"]
+ALL_SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Quota(_Frozen):
+    """What the owner of a key may use; None is without limit."""
+
+    max_queued: int | None = Field(default=100, ge=0, description="Jobs that wait at once.")
+    max_running: int | None = Field(default=10, ge=0, description="Jobs that run at once.")
+    minutes_per_day: float | None = Field(default=None, ge=0, description="Minutes of running jobs in 24 hours.")
+    requests_per_minute: int = Field(default=600, ge=1, le=100_000)
+
+
+class ApiKey(_Frozen):
+    """One key: whose it is and what it may do."""
+
+    id: str
+    name: str = Field(min_length=1, max_length=100)
+    owner: str = Field(min_length=1, max_length=128)
+    scopes: tuple[Scope, ...]
+    quota: Quota = Quota()
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class IssuedKey(_Frozen):
+    """A new key and its text, which is shown this once and kept nowhere."""
+
+    key: ApiKey
+    text: str = Field(repr=False)

@@ -1,0 +1,61 @@
+"""Keys in the database."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Engine, insert, select, update
+
+from service.jobs.database import reading, writing
+from service.keys.errors import KeyNotFoundError
+from service.keys.schema import ApiKey
+from service.keys.tables import api_keys
+
+_KEYS = api_keys.c
+_VISIBLE = tuple(column for column in _KEYS if column.name != "digest")
+
+
+class KeyStore:
+    """The API keys of an installation, by the digests of their secrets."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, key: ApiKey, digest: str) -> None:
+        """Insert a key."""
+        values = key.model_dump(exclude={"scopes", "quota"})
+        columns = {"scopes": list(key.scopes), "quota": key.quota.model_dump(), "digest": digest}
+        with writing(self._engine) as connection:
+            connection.execute(insert(api_keys).values(values | columns))
+
+    def find(self, key_id: str) -> tuple[ApiKey, str] | None:
+        """Return a key and its digest, also one that has expired or was revoked."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(*_VISIBLE, _KEYS.digest).where(_KEYS.id == key_id)).one_or_none()
+        if row is None:
+            return None
+        values = row._asdict()
+        digest: str = values.pop("digest")
+        return ApiKey.model_validate(values), digest
+
+    def list(self, owner: str | None) -> Sequence[ApiKey]:
+        """Return the keys of an owner, or all, newest first."""
+        query = select(*_VISIBLE).order_by(_KEYS.created_at.desc(), _KEYS.id)
+        if owner is not None:
+            query = query.where(_KEYS.owner == owner)
+        with reading(self._engine) as connection:
+            return [ApiKey.model_validate(row._asdict()) for row in connection.execute(query)]
+
+    def revoke(self, key_id: str, *, owner: str | None, now: datetime) -> ApiKey:
+        """Revoke a key and return it; doing so again keeps the first time. Raises KeyNotFoundError."""
+        with writing(self._engine) as connection:
+            wanted = [_KEYS.id == key_id] + ([] if owner is None else [_KEYS.owner == owner])
+            connection.execute(update(api_keys).where(*wanted, _KEYS.revoked_at.is_(None)).values(revoked_at=now))
+            row = connection.execute(select(*_VISIBLE).where(*wanted)).one_or_none()
+        if row is None:
+            raise KeyNotFoundError(f"no API key has the id {key_id!r}")
+        return ApiKey.model_validate(row._asdict())
+
+    def touch(self, key_id: str, *, now: datetime) -> None:
+        """Record that a key was used."""
+        with writing(self._engine) as connection:
+            connection.execute(update(api_keys).where(_KEYS.id == key_id).values(last_used_at=now))

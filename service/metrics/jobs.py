@@ -1,0 +1,87 @@
+"""The numbers of the job domain, read from the database: one truth, whichever process is asked."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine, func, select
+
+from service.jobs import tables
+from service.jobs.database import reading
+from service.jobs.schema import TERMINAL_STATES, JobState
+from service.jobs.transitions import HELD_STATES
+
+_JOBS, _OUTBOX = tables.jobs.c, tables.job_outbox.c
+_TERMINAL = tuple(sorted(str(state) for state in TERMINAL_STATES))
+_HELD = tuple(sorted(str(state) for state in HELD_STATES))
+RECENT = timedelta(hours=1)
+_RECENT_JOBS = 200
+"""Reports read for the stage times; the newest, so that a scrape costs the same on a busy day."""
+
+
+@dataclass(frozen=True)
+class JobMetrics:
+    """One look at the jobs of an installation."""
+
+    jobs: Mapping[str, int]
+    """Number of jobs by state, every state named."""
+    oldest_queued_seconds: float
+    """How long the first in the queue has waited; 0 when nobody waits."""
+    shortest_lease_seconds: float | None
+    """Until the first lease runs out; negative when a worker is lost and not yet reaped. None: nothing runs."""
+    unsent_messages: int
+    """Messages that are due and that the broker has not taken."""
+    publish_failures: int
+    """Jobs that failed while publishing."""
+    busy_seconds: float
+    """Time of the last attempts of the jobs that ended in the last hour."""
+    stage_seconds: Mapping[str, float]
+    """Mean time of each stage over the jobs of the last hour."""
+
+
+def read_job_metrics(engine: Engine, *, now: datetime) -> JobMetrics:
+    """Read the numbers, in one transaction. A few milliseconds with 100,000 jobs.
+
+    Raises:
+        StoreUnavailableError: the database does not answer.
+    """
+    with reading(engine) as connection:
+        counted = connection.execute(select(_JOBS.state, func.count()).group_by(_JOBS.state))
+        found = {str(state): int(count) for state, count in counted}
+        queued = select(func.min(_JOBS.queued_at)).where(_JOBS.state == str(JobState.QUEUED))
+        oldest = connection.execute(queued).scalar_one()
+        lease = connection.execute(select(func.min(_JOBS.lease_until)).where(_JOBS.state.in_(_HELD))).scalar_one()
+        unsent = select(func.count()).where(_OUTBOX.sent_at.is_(None), _OUTBOX.available_at <= now)
+        failed = select(func.count()).where(_JOBS.state == str(JobState.FAILED), _JOBS.stage == "publish")
+        return JobMetrics(
+            jobs={str(state): found.get(str(state), 0) for state in JobState},
+            oldest_queued_seconds=0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
+            shortest_lease_seconds=None if lease is None else (lease - now).total_seconds(),
+            unsent_messages=connection.execute(unsent).scalar_one(),
+            publish_failures=connection.execute(failed).scalar_one(),
+            busy_seconds=_busy_seconds(connection, now - RECENT),
+            stage_seconds=_stage_seconds(connection, now - RECENT),
+        )
+
+
+def _busy_seconds(connection: Connection, since: datetime) -> float:
+    query = select(_JOBS.started_at, _JOBS.finished_at).where(
+        _JOBS.state.in_(_TERMINAL), _JOBS.finished_at > since, _JOBS.started_at.is_not(None)
+    )
+    return float(sum((finished - started).total_seconds() for started, finished in connection.execute(query)))
+
+
+def _stage_seconds(connection: Connection, since: datetime) -> Mapping[str, float]:
+    query = (
+        select(tables.job_reports.c.report)
+        .join(tables.jobs, _JOBS.id == tables.job_reports.c.job_id)
+        .where(_JOBS.state == str(JobState.SUCCEEDED), _JOBS.finished_at > since)
+        .order_by(_JOBS.finished_at.desc())
+        .limit(_RECENT_JOBS)
+    )
+    times: dict[str, list[float]] = defaultdict(list)
+    for report in connection.execute(query).scalars():
+        for stage, seconds in dict(report.get("seconds", {})).items():
+            times[stage].append(float(seconds))
+    return {stage: sum(seconds) / len(seconds) for stage, seconds in times.items()}

@@ -1,0 +1,146 @@
+"""From changes of jobs to messages, and from messages to receivers: tried again for days, then given up."""
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection, delete, insert, select
+
+from service.jobs import tables
+from service.jobs.credentials import CredentialVault
+from service.jobs.database import writing
+from service.jobs.ids import new_id
+from service.jobs.policy import utc_now
+from service.jobs.sql_statements import read_job
+from service.notifications.endpoints import open_secrets
+from service.notifications.errors import EndpointNotFoundError
+from service.notifications.messages import job_payload
+from service.notifications.schema import Attempt, Delivery, DeliveryState, Endpoint
+from service.notifications.sending import Outcome, Send
+from service.notifications.store import NotificationStore, delivery_values
+from service.notifications.tables import deliveries
+
+_log = structlog.get_logger(__name__)
+
+_S, _M, _H = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+RETRY_AFTER = (5 * _S, 5 * _M, 30 * _M, 2 * _H, 5 * _H, 10 * _H, 14 * _H, 20 * _H, 24 * _H)
+"""Waits after the first, second, ... try, about three days in all. Source: Standard Webhooks, recommended schedule."""
+_JITTER = 0.2
+DISABLE_AFTER = timedelta(days=5)
+"""An endpoint that took nothing for so long is switched off."""
+_CLAIM = timedelta(minutes=2)
+"""Longer than a try can take; a message whose sender died is taken up again after it."""
+_BATCH = 32
+_NOTICES = 500
+_SENDERS = 8
+
+
+@dataclass(frozen=True)
+class Post:
+    """What sending works with."""
+
+    store: NotificationStore
+    vault: CredentialVault
+    send: Send
+    base_url: str
+    """Where this service is reached from outside, for the links in messages."""
+    clock: Callable[[], datetime] = utc_now
+    random: Callable[[], float] = random.random
+
+
+def write_messages(post: Post) -> int:
+    """Turn the changes of jobs nobody was told of into messages, and return how many. A periodic duty.
+
+    A change is taken away in the transaction that writes its messages: each is told once, whoever does it.
+    """
+    written = 0
+    with writing(post.store.engine) as connection:
+        query = (
+            select(tables.job_notices).order_by(tables.job_notices.c.id).limit(500).with_for_update(skip_locked=True)
+        )
+        notices = connection.execute(query).all()
+        wanted = post.store.list() if notices else []
+        for notice in notices:
+            for endpoint in wanted:
+                is_for_it = endpoint.owner == notice.owner and f"job.{notice.state}" in endpoint.types
+                if is_for_it and endpoint.enabled:
+                    _write(connection, endpoint, notice.job_id, notice.state, notice.created_at, post)
+                    written += 1
+        ids = [notice.id for notice in notices]
+        connection.execute(delete(tables.job_notices).where(tables.job_notices.c.id.in_(ids)))
+    return written
+
+
+def send_messages(post: Post) -> int:
+    """Try every message that is due once, and return how many were taken. A periodic duty.
+
+    Slow receivers make it slow: run it in a thread of its own, not with the duties of the jobs.
+    """
+    taken = 0
+    with ThreadPoolExecutor(_SENDERS, thread_name_prefix="webhook") as pool:
+        while True:
+            now = post.clock()
+            due = post.store.claim_due(now=now, until=now + _CLAIM, limit=_BATCH)
+            taken += sum(pool.map(lambda delivery: _try(delivery, post), due))
+            if len(due) < _BATCH:
+                return taken
+
+
+def _write(connection: Connection, endpoint: Endpoint, job_id: str, state: str, at: datetime, post: Post) -> None:
+    payload = job_payload(read_job(connection, job_id), state=state, at=at, base_url=post.base_url)
+    message = Delivery(
+        id=new_id("msg"),
+        endpoint_id=endpoint.id,
+        type=payload["type"],
+        payload=payload,
+        created_at=post.clock(),
+        due_at=post.clock(),
+    )
+    connection.execute(insert(deliveries).values(delivery_values(message)))
+
+
+def _try(delivery: Delivery, post: Post) -> bool:
+    try:
+        endpoint = post.store.get(delivery.endpoint_id)
+        secrets = open_secrets(post.store.secrets(endpoint.id), post.vault, now=post.clock())
+    except EndpointNotFoundError:
+        return False  # deleted a moment ago, and the message with it
+    outcome = post.send(endpoint, delivery, secrets, post.clock())
+    now = post.clock()
+    attempt = Attempt(
+        delivery_id=delivery.id,
+        number=delivery.attempts,
+        at=now,
+        status=outcome.status,
+        error=outcome.error,
+        seconds=outcome.seconds,
+    )
+    post.store.record(_after(delivery, outcome, now, post.random), attempt)
+    _judge(endpoint, outcome, now, post.store)
+    return outcome.is_delivered
+
+
+def _after(delivery: Delivery, outcome: Outcome, now: datetime, jitter: Callable[[], float]) -> Delivery:
+    if outcome.is_delivered:
+        return delivery.model_copy(update={"state": DeliveryState.DELIVERED, "finished_at": now})
+    if outcome.is_gone or delivery.attempts > len(RETRY_AFTER):
+        return delivery.model_copy(update={"state": DeliveryState.FAILED, "finished_at": now})
+    wait = RETRY_AFTER[delivery.attempts - 1] * (1 + _JITTER * (2 * jitter() - 1))
+    return delivery.model_copy(update={"due_at": now + wait})
+
+
+def _judge(endpoint: Endpoint, outcome: Outcome, now: datetime, store: NotificationStore) -> None:
+    if outcome.is_delivered:
+        if endpoint.failing_since is not None:
+            store.change(endpoint.model_copy(update={"failing_since": None}))
+        return
+    since = endpoint.failing_since or now
+    reason = "it answered 410 Gone" if outcome.is_gone else f"it took nothing for {DISABLE_AFTER.days} days"
+    changes: dict[str, object] = {"failing_since": since}
+    if outcome.is_gone or now - since >= DISABLE_AFTER:
+        changes |= {"enabled": False, "disabled_reason": reason}
+        _log.warning("endpoint_disabled", endpoint_id=endpoint.id, reason=reason)
+    store.change(endpoint.model_copy(update=changes))

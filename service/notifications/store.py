@@ -1,0 +1,165 @@
+"""Endpoints and deliveries in the database."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, Row, delete, func, insert, select, update
+
+from service.jobs.database import reading, writing
+from service.notifications.errors import DeliveryNotFoundError, EndpointNotFoundError
+from service.notifications.schema import Attempt, Delivery, DeliveryState, Endpoint, EndpointRules
+from service.notifications.tables import attempts, deliveries, endpoints
+
+_ENDPOINTS, _DELIVERIES, _ATTEMPTS = endpoints.c, deliveries.c, attempts.c
+_VISIBLE = tuple(column for column in _ENDPOINTS if column.name != "secrets")
+_RULES = frozenset(EndpointRules.model_fields)
+
+
+class NotificationStore:
+    """The endpoints of an installation, and every message to them with every try."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def add(self, endpoint: Endpoint, *, sealed_secrets: Sequence[str]) -> None:
+        """Insert an endpoint."""
+        values = {"id": endpoint.id, "owner": endpoint.owner, "created_at": endpoint.created_at}
+        with writing(self.engine) as connection:
+            rules = endpoint_rules(endpoint)
+            connection.execute(insert(endpoints).values(**values, rules=rules, secrets=[*sealed_secrets]))
+
+    def get(self, endpoint_id: str, *, owner: str | None = None) -> Endpoint:
+        """Return an endpoint. Raises EndpointNotFoundError, also for one of another owner."""
+        with reading(self.engine) as connection:
+            row = connection.execute(select(*_VISIBLE).where(_ENDPOINTS.id == endpoint_id)).one_or_none()
+        if row is None or (owner is not None and row.owner != owner):
+            raise EndpointNotFoundError(f"no endpoint has the id {endpoint_id!r}")
+        return _endpoint(row)
+
+    def list(self, owner: str | None = None) -> Sequence[Endpoint]:
+        """Return the endpoints of an owner, or all, newest first."""
+        query = select(*_VISIBLE).order_by(_ENDPOINTS.id.desc())
+        with reading(self.engine) as connection:
+            rows = connection.execute(query if owner is None else query.where(_ENDPOINTS.owner == owner)).all()
+        return [_endpoint(row) for row in rows]
+
+    def change(self, endpoint: Endpoint) -> None:
+        """Store everything of an endpoint but its secrets."""
+        values = {"failing_since": endpoint.failing_since, "disabled_reason": endpoint.disabled_reason}
+        with writing(self.engine) as connection:
+            changed = update(endpoints).where(_ENDPOINTS.id == endpoint.id)
+            connection.execute(changed.values(**values, rules=endpoint_rules(endpoint)))
+
+    def delete(self, endpoint_id: str, *, owner: str | None = None) -> None:
+        """Delete an endpoint and its log. Raises EndpointNotFoundError."""
+        self.get(endpoint_id, owner=owner)
+        with writing(self.engine) as connection:
+            connection.execute(delete(endpoints).where(_ENDPOINTS.id == endpoint_id))
+
+    def secrets(self, endpoint_id: str) -> Sequence[str]:
+        """Return the sealed secrets of an endpoint, newest first. Raises EndpointNotFoundError."""
+        with reading(self.engine) as connection:
+            found = connection.execute(
+                select(_ENDPOINTS.secrets).where(_ENDPOINTS.id == endpoint_id)
+            ).scalar_one_or_none()
+        if found is None:
+            raise EndpointNotFoundError(f"no endpoint has the id {endpoint_id!r}")
+        return [str(secret) for secret in found]
+
+    def replace_secrets(self, endpoint_id: str, sealed_secrets: Sequence[str]) -> None:
+        """Store the sealed secrets of an endpoint, newest first."""
+        with writing(self.engine) as connection:
+            connection.execute(update(endpoints).where(_ENDPOINTS.id == endpoint_id).values(secrets=[*sealed_secrets]))
+
+    def add_delivery(self, delivery: Delivery) -> None:
+        """Insert a message."""
+        with writing(self.engine) as connection:
+            connection.execute(insert(deliveries).values(delivery_values(delivery)))
+
+    def claim_due(self, *, now: datetime, until: datetime, limit: int) -> Sequence[Delivery]:
+        """Take messages that are due and count the try; others do not see them before `until`.
+
+        A process that dies in between leaves them to be taken again then: at least once, never lost.
+        """
+        due = (
+            select(_DELIVERIES.id)
+            .where(_DELIVERIES.state == str(DeliveryState.PENDING), _DELIVERIES.due_at <= now)
+            .order_by(_DELIVERIES.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        with writing(self.engine) as connection:
+            ids = connection.execute(due).scalars().all()
+            take = (
+                update(deliveries)
+                .where(_DELIVERIES.id.in_(ids))
+                .values(due_at=until, attempts=_DELIVERIES.attempts + 1)
+                .returning(*_DELIVERIES)
+            )
+            return [_delivery(row) for row in connection.execute(take)] if ids else []
+
+    def record(self, delivery: Delivery, attempt: Attempt) -> None:
+        """Store a try, and what it makes of the message."""
+        values = {"state": str(delivery.state), "due_at": delivery.due_at, "finished_at": delivery.finished_at}
+        with writing(self.engine) as connection:
+            connection.execute(insert(attempts).values(attempt.model_dump()))
+            connection.execute(update(deliveries).where(_DELIVERIES.id == delivery.id).values(values))
+
+    def deliveries(self, endpoint_id: str, *, limit: int = 100) -> Sequence[Delivery]:
+        """Return the messages to an endpoint, newest first."""
+        query = (
+            select(deliveries)
+            .where(_DELIVERIES.endpoint_id == endpoint_id)
+            .order_by(_DELIVERIES.id.desc())
+            .limit(limit)
+        )
+        with reading(self.engine) as connection:
+            return [_delivery(row) for row in connection.execute(query)]
+
+    def delivery(self, endpoint_id: str, delivery_id: str) -> Delivery:
+        """Return one message. Raises DeliveryNotFoundError."""
+        query = select(deliveries).where(_DELIVERIES.id == delivery_id, _DELIVERIES.endpoint_id == endpoint_id)
+        with reading(self.engine) as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise DeliveryNotFoundError(f"no delivery of this endpoint has the id {delivery_id!r}")
+        return _delivery(row)
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the number of messages by state, every state named."""
+        query = select(_DELIVERIES.state, func.count()).group_by(_DELIVERIES.state)
+        with reading(self.engine) as connection:
+            found = {str(state): int(count) for state, count in connection.execute(query)}
+        return {str(state): found.get(str(state), 0) for state in DeliveryState}
+
+    def attempts(self, delivery_id: str) -> Sequence[Attempt]:
+        """Return the tries of a message, in order."""
+        query = select(attempts).where(_ATTEMPTS.delivery_id == delivery_id).order_by(_ATTEMPTS.number)
+        with reading(self.engine) as connection:
+            return [Attempt.model_validate(row._asdict()) for row in connection.execute(query)]
+
+    def resend(self, delivery: Delivery, *, now: datetime) -> None:
+        """Make a message due now, with all its tries before it."""
+        values = {"state": str(DeliveryState.PENDING), "due_at": now, "finished_at": None}
+        with writing(self.engine) as connection:
+            connection.execute(update(deliveries).where(_DELIVERIES.id == delivery.id).values(values))
+
+
+def endpoint_rules(endpoint: Endpoint) -> dict[str, Any]:
+    """Return the column that holds the rules of an endpoint."""
+    return endpoint.model_dump(mode="json", include=set(_RULES))
+
+
+def delivery_values(delivery: Delivery) -> dict[str, Any]:
+    """Return the columns of a message."""
+    return delivery.model_dump() | {"state": str(delivery.state)}
+
+
+def _endpoint(row: Row[Any]) -> Endpoint:
+    values = row._asdict()
+    return Endpoint.model_validate(values | values.pop("rules"))
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    return Delivery.model_validate(row._asdict())

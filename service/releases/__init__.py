@@ -1,0 +1,1 @@
+"""Automated compression: watches, the webhooks that tell of releases, and the poller that misses none."""

@@ -1,0 +1,82 @@
+"""Which releases a watch is about, and where their artifacts go. Pure."""
+
+from fnmatch import fnmatchcase
+from string import Formatter
+
+from pydantic import TypeAdapter, ValidationError
+
+from service.jobs.schema import RepoId
+from service.releases.errors import InvalidWatchError
+from service.releases.schema import WatchRules
+from srr_core.recipe import Recipe
+
+_HEADS, _TAGS = "refs/heads/", "refs/tags/"
+_FIELDS = frozenset({"owner", "name", "recipe", "bits", "ref"})
+_REPO_ID: TypeAdapter[str] = TypeAdapter(RepoId)
+
+
+def matches_model(rules: WatchRules, repo_id: str) -> bool:
+    """Whether a model is watched. Case counts, as in the Hub's canonical ids."""
+    return fnmatchcase(repo_id, rules.pattern)
+
+
+def matches_ref(rules: WatchRules, ref: str) -> bool:
+    """Whether a branch or tag is watched; a pull request never is."""
+    if ref.startswith(_HEADS):
+        return any(fnmatchcase(ref.removeprefix(_HEADS), pattern) for pattern in rules.branches)
+    return ref.startswith(_TAGS) and any(fnmatchcase(ref.removeprefix(_TAGS), pattern) for pattern in rules.tags)
+
+
+def branch_ref(name: str) -> str:
+    """Return the full name of a branch."""
+    return f"{_HEADS}{name}"
+
+
+def tag_ref(name: str) -> str:
+    """Return the full name of a tag."""
+    return f"{_TAGS}{name}"
+
+
+def destination_of(rules: WatchRules, repo_id: str, ref: str, recipe: Recipe) -> str:
+    """Return the repository an artifact is published to.
+
+    Raises:
+        InvalidWatchError: the filled template is not a repository id, or is the source itself.
+    """
+    owner, name = repo_id.split("/", maxsplit=1)
+    short = ref.removeprefix(_HEADS).removeprefix(_TAGS).replace("/", "-")
+    filled = rules.destination.format(
+        owner=owner, name=name, recipe=recipe.name, bits=recipe.quantization_bits, ref=short
+    )
+    try:
+        valid = _REPO_ID.validate_python(filled)
+    except ValidationError as error:
+        raise InvalidWatchError(f"the destination {filled!r} of {repo_id} is not a repository id") from error
+    if valid.lower() == repo_id.lower():
+        raise InvalidWatchError(f"the destination {filled!r} is the source itself")
+    return valid
+
+
+def check_rules(rules: WatchRules) -> None:
+    """Refuse rules that could not work, when they are made rather than at the first release.
+
+    Raises:
+        InvalidWatchError: an unknown field in the template, an invalid or colliding result, or no ref at all.
+    """
+    if not rules.branches and not rules.tags:
+        raise InvalidWatchError("a watch needs a branch or a tag pattern; give branches=['main'], for instance")
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(rules.destination) if field is not None]
+    except ValueError as error:
+        raise InvalidWatchError(f"the destination template {rules.destination!r} is malformed: {error}") from error
+    unknown = sorted(set(fields) - _FIELDS)
+    if unknown:
+        raise InvalidWatchError(
+            f"the destination template names {{{unknown[0]}}}; it may use {', '.join(sorted(_FIELDS))}"
+        )
+    example = rules.pattern.replace("*", "x").replace("?", "x")
+    results = [destination_of(rules, example, branch_ref("main"), recipe) for recipe in rules.recipes]
+    if len(set(results)) < len(results):
+        raise InvalidWatchError("two recipes would publish to one repository; use {recipe} or {bits} in the template")
+    if "*" in rules.pattern and "name" not in fields:
+        raise InvalidWatchError("all models would publish to one repository; use {name} in the template")

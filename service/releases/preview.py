@@ -1,0 +1,61 @@
+"""What a watch would have done lately: asks the Hub and changes nothing."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from service.hub.errors import HubError
+from service.hub.metadata import HubMetadata
+from service.hub.releases import HubReleases, ListedCommit
+from service.jobs.policy import utc_now
+from service.releases.act import skip_reason
+from service.releases.errors import InvalidWatchError
+from service.releases.matching import destination_of
+from service.releases.poller import FoundRef, find_refs
+from service.releases.schema import Preview, Watch
+
+_COMMITS = 50
+
+
+def preview_watch(
+    watch: Watch,
+    *,
+    releases: HubReleases,
+    hub: HubMetadata,
+    days: int = 30,
+    limit: int = 50,
+    token: str | None = None,
+    clock: Callable[[], datetime] = utc_now,
+) -> Sequence[Preview]:
+    """Return the releases of the last days that the watch would have acted on or skipped, newest first.
+
+    Costs three requests for each branch or tag and one for each commit; `limit` bounds the commits. The daily
+    limit is not played through.
+
+    Raises:
+        HubError: the Hub does not answer.
+    """
+    since = clock() - timedelta(days=days)
+    found: dict[tuple[str, str], tuple[FoundRef, ListedCommit]] = {}
+    for ref in find_refs(watch, releases, since=since, token=token):
+        for commit in releases.commits(ref.repo_id, ref.sha, token=token, limit=_COMMITS):
+            if commit.created_at > since:
+                found.setdefault((ref.repo_id, commit.sha), (ref, commit))
+    newest = sorted(found.values(), key=lambda one: one[1].created_at, reverse=True)[:limit]
+    return [_preview(watch, ref, commit, hub, token) for ref, commit in newest]
+
+
+def _preview(watch: Watch, ref: FoundRef, commit: ListedCommit, hub: HubMetadata, token: str | None) -> Preview:
+    destinations: tuple[str, ...] = ()
+    try:
+        destinations = tuple(destination_of(watch, ref.repo_id, ref.ref, recipe) for recipe in watch.recipes)
+        skipped = skip_reason(hub.resolve(ref.repo_id, commit.sha, token=token), watch)
+    except (HubError, InvalidWatchError) as error:
+        skipped = str(error)
+    return Preview(
+        repo_id=ref.repo_id,
+        ref=ref.ref,
+        sha=commit.sha,
+        released_at=commit.created_at,
+        destinations=destinations,
+        skipped=skipped,
+    )

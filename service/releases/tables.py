@@ -1,0 +1,37 @@
+"""The tables watches and releases are kept in."""
+
+from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, String, Table, UniqueConstraint
+
+from service.jobs.tables import UtcDateTime, metadata
+
+watches = Table(
+    "watches",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("owner", String(128), nullable=False, index=True),
+    Column("rules", JSON, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("polled_at", UtcDateTime),
+    Column("swept_at", UtcDateTime),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("watch_id", String(40), ForeignKey("watches.id", ondelete="CASCADE"), nullable=False),
+    Column("repo_id", String(128), nullable=False),
+    Column("ref", String(255), nullable=False),
+    Column("sha", String(40), nullable=False),
+    Column("seen_by", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(400)),
+    Column("job_ids", JSON, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("decided_at", UtcDateTime),
+    UniqueConstraint("watch_id", "repo_id", "ref", "sha"),
+    Index(None, "state", "due_at"),
+    Index(None, "watch_id", "decided_at"),
+)

@@ -1,0 +1,86 @@
+"""A report in words and tables, for people who read Markdown."""
+
+from collections.abc import Iterable, Sequence
+
+from srr_core.report import Evaluation, LayerReport, Report
+
+_BYTES_PER_MEBIBYTE = 1024 * 1024
+
+
+def markdown(report: Report) -> str:
+    """Return the report as Markdown. Names from the model cannot break out of their table cell."""
+    sections = (_summary(report), _evaluations(report), _layers(report), _kept(report), _notes(report))
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _summary(report: Report) -> str:
+    bits, size = report.bits_per_weight, report.size_bytes
+    calibration, environment = report.calibration, report.environment
+    rows = (
+        ("Source", f"{_cell(report.source.id)} at {_cell(report.source.sha or 'no commit, a local folder')}"),
+        ("Recipe", f"{_cell(report.recipe.name)}: {_cell(report.recipe.title)}"),
+        ("Bits per weight", f"{bits.total:.3f} ({bits.quantized:.3f} quantized + {bits.low_rank:.3f} low-rank)"),
+        ("Size", f"{_mebibytes(size.compressed)}, from {_mebibytes(size.source)}"),
+        ("Mean output error", f"{report.mean_output_error:.4f}"),
+        ("Calibration", f"{calibration.sequences} windows of {calibration.sequence_length} tokens"),
+        ("Computed on", f"{_cell(environment.device)} in {sum(report.seconds.values()):.1f} s"),
+    )
+    return f"# {_cell(report.source.id)}, compressed\n\n" + _table(("", ""), rows)
+
+
+def _evaluations(report: Report) -> str:
+    if not report.evaluation:
+        return ""
+    rows = [_evaluation(evaluation) for evaluation in report.evaluation]
+    protocols = "\n".join(f"- {_cell(item.name)}: {_cell(item.protocol)}" for item in report.evaluation)
+    return "## Evaluation\n\n" + _table(("Metric", "Source", "Compressed", "Tokens"), rows) + f"\n\n{protocols}"
+
+
+def _evaluation(evaluation: Evaluation) -> tuple[str, ...]:
+    return (
+        _cell(evaluation.name),
+        f"{evaluation.source:.4f}",
+        f"{evaluation.compressed:.4f}",
+        f"{evaluation.tokens:,}",
+    )
+
+
+def _layers(report: Report) -> str:
+    header = ("Layer", "Shape", "Rank", "Preserved", "Output error", "Without L·R", "Bits per weight")
+    return "## Layers\n\n" + _table(header, [_layer(layer) for layer in report.layers])
+
+
+def _layer(layer: LayerReport) -> tuple[str, ...]:
+    return (
+        _cell(layer.name),
+        f"{layer.shape[0]} × {layer.shape[1]}",
+        str(layer.rank),
+        str(layer.preserved_rank),
+        f"{layer.output_error:.4f}",
+        f"{layer.output_error_quantized_only:.4f}",
+        f"{layer.bits_per_weight:.3f}",
+    )
+
+
+def _kept(report: Report) -> str:
+    if not report.kept:
+        return ""
+    rows = [(_cell(tensor.name), _cell(tensor.reason)) for tensor in report.kept]
+    return "## Kept in source precision\n\n" + _table(("Weight", "Why"), rows)
+
+
+def _notes(report: Report) -> str:
+    return "## Notes\n\n" + "\n".join(f"- {_cell(note)}" for note in report.notes) if report.notes else ""
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").split())
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / _BYTES_PER_MEBIBYTE:.1f} MiB"

@@ -1,0 +1,76 @@
+"""Templates to responses: the one place that knows Jinja."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from service.api.callers import SESSION_COOKIE
+from service.api.schemas import Problem
+from service.jobs.schema import Job
+from service.web import formatting
+from service.web.csrf import FormGuard
+from service.web.forms import TEXT_FIELDS
+from service.web.views import report_charts
+from srr_core.report import Report
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+
+
+class Pages:
+    """Renders pages. Everything a template prints is escaped; nothing is ever marked safe."""
+
+    def __init__(self, guard: FormGuard, *, hub_url: str | None, has_sign_in: bool) -> None:
+        self.guard = guard
+        self._environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {
+            "size": formatting.size,
+            "duration": formatting.duration,
+            "moment": formatting.moment,
+            "clock": formatting.clock,
+            "percent": formatting.percent,
+            "count_words": formatting.count_words,
+            "short_sha": formatting.short_sha,
+        }
+        self._environment.globals["hub_url"] = hub_url.rstrip("/") if hub_url else None
+        self._environment.globals["has_sign_in"] = has_sign_in
+        self._environment.globals["typed_fields"] = ", ".join(f"#{name}" for name in TEXT_FIELDS)
+
+    def render(self, request: Request, template: str, *, status: int = 200, **context: Any) -> Response:
+        """Return a page, with a form token that fits the visitor's cookie."""
+        cookie, token = self.guard.token(request)
+        page = self._environment.get_template(template)
+        response = HTMLResponse(
+            page.render(
+                path=request.url.path, is_signed_in=SESSION_COOKIE in request.cookies, csrf_token=token, **context
+            ),
+            status,
+        )
+        self.guard.remember(request, response, cookie)
+        # A page shows the state of jobs and carries a form token: neither belongs in a shared cache.
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def error(self, request: Request, problem: Problem) -> Response:
+        """Return the page of a problem; where somebody has to sign in, lead there instead."""
+        if problem.status == HTTPStatus.UNAUTHORIZED:
+            query = urlencode({"next": request.url.path if request.method == "GET" else "/"})
+            return RedirectResponse(f"/sign-in?{query}", HTTPStatus.SEE_OTHER)
+        return self.render(request, "error.html", status=problem.status, problem=problem)
+
+    def report(self, request: Request, job: Job, report: Mapping[str, Any]) -> Response:
+        """Return the page of a report."""
+        parsed = Report.model_validate(report)
+        return self.render(request, "report.html", job=job, report=parsed, charts=report_charts(parsed))

@@ -1,0 +1,219 @@
+"""What the pages show of a job, worked out here so that the templates only lay it out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
+from service.web.charts import Chart, bar_chart
+from service.web.formatting import duration
+from srr_core.report import Report
+
+STAGES = (
+    ("download", "Download"),
+    ("plan", "Plan"),
+    ("compress", "Compress"),
+    ("assemble", "Assemble"),
+    ("verify", "Verify"),
+    ("evaluate", "Evaluate"),
+    ("publish", "Publish"),
+)
+_PART_OF = {"calibrate": "compress"}
+"""Calibration and compression alternate block by block; a reader sees one stage."""
+
+STATE_LABELS: Mapping[JobState, str] = {
+    JobState.QUEUED: "Queued",
+    JobState.RUNNING: "Running",
+    JobState.PUBLISHING: "Publishing",
+    JobState.CANCELING: "Canceling",
+    JobState.SUCCEEDED: "Succeeded",
+    JobState.FAILED: "Failed",
+    JobState.CANCELED: "Canceled",
+}
+# Below this share the time that is left would be a guess about a guess.
+_ETA_FROM_PROGRESS = 0.05
+_ETA_FROM_SECONDS = 10.0
+LOG_LINES = 200
+
+
+@dataclass(frozen=True)
+class StageView:
+    """One step of the way."""
+
+    label: str
+    status: str
+    """done, now or next."""
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of the log."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True)
+class LayerPoint:
+    """What is shown of one finished layer."""
+
+    name: str
+    error: float
+    preserved_rank: int | None = None
+
+
+@dataclass(frozen=True)
+class LayerCharts:
+    """Error and preserved rank over the layers; None where there is nothing to show yet."""
+
+    error: Chart | None
+    preserved_rank: Chart | None
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job as its page shows it."""
+
+    job: Job
+    state_label: str
+    stages: tuple[StageView, ...]
+    layers: tuple[LayerPoint, ...]
+    total_layers: int | None
+    charts: LayerCharts
+    log: tuple[LogLine, ...]
+    elapsed: str | None
+    remaining: str | None
+    queue_position: int | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the page may stop looking for news."""
+        return self.job.state in TERMINAL_STATES
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether there is something left to stop."""
+        return not self.is_over and self.job.state is not JobState.CANCELING
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether a further attempt is possible."""
+        return self.job.state in (JobState.FAILED, JobState.CANCELED)
+
+
+def job_view(
+    job: Job, events: Sequence[JobEvent], *, queue_position: int | None = None, now: datetime | None = None
+) -> JobView:
+    """Return what the page of a job shows, from the job and its layer, state and log events."""
+    now = now or datetime.now(UTC)
+    layers = layer_points(events)
+    total = total_layers(events)
+    return JobView(
+        job=job,
+        state_label=STATE_LABELS[job.state],
+        stages=stage_views(job),
+        layers=layers,
+        total_layers=total,
+        charts=layer_charts(layers, total=total),
+        log=tuple(line for line in map(log_line, events) if line is not None)[-LOG_LINES:],
+        elapsed=_elapsed(job, now),
+        remaining=remaining(job, now),
+        queue_position=queue_position,
+    )
+
+
+def stage_views(job: Job) -> tuple[StageView, ...]:
+    """Return the steps of a job, each done, current or still to come."""
+    names = [name for name, _ in STAGES if name != "evaluate" or job.recipe.evaluation is not None]
+    stage = _PART_OF.get(job.stage or "", job.stage)
+    current = names.index(stage) if stage in names else -1
+    if job.state is JobState.SUCCEEDED:
+        current = len(names)
+    labels = dict(STAGES)
+
+    def status(index: int) -> str:
+        if index < current:
+            return "done"
+        return "now" if index == current and job.state not in TERMINAL_STATES else "next"
+
+    return tuple(StageView(label=labels[name], status=status(index)) for index, name in enumerate(names))
+
+
+def layer_points(events: Iterable[JobEvent]) -> tuple[LayerPoint, ...]:
+    """Return the finished layers in order; a layer that was done again counts once, as it is now."""
+    points: dict[str, LayerPoint] = {}
+    for event in events:
+        error = event.data.get("output_error")
+        if event.kind == "layer" and isinstance(error, int | float):
+            name = str(event.data.get("layer", ""))
+            rank = event.data.get("preserved_rank")
+            points[name] = LayerPoint(
+                name=name,
+                error=float(error),
+                preserved_rank=round(rank) if isinstance(rank, int | float) else None,
+            )
+    return tuple(points.values())
+
+
+def total_layers(events: Iterable[JobEvent]) -> int | None:
+    """Return how many layers there will be, as the worker said last."""
+    totals = [event.data["total"] for event in events if event.kind == "layer" and "total" in event.data]
+    return int(totals[-1]) if totals else None
+
+
+def log_line(event: JobEvent) -> LogLine | None:
+    """Return an event as a line of the log, or None for those that the rest of the page shows."""
+    if event.kind == "log":
+        return LogLine(at=event.created_at, text=str(event.data.get("message", "")))
+    if event.kind == "state":
+        return LogLine(at=event.created_at, text=_state_text(event.data))
+    return None
+
+
+def remaining(job: Job, now: datetime) -> str | None:
+    """Return an estimate of the time left, or None when it would not be honest.
+
+    Assumes that the rest goes as fast as what is done, which resumed work and evaluation may belie.
+    """
+    if job.started_at is None or job.state in TERMINAL_STATES or job.progress < _ETA_FROM_PROGRESS:
+        return None
+    elapsed = (now - job.started_at).total_seconds()
+    if elapsed < _ETA_FROM_SECONDS:
+        return None
+    return duration(elapsed * (1 - job.progress) / job.progress)
+
+
+def report_charts(report: Report) -> LayerCharts:
+    """Return the charts of a finished report."""
+    return layer_charts(
+        [
+            LayerPoint(name=layer.name, error=layer.output_error, preserved_rank=layer.preserved_rank)
+            for layer in report.layers
+        ]
+    )
+
+
+def layer_charts(layers: Sequence[LayerPoint], *, total: int | None = None) -> LayerCharts:
+    """Return both charts; a recipe that preserves nothing anywhere gets no second one."""
+    errors = [(f"{layer.name}: output error {layer.error:.4f}", layer.error) for layer in layers]
+    ranks = [(f"{layer.name}: k = {layer.preserved_rank}", float(layer.preserved_rank or 0)) for layer in layers]
+    return LayerCharts(
+        error=bar_chart(errors, total=total),
+        preserved_rank=bar_chart(ranks, total=total) if any(rank for _, rank in ranks) else None,
+    )
+
+
+def _elapsed(job: Job, now: datetime) -> str | None:
+    if job.started_at is None:
+        return None
+    return duration(max(((job.finished_at or now) - job.started_at).total_seconds(), 0.0))
+
+
+def _state_text(data: Mapping[str, Any]) -> str:
+    state = data.get("state")
+    label = STATE_LABELS[JobState(state)] if state in set(JobState) else str(state)
+    failure = data.get("failure")
+    reason = f": {failure.get('message')}" if isinstance(failure, Mapping) else ""
+    attempt = data.get("attempt")
+    return f"{label}{f' (attempt {attempt})' if isinstance(attempt, int) and attempt > 1 else ''}{reason}"

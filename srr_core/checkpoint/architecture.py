@@ -1,0 +1,211 @@
+"""A stock transformers model without its weights: where the blocks are and which tensor belongs where."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from accelerate import init_empty_weights
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    convert_and_load_state_dict_in_model,
+    rename_source_key,
+)
+from transformers.initialization import no_init_weights
+from transformers.modeling_utils import LoadStateDictConfig
+from transformers.utils import logging as transformers_logging
+
+from srr_core.checkpoint.index import read_json
+from srr_core.errors import CheckpointError, UnsupportedModelError
+
+MIN_BLOCKS = 1
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a tensor of the checkpoint becomes in the model."""
+
+    parameter: str
+    """Name of the parameter or buffer of the model."""
+    is_fused: bool
+    """True when the parameter is made from several tensors, as the experts of a mixture are."""
+
+
+class Architecture:
+    """A model built from its configuration alone, with parameters on the meta device and buffers real.
+
+    Only classes of the transformers library are built; code from the checkpoint is never run.
+
+    Args:
+        directory: A checkpoint folder; only config.json is read.
+    Raises:
+        UnsupportedModelError: the model cannot be compressed; the message says why.
+        CheckpointError: config.json is missing or damaged.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        config = read_json(directory / "config.json")
+        self.name = check_supported(config)
+        self.model = _build(directory, self.name)
+        self.blocks_path, self.blocks = _find_blocks(self.model)
+        mapping = get_model_conversion_mapping(self.model)
+        self._renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+        self._converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+        self._state = self.model.state_dict()
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The configuration of the model."""
+        return self.model.config
+
+    @property
+    def is_causal_lm(self) -> bool:
+        """Whether the model predicts the next token, so that perplexity is defined."""
+        return self.name.endswith("ForCausalLM") or self.name.endswith("LMHeadModel")
+
+    @property
+    def max_sequence_length(self) -> int | None:
+        """The longest window the model was made for, when its configuration says so."""
+        text = self.config.get_text_config()
+        value = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+        if not isinstance(value, int):
+            return None
+        # RoBERTa-like embeddings keep the first positions for padding.
+        offset = (
+            value - 2 if getattr(self.config, "model_type", "") in {"roberta", "xlm-roberta", "camembert"} else value
+        )
+        return max(offset, 1)
+
+    def placement(self, tensor_name: str) -> Placement | None:
+        """Return what a tensor of the checkpoint becomes, or None when the model has no place for it."""
+        prefix = self.model.base_model_prefix
+        for renamings, converters in ((self._renamings, self._converters), ([], [])):
+            name, pattern = rename_source_key(tensor_name, renamings, converters, prefix, self._state)
+            if name in self._state:
+                return Placement(name, is_fused=pattern is not None)
+        return None
+
+    def load(self, weights: Mapping[str, Tensor], names: Iterable[str], *, device: torch.device) -> None:
+        """Fill the parameters that these tensors of a checkpoint belong to, in float32.
+
+        Raises:
+            CheckpointError: a tensor has the wrong shape, or a needed one is missing.
+        """
+        state = {name: _Lazy(weights, name) for name in names}
+        # Conversions remember what they have collected, so every load takes fresh ones.
+        mapping: list[Any] = list(get_model_conversion_mapping(self.model))
+        settings = LoadStateDictConfig(device_map={"": device}, dtype=torch.float32, weight_mapping=mapping)
+        with _without_progress_bar():
+            info, _ = convert_and_load_state_dict_in_model(self.model, state, settings)
+        self.model.requires_grad_(False)
+        problems = [*info.error_msgs, *(str(value) for value in info.conversion_errors.values())]
+        problems += [
+            f"{name} has shape {list(found)}, expected {list(wanted)}" for name, found, wanted in info.mismatched_keys
+        ]
+        if problems:
+            raise CheckpointError(f"the checkpoint does not fit {self.name}: {problems[0]}")
+
+    def require_loaded(self, module: nn.Module, path: str) -> None:
+        """Raise CheckpointError when a parameter of a module has not been loaded."""
+        missing = [name for name, parameter in module.named_parameters() if parameter.is_meta]
+        if missing:
+            raise CheckpointError(
+                f"the checkpoint lacks {path}.{missing[0]}" if path else f"the checkpoint lacks {missing[0]}"
+            )
+
+    @staticmethod
+    def unload(module: nn.Module) -> None:
+        """Give the memory of a module's parameters back; buffers stay."""
+        for child in module.modules():
+            for name, parameter in list(child.named_parameters(recurse=False)):
+                setattr(child, name, nn.Parameter(parameter.detach().to("meta"), requires_grad=False))
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers publishes no type
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # the same
+
+
+class _Lazy:
+    """A tensor that is read when the loader slices it."""
+
+    def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
+        self._weights, self._name = weights, name
+
+    def __getitem__(self, _: Any) -> Tensor:
+        return self._weights[self._name]
+
+
+def check_supported(config: Mapping[str, Any]) -> str:
+    """Return the class name of a model that can be compressed, judged by its config.json alone.
+
+    Raises:
+        UnsupportedModelError: the model needs its own code, is quantized already, or is of no known class.
+    """
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
+    if config.get("auto_map"):
+        raise UnsupportedModelError("the model needs code from its repository (auto_map); such code is never run")
+    if config.get("quantization_config"):
+        method = dict(config["quantization_config"]).get("quant_method", "unknown")
+        raise UnsupportedModelError(f"the model is quantized already ({method}); start from its 16-bit source")
+    if name is None:
+        raise UnsupportedModelError("config.json names no architecture, so the model class is unknown")
+    if config.get("is_encoder_decoder"):
+        raise UnsupportedModelError(f"{name} is an encoder-decoder; causal language models and encoders are supported")
+    found = getattr(transformers, name, None)
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise UnsupportedModelError(f"{name} is not a class of transformers {transformers.__version__}")
+    return name
+
+
+def _build(directory: Path, name: str) -> PreTrainedModel:
+    model_class: Any = getattr(transformers, name)
+    try:
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        with no_init_weights(), init_empty_weights(include_buffers=False):
+            # What every AutoModel calls; those know fewer classes than transformers has.
+            model = model_class._from_config(config, dtype=torch.float32, experts_implementation="eager").eval()  # noqa: SLF001
+    except Exception as error:  # a stranger's configuration fails in whatever way the class likes
+        reason = " ".join(str(error).split())[:300]
+        raise UnsupportedModelError(f"{name} cannot be built from config.json: {reason}") from error
+    stock: PreTrainedModel = model
+    stock.requires_grad_(False)
+    return stock
+
+
+def _find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    lists = [
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) >= MIN_BLOCKS and _is_repeated(module)
+    ]
+    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    stacks = [(path, module) for path, module in lists if len(module) == depth and "." not in _inside(path, lists)]
+    if len(stacks) != 1:
+        kind = "no repeated block list" if not stacks else f"{len(stacks)} block lists"
+        raise UnsupportedModelError(f"{type(model).__name__} has {kind}; one stack of repeated blocks is needed")
+    return stacks[0]
+
+
+def _is_repeated(modules: nn.ModuleList) -> bool:
+    kinds = Counter(type(module) for module in modules)
+    return len(kinds) == 1 and any(parameter.dim() >= 2 for parameter in modules[0].parameters())
+
+
+def _inside(path: str, lists: list[tuple[str, nn.ModuleList]]) -> str:
+    return "." if any(path.startswith(f"{other}.") for other, _ in lists if other != path) else ""

@@ -1,0 +1,72 @@
+"""Tensors read one at a time, each straight into memory of its own."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from srr_core.checkpoint.header import TensorEntry
+from srr_core.checkpoint.index import read_index
+from srr_core.errors import CheckpointError
+
+
+class CheckpointReader(Mapping[str, Tensor]):
+    """A checkpoint folder as a lazy mapping from tensor names to tensors.
+
+    Headers are read and checked at once, data when asked for. Files are read, not mapped, so the resident
+    memory is that of the tensors the caller holds.
+
+    Raises:
+        CheckpointError: see `read_index`.
+    """
+
+    def __init__(self, directory: Path, *, entries: Mapping[str, TensorEntry] | None = None) -> None:
+        self.directory = directory
+        self._entries = dict(read_index(directory) if entries is None else entries)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return one tensor, on the CPU, in the dtype it is stored in.
+
+        Raises:
+            CheckpointError: no such tensor, or its file changed or cannot be read.
+        """
+        entry = self.entry(name)
+        data = bytearray(entry.num_bytes)
+        try:
+            with entry.file.open("rb") as stream:
+                stream.seek(entry.begin)
+                count = stream.readinto(data)
+        except OSError as error:
+            raise CheckpointError(f"{entry.file.name}: tensor {name!r} cannot be read: {error.strerror}") from error
+        if count != entry.num_bytes:
+            raise CheckpointError(f"{entry.file.name}: tensor {name!r} is cut off")
+        if not data:
+            return torch.empty(entry.shape, dtype=entry.dtype)
+        return torch.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    @property
+    def entries(self) -> Mapping[str, TensorEntry]:
+        """Dtype, shape and place of every tensor."""
+        return MappingProxyType(self._entries)
+
+    def entry(self, name: str) -> TensorEntry:
+        """Return dtype, shape and place of a tensor without reading it. Raises CheckpointError."""
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise CheckpointError(f"tensor {name!r} is not in the checkpoint {self.directory.name!r}") from None
+
+    def total_bytes(self) -> int:
+        """Return the size of all tensors together."""
+        return sum(entry.num_bytes for entry in self._entries.values())

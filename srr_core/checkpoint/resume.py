@@ -1,0 +1,110 @@
+"""Finished layers on disk, so that a run that was killed goes on where it stopped."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from srr_core.checkpoint.header import TensorEntry, read_header
+from srr_core.checkpoint.writer import write_json, write_tensors
+from srr_core.errors import CheckpointError, DestinationError, ResumeMismatchError, StorageError
+
+FINGERPRINT_NAME = "fingerprint.json"
+PARTIAL_SUFFIX = ".partial"
+
+
+@dataclass(frozen=True)
+class FinishedLayer:
+    """One layer that is durable: its facts, and where its tensors lie."""
+
+    facts: Mapping[str, Any]
+    tensors: Mapping[str, TensorEntry]
+
+
+class WorkFolder:
+    """The unfinished state of one run, in `<destination>.partial` beside the destination.
+
+    A layer is its tensors in one file and its facts in another; the second appears only after the first is on
+    disk, and a layer without facts is not finished. The folder becomes the destination by one rename.
+
+    Args:
+        fingerprint: Everything the bits of the result depend on.
+    Raises:
+        DestinationError: the destination exists, or its parent cannot be written.
+        ResumeMismatchError: the folder holds work of another fingerprint.
+    """
+
+    def __init__(self, destination: Path, fingerprint: Mapping[str, str]) -> None:
+        if destination.exists():
+            raise DestinationError(f"{destination} exists already; choose a new folder or remove it first")
+        self._destination = destination
+        self.path = destination.with_name(destination.name + PARTIAL_SUFFIX)
+        self._layers = self.path / "layers"
+        self.artifact = self.path / "artifact"
+        try:
+            self._layers.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.artifact, ignore_errors=True)
+            self.artifact.mkdir()
+        except OSError as error:
+            raise DestinationError(f"{self.path} cannot be written: {error.strerror}") from error
+        self._claim(dict(fingerprint))
+
+    def finished(self, index: int, name: str) -> FinishedLayer | None:
+        """Return a layer that was finished by this run or by one before it, or None."""
+        tensors, facts = self._files(index)
+        if not facts.exists():
+            return None
+        try:
+            known = json.loads(facts.read_text("utf-8"))
+            entries = read_header(tensors)
+        except (ValueError, OSError, CheckpointError):
+            return None
+        return FinishedLayer(known, entries) if known.get("name") == name else None
+
+    def finish(self, index: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Make a layer durable. Raises StorageError; the layer is then unfinished."""
+        tensors_file, facts_file = self._files(index)
+        facts_file.unlink(missing_ok=True)
+        write_tensors(tensors_file, tensors)
+        write_json(facts_file, facts)
+
+    def publish(self) -> None:
+        """Turn the assembled artifact into the destination and remove the rest.
+
+        Raises:
+            DestinationError: the destination has appeared in the meantime.
+        """
+        if self._destination.exists():
+            raise DestinationError(f"{self._destination} appeared while the run was going; its work is in {self.path}")
+        try:
+            self.artifact.rename(self._destination)
+        except OSError as error:
+            raise StorageError(f"{self._destination} could not be created: {error.strerror}") from error
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _files(self, index: int) -> tuple[Path, Path]:
+        return self._layers / f"{index:05d}.safetensors", self._layers / f"{index:05d}.json"
+
+    def _claim(self, fingerprint: dict[str, str]) -> None:
+        file = self.path / FINGERPRINT_NAME
+        if not file.exists():
+            if any(self._layers.iterdir()):
+                raise ResumeMismatchError(
+                    f"{self.path} holds layers but no {FINGERPRINT_NAME}; remove it to start over"
+                )
+            write_json(file, fingerprint)
+            return
+        try:
+            before = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ResumeMismatchError(f"{file} is damaged; remove {self.path} to start over") from error
+        changed = sorted(key for key in before.keys() | fingerprint.keys() if before.get(key) != fingerprint.get(key))
+        if changed:
+            raise ResumeMismatchError(
+                f"{self.path} holds unfinished work with another {', '.join(changed)}; "
+                "repeat the earlier command to finish it, or remove the folder to start over"
+            )

@@ -1,0 +1,1 @@
+"""How results are written: the native checkpoint, its adapter, its verification, and the exports from it."""

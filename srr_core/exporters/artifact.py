@@ -1,0 +1,121 @@
+"""An artifact on disk: its layout, its layers one at a time, and what must be true before any is read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Shaped
+from torch import Tensor
+
+from srr_core.checkpoint.header import read_header
+from srr_core.checkpoint.index import read_json
+from srr_core.checkpoint.reader import CheckpointReader
+from srr_core.errors import CheckpointError
+from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_names, read_adapter
+from srr_core.exporters.base import Layout
+from srr_core.exporters.layouts import layout_of
+from srr_core.runtime.codecs import SHAPE_SUFFIX
+from srr_core.runtime.stored_forms import read_marker
+from srr_core.types import QuantizedTensor
+
+CONFIG_NAME = "config.json"
+_SHAPE_SUFFIX = f".{SHAPE_SUFFIX}"
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """One layer as read from disk; factors keep the padding to the adapter's rank."""
+
+    quantized: QuantizedTensor
+    left: Shaped[Tensor, "out rank"] | None
+    right: Shaped[Tensor, "rank in"] | None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A native checkpoint of ours, opened; no weight is in memory."""
+
+    directory: Path
+    config: Mapping[str, Any]
+    layout: Layout
+    rank: int
+    """Rank of the adapter; 0 where there is none."""
+    weights: CheckpointReader
+    adapter: CheckpointReader | None
+
+    def module_names(self) -> list[str]:
+        """Return the compressed modules, in the order of the file."""
+        return [name.removesuffix(_SHAPE_SUFFIX) for name in self.weights if name.endswith(_SHAPE_SUFFIX)]
+
+    def plain_names(self) -> list[str]:
+        """Return the tensors kept as they were in the source."""
+        packed = {name for module in self.module_names() for name in self.layout.tensor_names(module)}
+        return [name for name in self.weights if name not in packed]
+
+    def read_layer(self, module_name: str) -> StoredLayer:
+        """Return one layer.
+
+        Raises:
+            CheckpointError: a tensor is missing or not what the layout wrote.
+        """
+        quantized = self.layout.read_layer(module_name, self.weights.__getitem__)
+        if self.adapter is None:
+            return StoredLayer(quantized, None, None)
+        left, right = read_adapter(module_name, self.adapter.__getitem__, rank=self.rank, shape=quantized.shape)
+        return StoredLayer(quantized, left, right)
+
+
+def open_artifact(directory: Path) -> Artifact:
+    """Open an artifact after checking that its parts belong together.
+
+    Raises:
+        CheckpointError: not an artifact of ours, a damaged file, a dense weight beside a packed one,
+            or an adapter that is missing, unwanted, or of other layers or another rank.
+    """
+    config = read_json(directory / CONFIG_NAME)
+    quantization_config = config.get("quantization_config")
+    if not isinstance(quantization_config, dict):
+        raise CheckpointError(f"{CONFIG_NAME}: has no quantization_config; this is not a compressed model")
+    layout = layout_of(quantization_config, file=CONFIG_NAME)
+    rank = read_marker(quantization_config, file=CONFIG_NAME).rank
+    weights = CheckpointReader(directory)
+    artifact = Artifact(directory, config, layout, rank, weights, _open_adapter(directory, rank))
+    _check_names(artifact)
+    return artifact
+
+
+def _open_adapter(directory: Path, rank: int) -> CheckpointReader | None:
+    file = directory / ADAPTER_WEIGHTS
+    if rank == 0:
+        if file.exists():
+            raise CheckpointError(f"{ADAPTER_WEIGHTS}: {CONFIG_NAME} says there is no adapter, but the file exists")
+        return None
+    if not file.exists():
+        raise CheckpointError(f"{ADAPTER_WEIGHTS} is missing: without it the model would be Q alone, not Q + L·R")
+    stated = read_json(directory / ADAPTER_CONFIG)
+    if (stated.get("r"), stated.get("lora_alpha")) != (rank, rank):
+        raise CheckpointError(
+            f"{ADAPTER_CONFIG}: r and lora_alpha are {stated.get('r')!r} and {stated.get('lora_alpha')!r}, "
+            f"{CONFIG_NAME} says {rank}"
+        )
+    return CheckpointReader(directory, entries=read_header(file))
+
+
+def _check_names(artifact: Artifact) -> None:
+    modules = artifact.module_names()
+    if not modules:
+        raise CheckpointError(f"{artifact.directory.name!r}: no layer of the checkpoint is compressed")
+    for module in modules:
+        names = artifact.layout.tensor_names(module)
+        for name in names:
+            artifact.weights.entry(name)
+        dense = f"{module}.weight"
+        if dense in artifact.weights and dense not in names:
+            file = artifact.weights.entry(dense).file.name
+            raise CheckpointError(f"{file}: dense tensor {dense!r} lies beside its packed form")
+    if artifact.adapter is not None:
+        wanted = {name for module in modules for name in adapter_names(module)}
+        for name in sorted(wanted.symmetric_difference(artifact.adapter)):
+            state = "is missing" if name in wanted else "belongs to no compressed layer"
+            raise CheckpointError(f"{ADAPTER_WEIGHTS}: tensor {name!r} {state}")

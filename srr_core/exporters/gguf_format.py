@@ -1,0 +1,39 @@
+"""Q as a GGUF file and L·R as a GGUF LoRA beside it, for llama.cpp; or both merged into one dense file."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from typing_extensions import override
+
+from srr_core.errors import ExportError
+from srr_core.exporters.artifact import Artifact
+from srr_core.exporters.exporter import Exporter
+from srr_core.recipe import GGUFSpec
+
+MODEL_FILE = "model.gguf"
+ADAPTER_FILE = "adapter.gguf"
+
+
+class GGUFExporter(Exporter[GGUFSpec]):
+    """Needs the `gguf` extra, and an architecture and tokenizer that llama.cpp knows under a name of its own."""
+
+    @override
+    def write(self, artifact: Artifact, destination: Path) -> tuple[str, ...]:
+        """Write one or two files.
+
+        Raises:
+            ExportError: the architecture, tokenizer or grid has no exact counterpart; the message says which.
+        """
+        if find_spec("gguf") is None:
+            raise ExportError("the GGUF export needs the gguf package: pip install 'srr-compression[gguf]'")
+        from srr_core.exporters.gguf_model import (  # noqa: PLC0415  # gguf is an optional dependency
+            ModelWriter,
+            write_adapter,
+        )
+
+        writer = ModelWriter(artifact, self.spec)
+        notes = [writer.write(destination / MODEL_FILE)]
+        if self.spec.merged == "none" and artifact.adapter is not None:
+            write_adapter(artifact, writer.naming, destination / ADAPTER_FILE)
+            notes.append(f"use both: llama-cli -m {MODEL_FILE} --lora {ADAPTER_FILE}; without the second it is Q alone")
+        return tuple(notes)

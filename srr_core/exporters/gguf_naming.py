@@ -1,0 +1,97 @@
+"""What llama.cpp calls an architecture, its tensors and its hyperparameters."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gguf
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from srr_core.errors import ExportError
+
+_SUFFIXES = (".weight", ".bias")
+
+
+@dataclass(frozen=True)
+class _Family:
+    architecture: gguf.MODEL_ARCH
+    permutes_heads: bool
+    """llama.cpp rotates neighbours, transformers halves; converters of this family reorder q and k rows."""
+
+
+_FAMILIES = {
+    "LlamaForCausalLM": _Family(gguf.MODEL_ARCH.LLAMA, permutes_heads=True),
+    "MistralForCausalLM": _Family(gguf.MODEL_ARCH.LLAMA, permutes_heads=True),
+    "Qwen2ForCausalLM": _Family(gguf.MODEL_ARCH.QWEN2, permutes_heads=False),
+    "Qwen3ForCausalLM": _Family(gguf.MODEL_ARCH.QWEN3, permutes_heads=False),
+}
+
+
+class Naming:
+    """Names, row order and hyperparameters of one model.
+
+    Raises:
+        ExportError: the architecture or its rotary embedding is not one this export knows.
+    """
+
+    def __init__(self, architecture: str, config: Any) -> None:
+        try:
+            self._family = _FAMILIES[architecture]
+        except KeyError:
+            raise ExportError(
+                f"the GGUF export knows {', '.join(_FAMILIES)}, not {architecture}; export merged and use "
+                "llama.cpp's own converter"
+            ) from None
+        self.config = config
+        self.architecture = gguf.MODEL_ARCH_NAMES[self._family.architecture]
+        self._names = gguf.get_tensor_name_map(self._family.architecture, config.num_hidden_layers)
+        rope = dict(getattr(config, "rope_parameters", None) or {})
+        if rope.get("rope_type", "default") != "default":
+            raise ExportError(f"rotary embeddings of type {rope['rope_type']!r} are not exported to GGUF")
+        self.rope_theta = float(rope.get("rope_theta", 10000.0))
+
+    def name(self, tensor: str) -> str:
+        """Return llama.cpp's name of a tensor. Raises ExportError for one it has no place for."""
+        found = self._names.get_name(tensor, try_suffixes=_SUFFIXES)
+        if found is None:
+            raise ExportError(f"llama.cpp has no place for tensor {tensor!r} in {self.architecture}")
+        return str(found)
+
+    def reorder_rows(self, tensor: str, values: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "rows ..."]:
+        """Return the rows of q and k in llama.cpp's rotary order, every other tensor as it is."""
+        if not self._family.permutes_heads:
+            return values
+        heads = self._heads(tensor)
+        if heads is None:
+            return values
+        split = values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:])
+        return split.transpose(1, 2).reshape(values.shape).contiguous()
+
+    def add_hyperparameters(self, writer: gguf.GGUFWriter) -> None:
+        """Write what llama.cpp needs to build the graph."""
+        config = self.config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        writer.add_context_length(config.max_position_embeddings)
+        writer.add_embedding_length(config.hidden_size)
+        writer.add_block_count(config.num_hidden_layers)
+        writer.add_feed_forward_length(config.intermediate_size)
+        writer.add_head_count(config.num_attention_heads)
+        writer.add_head_count_kv(config.num_key_value_heads)
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+        writer.add_rope_dimension_count(head_dim)
+        writer.add_rope_freq_base(self.rope_theta)
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+        writer.add_vocab_size(config.vocab_size)
+
+    def _heads(self, tensor: str) -> int | None:
+        owner = tensor.rpartition(".")[0].rpartition(".")[2]
+        heads = {"q_proj": self.config.num_attention_heads, "k_proj": self.config.num_key_value_heads}
+        found = heads.get(owner)
+        return None if found is None else int(found)
+
+
+def plain_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the dtype a tensor kept from the source is written in: vectors float32, matrices as they are."""
+    return torch.float32 if tensor.ndim < 2 else tensor.dtype

@@ -1,0 +1,39 @@
+"""Q + L·R as one dense matrix per layer: loads everywhere, and shows what the packed forms save."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from srr_core.exporters.artifact import Artifact
+from srr_core.exporters.exporter import Exporter, carry_files, write_config, write_shards
+from srr_core.exporters.reload import merged_weight, transposed_modules
+from srr_core.recipe import MergedSpec
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+class MergedExporter(Exporter[MergedSpec]):
+    """Sums in float32 and rounds once, to the dtype asked for."""
+
+    @override
+    def write(self, artifact: Artifact, destination: Path) -> tuple[str, ...]:
+        """Write a plain checkpoint without any quantization."""
+        write_shards(destination, self._tensors(artifact))
+        changes: dict[str, Any] = {"quantization_config": None, "torch_dtype": None, "dtype": self.spec.dtype}
+        write_config(artifact, destination, changes)
+        carry_files(artifact, destination)
+        return (f"every weight is Q + L·R, summed in float32 and rounded once to {self.spec.dtype}",)
+
+    def _tensors(self, artifact: Artifact) -> Iterator[tuple[str, Tensor]]:
+        dtype = _DTYPES[self.spec.dtype]
+        transposed = transposed_modules(artifact)
+        for name in artifact.plain_names():
+            tensor = artifact.weights[name]
+            yield name, tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for module in artifact.module_names():
+            weight = merged_weight(artifact, module)
+            yield f"{module}.weight", (weight.t() if module in transposed else weight).to(dtype)

@@ -1,0 +1,153 @@
+"""The artifact as its users meet it: loaded by stock transformers, compared with Q + L·R computed densely."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from srr_core.errors import VerificationError
+from srr_core.exporters.artifact import Artifact, open_artifact
+from srr_core.runtime.integration import match_modules
+from srr_core.runtime.stored_forms import MARKER
+
+_MATMULS_PER_BLOCK = 4
+_SAFETY = 16.0
+
+
+@dataclass(frozen=True)
+class LogitCheck:
+    """How far the loaded model is from the dense reference, relative to its largest output."""
+
+    difference: float
+    tolerance: float
+
+
+def verify_logits(directory: Path, token_ids: Int[Tensor, "batch tokens"]) -> LogitCheck:
+    """Load the artifact in float32 as a user would and compare its outputs with the dense Q + L·R.
+
+    Two float32 copies of the model are in memory, one after the other. The tolerance is what
+    rounding explains: a product over n inputs is off by about eps·sqrt(n), and the products along the
+    depth add up as their root mean square; 16 times that is still far below bf16's rounding.
+
+    Raises:
+        VerificationError: the artifact does not load, or its outputs differ by more than that.
+    """
+    artifact = open_artifact(directory)
+    found = _outputs(_load_as_a_user(artifact), token_ids)
+    wanted = _outputs(dense_model(artifact), token_ids)
+    if not torch.isfinite(found).all():
+        raise VerificationError(f"{directory.name}: the reloaded model's outputs are not finite")
+    check = LogitCheck(
+        difference=float((found - wanted).abs().max() / wanted.abs().max().clamp(min=torch.finfo(torch.float32).tiny)),
+        tolerance=_tolerance(artifact),
+    )
+    if check.difference > check.tolerance:
+        raise VerificationError(
+            f"{directory.name}: the reloaded model differs from Q + L·R by {check.difference:.2e} of its largest "
+            f"output, rounding explains {check.tolerance:.2e}"
+        )
+    return check
+
+
+def dense_state(artifact: Artifact, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Return every weight of the artifact under its source name, L·R merged in float32, then cast.
+
+    Memory: the whole model in `dtype`.
+    """
+    state = {name: _cast(artifact.weights[name], dtype) for name in artifact.plain_names()}
+    transposed = transposed_modules(artifact)
+    for module in artifact.module_names():
+        weight = merged_weight(artifact, module).to(dtype)
+        state[f"{module}.weight"] = weight.t().contiguous() if module in transposed else weight
+    return state
+
+
+def transposed_modules(artifact: Artifact) -> frozenset[str]:
+    """Return the compressed modules whose dense weight is stored [in, out], as GPT-2's Conv1D does."""
+    with torch.device("meta"):
+        model = model_class(artifact.config)(dense_config(artifact))
+    names = match_modules(model, artifact.module_names())
+    return frozenset(file for name, file in names.items() if isinstance(model.get_submodule(name), Conv1D))
+
+
+def merged_weight(artifact: Artifact, module_name: str) -> Float[Tensor, "out in"]:
+    """Return Q + L·R of one layer in float32, Q as the native layout decodes it."""
+    layer = artifact.read_layer(module_name)
+    weight = artifact.layout.loaded_weight(layer.quantized)
+    if layer.left is None or layer.right is None:
+        return weight
+    return weight + layer.left.to(torch.float32) @ layer.right.to(torch.float32)
+
+
+def dense_model(artifact: Artifact) -> nn.Module:
+    """Return the artifact as a plain float32 model in which Q + L·R is one matrix."""
+    config = dense_config(artifact)
+    model: nn.Module = model_class(artifact.config).from_pretrained(
+        None, config=config, state_dict=dense_state(artifact), dtype=torch.float32
+    )
+    return model.eval()
+
+
+def dense_config(artifact: Artifact) -> Any:
+    """Return the model's configuration without its quantization."""
+    config = transformers.AutoConfig.from_pretrained(artifact.directory)
+    del config.quantization_config
+    return config
+
+
+def model_class(config: Mapping[str, Any]) -> Any:
+    """Return the transformers class that `architectures` of a config.json names.
+
+    Raises:
+        VerificationError: none is named, or transformers does not have it.
+    """
+    architectures = config.get("architectures") or [None]
+    found = getattr(transformers, str(architectures[0]), None)
+    if found is None:
+        raise VerificationError(f"config.json names the architecture {architectures[0]!r}, unknown to transformers")
+    return found
+
+
+def _load_as_a_user(artifact: Artifact) -> nn.Module:
+    is_causal = "ForCausalLM" in model_class(artifact.config).__name__
+    auto: Any = transformers.AutoModelForCausalLM if is_causal else model_class(artifact.config)
+    config = transformers.AutoConfig.from_pretrained(artifact.directory)
+    if artifact.layout.stock_loadable:
+        # Without our entry transformers takes the stock route even though this package is imported.
+        config.quantization_config = {k: v for k, v in config.quantization_config.items() if k != MARKER}
+    try:
+        model, info = auto.from_pretrained(
+            artifact.directory, config=config, dtype=torch.float32, output_loading_info=True
+        )
+    except (RuntimeError, ValueError, KeyError, OSError, TypeError) as error:
+        raise VerificationError(f"{artifact.directory.name}: stock transformers cannot load it: {error}") from error
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise VerificationError(f"{artifact.directory.name}: stock transformers finds no tensor for {missing}")
+    # The stock route leaves fused experts in the dtype of their scales; in float32 they hold the same values.
+    loaded: nn.Module = model.eval().float() if artifact.layout.stock_loadable else model.eval()
+    return loaded
+
+
+@torch.inference_mode()
+def _outputs(model: nn.Module, token_ids: Tensor) -> Tensor:
+    output: Tensor = model(token_ids)[0]
+    return output.to(torch.float32)
+
+
+def _tolerance(artifact: Artifact) -> float:
+    config = artifact.config.get("text_config", artifact.config)
+    width = float(config.get("hidden_size") or config.get("n_embd") or 4096)
+    depth = float(config.get("num_hidden_layers") or config.get("n_layer") or 32)
+    return _SAFETY * torch.finfo(torch.float32).eps * math.sqrt(width) * math.sqrt(_MATMULS_PER_BLOCK * depth)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor

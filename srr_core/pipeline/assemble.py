@@ -1,0 +1,104 @@
+"""From finished layers to the files of an artifact, one tensor in memory at a time."""
+
+import shutil
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+
+from torch import nn
+
+from srr_core.checkpoint.header import TensorEntry
+from srr_core.checkpoint.index import read_json
+from srr_core.checkpoint.reader import CheckpointReader
+from srr_core.checkpoint.resume import WorkFolder
+from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_json, write_tensors
+from srr_core.errors import StorageError
+from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config, target_modules
+from srr_core.exporters.experts import fuse_factors
+from srr_core.pipeline.plan import RunPlan
+
+CARRIED_FILES = (
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template*",
+    "preprocessor_config.json",
+    "LICENSE*",
+    "NOTICE*",
+    "USE_POLICY*",
+)
+"""Files of the source that belong to the model whatever its weights are; nothing else is copied."""
+
+
+def assemble(plan: RunPlan, work: WorkFolder) -> int:
+    """Write the artifact's folder from finished layers and kept tensors. Returns the bytes of all weights.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    base: dict[str, dict[str, TensorEntry]] = {}
+    adapter: dict[str, TensorEntry] = {}
+    modules = []
+    for index, layer in enumerate(plan.layers.layers):
+        found = work.finished(index, layer.name)
+        if found is None:
+            continue
+        modules.append(layer.name)
+        base[layer.tensor] = {name: found.tensors[name] for name in found.facts["tensors"]["base"]}
+        adapter |= {name: found.tensors[name] for name in found.facts["tensors"]["adapter"]}
+    shards = ShardPlan()
+    for tensor, entry in plan.weights.entries.items():
+        for name, place in base.get(tensor, {plan.layers.stored_names[tensor]: entry}).items():
+            shards.add(name, place)
+    total = shards.write(work.artifact)
+    if adapter:
+        total += _write_adapter(plan, work.artifact / ADAPTER_WEIGHTS, adapter)
+        write_json(work.artifact / ADAPTER_CONFIG, _adapter_config(plan, modules))
+    write_json(work.artifact / "config.json", _config(plan, modules))
+    _carry_files(plan.source, work.artifact)
+    return total
+
+
+def _config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
+    compressed = set(modules)
+    ignore = [
+        name
+        for name, module in plan.architecture.model.named_modules()
+        if isinstance(module, nn.Linear) and name not in compressed
+    ]
+    config = read_json(plan.source / "config.json")
+    config["quantization_config"] = plan.layout.quantization_config(plan.recipe, ignore=ignore, modules=modules)
+    return config
+
+
+def _write_adapter(plan: RunPlan, file: Path, adapter: Mapping[str, TensorEntry]) -> int:
+    if all(layer.expert is None for layer in plan.layers.layers):
+        return copy_tensors(file, adapter)
+    # The factors of experts go into one tensor per module, so the adapter is in memory for a moment.
+    reader = CheckpointReader(file.parent, entries=adapter)
+    fused = dict(fuse_factors(adapter, reader.__getitem__))
+    write_tensors(file, fused, metadata={"format": "pt"})
+    return sum(tensor.nbytes for tensor in fused.values())
+
+
+def _adapter_config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
+    return adapter_config(
+        rank=plan.recipe.rank,
+        target_modules=target_modules(modules),
+        base_model=plan.artifact_id,
+        modules=modules,
+        task="CAUSAL_LM" if plan.architecture.is_causal_lm else "FEATURE_EXTRACTION",
+    )
+
+
+def _carry_files(source: Path, destination: Path) -> None:
+    for file in sorted(source.iterdir()):
+        if file.is_file() and any(fnmatch(file.name, pattern) for pattern in CARRIED_FILES):
+            try:
+                shutil.copyfile(file, destination / file.name)
+            except OSError as error:
+                raise StorageError(f"{file.name} could not be copied: {error.strerror}") from error

@@ -1,0 +1,150 @@
+"""The use case: every step of a run, in order."""
+
+from pathlib import Path
+
+from srr_core.calibration.blockwise import BlockwiseModel
+from srr_core.calibration.dataset import TokenWindows
+from srr_core.checkpoint.architecture import Architecture
+from srr_core.checkpoint.resume import WorkFolder
+from srr_core.checkpoint.writer import write_json
+from srr_core.evaluators.perplexity import describe_protocol, perplexity
+from srr_core.exporters.artifact import open_artifact
+from srr_core.exporters.dense_view import DenseView
+from srr_core.exporters.reload import verify_logits
+from srr_core.exporters.verify import ExpectedLayer, verify_artifact
+from srr_core.pipeline.assemble import assemble
+from srr_core.pipeline.layers import LayerCompressor, finished_layers
+from srr_core.pipeline.memory import fits_below_peak
+from srr_core.pipeline.plan import RunPlan, plan_run
+from srr_core.pipeline.reporting import build_report
+from srr_core.pipeline.watch import Watch
+from srr_core.recipe import Recipe
+from srr_core.report import Evaluation, Report
+from srr_core.types import OnProgress, ShouldStop
+
+RELOAD_COPIES = 2
+"""Float32 copies of the model that the reload check holds at its peak."""
+RELOAD_ALWAYS_PARAMETERS = 20_000_000
+"""Models so small that loading them, 160 MB, is lost in the size of the interpreter."""
+RELOAD_TOKENS = 32
+
+
+def compress(
+    source: Path,
+    recipe: Recipe,
+    destination: Path,
+    *,
+    calibration_text: Path,
+    evaluation_text: Path | None = None,
+    model_id: str | None = None,
+    revision: str | None = None,
+    artifact_id: str | None = None,
+    device: str = "auto",
+    on_progress: OnProgress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Report:
+    """Compress a checkpoint folder into a new folder, verify what was written, and measure it.
+
+    The source is never in memory as a whole: one block, its statistics and the hidden states of the calibration
+    windows are. Finished layers are kept in `<destination>.partial`; the same call after an interruption goes on
+    from there and gives the same bits. The destination appears complete, by one rename, or not at all.
+
+    Args:
+        source: Folder with config.json, safetensors weights and a tokenizer. Not modified.
+        destination: Folder that does not exist yet.
+        calibration_text: UTF-8 text whose first windows the statistics are taken from.
+        evaluation_text: UTF-8 text for perplexity before and after; None skips it.
+        model_id: What the source is called in the report and in seeds; the folder's name by default.
+        revision: Commit sha of the source, if it has one.
+        artifact_id: Repository the artifact will be published as, if any; the adapter refers to it.
+        device: auto, cpu or cuda.
+        on_progress: Called after every unit of every stage, in this thread.
+        should_stop: Asked between units; True ends the run within one layer.
+    Raises:
+        SrrError: any leaf of the tree in `srr_core.errors`; nothing is left at the destination.
+    """
+    watch = Watch(on_progress, should_stop)
+    with watch.stage("plan", 1):
+        plan = plan_run(
+            source,
+            recipe,
+            destination,
+            model_id=model_id,
+            revision=revision,
+            artifact_id=artifact_id,
+            calibration_text=calibration_text,
+            evaluation_text=evaluation_text,
+            device=device,
+        )
+        work = WorkFolder(destination, plan.fingerprint())
+        watch.advance("plan")
+    compressor = LayerCompressor(plan, work, watch)
+    with watch.stage("compress", len(plan.layers.layers)):
+        compressor.run()
+    with watch.stage("assemble", 1):
+        compressed_bytes = assemble(plan, work)
+        watch.advance("assemble")
+    notes = _verify(plan, work, watch)
+    evaluation = _evaluate(plan, work, watch)
+    report = build_report(
+        plan, work, compressed_bytes, evaluation, watch.seconds, unused=compressor.unused, notes=(*plan.notes, *notes)
+    )
+    write_json(work.artifact / "report.json", report.model_dump(mode="json"))
+    write_json(work.artifact / "recipe.json", recipe.model_dump(mode="json"))
+    work.publish()
+    return report
+
+
+def _verify(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[str, ...]:
+    expected = [ExpectedLayer(layer.name, str(facts["digest"])) for layer, facts in finished_layers(plan, work)]
+    with watch.stage("verify", len(expected)):
+        verify_artifact(work.artifact, expected, on_layer=watch.stepper("verify"))
+        parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
+        if parameters > RELOAD_ALWAYS_PARAMETERS and not fits_below_peak(parameters * 4 * RELOAD_COPIES):
+            return (
+                "reloading the whole model was not tried: it would take more memory than the run itself; every layer "
+                "was read back and compared bit for bit",
+            )
+        check = verify_logits(work.artifact, plan.calibration.ids[:1, :RELOAD_TOKENS])
+    loader = "stock transformers" if plan.layout.stock_loadable else "our loader, which this layout needs"
+    return (f"reloaded with {loader}: outputs within {check.difference:.1e} of Q + L·R",)
+
+
+def _evaluate(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[Evaluation, ...]:
+    windows = plan.evaluation
+    if windows is None:
+        return ()
+    transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed)
+    artifact = open_artifact(work.artifact)
+    with watch.stage("evaluate", 2 * len(plan.layers.blocks)):
+        source = _perplexity(
+            plan, BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device), windows, watch
+        )
+        reloaded = BlockwiseModel(
+            Architecture(plan.source),
+            DenseView(artifact, transposed=transposed),
+            plan.layers.in_artifact(),
+            plan.device,
+        )
+        compressed = _perplexity(plan, reloaded, windows, watch)
+    return (
+        Evaluation(
+            name=f"token_perplexity@{windows.ids.shape[1]}",
+            protocol=describe_protocol(windows),
+            source=source,
+            compressed=compressed,
+            tokens=windows.ids[:, 1:].numel(),
+            text=windows.describe(),
+        ),
+    )
+
+
+def _perplexity(plan: RunPlan, model: BlockwiseModel, windows: TokenWindows, watch: Watch) -> float:
+    spec = plan.recipe.evaluation
+    return perplexity(
+        model,
+        windows,
+        num_blocks=len(plan.layers.blocks),
+        batch_size=spec.batch_size if spec is not None else 1,
+        after_block=watch.stepper("evaluate"),
+    )

@@ -1,0 +1,133 @@
+"""What a compression would do, from configuration and headers alone: no weight is read."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from srr_core.checkpoint.architecture import Architecture
+from srr_core.checkpoint.header import TensorEntry
+from srr_core.checkpoint.layers import Layer, LayerPlan, plan_layers
+from srr_core.errors import CheckpointError, RecipeError, UnsupportedModelError
+from srr_core.pipeline.plan import choose_layout
+from srr_core.recipe import AutocorrelationSpec, FixedSpec, GPTQSpec, QuIPSharpSpec, Recipe
+
+BASE_MEMORY_BYTES = 10**9
+"""The interpreter, torch and transformers."""
+BLOCK_COPIES = 3
+"""Float32 copies of the largest block a run may hold at once."""
+PROBE_SIZE = 1024
+SLOW_PRODUCT_SHARE = 0.5
+"""Heuristic: thin products, QR and casts reach about half the rate of a large square product."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a model before its weights are read."""
+
+    is_supported: bool
+    reason: str
+    """Why not, or empty."""
+    architecture: str
+    num_blocks: int = 0
+    num_layers: int = 0
+    compressed_weights: int = 0
+    kept_weights: int = 0
+    source_bytes: int = 0
+    artifact_bytes: int = 0
+    """Estimated from the format's bits; padding and headers left out."""
+    bits_per_weight_quantized: float = 0.0
+    bits_per_weight_total: float = 0.0
+    shapes: tuple[tuple[int, int], ...] = ()
+    """(out, in) of every compressed layer."""
+    all_linear: bool = True
+    has_experts: bool = False
+    memory_bytes: int = 0
+    """Estimated peak of a run on the CPU."""
+    operations: float = 0.0
+    """Estimated floating-point operations of calibration and decomposition; evaluation is not in it."""
+
+
+def inspect_model(config_directory: Path, entries: Mapping[str, TensorEntry], recipe: Recipe) -> Inspection:
+    """Return what compressing a model by a recipe would mean.
+
+    Args:
+        config_directory: A folder with config.json.
+        entries: Dtype and shape of every tensor of the checkpoint; the files need not be there.
+    """
+    try:
+        architecture = Architecture(config_directory)
+        plan = plan_layers(architecture, entries)
+        choose_layout(plan, recipe)
+    except (UnsupportedModelError, CheckpointError, RecipeError) as error:
+        return Inspection(is_supported=False, reason=str(error), architecture="")
+    layers = plan.layers
+    weights = [layer.shape[0] * layer.shape[1] for layer in layers]
+    total_bits = sum(recipe.bits_per_weight(*layer.shape) * size for layer, size in zip(layers, weights, strict=True))
+    compressed = {layer.tensor for layer in layers}
+    kept = [entry for name, entry in entries.items() if name not in compressed]
+    return Inspection(
+        is_supported=True,
+        reason="",
+        architecture=architecture.name,
+        num_blocks=len(plan.blocks),
+        num_layers=len(layers),
+        compressed_weights=sum(weights),
+        kept_weights=sum(entry.num_bytes // entry.dtype.itemsize for entry in kept),
+        source_bytes=sum(entry.num_bytes for entry in entries.values()),
+        artifact_bytes=round(total_bits / 8) + sum(entry.num_bytes for entry in kept),
+        bits_per_weight_quantized=recipe.quantizer.bits_per_weight,
+        bits_per_weight_total=total_bits / sum(weights),
+        shapes=tuple(layer.shape for layer in layers),
+        all_linear=plan.all_linear,
+        has_experts=any(layer.expert is not None for layer in layers),
+        memory_bytes=_memory(architecture, plan, entries, recipe),
+        operations=_calibration_operations(weights, recipe) + sum(_layer_operations(layer, recipe) for layer in layers),
+    )
+
+
+def estimate_seconds(inspection: Inspection, device: torch.device) -> float:
+    """Return how long a run would take here, from the rate of one square product. Costs about a tenth of a second."""
+    matrix = torch.rand(PROBE_SIZE, PROBE_SIZE, device=device)
+    matrix @ matrix
+    began, rounds = time.perf_counter(), 3
+    for _ in range(rounds):
+        matrix = (matrix @ matrix).clamp_(0, 1)
+    float(matrix.sum())
+    rate = 2 * PROBE_SIZE**3 * rounds / (time.perf_counter() - began)
+    return inspection.operations / (rate * SLOW_PRODUCT_SHARE)
+
+
+def _memory(architecture: Architecture, plan: LayerPlan, entries: Mapping[str, TensorEntry], recipe: Recipe) -> int:
+    block = max(sum(entries[name].num_bytes // entries[name].dtype.itemsize for name in b.tensors) for b in plan.blocks)
+    inputs = {(layer.name.rpartition(".")[0], layer.shape[1]) for layer in plan.blocks[0].layers}
+    statistics = sum(8 * width * width for _, width in inputs)
+    hidden_size = int(getattr(architecture.config.get_text_config(), "hidden_size", 0))
+    hidden = 4 * hidden_size * _tokens(recipe)
+    return BASE_MEMORY_BYTES + BLOCK_COPIES * 4 * block + statistics + hidden
+
+
+def _tokens(recipe: Recipe) -> int:
+    return recipe.calibration.num_sequences * recipe.calibration.sequence_length
+
+
+def _calibration_operations(weights: list[int], recipe: Recipe) -> float:
+    return 2.0 * _tokens(recipe) * sum(weights)
+
+
+def _layer_operations(layer: Layer, recipe: Recipe) -> float:
+    rows, columns = layer.shape
+    factor = columns**3 / 3 + 1.0 * _tokens(recipe) * columns**2
+    product = 1.0 * rows * columns**2
+    width = max(int(recipe.sketch.oversampling * recipe.rank), recipe.rank + 16) if recipe.rank else 0
+    sketch = 4.0 * (recipe.sketch.power_iterations + 1) * rows * columns * width
+    preserves = recipe.rank > 0 and not (
+        isinstance(recipe.rank_selector, FixedSpec) and recipe.rank_selector.fraction == 0
+    )
+    quantize = (
+        2.0 * rows * columns**2 if isinstance(recipe.quantizer, GPTQSpec | QuIPSharpSpec) else 10.0 * rows * columns
+    )
+    scaled = product if isinstance(recipe.scaling, AutocorrelationSpec) else 2 * product
+    return factor + scaled + (product + 2 * sketch) * preserves + recipe.iterations * (scaled + sketch + quantize)

@@ -1,0 +1,194 @@
+"""One block after the other: calibrate it, decompose its layers, make each durable."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+
+from srr_core.calibration.blockwise import BlockwiseModel, Stream
+from srr_core.calibration.experts import ExpertCollector, passes
+from srr_core.calibration.statistics import InputCollector
+from srr_core.checkpoint.layers import Block, Layer
+from srr_core.checkpoint.resume import WorkFolder
+from srr_core.errors import NonFiniteWeightError, NumericalError
+from srr_core.exporters.adapter import adapter_tensors
+from srr_core.exporters.digest import layer_digest
+from srr_core.pipeline.plan import RunPlan
+from srr_core.pipeline.watch import Watch
+from srr_core.quantizers import QUANTIZERS
+from srr_core.rank_selectors import RANK_SELECTORS
+from srr_core.recipe import AutocorrelationSpec
+from srr_core.report import LayerReport
+from srr_core.scalings import SCALINGS, AutocorrelationScaling
+from srr_core.srr import Method, WhiteNoiseProbe, decompose
+from srr_core.types import Decomposition, Statistics
+
+UNUSED = "its module was never called on the calibration text"
+
+
+class LayerCompressor:
+    """Runs the blocks in order and leaves every layer finished in the work folder.
+
+    Memory: one block in float32, the statistics of its inputs, the hidden states of the calibration windows,
+    and about six times the largest layer while it is decomposed.
+    """
+
+    def __init__(self, plan: RunPlan, work: WorkFolder, watch: Watch) -> None:
+        self._plan = plan
+        self._work = work
+        self._watch = watch
+        self._quantizer = QUANTIZERS.build(plan.recipe.quantizer)
+        self._scaling = SCALINGS.build(plan.recipe.scaling)
+        self._selector = RANK_SELECTORS.build(plan.recipe.rank_selector)
+        self._positions = {layer.name: index for index, layer in enumerate(plan.layers.layers)}
+        self.unused: dict[str, str] = {}
+        """Layers that could not be calibrated, with the reason; they stay in their source precision."""
+
+    def run(self) -> None:
+        """Finish every layer that is not finished yet.
+
+        Raises:
+            StopRequested: between two layers, when the caller asked for it.
+            NonFiniteWeightError, NumericalError, StorageError: the message names the layer.
+        """
+        done = [layer for layer in self._plan.layers.layers if self._is_finished(layer)]
+        for layer in done:
+            self._watch.advance("compress", layer=layer.name)
+        if len(done) == len(self._positions):
+            return
+        plan = self._plan
+        model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
+        stream = model.start(list(plan.calibration.batches(plan.recipe.calibration.batch_size)))
+        last = max(block.index for block in plan.layers.blocks if not all(map(self._is_finished, block.layers)))
+        for block in plan.layers.blocks[: last + 1]:
+            self._run_block(model, stream, block)
+
+    def _run_block(self, model: BlockwiseModel, stream: Stream, block: Block) -> None:
+        # Finished layers of the block are watched too: a group, and so its seed, must not depend on a resume.
+        open_block = not all(map(self._is_finished, block.layers))
+        waiting = {layer.name: layer for layer in block.layers} if open_block else {}
+        experts = {name: (layer.expert, layer.shape[1]) for name, layer in waiting.items() if layer.expert}
+        linears = [layer for layer in waiting.values() if layer.expert is None]
+        with model.loaded_block(block.index) as module:
+            _require_finite(module, block)
+            rounds = passes(experts)
+            for number, chosen in enumerate(rounds, start=1):
+                inputs = InputCollector(self._modules(module, block, linears if number == 1 else []))
+                routed = ExpertCollector(self._plan.architecture.model, chosen)
+                with inputs.watching(), routed:
+                    ended = self._after_batch(inputs)
+                    model.run_block(stream, module, after_batch=ended, advance=number == len(rounds))
+                for members, statistics in inputs.groups():
+                    self._compress_group([waiting.pop(name) for name in members], statistics, block.index)
+                for members, statistics, notes in routed.groups():
+                    self._compress_group([waiting.pop(name) for name in members], statistics, block.index, notes)
+        for layer in waiting.values():
+            self.unused[layer.name] = UNUSED
+            self._watch.advance("compress", layer=layer.name, block=block.index)
+
+    def _after_batch(self, collector: InputCollector) -> Callable[[], None]:
+        def ended() -> None:
+            collector.end_batch()
+            self._watch.check()
+
+        return ended
+
+    def _modules(self, module: nn.Module, block: Block, layers: Sequence[Layer]) -> dict[str, nn.Module]:
+        return {layer.name: module.get_submodule(layer.name.removeprefix(f"{block.path}.")) for layer in layers}
+
+    def _compress_group(
+        self, layers: Sequence[Layer], statistics: Statistics, block: int, notes: tuple[str, ...] = ()
+    ) -> None:
+        plan = self._plan
+        exact = AutocorrelationScaling(AutocorrelationSpec()).factor(statistics)
+        is_exact = isinstance(plan.recipe.scaling, AutocorrelationSpec)
+        scaling = exact if is_exact else self._scaling.factor(statistics)
+        seed = self._seed(layers[0].name)
+        probe = WhiteNoiseProbe(scaling, layers[0].shape[1], plan.recipe.sketch, seed=seed, device=plan.device)
+        method = Method(plan.recipe, scaling, exact, self._selector, probe)
+        for layer in layers:
+            if self._is_finished(layer):
+                continue
+            self._watch.check()
+            self._compress(layer, method, statistics, block, notes)
+
+    def _compress(
+        self, layer: Layer, method: Method, statistics: Statistics, block: int, notes: tuple[str, ...]
+    ) -> None:
+        began = time.perf_counter()
+        seed = self._seed(layer.name)
+        weight = self._weight(layer)
+        try:
+            result = decompose(
+                weight, method, lambda target: self._quantizer.quantize(target, statistics, seed=seed), seed=seed
+            )
+        except (NonFiniteWeightError, NumericalError) as error:
+            raise type(error)(f"layer {layer.name}: {error}") from error
+        tensors = self._plan.layout.layer_tensors(layer.name, result.quantized)
+        names = {"base": list(tensors), "adapter": []}
+        if self._plan.recipe.rank:
+            adapter = adapter_tensors(
+                layer.name, result.left, result.right, rank=self._plan.recipe.rank, shape=layer.shape
+            )
+            tensors |= adapter
+            names["adapter"] = list(adapter)
+        report = self._report(layer, result, statistics, time.perf_counter() - began, notes)
+        digest = layer_digest(result.quantized, result.left, result.right)
+        facts = {"name": layer.name, "digest": digest, "tensors": names, "report": report.model_dump(mode="json")}
+        self._work.finish(self._positions[layer.name], tensors, facts)
+        metrics = {"output_error": report.output_error, "preserved_rank": float(report.preserved_rank)}
+        metrics["seconds"] = report.seconds
+        self._watch.advance("compress", layer=layer.name, block=block, metrics=metrics)
+
+    def _weight(self, layer: Layer) -> Tensor:
+        weight = self._plan.weights[layer.tensor].to(self._plan.device, torch.float32)
+        return weight.mT.contiguous() if layer.is_transposed else weight
+
+    def _report(
+        self, layer: Layer, result: Decomposition, statistics: Statistics, seconds: float, notes: tuple[str, ...]
+    ) -> LayerReport:
+        errors = asdict(result.errors)
+        return LayerReport(
+            name=layer.name,
+            shape=layer.shape,
+            rank=0 if result.left is None else result.left.shape[1],
+            preserved_rank=result.preserved_rank,
+            iterations=result.iterations,
+            output_error=errors["output"],
+            output_error_quantized_only=errors["quantized_output"],
+            scaled_error=errors["scaled"],
+            weight_error=errors["weight"],
+            correction_ratio=errors["correction"],
+            bits_per_weight=self._plan.recipe.bits_per_weight(*layer.shape),
+            calibration_tokens=statistics.num_tokens,
+            seconds=round(seconds, 4),
+            notes=(*notes, *result.notes),
+        )
+
+    def _is_finished(self, layer: Layer) -> bool:
+        return self._work.finished(self._positions[layer.name], layer.name) is not None
+
+    def _seed(self, name: str) -> int:
+        # From names alone, so that neither the order of layers nor the number of workers matters.
+        text = f"{self._plan.model_id}\0{name}\0{self._plan.recipe.seed}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def _require_finite(module: nn.Module, block: Block) -> None:
+    for name, parameter in module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            bad = int((~torch.isfinite(parameter)).sum())
+            raise NonFiniteWeightError(
+                f"{block.path}.{name} holds {bad} values that are NaN or infinite; repair the source checkpoint"
+            )
+
+
+def finished_layers(plan: RunPlan, work: WorkFolder) -> Iterator[tuple[Layer, dict[str, object]]]:
+    """Yield every layer that is finished, with its facts, in the order of the plan."""
+    for index, layer in enumerate(plan.layers.layers):
+        found = work.finished(index, layer.name)
+        if found is not None:
+            yield layer, dict(found.facts)

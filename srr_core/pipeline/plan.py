@@ -1,0 +1,179 @@
+"""Everything that can be refused before a weight is read, and what a run then needs."""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from srr_core.calibration.dataset import TokenWindows, cut_windows, load_tokenizer
+from srr_core.checkpoint.architecture import Architecture
+from srr_core.checkpoint.layers import LayerPlan, plan_layers
+from srr_core.checkpoint.reader import CheckpointReader
+from srr_core.errors import CalibrationError, DestinationError, EvaluationError, RecipeError
+from srr_core.exporters.base import Layout
+from srr_core.exporters.layouts import native_layout
+from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
+
+DISTRIBUTION = "srr-compression"
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run, checked: every part is there and fits the others."""
+
+    source: Path
+    destination: Path
+    recipe: Recipe
+    model_id: str
+    revision: str | None
+    artifact_id: str | None
+    device: torch.device
+    architecture: Architecture
+    weights: CheckpointReader
+    layers: LayerPlan
+    layout: Layout
+    calibration: TokenWindows
+    evaluation: TokenWindows | None
+    notes: tuple[str, ...]
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return everything the bits of the layers depend on, for a resume to compare."""
+        return {
+            "source": self.revision or _folder_digest(self.weights),
+            "model": self.model_id,
+            "recipe": self.recipe.digest(),
+            "calibration text": self.calibration.describe().token_sha256,
+            "core version": core_version(),
+            "torch version": torch.__version__,
+            "device": self.device.type,
+        }
+
+
+def plan_run(
+    source: Path,
+    recipe: Recipe,
+    destination: Path,
+    *,
+    model_id: str | None,
+    revision: str | None,
+    artifact_id: str | None,
+    calibration_text: Path,
+    evaluation_text: Path | None,
+    device: str,
+) -> RunPlan:
+    """Return a checked plan; reads configuration, headers and texts, but no weight.
+
+    Raises:
+        DestinationError: the destination exists.
+        UnsupportedModelError: the model cannot be compressed.
+        CheckpointError: the source is damaged or has no safetensors weights or tokenizer.
+        CalibrationError, EvaluationError: a text is unreadable or too short.
+        RecipeError: the device is not there.
+    """
+    if destination.exists():
+        raise DestinationError(f"{destination} exists already; choose a new folder or remove it first")
+    architecture = Architecture(source)
+    weights = CheckpointReader(source)
+    layers = plan_layers(architecture, weights.entries)
+    layout = choose_layout(layers, recipe)
+    tokenizer = load_tokenizer(source)
+    notes: list[str] = []
+    window = _window(recipe.calibration, architecture, "calibration", notes)
+    calibration = cut_windows(
+        calibration_text,
+        tokenizer,
+        num_sequences=recipe.calibration.num_sequences,
+        sequence_length=window,
+        error=CalibrationError,
+    )
+    if len(calibration.ids) < recipe.calibration.num_sequences:
+        notes.append(f"the calibration text holds {len(calibration.ids)} windows of {window} tokens; all were used")
+    evaluation = None
+    if recipe.evaluation is not None and evaluation_text is not None and not architecture.is_causal_lm:
+        notes.append(f"{architecture.name} does not predict the next token, so no perplexity was measured")
+    elif recipe.evaluation is not None and evaluation_text is not None:
+        evaluation = cut_windows(
+            evaluation_text,
+            tokenizer,
+            num_sequences=recipe.evaluation.num_sequences,
+            sequence_length=_window(recipe.evaluation, architecture, "evaluation", notes),
+            error=EvaluationError,
+        )
+    return RunPlan(
+        source=source,
+        destination=destination,
+        recipe=recipe,
+        model_id=model_id or source.resolve().name,
+        revision=revision,
+        artifact_id=artifact_id,
+        device=choose_device(device),
+        architecture=architecture,
+        weights=weights,
+        layers=layers,
+        layout=layout,
+        calibration=calibration,
+        evaluation=evaluation,
+        notes=tuple(notes),
+    )
+
+
+def choose_layout(layers: LayerPlan, recipe: Recipe) -> Layout:
+    """Return the layout the artifact will be written in.
+
+    Raises:
+        RecipeError: the model has experts, and the only layout that holds the codes is one no loader can read
+            experts from: transformers keeps them fused and dense.
+    """
+    has_experts = any(layer.expert is not None for layer in layers.layers)
+    layout = native_layout(
+        recipe.quantizer,
+        all_linear=layers.all_linear,
+        in_features=[layer.shape[1] for layer in layers.layers],
+        has_fused_experts=has_experts,
+    )
+    if has_experts and not layout.stock_loadable:
+        raise RecipeError(
+            f"the experts of this model cannot be stored with quantizer {recipe.quantizer.kind!r} as it is set: "
+            "use a symmetric integer grid whose group divides every layer, such as mxint with block_size 32"
+        )
+    return layout
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device a name stands for; `auto` is CUDA where there is one.
+
+    Raises:
+        RecipeError: CUDA was asked for and is not there, or the name is unknown.
+    """
+    if name not in {"auto", "cpu", "cuda"}:
+        raise RecipeError(f"unknown device {name!r}; choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("device 'cuda' was asked for, but torch finds no CUDA device; use 'auto' or 'cpu'")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def core_version() -> str:
+    """Return the version of this package, as reports and fingerprints name it."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def _window(spec: CalibrationSpec | EvaluationSpec, architecture: Architecture, use: str, notes: list[str]) -> int:
+    longest = architecture.max_sequence_length or spec.sequence_length
+    if spec.sequence_length > longest:
+        notes.append(f"{use} windows were shortened from {spec.sequence_length} to the model's {longest} tokens")
+    return min(spec.sequence_length, longest)
+
+
+def _folder_digest(weights: CheckpointReader) -> str:
+    # Without a commit sha: names, places, sizes and times of the weight files stand for their content.
+    digest = hashlib.sha256()
+    for name, entry in sorted(weights.entries.items()):
+        stat = entry.file.stat()
+        facts = (name, entry.file.name, entry.begin, entry.end, stat.st_size, stat.st_mtime_ns)
+        digest.update(repr(facts).encode())
+    return digest.hexdigest()

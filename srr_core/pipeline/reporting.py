@@ -1,0 +1,89 @@
+"""The report of a run, from the facts of its layers."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from statistics import fmean
+
+import torch
+
+from srr_core.checkpoint.resume import WorkFolder
+from srr_core.pipeline.layers import finished_layers
+from srr_core.pipeline.memory import peak_memory_bytes
+from srr_core.pipeline.plan import RunPlan, core_version
+from srr_core.report import (
+    BitsPerWeight,
+    Environment,
+    Evaluation,
+    KeptTensor,
+    LayerReport,
+    Report,
+    SizeBytes,
+    SourceReport,
+)
+
+REPORTED_PACKAGES = ("torch", "transformers", "safetensors", "compressed-tensors", "peft", "tokenizers")
+
+
+def build_report(
+    plan: RunPlan,
+    work: WorkFolder,
+    compressed_bytes: int,
+    evaluation: tuple[Evaluation, ...],
+    seconds: Mapping[str, float],
+    *,
+    unused: Mapping[str, str],
+    notes: tuple[str, ...],
+) -> Report:
+    """Return the whole result of a run."""
+    layers = tuple(LayerReport.model_validate(facts["report"]) for _, facts in finished_layers(plan, work))
+    kept = {plan.layers.stored_names[name]: reason for name, reason in plan.layers.kept.items()}
+    kept |= {f"{name}.weight": reason for name, reason in unused.items()}
+    return Report(
+        source=SourceReport(
+            id=plan.model_id,
+            sha=plan.revision,
+            architecture=plan.architecture.name,
+            dtype=_source_dtype(plan),
+        ),
+        recipe=plan.recipe,
+        bits_per_weight=_bits(plan, work, layers),
+        size_bytes=SizeBytes(source=plan.weights.total_bytes(), compressed=compressed_bytes),
+        mean_output_error=fmean(layer.output_error for layer in layers) if layers else 0.0,
+        evaluation=evaluation,
+        calibration=plan.calibration.describe(),
+        layers=layers,
+        kept=tuple(KeptTensor(name=name, reason=reason) for name, reason in kept.items()),
+        environment=Environment(
+            core_version=core_version(),
+            versions={package: version(package) for package in REPORTED_PACKAGES},
+            device=_device_name(plan.device),
+            threads=torch.get_num_threads(),
+            peak_memory_bytes=peak_memory_bytes(),
+        ),
+        seconds=dict(seconds),
+        notes=notes,
+    )
+
+
+def _bits(plan: RunPlan, work: WorkFolder, layers: tuple[LayerReport, ...]) -> BitsPerWeight:
+    weights = [layer.shape[0] * layer.shape[1] for layer in layers]
+    count = max(sum(weights), 1)
+    total = sum(layer.bits_per_weight * size for layer, size in zip(layers, weights, strict=True)) / count
+    quantized = plan.recipe.quantizer.bits_per_weight
+    stored = 0
+    for index, layer in enumerate(plan.layers.layers):
+        found = work.finished(index, layer.name)
+        stored += sum(entry.num_bytes for entry in found.tensors.values()) if found else 0
+    return BitsPerWeight(quantized=quantized, low_rank=total - quantized, total=total, stored=8 * stored / count)
+
+
+def _source_dtype(plan: RunPlan) -> str:
+    sizes: dict[str, int] = {}
+    for entry in plan.weights.entries.values():
+        name = str(entry.dtype).removeprefix("torch.")
+        sizes[name] = sizes.get(name, 0) + entry.num_bytes
+    return max(sizes, key=lambda name: sizes[name])
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,65 @@
+"""What a run tells its caller, and how its caller stops it."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from srr_core.errors import StopRequested
+from srr_core.types import OnProgress, Progress, ShouldStop
+
+
+class Watch:
+    """Counts units of each stage, times the stages, and asks between units whether to stop."""
+
+    def __init__(self, on_progress: OnProgress | None, should_stop: ShouldStop | None) -> None:
+        self._on_progress = on_progress
+        self._should_stop = should_stop
+        self._totals: dict[str, int] = {}
+        self._completed: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[None]:
+        """Time a stage of `total` units; reports its start.
+
+        Raises:
+            StopRequested: the caller asked to stop.
+        """
+        self._totals[name], self._completed[name] = total, 0
+        self._tell(Progress(name, 0, total))
+        self.check()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 3)
+
+    def advance(
+        self,
+        stage: str,
+        *,
+        layer: str | None = None,
+        block: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Report that one more unit of a stage is done."""
+        self._completed[stage] += 1
+        self._tell(Progress(stage, self._completed[stage], self._totals[stage], block, layer, metrics or {}))
+
+    def stepper(self, stage: str) -> Callable[[object], None]:
+        """Return a callback that advances a stage and may stop the run, whatever it is called with."""
+
+        def step(_: object) -> None:
+            self.advance(stage)
+            self.check()
+
+        return step
+
+    def check(self) -> None:
+        """Raise StopRequested when the caller asked to stop."""
+        if self._should_stop is not None and self._should_stop():
+            raise StopRequested("the run was stopped; finished layers are kept and the same command goes on from there")
+
+    def _tell(self, progress: Progress) -> None:
+        if self._on_progress is not None:
+            self._on_progress(progress)

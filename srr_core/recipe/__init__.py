@@ -1,0 +1,51 @@
+"""What to do, as data: pydantic only, so that the service may read it without torch."""
+
+from srr_core.recipe.base import Spec
+from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
+from srr_core.recipe.exporters import AdapterSpec, ExportSpec, GGUFSpec, GPTQFormatSpec, MergedSpec
+from srr_core.recipe.presets import DEFAULT_RECIPE, PRESETS, named_recipe, override, parse_recipe
+from srr_core.recipe.quantizers import (
+    GPTQSpec,
+    IntegerSpec,
+    MXIntSpec,
+    NormalFloatSpec,
+    QuantizerSpec,
+    QuIPSharpSpec,
+)
+from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, RankSelectorSpec, SpectralSpec, VerifiedSpec
+from srr_core.recipe.recipe import Recipe, SketchSpec
+from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec, ScalingSpec
+
+__all__ = [
+    "DEFAULT_RECIPE",
+    "PRESETS",
+    "AdapterSpec",
+    "AlignedSpec",
+    "AutocorrelationSpec",
+    "CalibrationSpec",
+    "DiagonalSpec",
+    "EvaluationSpec",
+    "ExportSpec",
+    "FixedSpec",
+    "GGUFSpec",
+    "GPTQFormatSpec",
+    "GPTQSpec",
+    "IdentitySpec",
+    "IntegerSpec",
+    "LQERSpec",
+    "MXIntSpec",
+    "MergedSpec",
+    "NormalFloatSpec",
+    "QuIPSharpSpec",
+    "QuantizerSpec",
+    "RankSelectorSpec",
+    "Recipe",
+    "ScalingSpec",
+    "SketchSpec",
+    "Spec",
+    "SpectralSpec",
+    "VerifiedSpec",
+    "named_recipe",
+    "override",
+    "parse_recipe",
+]

@@ -1,0 +1,24 @@
+"""How much text the activation statistics are taken from, and how the result is judged."""
+
+from pydantic import Field
+
+from srr_core.recipe.base import Spec
+
+
+class CalibrationSpec(Spec):
+    """Windows cut in order from one text; each is a sample of what the layers see.
+
+    A window longer than the model's context is shortened to it, and the report says so.
+    """
+
+    num_sequences: int = Field(default=128, ge=1, le=100_000)
+    sequence_length: int = Field(default=2048, ge=8, le=131_072)
+    batch_size: int = Field(default=4, ge=1, le=1024)
+
+
+class EvaluationSpec(Spec):
+    """Token-level perplexity over disjoint windows cut in order from one text."""
+
+    num_sequences: int = Field(default=128, ge=1, le=100_000)
+    sequence_length: int = Field(default=2048, ge=8, le=131_072)
+    batch_size: int = Field(default=4, ge=1, le=1024)

@@ -1,0 +1,42 @@
+"""Which format an artifact is converted into."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from srr_core.recipe.base import Spec
+
+
+class MergedSpec(Spec):
+    """Dense safetensors in which Q + L·R is one matrix; loads everywhere, saves nothing in size."""
+
+    kind: Literal["merged"] = "merged"
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+
+
+class AdapterSpec(Spec):
+    """L·R alone, a PEFT adapter for a base repository that holds Q."""
+
+    kind: Literal["adapter"] = "adapter"
+    base_model: str | None = Field(default=None, description="Repository id of Q; the artifact's own by default.")
+
+
+class GPTQFormatSpec(Spec):
+    """Q in the tensors of GPTQ, L·R as a PEFT adapter beside it; 2, 3, 4 or 8 bits, symmetric."""
+
+    kind: Literal["gptq"] = "gptq"
+
+
+class GGUFSpec(Spec):
+    """One file for llama.cpp with Q in block types that hold it exactly, and a second one with L·R."""
+
+    kind: Literal["gguf"] = "gguf"
+    merged: Literal["none", "f16", "bf16", "f32"] = Field(
+        default="none", description="Write Q + L·R as one dense file of this type instead of the pair."
+    )
+    allow_inexact: bool = Field(
+        default=False, description="Round weights that no block type of their size holds exactly, and count them."
+    )
+
+
+ExportSpec = Annotated[MergedSpec | AdapterSpec | GPTQFormatSpec | GGUFSpec, Field(discriminator="kind")]

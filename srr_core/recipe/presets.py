@@ -1,0 +1,233 @@
+"""The methods of the literature and ours, each a named recipe."""
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from srr_core.errors import RecipeError
+from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, MXIntSpec, QuIPSharpSpec
+from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
+from srr_core.recipe.recipe import Recipe
+from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec
+
+_NOTHING = FixedSpec(fraction=0.0)
+_EVERYTHING = FixedSpec(fraction=1.0)
+_EXACT = AutocorrelationSpec()
+_QERA = "Zhang et al., QERA, arXiv:2410.06040"
+_SRR = "SRR, arXiv:2602.02001"
+
+_RECIPES = (
+    Recipe(
+        name="weight-only",
+        title="Round to nearest, no correction",
+        reference="baseline of every table",
+        scaling=IdentitySpec(),
+        rank=0,
+        rank_selector=_NOTHING,
+    ),
+    Recipe(
+        name="zeroquant-v2",
+        title="Low-rank correction of the plain error",
+        reference="Yao et al., ZeroQuant-V2, arXiv:2303.08302",
+        scaling=IdentitySpec(),
+        rank_selector=_NOTHING,
+    ),
+    Recipe(
+        name="lqer",
+        title="Correction scaled by the mean magnitude of the inputs",
+        reference="Zhang et al., LQER, arXiv:2402.02446",
+        scaling=LQERSpec(),
+        rank_selector=_NOTHING,
+    ),
+    Recipe(
+        name="qera-approx",
+        title="Correction scaled by the root mean square of the inputs",
+        reference=_QERA,
+        scaling=DiagonalSpec(),
+        rank_selector=_NOTHING,
+    ),
+    Recipe(
+        name="qera-exact",
+        title="Correction that is optimal for the output error of the layer",
+        reference=_QERA,
+        scaling=_EXACT,
+        rank_selector=_NOTHING,
+    ),
+    Recipe(
+        name="srr-paper",
+        title="Preserve k*, quantize, reconstruct with the rest of the rank",
+        reference=_SRR,
+        rank_selector=SpectralSpec(),
+        reconstruct="concat",
+    ),
+    Recipe(
+        name="srr",
+        title="Preserve k*, quantize, refit the whole rank",
+        reference=f"{_SRR}, with a joint refit",
+        rank_selector=SpectralSpec(),
+    ),
+    Recipe(
+        name="srr-naive",
+        title="Preserve with the whole rank, then refit it",
+        reference="Preserve then Quantize, workshop slides (2026)",
+        rank_selector=_EVERYTHING,
+    ),
+    Recipe(
+        name="srr-aligned",
+        title="Preserve the directions that lead by both scores, refit the whole rank",
+        reference="Preserve then Quantize, workshop slides (2026)",
+        rank_selector=AlignedSpec(),
+    ),
+    Recipe(
+        name="srr-verified",
+        title="The best of k = 0, k* and r by the true error",
+        reference=f"{_SRR}, with the choice checked",
+        rank_selector=VerifiedSpec(),
+    ),
+    Recipe(
+        name="srr-iterative",
+        title="Five rounds of quantize and refit, the best one kept",
+        reference=f"{_SRR}, iterated as in the workshop slides",
+        rank_selector=SpectralSpec(),
+        iterations=5,
+    ),
+    Recipe(
+        name="srr-max",
+        title="Error feedback inside every round, the best round kept",
+        reference=f"{_SRR}, with GPTQ (arXiv:2210.17323) on the same grid",
+        quantizer=GPTQSpec(grid=MXIntSpec()),
+        rank_selector=_EVERYTHING,
+        iterations=5,
+    ),
+    Recipe(
+        name="lq-lora",
+        title="Alternate a low-rank part and the quantized rest",
+        reference="Guo et al., LQ-LoRA, arXiv:2311.12023",
+        rank_selector=_EVERYTHING,
+        reconstruct="preserve",
+        iterations=5,
+        keep_best=False,
+    ),
+    Recipe(
+        name="svdquant-style",
+        title="Take out the leading directions, quantize the rest",
+        reference="Li et al., SVDQuant, arXiv:2411.05007 (weights only)",
+        rank_selector=_EVERYTHING,
+        reconstruct="concat",
+    ),
+    Recipe(
+        name="gptq",
+        title="Error feedback while rounding, no correction",
+        reference="Frantar et al., GPTQ, arXiv:2210.17323",
+        quantizer=GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=64)),
+        rank=0,
+        rank_selector=_NOTHING,
+    ),
+    Recipe(
+        name="srr-gptq",
+        title="Preserve, GPTQ on the rest, refit; three rounds",
+        reference=f"{_SRR}, on GPTQ",
+        quantizer=GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=64)),
+        rank_selector=_EVERYTHING,
+        iterations=3,
+    ),
+    Recipe(
+        name="quip-sharp",
+        title="Incoherence and a lattice codebook, no correction",
+        reference="Tseng et al., QuIP#, arXiv:2402.04396",
+        quantizer=QuIPSharpSpec(num_bits=2),
+        rank=0,
+        rank_selector=_NOTHING,
+    ),
+    Recipe(
+        name="srr-quip-sharp",
+        title="Preserve, QuIP# on the rest, refit",
+        reference=f"{_SRR}, on QuIP#",
+        quantizer=QuIPSharpSpec(num_bits=2),
+        rank_selector=SpectralSpec(),
+    ),
+)
+
+PRESETS: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _RECIPES})
+DEFAULT_RECIPE = "gptq"
+"""What the service proposes: the recipe with the lowest perplexity at equal total bits, L·R counted, in the 3-bit class
+of BENCHMARKS.md. There the model is narrow and rank dear; DECISIONS.md 18 says when srr-gptq is the better choice."""
+
+
+def named_recipe(name: str) -> Recipe:
+    """Return a named recipe.
+
+    Raises:
+        RecipeError: no recipe has this name; the message lists those that exist.
+    """
+    try:
+        return PRESETS[name]
+    except KeyError:
+        close = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise RecipeError(f"unknown recipe {name!r}.{hint} Known recipes: {', '.join(PRESETS)}.") from None
+
+
+def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
+    """Return the recipe a user wrote: a name, or an object with an optional `name` to start from.
+
+    An object that names a preset and gives other fields is that preset with these fields replaced;
+    nested objects are merged, unless they change their `kind`.
+
+    Raises:
+        RecipeError: an unknown name, an unknown field or a value out of range.
+    """
+    if isinstance(value, str):
+        return named_recipe(value)
+    base = PRESETS.get(str(value.get("name", "")))
+    data = _merge(base.model_dump(mode="json"), value) if base else dict(value)
+    return _validated(data)
+
+
+def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with dotted fields replaced, as `--set quantizer.num_bits=2` writes them.
+
+    Raises:
+        RecipeError: a path that leads nowhere, or a value out of range.
+    """
+    data = recipe.model_dump(mode="json")
+    for path, value in assignments.items():
+        patch: Any = value
+        for part in reversed(path.split(".")):
+            patch = {part: patch}
+        data = _merge(data, patch)
+    return _validated(data)
+
+
+def _merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in patch.items():
+        before = merged.get(key)
+        if (
+            isinstance(before, Mapping)
+            and isinstance(value, Mapping)
+            and value.get("kind", before.get("kind")) == before.get("kind")
+        ):
+            merged[key] = _merge(before, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _validated(data: Mapping[str, Any]) -> Recipe:
+    try:
+        return TypeAdapter(Recipe).validate_python(data)
+    except ValidationError as error:
+        raise RecipeError(f"invalid recipe: {describe_validation(error)}") from error
+
+
+def describe_validation(error: ValidationError) -> str:
+    """Return one line naming each wrong field, what was given and what is allowed."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'recipe'}: {item['msg']}"
+        + ("" if isinstance(item["input"], dict) else f" (got {item['input']!r})")
+        for item in error.errors(include_url=False, include_context=False)
+    )

@@ -1,0 +1,122 @@
+"""Which grid the quantized part lives on, and how weights are rounded to it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from srr_core.recipe.base import Spec
+
+FLOAT16_BITS = 16
+SHARED_EXPONENT_BITS = 8
+
+
+class MXIntSpec(Spec):
+    """Signed integers sharing one power-of-two scale per block along the input dimension.
+
+    Source: OCP Microscaling (2023); QERA, arXiv:2410.06040, section 4.
+    """
+
+    kind: Literal["mxint"] = "mxint"
+    num_bits: int = Field(default=3, ge=2, le=8)
+    block_size: Literal[16, 32] = 32
+    exponent: Literal["max", "search"] = Field(
+        default="max",
+        description="max: floor(log2(max|x|)). search: also try one less, keep the smaller squared error.",
+    )
+    exponent_window: int | None = Field(
+        default=None,
+        ge=0,
+        le=15,
+        description="Clamp each block's exponent to at least the largest of its 256 inputs minus this; "
+        "5 makes 3 bits, and 3 makes 2 bits, exact in GGUF Q3_K and Q2_K.",
+    )
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of the format itself, the shared exponent counted."""
+        return self.num_bits + SHARED_EXPONENT_BITS / self.block_size
+
+
+class IntegerSpec(Spec):
+    """Affine integers with one fp16 scale (and zero point) per group along the input dimension.
+
+    Source: Frantar et al., GPTQ, arXiv:2210.17323 (its grid).
+    """
+
+    kind: Literal["integer"] = "integer"
+    num_bits: int = Field(default=4, ge=2, le=8)
+    group_size: Literal[16, 32, 64, 128] = 128
+    symmetric: bool = False
+    search: Literal["none", "mse"] = Field(
+        default="none", description="mse: shrink each group's range while the 2.4-norm of its error falls."
+    )
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of the format itself: codes, scales and, when asymmetric, zero points."""
+        zero_point_bits = 0 if self.symmetric else self.num_bits
+        return self.num_bits + (FLOAT16_BITS + zero_point_bits) / self.group_size
+
+
+class NormalFloatSpec(Spec):
+    """Levels at Gaussian quantiles, scaled by the largest magnitude of each block.
+
+    Source: Dettmers et al., QLoRA, arXiv:2305.14314, section 3.
+    """
+
+    kind: Literal["normal-float"] = "normal-float"
+    num_bits: Literal[2, 3, 4] = 4
+    block_size: Literal[32, 64, 128] = 64
+    double_quantization: bool = True
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of the format itself; double quantization stores 8-bit scales, 256 to an fp32 scale."""
+        scale_bits = 8 + 32 / 256 if self.double_quantization else 32
+        return self.num_bits + scale_bits / self.block_size
+
+
+class GPTQSpec(Spec):
+    """Error feedback through the activation statistic while rounding to an inner grid.
+
+    Source: Frantar et al., GPTQ, arXiv:2210.17323.
+    """
+
+    kind: Literal["gptq"] = "gptq"
+    grid: Annotated[MXIntSpec | IntegerSpec, Field(discriminator="kind")] = IntegerSpec(num_bits=3)
+    act_order: bool = Field(
+        default=True, description="Visit inputs by descending energy; grids stay those of the original groups."
+    )
+    damping: float = Field(default=0.01, gt=0.0, le=1.0, description="Added to the diagonal, relative to its mean.")
+
+    @property
+    def num_bits(self) -> int:
+        """Bits of one code."""
+        return self.grid.num_bits
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of the inner grid; the rounding order costs nothing."""
+        return self.grid.bits_per_weight
+
+
+class QuIPSharpSpec(Spec):
+    """Incoherence by Hadamard transforms, then block LDLQ on the E8P lattice codebook.
+
+    Source: Tseng et al., QuIP#, arXiv:2402.04396.
+    """
+
+    kind: Literal["quip-sharp"] = "quip-sharp"
+    num_bits: Literal[2, 3, 4] = 2
+    damping: float = Field(default=0.01, gt=0.0, le=1.0)
+    coordinate_passes: int = Field(default=10, ge=0, le=50)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of the codes; the sign vectors and the one scale are negligible and counted per layer."""
+        return float(self.num_bits)
+
+
+QuantizerSpec = Annotated[
+    MXIntSpec | IntegerSpec | NormalFloatSpec | GPTQSpec | QuIPSharpSpec, Field(discriminator="kind")
+]

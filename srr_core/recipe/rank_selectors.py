@@ -1,0 +1,41 @@
+"""How many singular directions of the scaled weight are kept out of quantization."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from srr_core.recipe.base import Spec
+
+
+class FixedSpec(Spec):
+    """A fixed share of the rank: 0 is plain error reconstruction, 1 preserves with the whole rank."""
+
+    kind: Literal["fixed"] = "fixed"
+    fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+
+
+class SpectralSpec(Spec):
+    """The paper's k*: the split with the smallest predicted error, from two spectra.
+
+    Source: SRR, arXiv:2602.02001, section 4.
+    """
+
+    kind: Literal["spectral"] = "spectral"
+
+
+class AlignedSpec(Spec):
+    """The workshop score: those of the leading r directions that also lead by their unscaled size.
+
+    Source: Preserve then Quantize, workshop slides (2026).
+    """
+
+    kind: Literal["aligned"] = "aligned"
+
+
+class VerifiedSpec(Spec):
+    """Tries nothing, k* and everything, and keeps the one with the smallest true error."""
+
+    kind: Literal["verified"] = "verified"
+
+
+RankSelectorSpec = Annotated[FixedSpec | SpectralSpec | AlignedSpec | VerifiedSpec, Field(discriminator="kind")]

@@ -1,0 +1,276 @@
+"""Structured Residual Reconstruction of one weight: preserve, quantize, reconstruct.
+
+The notation of the paper (arXiv:2602.02001), transposed because a torch weight is [out, in]:
+
+    W   weight [out, in]          S   scaling, SᵀS = E[xᵀx] for the exact one
+    Q   dequantized codes         U   leading left singular vectors of a scaled matrix A·Sᵀ
+    E   W - Q                     L R low-rank part, L [out, r], R [r, in]
+
+The best rank-r correction of E in the S-norm is the projection of E onto the leading left singular vectors
+of E·Sᵀ: L = U, R = UᵀE. No inverse, square root or solve appears, so a singular or ill-conditioned S
+costs accuracy nowhere, ‖LR‖ ≤ ‖E‖ holds for any orthonormal U, and an inexact U can only be a little less than
+optimal. The loss of a fixed Q is then ‖E·Sᵀ‖² - ‖UᵀE·Sᵀ‖².
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from srr_core.errors import NumericalError
+from srr_core.linalg.precision import exact_matmul
+from srr_core.linalg.truncated_svd import SVDFactors, truncated_svd
+from srr_core.rank_selectors import Candidates, RankSelector, Spectrum
+from srr_core.recipe import Recipe, SketchSpec
+from srr_core.scalings import ScalingFactor
+from srr_core.types import Decomposition, LayerErrors, QuantizedTensor
+
+PROJECTION_TOLERANCE = 1e-3
+"""Slack of ‖UUᵀE‖ ≤ ‖E‖ in float32; a code with an inverse misses the bound by factors of 10 (spec 2.7)."""
+
+Quantize = Callable[[Float[Tensor, "out in"]], QuantizedTensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """The parts a recipe is made of, built for one group of layers."""
+
+    recipe: Recipe
+    scaling: ScalingFactor
+    exact: ScalingFactor
+    """The scaling errors are judged by; the same object as `scaling` where the method is exact."""
+    selector: RankSelector
+    probe: "WhiteNoiseProbe"
+    factor_dtype: torch.dtype = torch.bfloat16
+    """What L and R are stored in; errors are measured after the rounding."""
+
+
+def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantize, *, seed: int = 0) -> Decomposition:
+    """Return the best W ≈ Q + L·R the recipe finds.
+
+    One quantization and one truncated SVD per round and per preserved rank that is tried. Peak memory is about
+    six times the weight in float32.
+
+    Args:
+        weight: Finite, float32 or float64. Not modified.
+        method: The recipe and what was built from it for the group the layer belongs to.
+        quantize: Rounds a weight of the same shape to codes.
+        seed: Of the sketches. The same seed, device and number of threads give the same bits.
+    Raises:
+        NumericalError: a projection grew, which only non-finite input or a broken driver can cause.
+    """
+    recipe = method.recipe
+    rank = min(recipe.rank, *weight.shape)
+    scaled = method.scaling.times(weight)
+    candidates = Candidates(
+        rank=rank,
+        weight=weight,
+        scaled=scaled,
+        leading_directions=lambda: _leading(scaled, rank, recipe.sketch, seed),
+        probe=lambda: method.probe(weight.shape[0], rank),
+    )
+    choices = method.selector.choices(candidates) if rank else [torch.arange(0)]
+    judge = _Judge(weight, scaled, method)
+    best: _Attempt | None = None
+    for choice in choices:
+        directions = candidates.directions.left[:, choice.to(weight.device)] if len(choice) else None
+        for attempt in _rounds(weight, directions, rank, judge, quantize, seed):
+            if best is None or not recipe.keep_best or attempt.errors.output < best.errors.output:
+                best = attempt
+    assert best is not None  # noqa: S101  # a selector offers at least one choice and a recipe at least one round
+    return best.decomposition(method, rank_was_clamped=rank < recipe.rank)
+
+
+@dataclass(frozen=True)
+class _LowRank:
+    """L·R, each rank with equal norms on both sides, as wide as computed and as narrow as stored."""
+
+    left: Float[Tensor, "out rank"]
+    right: Float[Tensor, "rank in"]
+    stored_left: Shaped[Tensor, "out rank"]
+    stored_right: Shaped[Tensor, "rank in"]
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    quantized: QuantizedTensor
+    low_rank: _LowRank
+    preserved_rank: int
+    rounds: int
+    errors: LayerErrors
+
+    def decomposition(self, method: Method, *, rank_was_clamped: bool) -> Decomposition:
+        has_rank = method.recipe.rank > 0
+        clamped = ("the rank is larger than the layer and was clamped",) if rank_was_clamped else ()
+        return Decomposition(
+            quantized=self.quantized,
+            left=self.low_rank.stored_left if has_rank else None,
+            right=self.low_rank.stored_right if has_rank else None,
+            preserved_rank=self.preserved_rank,
+            iterations=self.rounds,
+            errors=self.errors,
+            notes=(*method.scaling.notes, *self.quantized.notes, *clamped),
+        )
+
+
+def _rounds(
+    weight: Float[Tensor, "out in"],
+    directions: Float[Tensor, "out preserved"] | None,
+    rank: int,
+    judge: "_Judge",
+    quantize: Quantize,
+    seed: int,
+) -> Iterator[_Attempt]:
+    recipe = judge.method.recipe
+    preserved = project(weight, directions)
+    low_rank = _balanced(*preserved, judge.method.factor_dtype)
+    for number in range(1, recipe.iterations + 1):
+        quantized = quantize(weight - low_rank.left @ low_rank.right)
+        error = weight - quantized.dequantize().to(weight)
+        scaled_error = judge.method.scaling.times(error)
+        if recipe.reconstruct == "concat":
+            low_rank = _concatenate(preserved, error, scaled_error, rank, judge.method, seed)
+        elif recipe.reconstruct == "joint" or number < recipe.iterations:
+            start = low_rank.left if low_rank.left.shape[1] else None
+            leading = _leading(scaled_error, rank, recipe.sketch, seed + number, start=start)
+            low_rank = _balanced(*project(error, leading.left), judge.method.factor_dtype)
+        yield _Attempt(
+            quantized=quantized,
+            low_rank=low_rank,
+            preserved_rank=0 if directions is None else directions.shape[1],
+            rounds=number,
+            errors=judge.errors(error, scaled_error, low_rank),
+        )
+
+
+def _concatenate(
+    preserved: tuple[Float[Tensor, "out k"], Float[Tensor, "k in"]],
+    error: Float[Tensor, "out in"],
+    scaled_error: Float[Tensor, "out columns"],
+    rank: int,
+    method: Method,
+    seed: int,
+) -> _LowRank:
+    left, right = preserved
+    exposed = error - left @ right
+    scaled_exposed = scaled_error - left @ method.scaling.times(right)
+    leading = _leading(scaled_exposed, rank - left.shape[1], method.recipe.sketch, seed + 1)
+    more_left, more_right = project(exposed, leading.left)
+    return _balanced(torch.cat([left, more_left], 1), torch.cat([right, more_right], 0), method.factor_dtype)
+
+
+def project(
+    matrix: Float[Tensor, "out in"], directions: Float[Tensor, "out k"] | None
+) -> tuple[Float[Tensor, "out k"], Float[Tensor, "k in"]]:
+    """Return L and R with L·R the projection of a matrix onto orthonormal directions of its output.
+
+    Raises:
+        NumericalError: the projection is longer than the matrix, so the directions are not orthonormal.
+    """
+    if directions is None:
+        return matrix.new_zeros(matrix.shape[0], 0), matrix.new_zeros(0, matrix.shape[1])
+    with exact_matmul():
+        right = directions.mT @ matrix
+    length, bound = float(right.norm()), float(matrix.norm()) * (1 + PROJECTION_TOLERANCE)
+    if not length <= bound:
+        raise NumericalError(f"a projection of length {length:.6g} came from an error of length {bound:.6g}")
+    return directions, right
+
+
+def _balanced(left: Float[Tensor, "out k"], right: Float[Tensor, "k in"], dtype: torch.dtype) -> _LowRank:
+    # Equal norms on both sides lose least in 16 bits and train evenly; a zero row stays as it is.
+    ratio = (right.norm(dim=1) / left.norm(dim=0)).sqrt()
+    split = torch.where(torch.isfinite(ratio) & (ratio > 0), ratio, torch.ones_like(ratio))
+    left, right = left * split, right / split[:, None]
+    return _LowRank(left, right, left.to(dtype), right.to(dtype))
+
+
+def _leading(
+    scaled: Float[Tensor, "out columns"],
+    rank: int,
+    sketch: SketchSpec,
+    seed: int,
+    start: Float[Tensor, "out width"] | None = None,
+) -> SVDFactors:
+    return truncated_svd(
+        scaled,
+        min(rank, *scaled.shape),
+        seed=seed,
+        oversampling=sketch.oversampling,
+        power_iterations=sketch.power_iterations,
+        start=start,
+    )
+
+
+class WhiteNoiseProbe:
+    """Spectra of scaled white noise, one per number of outputs, shared by the layers of a group.
+
+    Source: SRR, arXiv:2602.02001, section 4: U[-1, 1] entries of the shape of the weight.
+    """
+
+    def __init__(
+        self,
+        scaling: ScalingFactor,
+        in_features: int,
+        sketch: SketchSpec,
+        *,
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self._scaling = scaling
+        self._in_features = in_features
+        self._sketch = sketch
+        self._seed = seed
+        self._device = device
+        self._spectra: dict[tuple[int, int], Spectrum] = {}
+
+    def __call__(self, out_features: int, rank: int) -> Spectrum:
+        """Return the leading singular values of noise·Sᵀ and its energy."""
+        key = (out_features, rank)
+        if key not in self._spectra:
+            generator = torch.Generator(device="cpu").manual_seed(self._seed)
+            noise = torch.rand(out_features, self._in_features, generator=generator).mul_(2).sub_(1)
+            noise = noise.to(self._device)
+            scaled = self._scaling.times(noise)
+            # Only the energy of the leading directions is needed, and its error is second order: half will do.
+            brief = self._sketch.model_copy(update={"power_iterations": -(-self._sketch.power_iterations // 2)})
+            leading = _leading(scaled, rank, brief, self._seed)
+            self._spectra[key] = Spectrum(leading.singular_values, float(scaled.norm()) ** 2)
+        return self._spectra[key]
+
+
+class _Judge:
+    """Measures attempts at one weight by the exact output error, whatever scaling the method uses."""
+
+    def __init__(self, weight: Float[Tensor, "out in"], scaled: Float[Tensor, "out columns"], method: Method) -> None:
+        self.method = method
+        self._is_exact = method.exact is method.scaling
+        self._weight_length = float(weight.norm())
+        self._scaled_length = float(scaled.norm())
+        self._output_length = self._scaled_length if self._is_exact else float(method.exact.times(weight).norm())
+
+    def errors(
+        self, error: Float[Tensor, "out in"], scaled_error: Float[Tensor, "out columns"], low_rank: _LowRank
+    ) -> LayerErrors:
+        """Return the errors of Q + LR, given W - Q, the same scaled by the method, and LR."""
+        output = scaled_error if self._is_exact else self.method.exact.times(error)
+        left, right = low_rank.stored_left.to(error), low_rank.stored_right.to(error)
+        with exact_matmul():
+            correction = left @ right
+            scaled = _ratio(scaled_error - left @ self.method.scaling.times(right), self._scaled_length)
+            remaining_output = scaled
+            if not self._is_exact:
+                remaining_output = _ratio(output - left @ self.method.exact.times(right), self._output_length)
+        return LayerErrors(
+            output=remaining_output,
+            quantized_output=_ratio(output, self._output_length),
+            scaled=scaled,
+            weight=_ratio(error - correction, self._weight_length),
+            correction=_ratio(correction, float(error.norm())),
+        )
+
+
+def _ratio(matrix: Float[Tensor, "m n"], length: float) -> float:
+    return float(matrix.norm()) / length if length > 0 else 0.0

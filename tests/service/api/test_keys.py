@@ -1,0 +1,192 @@
+"""API keys: who may call, for what, how often; and what a browser session may do."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.jobs.memory_store import MemoryJobStore
+from service.keys import ALL_SCOPES, KeyStore, Quota, Scope, issue_key
+from service.settings import ServiceSettings
+from tests.service import finished
+
+BODY = {"source": {"model_id": "org/model"}, "destination": {"repo_id": "org/out"}}
+
+
+@pytest.fixture
+def settings() -> ServiceSettings:
+    """A service that wants keys."""
+    return ServiceSettings(sign_in="keys")
+
+
+def bearer(
+    keys: KeyStore, *scopes: Scope, owner: str = "ann", quota: Quota | None = None, days: float = 1
+) -> dict[str, str]:
+    """Make a key and return the header that carries it."""
+    issued = issue_key(
+        keys, name="test", owner=owner, scopes=scopes or ALL_SCOPES, quota=quota, lifetime=timedelta(days=days)
+    )
+    return {"Authorization": f"Bearer {issued.text}"}
+
+
+def test_nobody_comes_in_without_a_key(http: TestClient) -> None:
+    answer = http.get("/v1/jobs")
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "sign_in_required")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert http.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "srr_0123456789abcdef_" + "A" * 43])
+def test_a_wrong_key_is_refused(http: TestClient, text: str) -> None:
+    answer = http.get("/v1/jobs", headers={"Authorization": f"Bearer {text}"})
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_api_key")
+
+
+def test_an_expired_key_is_refused(http: TestClient, keys: KeyStore) -> None:
+    assert http.get("/v1/jobs", headers=bearer(keys, days=-1)).status_code == 401
+
+
+def test_a_key_does_only_what_its_scopes_say(http: TestClient, keys: KeyStore) -> None:
+    reader = bearer(keys, "jobs:read")
+
+    listed, submitted = http.get("/v1/jobs", headers=reader), http.post("/v1/jobs", json=BODY, headers=reader)
+
+    assert listed.status_code == 200
+    assert (submitted.status_code, submitted.json()["code"]) == (403, "missing_scope")
+
+
+def test_owners_do_not_see_each_other(http: TestClient, keys: KeyStore) -> None:
+    ann, bob = bearer(keys, owner="ann"), bearer(keys, owner="bob")
+    job = http.post("/v1/jobs", json=BODY, headers=ann).json()
+
+    assert http.get(f"/v1/jobs/{job['id']}", headers=ann).status_code == 200
+    assert http.get(f"/v1/jobs/{job['id']}", headers=bob).status_code == 404
+    assert http.get("/v1/jobs", headers=bob).json()["jobs"] == []
+
+
+def test_the_rate_is_limited_and_told(http: TestClient, keys: KeyStore) -> None:
+    header = bearer(keys, quota=Quota(requests_per_minute=2))
+
+    answers = [http.get("/v1/jobs", headers=header) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].headers["ratelimit-policy"] == '"requests";q=2;w=60'
+    assert answers[0].headers["ratelimit"].startswith('"requests";r=1;')
+    assert answers[2].json()["code"] == "rate_limited"
+    assert 0 < int(answers[2].headers["retry-after"]) <= 60
+
+
+def test_a_quota_that_is_used_up_stops_further_jobs(
+    http: TestClient, keys: KeyStore, job_store: MemoryJobStore
+) -> None:
+    header = bearer(keys, owner="ann", quota=Quota(max_queued=1))
+    finished.queued(job_store, owner="ann")
+
+    answer = http.post("/v1/jobs", json=BODY, headers=header)
+
+    assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
+
+
+def test_a_key_is_shown_once_used_listed_and_revoked(http: TestClient, keys: KeyStore) -> None:
+    header = bearer(keys)
+
+    made = http.post("/v1/api-keys", json={"name": "nightly", "scopes": ["jobs:read"]}, headers=header)
+    used = http.get("/v1/jobs", headers={"Authorization": f"Bearer {made.json()['text']}"})
+    listed = http.get("/v1/api-keys", headers=header)
+    revoked = http.delete(f"/v1/api-keys/{made.json()['key']['id']}", headers=header)
+    refused = http.get("/v1/jobs", headers={"Authorization": f"Bearer {made.json()['text']}"})
+
+    assert (made.status_code, made.headers["cache-control"]) == (201, "no-store")
+    assert used.status_code == 200
+    assert [key["name"] for key in listed.json()["keys"]] == ["nightly", "test"]
+    assert made.json()["text"] not in listed.text
+    assert revoked.json()["revoked_at"]
+    assert refused.status_code == 401
+
+
+def test_a_key_cannot_give_away_what_it_does_not_have(http: TestClient, keys: KeyStore) -> None:
+    header = bearer(keys, "keys:write", "jobs:read")
+
+    answer = http.post("/v1/api-keys", json={"name": "more", "scopes": ["jobs:write"]}, headers=header)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope")
+
+
+def test_a_key_of_somebody_else_cannot_be_revoked(http: TestClient, keys: KeyStore) -> None:
+    issued = issue_key(keys, name="bob", owner="bob", scopes=ALL_SCOPES)
+
+    answer = http.delete(f"/v1/api-keys/{issued.key.id}", headers=bearer(keys, owner="ann"))
+
+    assert answer.status_code == 404
+    found = keys.find(issued.key.id)
+    assert found is not None
+    assert found[0].revoked_at is None
+
+
+def sign_in(http: TestClient, keys: KeyStore, text: str | None = None) -> str:
+    """Sign in on the page; return the form token of the visitor."""
+    text = text or bearer(keys)["Authorization"].removeprefix("Bearer ")
+    token = http.get("/sign-in").text.split('name="csrf_token" value="')[1][:64]
+    http.post("/sign-in", data={"key": text, "csrf_token": token})
+    return token
+
+
+def test_a_visitor_is_led_to_the_sign_in_page_and_back(http: TestClient, keys: KeyStore) -> None:
+    turned_away = http.get("/jobs", headers={"Accept": "text/html"}, follow_redirects=False)
+    sign_in(http, keys)
+
+    assert (turned_away.status_code, turned_away.headers["location"]) == (303, "/sign-in?next=%2Fjobs")
+    assert http.get("/jobs", headers={"Accept": "text/html"}).status_code == 200
+
+
+def test_a_wrong_key_does_not_sign_in(http: TestClient, keys: KeyStore) -> None:
+    sign_in(http, keys, text="srr_0123456789abcdef_" + "A" * 43)
+
+    assert http.get("/v1/jobs").status_code == 401
+
+
+def test_a_session_reads_over_rest_but_changes_nothing_there(http: TestClient, keys: KeyStore) -> None:
+    sign_in(http, keys)
+
+    assert http.get("/v1/jobs").status_code == 200
+    assert http.post("/v1/jobs", json=BODY).status_code == 401
+
+
+def test_revoking_a_key_ends_its_sessions(http: TestClient, keys: KeyStore) -> None:
+    sign_in(http, keys)
+    (key,) = keys.list(None)
+    keys.revoke(key.id, owner=None, now=datetime.now(UTC))
+
+    assert http.get("/v1/jobs").status_code == 401
+
+
+def test_signing_out_ends_the_session_in_this_browser(http: TestClient, keys: KeyStore) -> None:
+    token = sign_in(http, keys)
+    http.post("/sign-out", data={"csrf_token": token})
+
+    assert http.get("/v1/jobs").status_code == 401
+
+
+def test_keys_are_made_and_revoked_on_their_page(http: TestClient, keys: KeyStore) -> None:
+    token = sign_in(http, keys)
+
+    made = http.post("/keys", data={"csrf_token": token, "name": "nightly", "scopes": ["jobs:read"]})
+    nightly = next(key for key in keys.list("ann") if key.name == "nightly")
+    http.post(f"/keys/{nightly.id}/revoke", data={"csrf_token": token})
+
+    assert f"srr_{nightly.id}_" in made.text
+    found = keys.find(nightly.id)
+    assert found is not None
+    assert found[0].revoked_at is not None
+
+
+@pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example"])
+def test_signing_in_never_leads_elsewhere(http: TestClient, keys: KeyStore, target: str) -> None:
+    text = bearer(keys)["Authorization"].removeprefix("Bearer ")
+    token = http.get("/sign-in").text.split('name="csrf_token" value="')[1][:64]
+
+    answer = http.post("/sign-in", data={"key": text, "csrf_token": token, "next": target}, follow_redirects=False)
+
+    assert answer.headers["location"] == "/"

@@ -1,0 +1,125 @@
+"""The Python client against the real application, over a real socket."""
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from service.api.callers import KeyHolders
+from service.client import ApiError, Client, JobFailedError, UnreachableError
+from service.commands.serve import LOOPBACK, listen
+from service.jobs.memory_store import MemoryJobStore
+from service.keys import KeyStore, issue_key
+from service.settings import ServiceSettings
+from tests.service import finished
+from worker.folder_hub import FolderHub
+
+
+@pytest.fixture
+def url(application: FastAPI) -> Iterator[str]:
+    """The address of the application, served for real."""
+    listener = listen(LOOPBACK, 0)
+    server = uvicorn.Server(uvicorn.Config(application, log_config=None, lifespan="off", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    """A client of the application."""
+    with Client(url) as client:
+        yield client
+
+
+def test_a_job_is_submitted_listed_canceled_and_retried(client: Client) -> None:
+    job = client.submit("org/model", destination="org/out", recipe={"name": "srr", "rank": 4}, tags=("nightly",))
+
+    assert client.job(job.id).recipe.rank == 4
+    assert [one.id for one in client.jobs(model_id="org/model")] == [job.id]
+    assert client.cancel(job.id).state == "canceled"
+    assert client.retry(job.id).attempt == 2
+
+
+def test_the_same_key_gives_the_same_job_however_often_it_is_sent(client: Client) -> None:
+    first = client.submit("org/model", destination="org/out", idempotency_key="key-1")
+    second = client.submit("org/model", destination="org/out", idempotency_key="key-1")
+
+    assert second.id == first.id
+
+
+def test_every_page_of_a_list_is_read(client: Client, job_store: MemoryJobStore) -> None:
+    jobs = [finished.queued(job_store, model_id=f"org/model-{number}") for number in range(45)]
+
+    assert {job.id for job in client.jobs()} == {job.id for job in jobs}
+
+
+def test_a_refusal_is_an_error_with_the_problem_and_the_fields(client: Client) -> None:
+    with pytest.raises(ApiError, match=r"body\.source\.model_id") as refused:
+        client.submit("nonsense", destination="org/out")
+
+    assert (refused.value.problem.status, refused.value.problem.code) == (422, "invalid_request")
+
+
+def test_waiting_returns_the_job_and_its_report(client: Client, job_store: MemoryJobStore) -> None:
+    job = finished.running(job_store)
+    worker = threading.Timer(0.2, finished.finish, args=(job_store, job))
+    worker.start()
+
+    done = client.wait(job.id)
+
+    worker.join()
+    assert done.result is not None
+    assert client.report(job.id) == finished.report()
+
+
+def test_waiting_for_a_job_that_fails_tells_why(client: Client, job_store: MemoryJobStore) -> None:
+    job = finished.failed(job_store, message="the model is gated")
+
+    with pytest.raises(JobFailedError, match="the model is gated"):
+        client.wait(job.id)
+
+
+def test_events_and_logs_tell_the_same_story(client: Client, job_store: MemoryJobStore) -> None:
+    job = finished.succeeded(job_store)
+
+    assert list(client.events(job.id)) == list(client.logs(job.id))
+    assert next(client.events(job.id, after=3)).sequence == 4
+
+
+def test_a_model_is_inspected_and_a_submission_validated(client: Client, hub_dir: Path, tiny_llama: Path) -> None:
+    FolderHub(hub_dir).import_model(tiny_llama, "org/model")
+
+    assert client.inspect("org/model").architectures == ("LlamaForCausalLM",)
+    assert client.validate("org/model", destination="me/out").valid
+
+
+def test_nobody_there_is_said(client: Client) -> None:
+    with Client("http://127.0.0.1:9") as nobody, pytest.raises(UnreachableError, match="no service answers"):
+        nobody.recipes()
+
+
+class TestWithKeys:
+    """A service that wants keys."""
+
+    @pytest.fixture
+    def settings(self) -> ServiceSettings:
+        """Settings that ask for a key."""
+        return ServiceSettings(sign_in="keys")
+
+    def test_the_key_is_sent_along(self, url: str, application: FastAPI, keys: KeyStore) -> None:
+        text = issue_key(keys, name="test", owner="ann", scopes=("jobs:read",), lifetime=timedelta(days=1)).text
+
+        with Client(url) as anonymous, Client(url, api_key=text) as ann:
+            with pytest.raises(ApiError) as refused:
+                list(anonymous.jobs())
+            assert list(ann.jobs()) == []
+
+        assert refused.value.problem.code == "sign_in_required"
+        assert isinstance(application.state.services.callers, KeyHolders)

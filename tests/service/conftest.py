@@ -1,0 +1,107 @@
+"""The application in this process, over a store in memory: everything but the worker is real."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+
+from service.api.hubs import ConfiguredHubs
+from service.app import Parts, build_app
+from service.jobs.credentials import CredentialVault
+from service.jobs.database import open_database
+from service.jobs.memory_store import MemoryJobStore
+from service.jobs.policy import IDEMPOTENCY_LIFETIME
+from service.jobs.tables import metadata
+from service.keys import KeyStore
+from service.metrics import InstallationCollector
+from service.notifications.store import NotificationStore
+from service.releases.store import WatchStore
+from service.settings import ServiceSettings
+
+
+@pytest.fixture
+def job_store() -> MemoryJobStore:
+    """An empty job store."""
+    return MemoryJobStore()
+
+
+@pytest.fixture
+def settings() -> ServiceSettings:
+    """Settings with a body limit that a test can exceed, and no waiting between two looks at a job."""
+    return ServiceSettings(max_body_bytes=200_000, event_poll_seconds=0.01)
+
+
+@pytest.fixture
+def hub_dir(tmp_path: Path) -> Path:
+    """The root of the folder hub."""
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A database with every table."""
+    engine = open_database(f"sqlite:///{tmp_path / 'service.sqlite3'}")
+    metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def keys(engine: Engine) -> KeyStore:
+    """An empty store of API keys."""
+    return KeyStore(engine)
+
+
+@pytest.fixture
+def watches(engine: Engine) -> WatchStore:
+    """An empty store of watches."""
+    return WatchStore(engine)
+
+
+@pytest.fixture
+def notifications(engine: Engine) -> NotificationStore:
+    """An empty store of webhook endpoints."""
+    return NotificationStore(engine)
+
+
+@pytest.fixture
+def vault() -> CredentialVault:
+    """Seals secrets with a key of this test."""
+    return CredentialVault([Fernet.generate_key().decode()], lifetime=IDEMPOTENCY_LIFETIME)
+
+
+@pytest.fixture
+def application(
+    settings: ServiceSettings,
+    job_store: MemoryJobStore,
+    hub_dir: Path,
+    keys: KeyStore,
+    watches: WatchStore,
+    notifications: NotificationStore,
+    vault: CredentialVault,
+    engine: Engine,
+) -> FastAPI:
+    """The application; its lifespan, which opens a database, is not run."""
+    hubs = ConfiguredHubs(settings.model_copy(update={"source_hub": "folder"}), data_dir=hub_dir.parent)
+    parts = Parts(
+        store=job_store,
+        wake=lambda: None,
+        hubs=hubs,
+        keys=keys,
+        watches=watches,
+        notifications=notifications,
+        vault=vault,
+        collectors=(InstallationCollector(engine, deliveries=notifications.counts),),
+    )
+    return build_app(settings, parts)
+
+
+@pytest.fixture
+def http(application: FastAPI) -> Iterator[TestClient]:
+    """A browser-like client that sees errors as responses."""
+    with TestClient(application, base_url="http://localhost", raise_server_exceptions=False) as client:
+        yield client

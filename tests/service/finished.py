@@ -1,0 +1,109 @@
+"""Jobs in every state, as a worker would have left them, for the tests of the API, the pages and the client."""
+
+from datetime import timedelta
+from typing import Any
+
+from service.jobs.schema import Job, JobDestination, JobFailure, JobResult, JobSource, JobSubmission
+from service.jobs.store import JobStore
+from service.jobs.submit import submit
+from srr_core.recipe import named_recipe
+from srr_core.report import (
+    BitsPerWeight,
+    Environment,
+    Evaluation,
+    KeptTensor,
+    LayerReport,
+    Report,
+    SizeBytes,
+    SourceReport,
+    TextReport,
+)
+
+WORKER = "worker-1"
+LEASE = timedelta(hours=1)
+SHA = "a" * 40
+
+
+def queued(store: JobStore, *, model_id: str = "org/model", recipe: str = "srr", owner: str = "local") -> Job:
+    """Return a new job."""
+    submission = JobSubmission(
+        source=JobSource(model_id=model_id),
+        destination=JobDestination(repo_id=f"{model_id}-{recipe}"),
+        recipe=named_recipe(recipe),
+    )
+    return submit(submission, owner=owner, store=store, wake=lambda: None)
+
+
+def running(store: JobStore, **choices: Any) -> Job:
+    """Return a job that a worker holds."""
+    job = queued(store, **choices)
+    store.claim(job.id, 1, worker=WORKER, lease=LEASE)
+    store.resolve_source(job.id, 1, worker=WORKER, sha=SHA)
+    store.progress(job.id, 1, worker=WORKER, stage="compress", progress=0.4)
+    return store.get(job.id)
+
+
+def finish_layer(store: JobStore, job: Job, name: str, *, error: float, preserved_rank: int) -> None:
+    """Record a finished layer of a running job."""
+    data = {"layer": name, "output_error": error, "preserved_rank": preserved_rank, "completed": 1, "total": 4}
+    store.append_event(job.id, 1, "layer", data, worker=WORKER)
+
+
+def failed(store: JobStore, message: str = "the model is gated", **choices: Any) -> Job:
+    """Return a job that failed for good."""
+    job = running(store, **choices)
+    store.fail(job.id, 1, worker=WORKER, failure=JobFailure(code="gated_model", message=message))
+    return store.get(job.id)
+
+
+def succeeded(store: JobStore, *, document: Report | None = None, **choices: Any) -> Job:
+    """Return a job with a result and a report."""
+    job = running(store, **choices)
+    return finish(store, job, document=document)
+
+
+def finish(store: JobStore, job: Job, *, document: Report | None = None) -> Job:
+    """Let a running job succeed."""
+    result = JobResult(repo_id=job.destination.repo_id, commit_sha="b" * 40, commit_url="https://hub.example/commit/b")
+    store.publishing(job.id, 1, worker=WORKER)
+    store.succeed(job.id, 1, worker=WORKER, result=result, report=(document or report()).model_dump(mode="json"))
+    return store.get(job.id)
+
+
+def report(*, layer_name: str = "model.layers.0.mlp.up_proj") -> Report:
+    """Return a complete report of a run with one layer."""
+    text = TextReport(sequences=4, sequence_length=32, tokens=128, token_sha256="c" * 64)
+    layer = LayerReport(
+        name=layer_name,
+        shape=(64, 32),
+        rank=8,
+        preserved_rank=3,
+        iterations=1,
+        output_error=0.0625,
+        output_error_quantized_only=0.5,
+        scaled_error=0.07,
+        weight_error=0.08,
+        correction_ratio=0.6,
+        bits_per_weight=9.25,
+        calibration_tokens=128,
+        seconds=0.1,
+    )
+    return Report(
+        source=SourceReport(id="org/model", sha=SHA, architecture="LlamaForCausalLM", dtype="bfloat16"),
+        recipe=named_recipe("srr"),
+        bits_per_weight=BitsPerWeight(quantized=3.25, low_rank=6.0, total=9.25, stored=9.5),
+        size_bytes=SizeBytes(source=10_485_760, compressed=5_242_880),
+        mean_output_error=0.0625,
+        evaluation=(
+            Evaluation(
+                name="token_perplexity@32", protocol="token-level", source=37.0, compressed=38.5, tokens=124, text=text
+            ),
+        ),
+        calibration=text,
+        layers=(layer,),
+        kept=(KeptTensor(name="lm_head.weight", reason="outside the repeated blocks"),),
+        environment=Environment(
+            core_version="0.1.0", versions={"torch": "2.13.0"}, device="cpu", threads=1, peak_memory_bytes=1_000_000
+        ),
+        seconds={"compress": 0.1},
+    )

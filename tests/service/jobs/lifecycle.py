@@ -1,0 +1,33 @@
+"""Steps in the life of a job that many tests take."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from service.jobs.schema import (
+    Job,
+    JobFailure,
+    JobResult,
+)
+from service.jobs.store import JobStore
+
+LEASE = timedelta(seconds=60)
+RESULT = JobResult(repo_id="org/model-srr", commit_sha="b" * 40, commit_url="https://hub/org/model-srr/commit/b")
+RETRYABLE = JobFailure(code="hub_unavailable", message="The Hub does not answer.", retryable=True)
+FATAL = JobFailure(code="unsupported_model", message="No such architecture.")
+MakeJob = Callable[..., Job]
+
+
+def claimed(store: JobStore, job: Job, *, attempt: int = 1, worker: str = "w1") -> Job:
+    running = store.claim(job.id, attempt, worker=worker, lease=LEASE)
+    assert running is not None
+    return running
+
+
+def finished(store: JobStore, job: Job) -> None:
+    claimed(store, job)
+    assert store.publishing(job.id, 1, worker="w1")
+    assert store.succeed(job.id, 1, worker="w1", result=RESULT, report={"schema_version": 1})
+
+
+def states(store: JobStore, job: Job) -> list[str]:
+    return [event.data["state"] for event in store.events(job.id) if event.kind == "state"]

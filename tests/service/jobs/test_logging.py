@@ -1,0 +1,75 @@
+"""What a log line must never hold."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from service.jobs.logging import configure_logging, mask
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    yield stream
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("hf_abcdEFGH12345678", "abcdEFGH"),
+        ("srr_k3y1d_abcdefgh12345678", "abcdefgh"),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "MfKQ9r8G"),
+        ("Bearer abc.def-ghi", "abc.def"),
+        ("redis://user:pass@host:6379/0", "pass"),
+        ("postgresql+psycopg://srr:s3cret@db/srr", "s3cret"),
+    ],
+)
+def test_secret_in_a_text_is_masked(text: str, secret: str) -> None:
+    masked = mask(f"before {text} after")
+
+    assert secret not in masked
+    assert masked.startswith("before ")
+    assert masked.endswith(" after")
+
+
+def test_job_id_is_not_a_secret() -> None:
+    assert mask("job_01k0000000000000000000000a of org/srr_model") == "job_01k0000000000000000000000a of org/srr_model"
+
+
+def test_event_is_one_line_of_json_with_what_was_bound(stream: io.StringIO) -> None:
+    with structlog.contextvars.bound_contextvars(job_id="job_1"):
+        structlog.get_logger("worker").info("layer_compressed", layer="q_proj", output_error=0.25)
+
+    line = json.loads(stream.getvalue())
+    assert line["event"] == "layer_compressed"
+    assert (line["job_id"], line["layer"], line["output_error"]) == ("job_1", "q_proj", 0.25)
+    assert (line["level"], line["logger"]) == ("info", "worker")
+
+
+def test_secrets_are_masked_in_values_names_nests_and_traces(stream: io.StringIO) -> None:
+    log = structlog.get_logger("worker")
+    token = "hf_abcdEFGH12345678"
+    try:
+        raise RuntimeError(f"401 for {token}")
+    except RuntimeError:
+        log.exception("request_failed", hub_token="opaque", headers={"authorization": f"Bearer {token}"}, urls=[token])
+
+    assert token not in stream.getvalue()
+    assert "opaque" not in stream.getvalue()
+    assert "request_failed" in stream.getvalue()
+
+
+def test_other_libraries_log_through_the_same_mask(stream: io.StringIO) -> None:
+    logging.getLogger("kombu").warning("connecting to %s", "redis://u:hunter2@host")
+
+    assert "hunter2" not in stream.getvalue()
+    assert json.loads(stream.getvalue())["logger"] == "kombu"

@@ -1,0 +1,129 @@
+"""From a committed job to the broker, over brokers that work and brokers that do not."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from service.jobs.errors import QueueUnavailableError
+from service.jobs.maintenance import Maintenance, flush_duty, job_duties
+from service.jobs.memory_store import MemoryJobStore
+from service.jobs.outbox import flush_outbox
+from service.jobs.queue import CeleryJobQueue, MemoryJobQueue, create_celery
+from service.jobs.reaper import resend_lost_messages
+from service.jobs.schema import Job
+from service.jobs.settings import JobsSettings
+from tests.service.jobs.conftest import Clock
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture(params=["filesystem", "redis"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> CeleryJobQueue:
+    url = SecretStr(request.getfixturevalue("redis_url")) if request.param == "redis" else None
+    settings = JobsSettings(data_dir=tmp_path, broker_url=url, key_prefix=f"{tmp_path.name}:")
+    return CeleryJobQueue(create_celery(settings), settings.queue_name)
+
+
+def test_real_broker_counts_what_was_sent(broker: CeleryJobQueue) -> None:
+    assert broker.depth() == 0
+
+    broker.enqueue("job_1", 1)
+    broker.enqueue("job_2", 1, traceparent="00-1-2-01")
+
+    assert broker.depth() == 2
+
+
+def test_redis_that_is_down_is_reported_quickly(tmp_path: Path) -> None:
+    settings = JobsSettings(data_dir=tmp_path, broker_url=SecretStr("redis://127.0.0.1:9/0"))
+    queue = CeleryJobQueue(create_celery(settings), settings.queue_name)
+
+    with pytest.raises(QueueUnavailableError):
+        queue.enqueue("job_1", 1)
+    with pytest.raises(QueueUnavailableError):
+        queue.ping()
+
+
+def test_each_committed_job_is_sent_once(make_job: MakeJob) -> None:
+    store, queue = MemoryJobStore(), MemoryJobQueue()
+    jobs = [store.add(make_job()) for _ in range(3)]
+
+    assert flush_outbox(store, queue) == 3
+    assert flush_outbox(store, queue) == 0
+    assert queue.messages == [(job.id, 1) for job in jobs]
+
+
+def test_job_submitted_while_the_broker_is_down_is_sent_when_it_is_up(make_job: MakeJob) -> None:
+    store, queue = MemoryJobStore(), MemoryJobQueue()
+    job = store.add(make_job())
+    queue.is_down = True
+
+    with pytest.raises(QueueUnavailableError):
+        flush_outbox(store, queue)
+    queue.is_down = False
+    flush_outbox(store, queue)
+
+    assert queue.messages == [(job.id, 1)]
+
+
+def test_lost_message_is_sent_again_only_when_the_queue_is_empty(make_job: MakeJob) -> None:
+    store, queue = MemoryJobStore(), MemoryJobQueue()
+    job = store.add(make_job())
+    flush_outbox(store, queue)
+
+    assert resend_lost_messages(store, queue, older_than=timedelta(0)) == 0
+    queue.messages.clear()
+    assert resend_lost_messages(store, queue, older_than=timedelta(minutes=1)) == 0
+    assert resend_lost_messages(store, queue, older_than=timedelta(0)) == 1
+    flush_outbox(store, queue)
+    assert queue.messages == [(job.id, 1)]
+
+
+def test_maintenance_thread_sends_when_it_is_woken(make_job: MakeJob, tmp_path: Path) -> None:
+    store, queue, rounds = MemoryJobStore(), MemoryJobQueue(), []
+    first_round, sent = threading.Event(), threading.Event()
+
+    def note_round() -> None:
+        rounds.append(1)
+        first_round.set()
+
+    def flush() -> None:
+        if flush_outbox(store, queue):
+            sent.set()
+
+    maintenance = Maintenance((note_round,), interval_seconds=3600, urgent=(flush,))
+    maintenance.start()
+    assert first_round.wait(10)
+    job = store.add(make_job())
+    maintenance.wake()
+    assert sent.wait(10)
+    maintenance.stop()
+
+    assert queue.messages == [(job.id, 1)]
+    assert rounds == [1]  # waking does not reap, and does not ask the broker how long its queue is
+
+
+def test_one_round_finds_what_was_lost_and_sends_it(make_job: MakeJob, tmp_path: Path, clock: Clock) -> None:
+    store, queue = MemoryJobStore(clock=clock), MemoryJobQueue()
+    job = store.add(make_job())
+    store.claim(job.id, 1, worker="killed", lease=timedelta(seconds=60))
+    clock.advance(seconds=61)
+    duties = job_duties(store, queue, JobsSettings(data_dir=tmp_path))
+
+    Maintenance(duties, interval_seconds=3600, urgent=(flush_duty(store, queue),)).run_once()
+
+    assert queue.messages == [(job.id, 2)]
+
+
+def test_one_failing_duty_does_not_keep_the_others_from_their_turn() -> None:
+    done: list[str] = []
+
+    def broken() -> None:
+        raise RuntimeError("bug")
+
+    Maintenance((broken, lambda: done.append("after")), interval_seconds=3600).run_once()
+
+    assert done == ["after"]

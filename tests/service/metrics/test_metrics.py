@@ -1,0 +1,119 @@
+"""What Prometheus reads of an installation."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy import Engine
+
+from service.jobs.database import migrate, open_database
+from service.jobs.policy import RetryPolicy
+from service.jobs.queue import MemoryJobQueue
+from service.jobs.schema import Job, JobDestination, JobFailure, JobResult, JobSource, JobSubmission
+from service.jobs.sql_store import SqlJobStore
+from service.jobs.submit import submit
+from service.metrics import InstallationCollector, read_job_metrics
+from srr_core.recipe import named_recipe
+
+LEASE = timedelta(seconds=60)
+RESULT = JobResult(repo_id="c/d", commit_sha="b" * 40, commit_url="https://hub/c/d")
+
+
+class Clock:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite3'}"
+    engine = open_database(request.getfixturevalue("postgres_url") if request.param == "postgresql" else url)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def store(engine: Engine, clock: Clock) -> SqlJobStore:
+    return SqlJobStore(engine, clock=clock, retries=RetryPolicy(first=timedelta(0)))
+
+
+def add(store: SqlJobStore) -> Job:
+    submission = JobSubmission(
+        source=JobSource(model_id="a/b"), destination=JobDestination(repo_id="c/d"), recipe=named_recipe("srr")
+    )
+    return submit(submission, owner="me", store=store, wake=lambda: None)
+
+
+def test_numbers_follow_the_jobs(engine: Engine, store: SqlJobStore, clock: Clock) -> None:
+    done, failed, running, _ = (add(store) for _ in range(4))
+    for job in (done, failed, running):
+        store.claim(job.id, 1, worker="w", lease=LEASE)
+    clock.now += timedelta(seconds=30)
+    store.publishing(done.id, 1, worker="w")
+    store.succeed(done.id, 1, worker="w", result=RESULT, report={"seconds": {"compress": 20.0, "verify": 2.0}})
+    store.publishing(failed.id, 1, worker="w")
+    store.fail(failed.id, 1, worker="w", failure=JobFailure(code="destination_conflict", message="exists"))
+    clock.now += timedelta(seconds=10)
+
+    found = read_job_metrics(engine, now=clock.now)
+
+    assert found.jobs == {
+        "queued": 1,
+        "running": 1,
+        "publishing": 0,
+        "canceling": 0,
+        "succeeded": 1,
+        "failed": 1,
+        "canceled": 0,
+    }
+    assert found.oldest_queued_seconds == pytest.approx(40)
+    assert found.shortest_lease_seconds == pytest.approx(20)
+    assert found.unsent_messages == 1
+    assert found.publish_failures == 1
+    assert found.busy_seconds == pytest.approx(60)
+    assert found.stage_seconds == {"compress": 20.0, "verify": 2.0}
+    assert read_job_metrics(engine, now=clock.now + timedelta(hours=2)).stage_seconds == {}
+
+
+def test_scrape_has_every_family(engine: Engine, store: SqlJobStore, clock: Clock) -> None:
+    job = add(store)
+    store.claim(job.id, 1, worker="w", lease=LEASE)
+    registry = CollectorRegistry()
+    registry.register(
+        InstallationCollector(engine, queue=MemoryJobQueue(), deliveries=lambda: {"pending": 3}, clock=clock)
+    )
+
+    text = generate_latest(registry).decode()
+
+    assert 'srr_jobs{state="running"} 1.0' in text
+    assert 'srr_jobs_finished_total{state="failed"} 0.0' in text
+    assert "srr_queue_depth 0.0" in text
+    assert "srr_lease_remaining_seconds 60.0" in text
+    assert "srr_publish_failures_total 0.0" in text
+    assert 'srr_webhook_deliveries{state="pending"} 3.0' in text
+    assert 'srr_up{part="database"} 1.0' in text
+    assert 'srr_up{part="broker"} 1.0' in text
+
+
+def test_scrape_says_what_does_not_answer() -> None:
+    engine = open_database("postgresql+psycopg://u:p@127.0.0.1:9/jobs?connect_timeout=1")
+    queue = MemoryJobQueue()
+    queue.is_down = True
+    registry = CollectorRegistry()
+    registry.register(InstallationCollector(engine, queue=queue))
+
+    text = generate_latest(registry).decode()
+
+    assert 'srr_up{part="database"} 0.0' in text
+    assert 'srr_up{part="broker"} 0.0' in text
+    engine.dispose()

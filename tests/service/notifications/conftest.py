@@ -1,0 +1,90 @@
+"""Jobs, endpoints, a receiver that answers as told, and a clock."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from service.jobs.credentials import CredentialVault
+from service.jobs.database import migrate, open_database
+from service.jobs.schema import Job, JobDestination, JobFailure, JobResult, JobSource, JobSubmission
+from service.jobs.sql_store import SqlJobStore
+from service.jobs.submit import submit
+from service.notifications.delivering import Post, send_messages, write_messages
+from service.notifications.endpoints import (
+    create_endpoint,
+)
+from service.notifications.schema import EndpointRules, NewEndpoint
+from service.notifications.sending import Outcome
+from service.notifications.store import NotificationStore
+from srr_core.recipe import named_recipe
+
+LEASE = timedelta(minutes=1)
+
+
+@dataclass
+class Office:
+    """Jobs, endpoints, a receiver that answers as told, and a clock."""
+
+    jobs: SqlJobStore
+    store: NotificationStore
+    vault: CredentialVault
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    statuses: list[int] = field(default_factory=list)
+    sent: list[tuple[str, Sequence[str]]] = field(default_factory=list)
+
+    @property
+    def post(self) -> Post:
+        return Post(
+            self.store, self.vault, self.send, "https://srr.example", clock=lambda: self.now, random=lambda: 0.5
+        )
+
+    def send(self, endpoint: Any, delivery: Any, secrets: Sequence[str], now: datetime) -> Outcome:
+        self.sent.append((delivery.id, secrets))
+        status = self.statuses.pop(0) if self.statuses else 200
+        return Outcome(status, None if status < 300 else f"answered {status}", 0.01)
+
+    def endpoint(self, owner: str = "alice", **rules: Any) -> NewEndpoint:
+        defaults: dict[str, Any] = {"url": "https://example.org/hook"}
+        return create_endpoint(
+            EndpointRules(**(defaults | rules)),
+            owner=owner,
+            store=self.store,
+            vault=self.vault,
+            resolve=lambda host, port: ["93.184.215.14"],
+            clock=lambda: self.now,
+        )
+
+    def run_job(self, *, fails: bool = False, owner: str = "alice") -> Job:
+        submission = JobSubmission(
+            source=JobSource(model_id="acme/model"),
+            destination=JobDestination(repo_id="ours/model"),
+            recipe=named_recipe("srr"),
+        )
+        job = submit(submission, owner=owner, store=self.jobs, wake=lambda: None)
+        self.jobs.claim(job.id, 1, worker="w", lease=LEASE)
+        if fails:
+            self.jobs.fail(job.id, 1, worker="w", failure=JobFailure(code="gated_model", message="Accept <!channel>"))
+        else:
+            self.jobs.publishing(job.id, 1, worker="w")
+            result = JobResult(repo_id="ours/model", commit_sha="b" * 40, commit_url="https://hub/ours/model/b")
+            self.jobs.succeed(job.id, 1, worker="w", result=result, report={})
+        return self.jobs.get(job.id)
+
+    def deliver(self) -> int:
+        write_messages(self.post)
+        return send_messages(self.post)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite3'}"
+    engine = open_database(request.getfixturevalue("postgres_url") if request.param == "postgresql" else url)
+    migrate(engine)
+    vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
+    yield Office(SqlJobStore(engine), NotificationStore(engine), vault)
+    engine.dispose()

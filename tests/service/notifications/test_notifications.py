@@ -1,0 +1,217 @@
+"""From a change of a job to messages: tried again, given up, sent once more by hand."""
+
+import json
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service.notifications.delivering import DISABLE_AFTER, RETRY_AFTER, send_messages, write_messages
+from service.notifications.endpoints import (
+    change_endpoint,
+    create_endpoint,
+    resend_delivery,
+    rotate_secret,
+    send_trial,
+)
+from service.notifications.errors import EndpointNotFoundError, InvalidEndpointError, UnsafeAddressError
+from service.notifications.messages import body, mail, slack_body
+from service.notifications.schema import DeliveryState, EndpointRules
+from tests.service.notifications.conftest import Office
+
+
+def test_end_of_a_job_is_told_once_to_its_owner(office: Office) -> None:
+    mine, other = office.endpoint(), office.endpoint(owner="bob")
+    job = office.run_job()
+
+    assert office.deliver() == 1
+    assert office.deliver() == 0
+
+    (delivery,) = office.store.deliveries(mine.endpoint.id)
+    assert (delivery.type, delivery.state, delivery.attempts) == ("job.succeeded", DeliveryState.DELIVERED, 1)
+    assert delivery.payload["data"]["job_id"] == job.id
+    assert delivery.payload["data"]["url"] == f"https://srr.example/v1/jobs/{job.id}"
+    assert delivery.payload["data"]["commit_url"] == "https://hub/ours/model/b"
+    assert office.store.deliveries(other.endpoint.id) == []
+
+
+def test_every_change_is_told_to_those_who_ask_for_it(office: Office) -> None:
+    endpoint = office.endpoint(types=("job.queued", "job.running", "job.publishing", "job.succeeded")).endpoint
+    office.run_job()
+    office.deliver()
+
+    types = [delivery.type for delivery in reversed(office.store.deliveries(endpoint.id))]
+    assert types == ["job.queued", "job.running", "job.publishing", "job.succeeded"]
+
+
+def test_several_writers_at_once_write_each_message_once(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    [office.run_job() for _ in range(5)]
+    gate = threading.Barrier(4)
+
+    def write() -> None:
+        gate.wait()
+        write_messages(office.post)
+        send_messages(office.post)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    office.deliver()
+
+    assert len(office.store.deliveries(endpoint.id)) == 5
+    assert len(office.sent) == 5
+
+
+def test_burst_is_sent_in_one_round(office: Office) -> None:
+    endpoint = office.endpoint(types=("job.queued", "job.running", "job.publishing", "job.succeeded")).endpoint
+    [office.run_job() for _ in range(10)]
+
+    assert office.deliver() == 40
+    assert office.store.counts() == {"pending": 0, "delivered": 40, "failed": 0}
+    assert len(office.store.deliveries(endpoint.id)) == 40
+
+
+def test_refused_message_is_tried_again_for_days_and_then_given_up(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    office.run_job()
+    office.statuses = [500] * 20
+    began = office.now
+
+    office.deliver()
+    for wait in RETRY_AFTER:
+        office.now += wait - timedelta(seconds=1)
+        assert send_messages(office.post) == 0
+        assert len(office.sent) < 20
+        office.now += timedelta(seconds=1)
+        send_messages(office.post)
+
+    (delivery,) = office.store.deliveries(endpoint.id)
+    assert (delivery.state, delivery.attempts) == (DeliveryState.FAILED, len(RETRY_AFTER) + 1)
+    assert [attempt.status for attempt in office.store.attempts(delivery.id)] == [500] * (len(RETRY_AFTER) + 1)
+    assert office.now - began > timedelta(days=3)
+    assert len({message for message, _ in office.sent}) == 1
+
+
+def test_message_that_failed_can_be_sent_again_by_hand(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    office.run_job()
+    office.statuses = [410]
+    office.deliver()
+    (failed,) = office.store.deliveries(endpoint.id)
+    assert failed.state is DeliveryState.FAILED
+
+    resend_delivery(endpoint.id, failed.id, owner="alice", store=office.store, clock=lambda: office.now)
+    send_messages(office.post)
+
+    assert office.store.delivery(endpoint.id, failed.id).state is DeliveryState.DELIVERED
+    assert [attempt.number for attempt in office.store.attempts(failed.id)] == [1, 2]
+
+
+def test_endpoint_that_is_gone_is_switched_off_until_it_is_switched_on(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    office.run_job()
+    office.statuses = [410]
+    office.deliver()
+
+    off = office.store.get(endpoint.id)
+    assert (off.enabled, off.disabled_reason) == (False, "it answered 410 Gone")
+    office.run_job()
+    assert office.deliver() == 0
+    rules = EndpointRules(url=endpoint.url)
+    on = change_endpoint(
+        endpoint.id, rules, owner="alice", store=office.store, resolve=lambda host, port: ["93.184.215.14"]
+    )
+    assert (on.enabled, on.disabled_reason, on.failing_since) == (True, None, None)
+
+
+def test_endpoint_that_took_nothing_for_days_is_switched_off_and_one_success_forgives(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    office.statuses = [500, 200, 500, 500]
+    office.run_job()
+    office.deliver()
+    assert office.store.get(endpoint.id).failing_since is not None
+    office.now += timedelta(minutes=1)
+    send_messages(office.post)
+    assert office.store.get(endpoint.id).failing_since is None
+
+    office.run_job()
+    office.deliver()
+    office.now += DISABLE_AFTER
+    send_messages(office.post)
+
+    assert office.store.get(endpoint.id).enabled is False
+
+
+def test_sender_that_dies_leaves_its_message_to_be_taken_again(office: Office) -> None:
+    office.endpoint()
+    office.run_job()
+    write_messages(office.post)
+    office.store.claim_due(now=office.now, until=office.now + timedelta(minutes=2), limit=10)
+
+    assert send_messages(office.post) == 0
+    office.now += timedelta(minutes=2)
+    assert send_messages(office.post) == 1
+
+
+def test_replaced_secret_signs_for_a_day_beside_the_new_one(office: Office) -> None:
+    made = office.endpoint()
+    new = rotate_secret(
+        made.endpoint.id, owner="alice", store=office.store, vault=office.vault, clock=lambda: office.now
+    )
+
+    office.run_job()
+    office.deliver()
+    office.now += timedelta(hours=25)
+    office.run_job()
+    office.deliver()
+
+    assert [list(secrets) for _, secrets in office.sent] == [[new, made.secret], [new]]
+
+
+def test_secret_is_stored_sealed(office: Office) -> None:
+    made = office.endpoint()
+
+    assert made.secret.startswith("whsec_")
+    assert made.secret not in str(office.store.secrets(made.endpoint.id))
+    assert made.secret not in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("rules", "error"),
+    [
+        ({"url": "http://example.org"}, UnsafeAddressError),
+        ({"url": "https://127.0.0.1"}, UnsafeAddressError),
+        ({"url": "mailto:a@example.org?bcc=b@example.org", "form": "mail"}, InvalidEndpointError),
+        ({"url": "mailto:nobody", "form": "mail"}, InvalidEndpointError),
+        ({"url": "mailto:a@x.org%0ABcc:b@x.org", "form": "mail"}, InvalidEndpointError),
+        ({"url": "https://example.org", "form": "mail"}, InvalidEndpointError),
+    ],
+)
+def test_endpoint_that_could_not_be_sent_to_is_refused(
+    office: Office, rules: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        create_endpoint(EndpointRules(**rules), owner="a", store=office.store, vault=office.vault)
+
+
+def test_endpoint_of_somebody_else_does_not_exist(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+
+    with pytest.raises(EndpointNotFoundError):
+        office.store.get(endpoint.id, owner="bob")
+    with pytest.raises(EndpointNotFoundError):
+        send_trial(endpoint.id, owner="bob", store=office.store)
+    office.store.delete(endpoint.id, owner="alice")
+    assert office.store.list() == []
+
+
+def test_trial_message_reads_well_in_every_form(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    message = send_trial(endpoint.id, owner="alice", store=office.store, clock=lambda: office.now)
+
+    assert send_messages(office.post) == 1
+    assert json.loads(body(message.payload))["type"] == "endpoint.test"
+    assert "works" in slack_body(message.payload)
+    assert "works" in mail(message.payload)[0]

@@ -1,0 +1,241 @@
+"""The command line: what it prints where, its exit codes, and what it does not import."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from service.cli import main
+from service.commands.output import CommandError
+from service.commands.recipe_option import chosen_recipe
+from service.commands.serve import LOOPBACK, is_loopback, listen, require_private
+from service.jobs.memory_store import MemoryJobStore
+from srr_core.errors import RecipeError
+from srr_core.recipe import PRESETS
+from tests.service import finished
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a finished command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def srr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process, from its entry point to its exit code."""
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["srr", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        code = left.value.code
+        assert isinstance(code, int)
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def url(application: FastAPI) -> Iterator[str]:
+    """The address of the application, served for real."""
+    listener = listen(LOOPBACK, 0)
+    server = uvicorn.Server(uvicorn.Config(application, log_config=None, lifespan="off", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_help_and_recipes_import_neither_torch_nor_the_web_framework() -> None:
+    code = (
+        "import sys; from service.cli import app; from typer.testing import CliRunner;"
+        "runner = CliRunner(); assert runner.invoke(app, ['--help']).exit_code == 0;"
+        "result = runner.invoke(app, ['recipes']); assert 'srr-iterative' in result.output, result.output;"
+        "print([name for name in ('torch', 'transformers', 'fastapi', 'celery', 'sqlalchemy') if name in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_recipes_are_printed_as_a_table_and_as_json(srr: Command) -> None:
+    table, document, one = srr("recipes"), srr("recipes", "--json"), srr("recipes", "lqer")
+
+    assert all(name in table.stdout for name in PRESETS)
+    assert [recipe["name"] for recipe in json.loads(document.stdout)["recipes"]] == list(PRESETS)
+    assert json.loads(one.stdout)["scaling"] == {"kind": "lqer"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("compress", "model", "out", "--recipe", "nope"), "unknown recipe 'nope'"),
+        (("compress", "model", "out", "--set", "rank"), "'rank' is not PATH=VALUE"),
+        (("compress", "model", "out", "--set", "quantizer.num_bits=17"), "less than or equal to 8"),
+        (("compress", "./no-such-folder", "out"), "./no-such-folder is neither a folder nor a model"),
+        (("compress", "model", "out", "--device", "tpu"), "'tpu' is not one of"),
+        (("submit", "org/model"), "Missing option '--destination'"),
+        (("frobnicate",), "No such command 'frobnicate'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(srr: Command, arguments: tuple[str, ...], message: str) -> None:
+    done = srr(*arguments)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_installed_command_fails_like_the_one_in_this_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "compress", "model", "out", "--recipe", "nope"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("srr: unknown recipe 'nope'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_service_is_said_in_one_line(srr: Command) -> None:
+    done = srr("status", "--url", "http://127.0.0.1:9")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("srr: no service answers at http://127.0.0.1:9")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_job_is_submitted_looked_at_and_canceled(srr: Command, url: str, job_store: MemoryJobStore) -> None:
+    submitted = srr("submit", "org/model", "-d", "org/out", "--set", "rank=4", "--url", url)
+    job_id = submitted.stdout.strip()
+    status = srr("status", job_id, "--url", url)
+    listed = srr("status", "--url", url)
+    canceled = srr("cancel", job_id, "--json", "--url", url)
+    logs = srr("logs", job_id, "--url", url)
+
+    assert (submitted.returncode, submitted.stderr) == (0, "")
+    assert job_store.get(job_id).recipe.rank == 4
+    assert "rank 4" in status.stdout
+    assert job_id in listed.stdout
+    assert json.loads(canceled.stdout)["state"] == "canceled"
+    assert [line.split()[-1] for line in logs.stdout.splitlines()] == ["queued", "canceled"]
+
+
+def test_a_refused_submission_names_the_field_and_exits_with_2(srr: Command, url: str) -> None:
+    done = srr("submit", "not-a-repository", "-d", "org/out", "--url", url)
+
+    assert done.returncode == 2
+    assert "body.source.model_id" in done.stderr
+
+
+def test_waiting_ends_with_the_report(srr: Command, url: str, job_store: MemoryJobStore) -> None:
+    def work() -> None:
+        while not (page := job_store.unsent()):
+            pass
+        job = job_store.claim(page[0].job_id, 1, worker=finished.WORKER, lease=finished.LEASE)
+        assert job is not None
+        finished.finish(job_store, job)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    done = srr("submit", "org/model", "-d", "org/out", "--wait", "--url", url)
+    worker.join()
+
+    assert done.returncode == 0
+    assert "9.25 per weight" in done.stdout
+    assert "https://hub.example/commit/b" in done.stdout
+
+
+def test_following_a_failed_job_prints_why(srr: Command, url: str, job_store: MemoryJobStore) -> None:
+    job = finished.failed(job_store, message="the model is gated")
+
+    done = srr("status", job.id, "--url", url)
+
+    assert done.returncode == 0
+    assert "the model is gated (gated_model)" in done.stdout
+
+
+def test_the_operator_makes_lists_and_revokes_keys(
+    srr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_DATA_DIR", str(tmp_path))
+
+    text = srr("keys", "create", "first", "--scope", "jobs:read").stdout.strip()
+    key_id = text.split("_")[1]
+    listed = json.loads(srr("keys", "list", "--json").stdout)["keys"]
+    revoked = srr("keys", "revoke", key_id)
+    unknown = srr("keys", "create", "second", "--scope", "jobs:destroy")
+
+    assert [(key["id"], key["scopes"]) for key in listed] == [(key_id, ["jobs:read"])]
+    assert revoked.stdout.strip() == f"{key_id} revoked"
+    assert (unknown.returncode, "jobs:destroy" in unknown.stderr) == (2, True)
+
+
+def test_a_recipe_comes_from_a_name_a_file_and_changes(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"name": "srr", "rank": 8}', encoding="utf-8")
+
+    recipe = chosen_recipe(str(file), ["quantizer.num_bits=2", "reconstruct=concat"], seed=7)
+
+    assert (recipe.rank, recipe.quantization_bits, recipe.reconstruct, recipe.seed) == (8, 2, "concat", 7)
+    assert chosen_recipe("lqer", []) == PRESETS["lqer"]
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", None])
+def test_a_recipe_file_that_is_none_is_explained(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "mine.json"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+
+    with pytest.raises(CommandError, match="recipe file") as refused:
+        chosen_recipe(str(file), [])
+
+    assert refused.value.exit_code == 2
+
+
+def test_a_change_that_leads_nowhere_is_refused() -> None:
+    with pytest.raises(RecipeError, match="quantizer"):
+        chosen_recipe("srr", ["quantizer.nonsense=1"])
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_loopback_addresses_are_known(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_a_public_address_is_refused_while_nobody_signs_in() -> None:
+    with pytest.raises(CommandError, match=r"refusing to listen on 0\.0\.0\.0"):
+        require_private("0.0.0.0", trusted=False)
+
+    require_private("0.0.0.0", trusted=True)
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with listen(LOOPBACK, 0) as taken:
+        taken.listen()
+        with pytest.raises(CommandError, match="cannot listen"):
+            listen(LOOPBACK, taken.getsockname()[1])

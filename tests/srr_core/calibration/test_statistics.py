@@ -1,0 +1,107 @@
+"""Statistics of inputs against their definition, and the grouping of layers by the tensor they share."""
+
+import pytest
+import torch
+from torch import nn
+
+from srr_core.calibration.statistics import InputAccumulator, InputCollector
+from srr_core.errors import NumericalError
+
+
+def _inputs(sequences: int = 6, length: int = 5, width: int = 7, seed: int = 0) -> torch.Tensor:
+    return torch.randn(sequences, length, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 9, 64])
+@pytest.mark.parametrize("batch_size", [1, 2, 6])
+def test_the_statistic_is_that_of_the_definition_whatever_the_batches(width: int, batch_size: int) -> None:
+    inputs = _inputs(width=width)
+    accumulator = InputAccumulator(width, torch.device("cpu"))
+    for batch in torch.split(inputs, batch_size):
+        accumulator.add(batch)
+
+    found = accumulator.finish()
+
+    wide = inputs.to(torch.float64)
+    tokens = wide.flatten(0, 1)
+    torch.testing.assert_close(found.autocorrelation, tokens.mT @ tokens / len(tokens), rtol=1e-5, atol=1e-6)
+    assert torch.equal(found.autocorrelation, found.autocorrelation.mT)
+    torch.testing.assert_close(found.largest_mean_magnitude, wide.abs().mean(1).amax(0), rtol=1e-6, atol=0)
+    assert found.num_tokens == 30
+
+
+def test_no_tokens_give_a_statistic_of_zeros() -> None:
+    accumulator = InputAccumulator(4, torch.device("cpu"))
+    accumulator.add(torch.empty(0, 4))
+    found = accumulator.finish()
+    assert found.num_tokens == 0
+    assert found.autocorrelation.abs().sum() == 0
+
+
+def test_many_small_batches_do_not_lose_digits() -> None:
+    accumulator = InputAccumulator(2, torch.device("cpu"))
+    accumulator.add(torch.full((1, 1, 2), 4096.0))
+    for _ in range(2000):
+        accumulator.add(torch.full((1, 1, 2), 0.5))
+    expected = (4096.0**2 + 2000 * 0.25) / 2001
+    assert float(accumulator.finish().autocorrelation[0, 0]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_activation_that_is_not_finite_is_refused() -> None:
+    accumulator = InputAccumulator(2, torch.device("cpu"))
+    accumulator.add(torch.tensor([[[1.0, float("inf")]]]))
+    with pytest.raises(NumericalError, match="not finite"):
+        accumulator.finish()
+
+
+class _Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.out, self.idle = (nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        mixed: torch.Tensor = self.query(hidden) * self.key(hidden)
+        result: torch.Tensor = self.out(mixed)
+        return result
+
+
+@torch.no_grad()
+def test_layers_called_with_one_tensor_share_one_statistic() -> None:
+    model = _Attention()
+    collector = InputCollector(dict(model.named_children()))
+    with collector.watching():
+        for seed in range(3):
+            model(_inputs(width=4, seed=seed))
+            collector.end_batch()
+
+    groups = dict(collector.groups())
+
+    assert set(groups) == {("query", "key"), ("out",)}
+    assert all(statistics.num_tokens == 90 for statistics in groups.values())
+
+
+@torch.no_grad()
+def test_a_tensor_changed_in_place_between_two_layers_is_two_inputs() -> None:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    collector = InputCollector({"first": first, "second": second})
+    with collector.watching():
+        hidden = _inputs(width=4)
+        first(hidden)
+        hidden.mul_(2)
+        second(hidden)
+    assert [members for members, _ in collector.groups()] == [("first",), ("second",)]
+
+
+@torch.no_grad()
+def test_layers_that_stop_sharing_are_an_error_not_a_guess() -> None:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    collector = InputCollector({"first": first, "second": second})
+    with collector.watching():
+        hidden = _inputs(width=4)
+        first(hidden)
+        second(hidden)
+        collector.end_batch()
+        other = _inputs(width=4, seed=1)
+        first(hidden)
+        with pytest.raises(NumericalError, match="shared its input with first"):
+            second(other)

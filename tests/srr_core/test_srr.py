@@ -1,0 +1,200 @@
+"""The identities of the method (spec 10.3), on random layers with decaying inputs."""
+
+import pytest
+import torch
+
+from srr_core.errors import NumericalError
+from srr_core.quantizers import QUANTIZERS
+from srr_core.recipe import PRESETS, FixedSpec, IdentitySpec, MXIntSpec, Recipe, override
+from srr_core.srr import project
+from srr_core.types import Statistics
+from tests.srr_core.problems import Problem, build_method, output_length, random_problem, rebuild, solve
+
+SMALL = {"rank": 8, "quantizer.block_size": 16}
+ONE_PASS = ("qera-exact", "srr-paper", "srr", "srr-naive", "srr-aligned", "srr-verified")
+
+
+def _recipe(name: str, **changes: object) -> Recipe:
+    return override(PRESETS[name], {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}})
+
+
+@pytest.mark.parametrize("name", ONE_PASS)
+def test_reported_errors_are_those_of_the_definition(name: str) -> None:
+    problem = random_problem()
+    result = solve(problem, _recipe(name))
+
+    weight = problem.weight.to(torch.float64)
+    left = weight - rebuild(result)
+    expected = output_length(left, problem.statistics) / output_length(weight, problem.statistics)
+    assert result.errors.output == pytest.approx(expected, rel=1e-4)
+    quantized = weight - result.quantized.dequantize()
+    assert result.errors.quantized_output == pytest.approx(
+        output_length(quantized, problem.statistics) / output_length(weight, problem.statistics), rel=1e-4
+    )
+    assert result.errors.weight == pytest.approx(float(left.norm() / weight.norm()), rel=1e-4)
+    assert result.errors.scaled == pytest.approx(result.errors.output, rel=1e-6)
+
+
+def test_the_projector_equals_the_form_with_an_inverse() -> None:
+    problem = random_problem(dtype=torch.float64)
+    # The identity is of exact singular vectors, so the sketch must have converged.
+    result = solve(problem, _recipe("qera-exact", sketch__power_iterations=12))
+
+    error = (problem.weight - result.quantized.dequantize()).mT
+    values, vectors = torch.linalg.eigh(problem.statistics.autocorrelation)
+    root = (vectors * values.sqrt()) @ vectors.mT
+    left, singular, right = torch.linalg.svd(root @ error)
+    expected = torch.linalg.solve(root, (left[:, :8] * singular[:8]) @ right[:8])
+
+    found = (result.left.to(torch.float64) @ result.right.to(torch.float64)).mT  # type: ignore[union-attr]
+    assert float((found - expected).norm() / expected.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("exponent", [1, 6, 12])
+def test_the_correction_is_never_longer_than_the_error(exponent: int) -> None:
+    problem = random_problem()
+    basis = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(3), dtype=torch.float64)).Q
+    gram = (basis * torch.logspace(0, -exponent, 64, dtype=torch.float64)) @ basis.mT
+    ill = Problem(problem.weight, Statistics((gram + gram.mT) / 2, gram.diagonal().sqrt(), 1000))
+
+    result = solve(ill, _recipe("qera-exact"))
+
+    assert 0 < result.errors.correction <= 1 + 1e-3
+
+
+def test_dead_inputs_leave_the_result_finite() -> None:
+    problem = random_problem()
+    gram = problem.statistics.autocorrelation.clone()
+    gram[:10] = 0
+    gram[:, :10] = 0
+    dead = Problem(problem.weight, Statistics(gram, gram.diagonal().sqrt(), 1000))
+
+    result = solve(dead, _recipe("srr"))
+
+    assert torch.isfinite(rebuild(result)).all()
+    assert result.errors.output < result.errors.quantized_output
+    assert any("never fired" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("name", ["srr", "srr-paper"])
+def test_preserving_nothing_is_plain_error_reconstruction(name: str) -> None:
+    problem = random_problem()
+    nothing = _recipe(name).model_copy(update={"rank_selector": FixedSpec(fraction=0.0)})
+    assert torch.allclose(rebuild(solve(problem, nothing)), rebuild(solve(problem, _recipe("qera-exact"))), atol=1e-6)
+
+
+def test_the_exact_scaling_of_independent_inputs_is_the_diagonal_one() -> None:
+    problem = random_problem()
+    variances = problem.statistics.autocorrelation.diagonal()
+    apart = Problem(problem.weight, Statistics(torch.diag(variances), variances.sqrt(), 1000))
+    exact, approx = solve(apart, _recipe("qera-exact")), solve(apart, _recipe("qera-approx"))
+    torch.testing.assert_close(rebuild(exact), rebuild(approx), rtol=0, atol=1e-6)
+
+
+def test_the_identity_scaling_is_the_truncated_svd_of_the_error() -> None:
+    problem = random_problem(dtype=torch.float64)
+    result = solve(problem, _recipe("zeroquant-v2"))
+    error = problem.weight - result.quantized.dequantize()
+    best = torch.linalg.svdvals(error)[8:].norm()
+    assert float((problem.weight - rebuild(result)).norm()) == pytest.approx(float(best), rel=1e-2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_joint_refit_is_never_worse_than_concatenation(seed: int) -> None:
+    problem = random_problem(seed=seed)
+    selector = FixedSpec(fraction=0.5)
+    joint = _recipe("srr").model_copy(update={"rank_selector": selector})
+    concat = _recipe("srr-paper").model_copy(update={"rank_selector": selector})
+    assert solve(problem, joint).errors.output <= solve(problem, concat).errors.output * (1 + 1e-3)
+
+
+def test_the_joint_loss_of_a_fixed_quantization_falls_with_the_rank() -> None:
+    problem = random_problem()
+    errors = [solve(problem, _recipe("qera-exact", rank=rank)).errors.output for rank in (1, 2, 4, 8, 16, 32)]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("rank", [48, 1000])
+def test_full_rank_reconstructs_the_weight(rank: int) -> None:
+    problem = random_problem()
+    result = solve(problem, _recipe("qera-exact", rank=rank))
+    assert result.errors.weight < 1e-5
+    assert result.left is not None
+    assert result.left.shape == (48, 48)
+
+
+def test_a_clamped_rank_is_noted() -> None:
+    assert any("clamped" in note for note in solve(random_problem(), _recipe("srr", rank=100)).notes)
+
+
+def test_rank_zero_is_the_quantizer_alone() -> None:
+    problem = random_problem()
+    result = solve(problem, _recipe("weight-only", rank=0))
+    quantizer = QUANTIZERS.build(MXIntSpec(block_size=16))
+    assert result.left is None
+    assert torch.equal(result.quantized.dequantize(), quantizer.quantize(problem.weight).dequantize())
+
+
+@pytest.mark.parametrize("name", ["srr-iterative", "srr-verified"])
+def test_the_best_of_what_was_tried_is_returned(name: str) -> None:
+    problem = random_problem(seed=2)
+    tried = [_recipe("srr"), _recipe("srr", iterations=2)]
+    if name == "srr-verified":
+        tried = [_recipe("srr"), _recipe("qera-exact"), _recipe("srr-naive")]
+    best = min(solve(problem, recipe).errors.output for recipe in tried)
+    assert solve(problem, _recipe(name)).errors.output <= best * (1 + 1e-6)
+
+
+def test_lq_lora_keeps_the_factors_of_its_last_round() -> None:
+    problem = random_problem()
+    result = solve(problem, _recipe("lq-lora"))
+    rest = problem.weight - (rebuild(result) - result.quantized.dequantize()).to(torch.float32)
+    again = QUANTIZERS.build(MXIntSpec(block_size=16)).quantize(rest)
+    assert result.iterations == 5
+    assert float((again.dequantize() != result.quantized.dequantize()).float().mean()) < 0.01
+
+
+def test_a_layer_of_zeros_stays_zero() -> None:
+    problem = random_problem()
+    zeros = Problem(torch.zeros_like(problem.weight), problem.statistics)
+    result = solve(zeros, _recipe("srr"))
+    assert result.preserved_rank == 0
+    assert float(rebuild(result).abs().max()) == 0
+    assert result.errors.output == 0
+
+
+def test_same_seed_gives_the_same_bits_and_the_weight_is_not_modified() -> None:
+    problem = random_problem()
+    before = problem.weight.clone()
+    first, second = solve(problem, _recipe("srr")), solve(problem, _recipe("srr"))
+    assert torch.equal(rebuild(first), rebuild(second))
+    assert torch.equal(problem.weight, before)
+
+
+def test_balanced_factors_have_equal_norms_on_both_sides() -> None:
+    result = solve(random_problem(), _recipe("srr"))
+    assert result.left is not None
+    assert result.right is not None
+    torch.testing.assert_close(result.left.norm(dim=0), result.right.norm(dim=1), rtol=1e-3, atol=1e-6)
+
+
+def test_directions_that_are_not_orthonormal_are_refused() -> None:
+    with pytest.raises(NumericalError, match="projection"):
+        project(torch.ones(4, 4), 2 * torch.eye(4))
+
+
+def test_the_probe_is_computed_once_for_layers_of_one_group() -> None:
+    problem = random_problem()
+    method = build_method(_recipe("srr"), problem.statistics)
+    assert method.probe(48, 8) is method.probe(48, 8)
+    assert method.probe(48, 8) is not method.probe(24, 8)
+
+
+def test_weighted_losses_of_the_identity_scaling_are_still_of_the_output() -> None:
+    problem = random_problem()
+    recipe = _recipe("srr").model_copy(update={"scaling": IdentitySpec()})
+    result = solve(problem, recipe)
+    expected = output_length(problem.weight - rebuild(result), problem.statistics)
+    total = output_length(problem.weight, problem.statistics)
+    assert result.errors.output == pytest.approx(expected / total, rel=1e-4)
+    assert result.errors.scaled == pytest.approx(result.errors.weight, rel=1e-6)

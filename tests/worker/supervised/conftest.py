@@ -1,0 +1,131 @@
+"""A supervisor over a real database, a folder hub and real processes, with a stand-in for the core."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from service.jobs.credentials import CredentialVault
+from service.jobs.database import migrate, open_database
+from service.jobs.policy import RetryPolicy
+from service.jobs.schema import Job, JobDestination, JobSource, JobState, JobSubmission
+from service.jobs.sql_store import SqlJobStore
+from service.jobs.submit import submit
+from srr_core.recipe import named_recipe
+from tests.worker.supervised import stand_in
+from worker.folder_hub import FolderHub
+from worker.supervisor import Supervisor
+from worker.watch import Limits
+from worker.workspace import Workspaces
+
+ROOT = Path(__file__).resolve().parents[3]
+LIMITS = Limits(
+    lease=timedelta(seconds=30),
+    heartbeat_seconds=0.1,
+    time_limit_seconds=60,
+    disk_budget_bytes=10_000_000,
+    grace_seconds=5,
+    look_seconds=0.05,
+)
+
+
+@dataclass
+class Bench:
+    """Everything a test of the supervisor touches."""
+
+    store: SqlJobStore
+    hub: FolderHub
+    vault: CredentialVault
+    data_dir: Path
+
+    @property
+    def scratch(self) -> Path:
+        return self.data_dir / "scratch"
+
+    def submit(self, *, hub_token: str | None = None, **fields: Any) -> Job:
+        """Submit a job of the seeded model."""
+        defaults: dict[str, Any] = {
+            "source": JobSource(model_id="acme/base"),
+            "destination": JobDestination(repo_id="acme/base-srr"),
+            "recipe": named_recipe("srr"),
+        }
+        submission = JobSubmission(**(defaults | fields))
+        return submit(
+            submission, owner="me", store=self.store, wake=lambda: None, vault=self.vault, hub_token=hub_token
+        )
+
+    def supervisor(self, behaviour: str, *, worker: str = "w1", **limits: Any) -> Supervisor:
+        """Build a supervisor whose jobs behave as named in `stand_in.BEHAVIOURS`."""
+        return Supervisor(
+            self.store,
+            Workspaces(self.scratch, reserve_bytes=0),
+            replace(LIMITS, **limits),
+            worker=worker,
+            command=(sys.executable, "-m", stand_in.__name__),
+            vault=self.vault,
+            environment={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "SERVICE_DATA_DIR": str(self.data_dir),
+                "WORKER_SOURCE_HUB": "folder",
+                "WORKER_DISK_RESERVE_BYTES": "0",
+                "SRR_STAND_IN": behaviour,
+            },
+        )
+
+    def run_aside(self, supervisor: Supervisor, job: Job, attempt: int = 1) -> threading.Thread:
+        """Run a job in a thread, and return once the core is at work."""
+        thread = threading.Thread(target=supervisor.run, args=(job.id, attempt), daemon=True)
+        thread.start()
+        self.wait_for(lambda: any((self.scratch / job.id / "artifact.partial").glob(f"attempt-{attempt}")))
+        return thread
+
+    def wait_for(self, condition: Callable[[], bool], *, seconds: float = 30) -> None:
+        """Wait until a condition holds, or fail."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail("waited in vain")
+            time.sleep(0.02)
+
+    def states(self, job: Job) -> list[JobState]:
+        """Return the states a job went through."""
+        return [JobState(event.data["state"]) for event in self.store.events(job.id, kinds=("state",))]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    data_dir = tmp_path / "data"
+    engine = open_database(f"sqlite:///{data_dir / 'jobs.sqlite3'}")
+    migrate(engine)
+    hub = FolderHub(data_dir / "hub")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    hub.import_model(model, "acme/base")
+    vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
+    yield Bench(SqlJobStore(engine, retries=RetryPolicy(first=timedelta(0))), hub, vault, data_dir)
+    engine.dispose()
+
+
+def interruptible(data_dir: Path, job_id: str, behaviour: str = "wait") -> None:
+    """Run the first attempt of a job as a worker's process does, until SIGTERM raises SystemExit."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(1)
+
+    signal.signal(signal.SIGTERM, leave)
+    engine = open_database(f"sqlite:///{data_dir / 'jobs.sqlite3'}")
+    vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
+    bench = Bench(SqlJobStore(engine), FolderHub(data_dir / "hub"), vault, data_dir)
+    bench.supervisor(behaviour).run(job_id, 1)

@@ -1,0 +1,228 @@
+"""The hops of one job, in one process: what is done once, what is done again, and what stops them."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.hub.errors import HubError, HubUnavailableError, RemoteCodeError
+from service.jobs.memory_store import MemoryJobStore
+from service.jobs.policy import RetryPolicy
+from service.jobs.schema import Job, JobDestination, JobSource, JobState, JobSubmission, JobText
+from service.jobs.submit import submit
+from srr_core.errors import StopRequested, StorageError
+from srr_core.recipe import named_recipe
+from srr_core.report import Report
+from tests.worker.artifacts import report, write_artifact
+from worker.folder_hub import FolderHub
+from worker.hub import PublishedCommit
+from worker.runner import Assignment, LeaseLostError, Tools, job_recipe, run
+from worker.workspace import Workspace, Workspaces
+
+LEASE = timedelta(minutes=1)
+
+
+class Unreliable(FolderHub):
+    """A folder hub whose next publications fail."""
+
+    failures = 0
+
+    def publish(self, repo_id: str, directory: Path, **rest: Any) -> PublishedCommit:
+        if self.failures:
+            self.failures -= 1
+            raise HubUnavailableError("The Hub does not answer.")
+        return super().publish(repo_id, directory, **rest)
+
+
+@dataclass
+class Shop:
+    """A job, its hubs, and a stand-in for the core that counts its calls."""
+
+    store: MemoryJobStore
+    source: FolderHub
+    destination: Unreliable
+    workspace: Workspace
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    during: Callable[[], None] = lambda: None
+    free_bytes: int = 1 << 40
+
+    def compress(self, source: Path, recipe: Any, destination: Path, **options: Any) -> Report:
+        self.calls.append({"source": source, "recipe": recipe, **options})
+        self.during()
+        if options["should_stop"]():
+            raise StopRequested("stopped")
+        made = report()
+        facts = {"id": options["model_id"], "sha": options["revision"]}
+        made = made.model_copy(update={"recipe": recipe, "source": made.source.model_copy(update=facts)})
+        write_artifact(destination, made)
+        adapter = {"base_model_name_or_path": options["artifact_id"]}
+        (destination / "adapter_config.json").write_text(json.dumps(adapter))
+        return made
+
+    def submit(self, **fields: Any) -> Job:
+        defaults: dict[str, Any] = {
+            "source": JobSource(model_id="acme/base"),
+            "destination": JobDestination(repo_id="acme/base-srr"),
+            "recipe": named_recipe("srr"),
+        }
+        return submit(JobSubmission(**(defaults | fields)), owner="me", store=self.store, wake=lambda: None)
+
+    def attempt(self, job: Job, attempt: int = 1) -> Job:
+        assert self.store.claim(job.id, attempt, worker="w", lease=LEASE) is not None
+        tools = Tools(
+            store=self.store,
+            source_hub=lambda model_id: self.source,
+            destination_hub=self.destination,
+            compress=self.compress,
+            device="cpu",
+            require_free=self.require_free,
+        )
+        run(Assignment(job.id, attempt, "w"), tools, self.workspace, lambda: False)
+        return self.store.get(job.id)
+
+    def require_free(self, needed: int) -> None:
+        if needed > self.free_bytes:
+            raise StorageError("full")
+
+    def release(self, folder: Path, content: str = "weights", **config: Any) -> str:
+        folder.mkdir(exist_ok=True)
+        (folder / "model.safetensors").write_text(content)
+        (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], **config}))
+        return self.source.import_model(folder, "acme/base")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    workspaces = Workspaces(tmp_path / "scratch", reserve_bytes=0)
+    hubs = FolderHub(tmp_path / "source"), Unreliable(tmp_path / "destination")
+    job_id = "job_00000000000000000000000000"
+    with workspaces.hold(job_id) as (workspace, _):
+        shop = Shop(MemoryJobStore(retries=RetryPolicy(first=timedelta(0))), *hubs, workspace)
+        shop.release(tmp_path / "model")
+        yield shop
+
+
+def test_job_goes_through_its_hops(shop: Shop) -> None:
+    done = shop.attempt(shop.submit())
+
+    head = shop.destination.head("acme/base-srr")
+    assert head is not None
+    assert done.result is not None
+    assert (done.state, done.result.commit_sha) == (JobState.SUCCEEDED, head.sha)
+    assert f"Job: {done.id}" in head.description
+    (call,) = shop.calls
+    assert (call["model_id"], call["revision"], call["artifact_id"]) == ("acme/base", done.source.sha, "acme/base-srr")
+    said = [event.data["message"].split()[0] for event in shop.store.events(done.id, kinds=("log",))]
+    assert said == ["Resolved", "Downloaded", "Published"]
+
+
+def test_attempt_after_a_failed_publication_does_not_compress_again(shop: Shop) -> None:
+    job = shop.submit()
+    shop.destination.failures = 1
+    with pytest.raises(HubError):
+        shop.attempt(job)
+    shop.store.requeue(job.id, 1, worker="w")
+
+    done = shop.attempt(job, 2)
+
+    assert done.state is JobState.SUCCEEDED
+    assert len(shop.calls) == 1
+
+
+def test_later_attempt_stays_at_the_commit_of_the_first(shop: Shop, tmp_path: Path) -> None:
+    job = shop.submit()
+    shop.destination.failures = 1
+    with pytest.raises(HubError):
+        shop.attempt(job)
+    first = shop.store.get(job.id).source.sha
+    shop.store.requeue(job.id, 1, worker="w")
+    moved = shop.release(tmp_path / "model", "newer weights")
+
+    done = shop.attempt(job, 2)
+
+    assert done.source.sha == first
+    assert first != moved
+
+
+def test_cancel_during_the_run_publishes_nothing(shop: Shop) -> None:
+    job = shop.submit()
+    shop.during = lambda: shop.store.cancel(job.id) and None
+
+    with pytest.raises(LeaseLostError):
+        shop.attempt(job)
+
+    assert shop.destination.head("acme/base-srr") is None
+    assert shop.store.get(job.id).state is JobState.CANCELING
+
+
+def test_lost_lease_stops_the_core_and_publishes_nothing(shop: Shop) -> None:
+    job = shop.submit()
+
+    def lose() -> None:
+        shop.store.requeue(job.id, 1, worker="w")
+        shop.calls[0]["on_progress"](_layer())
+
+    shop.during = lose
+
+    with pytest.raises(StopRequested):
+        shop.attempt(job)
+
+    assert shop.destination.head("acme/base-srr") is None
+
+
+def test_unfit_model_is_refused_before_a_byte_is_fetched(shop: Shop, tmp_path: Path) -> None:
+    shop.release(tmp_path / "model", auto_map={"AutoModel": "code.py"})
+
+    with pytest.raises(RemoteCodeError):
+        shop.attempt(shop.submit())
+
+    assert shop.calls == []
+    assert not shop.workspace.source.exists()
+
+
+def test_too_little_disk_is_found_before_the_download(shop: Shop) -> None:
+    shop.free_bytes = 1
+
+    with pytest.raises(StorageError):
+        shop.attempt(shop.submit())
+
+    assert not shop.workspace.source.exists()
+
+
+def test_foreign_destination_is_refused_before_hours_of_work(shop: Shop, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model.safetensors").write_bytes(b"somebody's work")
+    shop.destination.import_model(other, "acme/base-srr")
+
+    with pytest.raises(HubError):
+        shop.attempt(shop.submit())
+
+    assert shop.calls == []
+
+
+def test_windows_and_texts_of_a_job_reach_the_core(shop: Shop) -> None:
+    job = shop.submit(
+        calibration=JobText(text="a\r\nb", num_sequences=3, sequence_length=32), evaluation=JobText(num_sequences=5)
+    )
+    shop.attempt(job)
+
+    (call,) = shop.calls
+    assert (call["recipe"].calibration.num_sequences, call["recipe"].calibration.sequence_length) == (3, 32)
+    assert call["recipe"].evaluation.num_sequences == 5
+    assert call["calibration_text"].read_bytes() == b"a\r\nb"
+    assert call["evaluation_text"].name == "wikitext2_evaluation.txt"
+
+
+def test_recipe_without_windows_of_the_job_stays_as_it_is(shop: Shop) -> None:
+    assert job_recipe(shop.submit()) == named_recipe("srr")
+
+
+def _layer() -> Any:
+    from srr_core.types import Progress
+
+    return Progress("compress", 1, 2, layer="q_proj", metrics={"output_error": 0.1})

@@ -1,0 +1,222 @@
+"""The model card of an artifact, from its report and its source. Pure: the same report, the same card."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from service.hub.model import ResolvedModel
+from srr_core.recipe import Recipe
+from srr_core.report import Evaluation, LayerReport, Report
+
+CARD_TAG = "srr"
+"""Every card of ours carries this tag, so that artifacts can be listed and filtered on a hub."""
+COMPRESSED_TENSORS = "compressed-tensors"
+_WORST_LAYERS = 10
+"""A large model has hundreds of layers; report.json holds them all."""
+_AUTO_CLASSES = {"ForCausalLM": "AutoModelForCausalLM", "ForMaskedLM": "AutoModelForMaskedLM"}
+
+
+def model_card(report: Report, *, repo_id: str, source: ResolvedModel, quant_method: str = COMPRESSED_TENSORS) -> str:
+    """Return README.md of an artifact: metadata block and text.
+
+    Args:
+        source: The model at the commit that was compressed; licence, languages and task are copied from it.
+        quant_method: As in the artifact's config.json. Anything but compressed-tensors needs our own loader.
+    """
+    sections = (
+        _title(report, repo_id, source),
+        _loading(report, repo_id, quant_method),
+        _results(report),
+        _layers(report.layers),
+        _method(report.recipe),
+        _provenance(report, source),
+        _limitations(report, source),
+    )
+    return f"---\n{_metadata(report, repo_id, source)}\n---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _metadata(report: Report, repo_id: str, source: ResolvedModel) -> str:
+    recipe = report.recipe
+    data = ModelCardData(
+        base_model=source.model_id,
+        base_model_relation="quantized",
+        license=source.license,
+        license_name=source.license_name,
+        license_link=source.license_link,
+        language=list(source.languages) or None,
+        library_name="transformers",
+        pipeline_tag=source.pipeline_tag or _task(report),
+        tags=[
+            *(CARD_TAG, "quantized", *(["low-rank"] if recipe.rank else [])),
+            *(recipe.quantizer.kind, f"{recipe.quantization_bits}-bit", recipe.name),
+        ],
+        model_name=repo_id,
+        eval_results=[_eval_result(report, evaluation) for evaluation in report.evaluation] or None,
+    )
+    return data.to_yaml().strip()
+
+
+def _task(report: Report) -> str | None:
+    return "text-generation" if report.source.architecture.endswith("ForCausalLM") else None
+
+
+def _eval_result(report: Report, evaluation: Evaluation) -> EvalResult:
+    digest = evaluation.text.token_sha256[:12]
+    return EvalResult(
+        task_type=_task(report) or "feature-extraction",
+        dataset_type="text",
+        dataset_name=f"{evaluation.tokens} tokens, token ids sha256 {digest}",
+        metric_type="perplexity",
+        metric_name=evaluation.name,
+        metric_value=round(evaluation.compressed, 4),
+    )
+
+
+def _title(report: Report, repo_id: str, source: ResolvedModel) -> str:
+    recipe, bits = report.recipe, report.bits_per_weight
+    correction = (
+        f" plus a low-rank correction L·R of rank {recipe.rank} ({bits.low_rank:.2f} bits)" if recipe.rank else ""
+    )
+    return (
+        f"# {repo_id.split('/', maxsplit=1)[1]}\n\n"
+        f"{_linked(source)} with its linear layers written as W ≈ Q"
+        f"{' + L·R' if recipe.rank else ''}: {recipe.quantization_bits}-bit weights Q "
+        f"({bits.quantized:.2f} bits per weight with scales){correction}, {bits.total:.2f} bits per weight in all. "
+        f"Method: `{recipe.name}`{_sentence(recipe.title)}"
+    )
+
+
+def _linked(source: ResolvedModel) -> str:
+    return f"[{source.model_id}]({source.url})" if source.url else f"`{source.model_id}`"
+
+
+def _sentence(title: str) -> str:
+    return f" ({title[0].lower()}{title[1:]})." if title else "."
+
+
+def _loading(report: Report, repo_id: str, quant_method: str) -> str:
+    if quant_method != COMPRESSED_TENSORS:
+        return (
+            "## How to load\n\nThis layout is read by the `srr` package only; transformers alone refuses it.\n\n"
+            f'```python\nfrom srr_core.runtime import load\n\nmodel = load("{repo_id}")\n```'
+        )
+    adapter = bool(report.recipe.rank)
+    packages = '"transformers>=5" "compressed-tensors>=0.18"' + (" peft" if adapter else "")
+    auto_class = _auto_class(report.source.architecture)
+    text = (
+        f"## How to load\n\n```sh\npip install {packages}\n```\n\n"
+        f"```python\nfrom transformers import {auto_class}, AutoTokenizer\n\n"
+        f'model = {auto_class}.from_pretrained("{repo_id}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")\n```\n\n'
+        "No custom code and no `trust_remote_code`. transformers unpacks Q to dense weights when it loads, so memory "
+        "is that of the source model."
+    )
+    return f"{text}\n\n{_ADAPTER_WARNING}" if adapter else text
+
+
+_ADAPTER_WARNING = (
+    "> **Install `peft`.** L·R is a LoRA adapter in this repository. Without `peft`, transformers loads Q alone, "
+    "silently: the model runs, and is worse than every number below."
+)
+
+
+def _auto_class(architecture: str) -> str:
+    return next((name for suffix, name in _AUTO_CLASSES.items() if architecture.endswith(suffix)), "AutoModel")
+
+
+def _results(report: Report) -> str:
+    size = report.size_bytes
+    rows = [
+        ("Weight files", _megabytes(size.source), _megabytes(size.compressed)),
+        ("Bits per compressed weight, in the files", "", f"{report.bits_per_weight.stored:.2f}"),
+        ("Mean output error of a layer", "0", f"{report.mean_output_error:.4f}"),
+        *((row.name, f"{row.source:.3f}", f"{row.compressed:.3f}") for row in report.evaluation),
+    ]
+    protocols = "\n".join(f"\n`{row.name}`: {row.protocol}" for row in report.evaluation)
+    return (
+        "## Results\n\n"
+        + _table(("", "source", "this model"), rows)
+        + "\n\nOutput error is ‖x(W − Ŵ)‖ / ‖xW‖ over the calibration inputs."
+        + (protocols or "\n\nNo text was given to evaluate on.")
+    )
+
+
+def _layers(layers: Sequence[LayerReport]) -> str:
+    worst = sorted(layers, key=lambda layer: layer.output_error, reverse=True)[:_WORST_LAYERS]
+    rows = [
+        (
+            f"`{layer.name}`",
+            f"{layer.shape[0]}×{layer.shape[1]}",
+            f"{layer.preserved_rank} of {layer.rank}",
+            f"{layer.output_error:.4f}",
+            f"{layer.output_error_quantized_only:.4f}",
+        )
+        for layer in worst
+    ]
+    shown = f"The {len(worst)} layers with the largest error of {len(layers)}; `report.json` has all."
+    header = ("layer", "out×in", "preserved rank", "output error", "without L·R")
+    alone = (
+        "\n\nQ is what remains after the factors have taken their share, so without L·R it is no model by itself."
+        if any(layer.preserved_rank for layer in layers)
+        else ""
+    )
+    return f"## Layers\n\n{shown}{alone}\n\n{_table(header, rows)}"
+
+
+def _method(recipe: Recipe) -> str:
+    reference = f"Reference: {recipe.reference}\n\n" if recipe.reference else ""
+    return f"## Recipe\n\n{reference}```json\n{json.dumps(recipe.model_dump(mode='json'), indent=2)}\n```"
+
+
+def _provenance(report: Report, source: ResolvedModel) -> str:
+    environment, calibration = report.environment, report.calibration
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(environment.versions.items()))
+    lines = (
+        f"* Source: `{source.model_id}`" + (f" at commit `{source.sha}`" if source.sha else ", a folder"),
+        f"* Calibration: {calibration.sequences} sequences of {calibration.sequence_length} tokens, token ids sha256 "
+        f"`{calibration.token_sha256}`",
+        f"* Made by srr_core {environment.core_version} on {environment.device} with {versions}",
+        f"* Recipe digest: `{report.recipe.digest()}`",
+        *(f"* Noted: {_plain(note)}" for note in report.notes),
+    )
+    origin = source.model_id if source.url else "FOLDER_OF_THE_SOURCE"
+    revision = f" --revision {source.sha}" if source.url else ""
+    evaluation = " --evaluation-text evaluation.txt" if report.evaluation else ""
+    command = (
+        f"srr compress {origin} artifact{revision} --recipe recipe.json --calibration-text calibration.txt{evaluation}"
+    )
+    return (
+        "## Provenance\n\n" + "\n".join(lines) + "\n\nTo make it again, with the same texts and `recipe.json` of this "
+        f"repository:\n\n```sh\n{command}\n```"
+    )
+
+
+def _limitations(report: Report, source: ResolvedModel) -> str:
+    licensed = (
+        f"The licence is that of the source ({_plain(source.license)}) and its terms apply."
+        if source.license
+        else "The source names no licence; ask its owner before using or sharing this model."
+    )
+    lines = [
+        "* Quality was measured by perplexity and layer errors only; no downstream task was run.",
+        "* Perplexity is per token and compares only with models of the same tokenizer, under the same protocol.",
+        "* Biases and risks of the source model remain; compression may change rare behaviour more than the mean.",
+        f"* {len(report.kept)} tensors stay in their source precision; `report.json` says which and why.",
+        f"* {licensed}",
+    ]
+    return "## Limitations\n\n" + "\n".join(lines)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def _plain(text: str) -> str:
+    """Return words of a stranger as one line that cannot start markup of its own."""
+    return " ".join(text.split()).replace("`", "'").replace("<", "&lt;").replace("[", "(").replace("]", ")")

@@ -1,0 +1,134 @@
+"""The process of one job: reads its assignment, runs it, and says how it ended.
+
+Started by the supervisor as `python -m worker.child`. Exit status: 0 when the job's end is in the database,
+75 (EX_TEMPFAIL) when it was asked to stop and the supervisor has to say what that means.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from service.jobs.database import open_database
+from service.jobs.errors import StoreUnavailableError
+from service.jobs.logging import configure_logging
+from service.jobs.policy import RetryPolicy
+from service.jobs.schema import JobFailure
+from service.jobs.settings import JobsSettings
+from service.jobs.sql_store import SqlJobStore
+from service.jobs.store import JobStore
+from service.jobs.tracing import configure_tracing, continued_span
+from srr_core.errors import StopRequested
+from worker.failures import failure_of
+from worker.hubs import destination_hub, source_hub
+from worker.runner import Assignment, Compress, LeaseLostError, Tools, run
+from worker.settings import WorkerSettings
+from worker.supervisor import STOPPED_STATUS
+from worker.workspace import Workspace, Workspaces
+
+_log = structlog.get_logger(__name__)
+
+
+def main(compress: Compress | None = None) -> int:
+    """Run the assignment on standard input. `compress` stands in for the core's pipeline in tests."""
+    settings = WorkerSettings()
+    configure_logging(level=settings.log_level)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the Hub token
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    message = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_die_with_parent, args=(sys.stdin.fileno(),), name="lifeline", daemon=True).start()
+    tracing = configure_tracing("srr-job")
+    try:
+        with _bound(message):
+            return _carry_out(message, settings, compress or _pipeline(), stop.is_set)
+    finally:
+        if tracing is not None:
+            tracing.shutdown()
+
+
+def _carry_out(
+    message: dict[str, Any], settings: WorkerSettings, compress: Compress, should_stop: Callable[[], bool]
+) -> int:
+    jobs = JobsSettings()
+    engine = open_database(jobs.resolved_database_url)
+    try:
+        store = SqlJobStore(engine, retries=RetryPolicy(first=jobs.retry_first))
+        assignment = Assignment(message["job_id"], message["attempt"], message["worker"], message["token"])
+        tools = _tools(settings, jobs, store, compress)
+        return _run(assignment, tools, Workspace(Path(message["workspace"])), should_stop, message["traceparent"])
+    finally:
+        engine.dispose()
+
+
+def _run(
+    assignment: Assignment,
+    tools: Tools,
+    workspace: Workspace,
+    should_stop: Callable[[], bool],
+    traceparent: str | None,
+) -> int:
+    try:
+        with continued_span("run job", traceparent, {"job.id": assignment.job_id}):
+            run(assignment, tools, workspace, should_stop)
+    except StopRequested:
+        return STOPPED_STATUS
+    except LeaseLostError:
+        _log.warning("lease_lost")
+        return STOPPED_STATUS
+    except Exception as error:  # noqa: BLE001  # the edge: every failure becomes words here
+        failure = failure_of(error)
+        _log.error("job_failed", code=failure.code, exc_info=failure.code == "internal_error")
+        return _record(assignment, tools.store, failure)
+    return 0
+
+
+def _record(assignment: Assignment, store: JobStore, failure: JobFailure) -> int:
+    try:
+        store.fail(assignment.job_id, assignment.attempt, worker=assignment.worker, failure=failure)
+    except StoreUnavailableError:
+        return STOPPED_STATUS
+    return 0
+
+
+def _tools(settings: WorkerSettings, jobs: JobsSettings, store: JobStore, compress: Compress) -> Tools:
+    folder = settings.resolved_folder_hub_dir(jobs.data_dir)
+    workspaces = Workspaces(settings.resolved_scratch_dir(jobs.data_dir), reserve_bytes=settings.disk_reserve_bytes)
+    return Tools(
+        store=store,
+        source_hub=source_hub(settings, folder),
+        destination_hub=destination_hub(settings, folder),
+        compress=compress,
+        device=settings.device,
+        require_free=workspaces.require_free,
+    )
+
+
+def _pipeline() -> Compress:
+    # Imported here: torch takes seconds to load, and a stand-in does not need it.
+    from srr_core.pipeline import compress
+
+    return compress
+
+
+def _die_with_parent(pipe: int) -> None:
+    """Kill this process group as soon as the parent's end of the pipe closes."""
+    # Unbuffered: a daemon thread inside a buffered read aborts the interpreter when it ends.
+    while os.read(pipe, 1):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _bound(message: dict[str, Any]) -> Any:
+    return structlog.contextvars.bound_contextvars(job_id=message["job_id"], attempt=message["attempt"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

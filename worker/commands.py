@@ -1,0 +1,200 @@
+"""The subcommands of `srr` that need torch or write to a hub; `service.cli` loads them by name."""
+
+import logging
+import shutil
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from examples import CALIBRATION_TEXT, DEMO_MODEL, EVALUATION_TEXT
+from service.client import Client
+from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, status_console
+from service.commands.progress import JobProgress
+from service.commands.remote import follow, print_report, print_summary
+from service.commands.serve import embedded_service
+from srr_core.recipe import PRESETS, Recipe
+
+if TYPE_CHECKING:  # torch: only the commands that compute pay for it
+    from service.hub.model import ResolvedModel
+    from srr_core.report import Report
+    from srr_core.types import Progress, ShouldStop
+
+DEMO_ID = "demo/tiny-llama"
+DEMO_OWNER = "demo"
+DEMO_WINDOWS = {"num_sequences": 64, "sequence_length": 256}
+"""The bundled texts hold 200 windows of this length; a quarter of the calibration gives the same ranking of recipes."""
+DEMO_EVALUATION = {"num_sequences": 100, "sequence_length": 256}
+_STAGE_SHARES = {
+    "plan": (0.0, 0.02),
+    "calibrate": (0.02, 0.8),
+    "compress": (0.02, 0.8),
+    "assemble": (0.8, 0.82),
+    "verify": (0.82, 0.9),
+    "evaluate": (0.9, 1.0),
+}
+"""Where each stage begins and ends in the bar: a heuristic, from runs of the demo model."""
+
+
+def compress(
+    source: str,
+    destination: Path,
+    *,
+    recipe: Recipe,
+    revision: str,
+    calibration_text: Path | None,
+    evaluation_text: Path | None,
+    device: str,
+    hub_token: str | None,
+    as_json: bool,
+) -> None:
+    """Compress a folder or a model of the Hub into a new folder and print the report."""
+    _require_source(source)
+    from srr_core.pipeline import compress as run
+
+    quiet_libraries()
+    with stop_on_interrupt() as should_stop, JobProgress(f"{source} → {destination}") as progress:
+        folder, model = _local_source(source, revision, destination, hub_token, progress, should_stop)
+        report = run(
+            folder,
+            recipe,
+            destination,
+            model_id=source if model is not None else None,
+            revision=model.sha if model is not None else None,
+            calibration_text=calibration_text or CALIBRATION_TEXT,
+            evaluation_text=None if recipe.evaluation is None else evaluation_text or EVALUATION_TEXT,
+            device=device,
+            on_progress=lambda step: _show(progress, step),
+            should_stop=should_stop,
+        )
+    shutil.rmtree(_download_folder(destination), ignore_errors=True)
+    _write_card(destination, report, model)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        print_report(report)
+        print_line(f"written     {destination}")
+
+
+def run_worker() -> None:
+    """Run a worker until a signal."""
+    from worker.app import main
+
+    main()
+
+
+def demo(*, model: str | None, recipe: Recipe, data_dir: Path, exit_when_done: bool) -> None:
+    """Run a service of its own, submit a model over REST, show its progress and print the report."""
+    from worker.folder_hub import FolderHub
+
+    console = status_console()
+    data_dir = data_dir.resolve()
+    source = model or DEMO_ID
+    if model is None:
+        FolderHub(data_dir / "hub").import_model(DEMO_MODEL, DEMO_ID)
+    with embedded_service(port=0, data_dir=data_dir) as url, Client(url) as client:
+        job = client.submit(
+            source,
+            destination=f"{DEMO_OWNER}/{source.partition('/')[2]}-{recipe.name}-{recipe.quantization_bits}bit",
+            recipe=recipe.name if PRESETS.get(recipe.name) == recipe else recipe.model_dump(mode="json"),
+            calibration=DEMO_WINDOWS,
+            evaluation=DEMO_EVALUATION,
+        )
+        print_line(f"job page    {url}/jobs/{job.id}")
+        job = follow(client, job)
+        print_summary(job, client.report(job.id))
+        print_line(f"report      {url}/jobs/{job.id}/report")
+        print_line(f"data        {data_dir}")
+        if not exit_when_done and sys.stdin.isatty():
+            console.print(f"The service stays at {url}; Ctrl-C stops it.")
+            signal.pause()
+
+
+@contextmanager
+def stop_on_interrupt() -> "Iterator[ShouldStop]":
+    """Yield a question that is answered with yes after Ctrl-C; a second Ctrl-C interrupts at once."""
+    is_asked = False
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal is_asked
+        is_asked = True
+        signal.signal(signal.SIGINT, before)
+        status_console().print("Stopping after this layer; Ctrl-C again to stop now. The same command resumes.")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: is_asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def quiet_libraries() -> None:
+    """Keep the remarks of the libraries off the terminal; what matters of them is in the report."""
+    warnings.simplefilter("ignore")
+    for name in ("transformers", "huggingface_hub", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _require_source(source: str) -> None:
+    # Before torch is imported: a misspelt folder is said at once.
+    is_repository = source.count("/") == 1 and not source.startswith(("/", "."))
+    if not Path(source).is_dir() and not is_repository:
+        raise CommandError(f"{source} is neither a folder nor a model like org/name", exit_code=EXIT_BAD_INPUT)
+
+
+def _local_source(
+    source: str,
+    revision: str,
+    destination: Path,
+    token: str | None,
+    progress: JobProgress,
+    should_stop: "ShouldStop",
+) -> "tuple[Path, ResolvedModel | None]":
+    path = Path(source)
+    if path.is_dir():
+        return path, None
+    from worker.hub import HuggingFaceHub
+
+    hub = HuggingFaceHub()
+    progress.advance("download", 0.0)
+    model = hub.resolve(source, revision, token=token)
+
+    def show_bytes(done: int, total: int) -> None:
+        progress.remark(f"{done / 2**20:.0f} of {total / 2**20:.0f} MiB")
+
+    folder = hub.download(
+        model, _download_folder(destination), token=token, on_progress=show_bytes, should_stop=should_stop
+    )
+    return folder, model
+
+
+def _write_card(destination: Path, report: "Report", model: "ResolvedModel | None") -> None:
+    from service.hub.model import ResolvedModel
+    from worker.card import model_card
+    from worker.publisher import quant_method
+
+    folder = ResolvedModel(report.source.id, sha="", private=True, gated=False, files=())
+    # A folder has no repository id; its own name is what from_pretrained takes beside it.
+    card = model_card(
+        report, repo_id=f"./{destination.name}", source=model or folder, quant_method=quant_method(destination)
+    )
+    (destination / "README.md").write_text(card, encoding="utf-8")
+
+
+def _download_folder(destination: Path) -> Path:
+    # Beside the destination and kept until the end, so that an interrupted run does not download again.
+    return destination.with_name(f"{destination.name}.source")
+
+
+def _show(progress: JobProgress, step: "Progress") -> None:
+    begin, end = _STAGE_SHARES[step.stage]
+    if step.layer is not None and step.metrics:
+        progress.remark(f"{step.layer}  error {step.metrics.get('output_error', 0.0):.4f}")
+    progress.advance(step.stage, begin + (end - begin) * (step.completed / step.total if step.total else 1.0))

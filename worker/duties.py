@@ -1,0 +1,36 @@
+"""What a worker's main process does at intervals: the duties of the jobs, its scratch space, and a sign of life."""
+
+from service.jobs.maintenance import Duty, Maintenance
+from service.jobs.opening import Jobs
+from service.jobs.policy import utc_now
+from service.jobs.workers import Worker, WorkerRegistry
+from worker.sweep import sweep_workspaces
+from worker.workspace import Workspaces
+
+
+class WorkerDuties:
+    """The maintenance thread of a worker; the arguments Celery's signals send are ignored."""
+
+    def __init__(self, jobs: Jobs, workspaces: Workspaces, worker: Worker) -> None:
+        self._registry = WorkerRegistry(jobs.engine)
+        self._worker = worker
+        self._maintenance: Maintenance = jobs.maintenance(self._beat, _sweeper(jobs, workspaces))
+
+    def start(self, **_: object) -> None:
+        """Start the thread; a handler of `worker_ready`."""
+        self._maintenance.start()
+
+    def stop(self, **_: object) -> None:
+        """End the thread and leave the list of workers; a handler of `worker_shutdown`."""
+        self._maintenance.stop()
+        self._registry.leave(self._worker.name)
+
+    def _beat(self) -> None:
+        self._registry.beat(self._worker.model_copy(update={"seen_at": utc_now()}))
+
+
+def _sweeper(jobs: Jobs, workspaces: Workspaces) -> Duty:
+    def sweep() -> None:
+        sweep_workspaces(workspaces, jobs.store)
+
+    return sweep

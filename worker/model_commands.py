@@ -1,0 +1,138 @@
+"""The subcommands of `srr` about a model on disk or on the Hub: inspect, export, doctor."""
+
+import json
+import platform
+import tempfile
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from rich.table import Table
+
+from service.commands.output import EXIT_BAD_INPUT, EXIT_FAILED, CommandError, print_json, print_line, print_table
+from service.commands.recipe_option import parse_assignments
+from service.hub.client import HubClient
+from service.hub.metadata import HuggingFaceMetadata
+from srr_core.checkpoint.header import DTYPES, TensorEntry
+from srr_core.checkpoint.reader import CheckpointReader
+from srr_core.exporters.export import export as run_export
+from srr_core.pipeline import Inspection, estimate_seconds, inspect_model
+from srr_core.recipe import ExportSpec, Recipe
+from srr_core.recipe.compatibility import CompatibilityRow, compatibility
+from srr_core.recipe.presets import describe_validation
+from srr_core.runtime.dispatch import dispatch_table
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "compressed-tensors",
+    "peft",
+    "safetensors",
+    "huggingface_hub",
+    "celery",
+    "fastapi",
+)
+
+
+def inspect(source: str, *, recipe: Recipe, revision: str, hub_token: str | None, as_json: bool) -> None:
+    """Print what compressing a model would mean, from its configuration and headers alone."""
+    found = (
+        _inspect_folder(Path(source), recipe)
+        if Path(source).is_dir()
+        else _inspect_hub(source, revision, recipe, hub_token)
+    )
+    if not found.is_supported:
+        raise CommandError(f"{source} cannot be compressed: {found.reason}", exit_code=EXIT_BAD_INPUT)
+    seconds = estimate_seconds(found, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    rows = compatibility(recipe, found.shapes, all_linear=found.all_linear, has_experts=found.has_experts)
+    if as_json:
+        facts = {key: value for key, value in asdict(found).items() if key != "shapes"}
+        print_json({**facts, "seconds": seconds, "compatibility": [row.model_dump(mode="json") for row in rows]})
+        return
+    _print_inspection(source, recipe, found, seconds)
+    _print_compatibility(rows)
+
+
+def export(artifact: Path, destination: Path, *, target: str, assignments: list[str]) -> None:
+    """Convert an artifact and print what its user must know."""
+    try:
+        spec: ExportSpec = TypeAdapter(ExportSpec).validate_python({"kind": target, **parse_assignments(assignments)})
+    except ValidationError as error:
+        raise CommandError(f"no such export: {describe_validation(error)}", exit_code=EXIT_BAD_INPUT) from error
+    if not artifact.is_dir():
+        raise CommandError(f"{artifact} is not a folder", exit_code=EXIT_BAD_INPUT)
+    try:
+        remarks = run_export(artifact, destination, spec)
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f"this export needs {error.name}: pip install {error.name}", exit_code=EXIT_FAILED
+        ) from error
+    for remark in remarks:
+        print_line(remark)
+    print_line(f"written     {destination}")
+
+
+def doctor() -> None:
+    """Print versions, devices and the dispatch table of packed layers."""
+    print_line(f"python      {platform.python_version()} on {platform.machine()}")
+    print_line(f"threads     {torch.get_num_threads()}")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; everything runs on the CPU"
+    print_line(f"GPU         {device}")
+    for package in PACKAGES:
+        print_line(f"{package:<20}{version(package)}")
+    table = Table("path", "serves", title="Packed layers are computed by the first path that serves them")
+    for name, serves in dispatch_table():
+        table.add_row(name, serves)
+    print_table(table)
+
+
+def _inspect_folder(folder: Path, recipe: Recipe) -> Inspection:
+    return inspect_model(folder, CheckpointReader(folder).entries, recipe)
+
+
+def _inspect_hub(model_id: str, revision: str, recipe: Recipe, token: str | None) -> Inspection:
+    metadata = HuggingFaceMetadata(HubClient())
+    model = metadata.resolve(model_id, revision, token=token)
+    weights = metadata.inspect(model, token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(dict(model.config or {})), encoding="utf-8")
+        entries = {name: _entry(tensor.dtype, tensor.shape) for name, tensor in weights.tensors.items()}
+        return inspect_model(Path(folder), entries, recipe)
+
+
+def _entry(dtype: str, shape: tuple[int, ...]) -> TensorEntry:
+    # Only dtype and shape are known; the place is that of a tensor in a file of its own.
+    kind = DTYPES.get(dtype, torch.uint8)
+    size = kind.itemsize
+    for dimension in shape:
+        size *= dimension
+    return TensorEntry(Path(), kind, shape, 0, size)
+
+
+def _print_inspection(source: str, recipe: Recipe, found: Inspection, seconds: float) -> None:
+    print_line(
+        f"model       {source}: {found.architecture}, {found.num_blocks} blocks, {found.num_layers} layers compressed"
+    )
+    print_line(f"weights     {found.compressed_weights:,} compressed, {found.kept_weights:,} kept in 16 or 32 bit")
+    print_line(
+        f"bits        {found.bits_per_weight_quantized:.2f} per compressed weight, "
+        f"{found.bits_per_weight_total:.2f} with L·R of rank {recipe.rank}"
+    )
+    print_line(f"size        {found.source_bytes / 1e6:,.1f} MB -> about {found.artifact_bytes / 1e6:,.1f} MB")
+    print_line(f"memory      about {found.memory_bytes / 1e9:.1f} GB at the peak of a run")
+    print_line(f"time        about {_duration(seconds)} on this machine, evaluation not counted (a rough estimate)")
+
+
+def _print_compatibility(rows: tuple[CompatibilityRow, ...]) -> None:
+    table = Table("runtime", "loads it", "why", "known from", title="Who can load the result")
+    for row in rows:
+        table.add_row(row.runtime, row.verdict, row.reason, row.evidence)
+    print_table(table)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

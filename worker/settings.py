@@ -1,0 +1,56 @@
+"""What an operator may choose about one worker: its device, its disk, its time, its hubs."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, HttpUrl, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIGABYTE = 1_000_000_000
+
+
+class WorkerSettings(BaseSettings):
+    """Read from `WORKER_*`. Where jobs are kept is in `SERVICE_*`, shared with the API."""
+
+    model_config = SettingsConfigDict(env_prefix="WORKER_", extra="ignore", frozen=True)
+
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where layers are computed.")
+    scratch_dir: Path | None = Field(
+        default=None,
+        description="Where jobs keep downloads and unfinished artifacts; None: scratch in SERVICE_DATA_DIR.",
+    )
+    disk_budget_bytes: int = Field(
+        default=500 * GIGABYTE, gt=0, description="A job that takes more scratch space is stopped."
+    )
+    disk_reserve_bytes: int = Field(
+        default=GIGABYTE, ge=0, description="Space that stays free: a job that would need it waits or fails."
+    )
+    time_limit_seconds: float = Field(default=12 * 3600, gt=0, description="A job that runs longer is stopped.")
+    grace_seconds: float = Field(
+        default=20.0, gt=0, description="Between asking a job's process to stop and killing its group."
+    )
+    shutdown_seconds: float = Field(
+        default=3.0,
+        ge=0,
+        description="How long a worker that is asked to end waits for its job before it gives it back.",
+    )
+    source_hub: Literal["huggingface", "folder", "folder-then-huggingface"] = Field(
+        default="folder-then-huggingface", description="Where source models are looked for."
+    )
+    destination_hub: Literal["huggingface", "folder"] = Field(default="folder", description="Where artifacts go.")
+    folder_hub_dir: Path | None = Field(
+        default=None, description="Root of the folder hub; None: hub in SERVICE_DATA_DIR."
+    )
+    hub_endpoint: HttpUrl = Field(default=HttpUrl("https://huggingface.co"), description="The Hub, or a mirror of it.")
+    hub_token: SecretStr | None = Field(
+        default=None, description="Token for jobs that bring none, fine-grained to the namespaces we publish to."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged.")
+
+    def resolved_scratch_dir(self, data_dir: Path) -> Path:
+        """The scratch directory in use."""
+        return self.scratch_dir or data_dir / "scratch"
+
+    def resolved_folder_hub_dir(self, data_dir: Path) -> Path:
+        """The root of the folder hub in use."""
+        return self.folder_hub_dir or data_dir / "hub"

@@ -1,0 +1,238 @@
+"""Runs one job in a process group of its own, and has the last word about it.
+
+The parent claims the job, starts the child, renews the lease, and watches for a cancel, the time limit and the
+disk budget. To stop, it asks the child (SIGTERM), waits a grace period, and kills the group; a GPU's memory comes
+back when its last process is gone. The child reads its assignment from a pipe whose other end only the parent
+holds, and kills its own group when that pipe closes: no child outlives its parent, however that one died.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+import structlog
+
+from service.jobs.credentials import CredentialVault
+from service.jobs.errors import CredentialError, StoreUnavailableError
+from service.jobs.schema import TERMINAL_STATES, Job, JobFailure
+from service.jobs.store import JobStore
+from service.jobs.tracing import continued_span, current_traceparent
+from srr_core.errors import StorageError
+from worker.failures import failure_of
+from worker.watch import INTERRUPTED, Limits, Stop, Watch
+from worker.workspace import Workspace, WorkspaceBusyError, Workspaces
+
+_log = structlog.get_logger(__name__)
+
+_WITHHELD = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WORKER_HUB_TOKEN", "SERVICE_CREDENTIAL_KEYS")
+"""Variables the child does not get: it receives the one token it needs through the pipe."""
+
+STOPPED_STATUS = 75
+"""EX_TEMPFAIL: the child was asked to stop, and has said nothing about its job."""
+
+BUSY = JobFailure(
+    code="workspace_busy", message="An earlier attempt of this job is still stopping on this machine.", retryable=True
+)
+
+
+class Supervisor:
+    """Carries out claimed jobs one after the other, each in a fresh process group."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        workspaces: Workspaces,
+        limits: Limits,
+        *,
+        worker: str,
+        command: Sequence[str],
+        vault: CredentialVault | None = None,
+        fallback_token: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Build a supervisor.
+
+        Args:
+            worker: Name under which leases are held; unique for this process.
+            command: What to start for a job; it reads one JSON object from its standard input, see `worker.child`.
+            fallback_token: Hub token for jobs that bring none.
+            environment: Environment of the child, `os.environ` by default.
+        """
+        self._store = store
+        self._workspaces = workspaces
+        self._limits = limits
+        self._worker = worker
+        self._command = tuple(command)
+        self._vault = vault
+        self._fallback_token = fallback_token
+        self._environment = environment
+
+    def run(self, job_id: str, attempt: int) -> None:
+        """Claim a job and see it through. Returns at once when it is not there to be claimed: a second delivery."""
+        job = self._store.claim(job_id, attempt, worker=self._worker, lease=self._limits.lease)
+        if job is None:
+            _log.info("delivery_ignored", job_id=job_id, attempt=attempt)
+            return
+        with structlog.contextvars.bound_contextvars(job_id=job_id, attempt=attempt):
+            _log.info("job_claimed", worker=self._worker)
+            facts: dict[str, str | int] = {"job.id": job_id, "job.attempt": attempt, "job.model": job.source.model_id}
+            try:
+                with continued_span("supervise job", job.traceparent, facts):
+                    self._run_claimed(job)
+            finally:
+                self._tidy(job_id)
+
+    def _run_claimed(self, job: Job) -> None:
+        try:
+            token = self._token(job)
+            with self._workspaces.hold(job.id) as (workspace, lock):
+                self._run_child(job, workspace, lock, token)
+        except WorkspaceBusyError:
+            self._fail(job, BUSY)
+        except (CredentialError, StorageError, OSError) as error:
+            self._fail(job, failure_of(error))
+
+    def _run_child(self, job: Job, workspace: Workspace, lock: int, token: str | None) -> None:
+        child = self._start(workspace, lock)
+        watch = Watch(self._store, job, self._worker, workspace, self._limits)
+        stop: Stop | None = INTERRUPTED
+        try:
+            self._assign(child, job, workspace, token)
+            stop = self._wait(child, watch)
+        finally:
+            # Also on the SystemExit by which Celery ends its processes: the job is then interrupted.
+            self._end(child, watch)
+            self._conclude(job, child.returncode, stop)
+
+    def _start(self, workspace: Workspace, lock: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            env=_child_environment(self._environment, workspace),
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+
+    def _assign(self, child: subprocess.Popen[bytes], job: Job, workspace: Workspace, token: str | None) -> None:
+        assignment = {"job_id": job.id, "attempt": job.attempt, "worker": self._worker, "token": token}
+        line = json.dumps({**assignment, "workspace": str(workspace.root), "traceparent": current_traceparent()})
+        try:
+            _pipe(child).write(line.encode() + b"\n")
+            _pipe(child).flush()
+        except BrokenPipeError:
+            _log.warning("child_ended_before_its_assignment")
+
+    def _wait(self, child: subprocess.Popen[bytes], watch: Watch) -> Stop | None:
+        """Wait for the child. Returns why it has to be stopped, or None when it has ended by itself."""
+        stop: Stop | None = None
+        while stop is None:
+            try:
+                child.wait(self._limits.look_seconds)
+            except subprocess.TimeoutExpired:
+                stop = watch.look()
+            else:
+                return None
+        return stop
+
+    def _end(self, child: subprocess.Popen[bytes], watch: Watch) -> None:
+        if child.poll() is None:
+            _signal_group(child, signal.SIGTERM)
+            if not self._ends_in_time(child, watch):
+                _log.warning("child_killed", grace_seconds=self._limits.grace_seconds)
+        _signal_group(child, signal.SIGKILL)  # grandchildren too, even after a child that ended well
+        child.wait()
+        _pipe(child).close()
+
+    def _ends_in_time(self, child: subprocess.Popen[bytes], watch: Watch) -> bool:
+        deadline = time.monotonic() + self._limits.grace_seconds
+        while time.monotonic() < deadline:
+            try:
+                child.wait(self._limits.look_seconds)
+            except subprocess.TimeoutExpired:
+                watch.look()  # a child that finishes its layer still holds its lease
+            else:
+                return True
+        return False
+
+    def _conclude(self, job: Job, status: int, stop: Stop | None) -> None:
+        """Write how the attempt ended, unless the child has done so: then this attempt is no longer held."""
+        try:
+            if stop is None:
+                concluded = self._conclude_ended(job, status)
+            elif stop.failure is not None:
+                concluded = self._fail(job, stop.failure)
+            elif stop.outcome == "canceled":
+                concluded = self._store.canceled(job.id, job.attempt, worker=self._worker)
+            elif stop.outcome == "interrupted":
+                concluded = self._store.requeue(job.id, job.attempt, worker=self._worker)
+            else:
+                concluded = False
+        except StoreUnavailableError as error:
+            # The lease runs out, and the reaper ends or repeats the attempt.
+            _log.error("conclusion_not_recorded", code=error.code, status=status)
+            return
+        outcome = "ended" if stop is None else stop.outcome
+        _log.info("job_left", outcome=outcome, status=status, concluded_by_parent=concluded)
+
+    def _conclude_ended(self, job: Job, status: int) -> bool:
+        # A child that said how it ended holds nothing any more, and these writes change nothing.
+        if status == STOPPED_STATUS:  # somebody else asked it to stop: a service manager ends every process at once
+            return self._store.requeue(job.id, job.attempt, worker=self._worker)
+        return self._fail(job, _crash(status))
+
+    def _fail(self, job: Job, failure: JobFailure) -> bool:
+        return self._store.fail(job.id, job.attempt, worker=self._worker, failure=failure)
+
+    def _token(self, job: Job) -> str | None:
+        if self._vault is None:
+            return self._fallback_token
+        sealed = self._store.credential(job.id, job.attempt, worker=self._worker)
+        return self._fallback_token if sealed is None else self._vault.open(sealed)
+
+    def _tidy(self, job_id: str) -> None:
+        """Remove the scratch space of a job that has ended; keep it for the next attempt of one that has not."""
+        try:
+            if self._store.get(job_id).state in TERMINAL_STATES:
+                self._workspaces.remove(job_id)
+        except StoreUnavailableError as error:
+            _log.warning("workspace_kept", code=error.code)
+
+
+def _child_environment(environment: Mapping[str, str] | None, workspace: Workspace) -> dict[str, str]:
+    inherited = os.environ if environment is None else environment
+    kept = {name: value for name, value in inherited.items() if name not in _WITHHELD}
+    return kept | {
+        "HF_HOME": str(workspace.hub_home),
+        "TMPDIR": str(workspace.temporary),
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _crash(status: int) -> JobFailure:
+    if status == -signal.SIGKILL:
+        ended = "was killed; the machine may have run out of memory"
+    elif status < 0:
+        ended = f"was ended by signal {signal.Signals(-status).name}"
+    else:
+        ended = f"ended with status {status} and no result"
+    return JobFailure(code="worker_crashed", message=f"The process of the job {ended}.", retryable=True)
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(child.pid, number)  # the child leads its own session, so its pid names the group
+    except ProcessLookupError:
+        return
+
+
+def _pipe(child: subprocess.Popen[bytes]) -> IO[bytes]:
+    if child.stdin is None:
+        raise RuntimeError("the child was started without a pipe")
+    return child.stdin

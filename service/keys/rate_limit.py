@@ -69,7 +69,7 @@ class MemoryRateLimiter:
 class RedisRateLimiter:
     """A `RateLimiter` for all processes that share a Redis, by its clock and in one round trip."""
 
-    def __init__(self, client: "redis.Redis[bytes]", *, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, *, prefix: str) -> None:
         self._script = client.register_script(_SCRIPT)
         self._prefix = prefix
 

@@ -32,7 +32,7 @@ from service.releases.schema import WatchRules
 from service.releases.store import WatchStore
 from service.releases.watches import create_watch
 from service.settings import ServiceSettings
-from srr_core.recipe import named_recipe
+from srr_core.recipe import DEFAULT_RECIPE, named_recipe
 from tests.service import finished
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -172,7 +172,7 @@ def test_a_job_is_submitted_watched_and_read(
         expect(page.get_by_role("heading", name="Result")).to_be_visible()
         shoot(page, f"report-{viewport['width']}-{'script' if javascript else 'plain'}")
 
-    assert job_store.get(job_id).destination.repo_id == "org/model-srr-2bit"
+    assert job_store.get(job_id).destination.repo_id == f"org/model-{DEFAULT_RECIPE}-2bit"
 
 
 def test_a_job_is_canceled_by_keyboard(browser: Browser, url: str, job_store: MemoryJobStore) -> None:
@@ -192,7 +192,7 @@ def test_the_summary_follows_what_is_typed(browser: Browser, url: str) -> None:
     with visit(browser, url) as page:
         page.goto("/")
         page.get_by_label("Model", exact=True).fill("org/model")
-        expect(page.locator("#preview")).to_contain_text("org/model-srr-3bit")
+        expect(page.locator("#preview")).to_contain_text(f"org/model-{DEFAULT_RECIPE}-3bit")
         page.get_by_label("Recipe", exact=True).select_option("qera-exact")
         expect(page.locator("#preview")).to_contain_text("org/model-qera-exact-3bit")
 

@@ -34,6 +34,8 @@ _PLAIN = (
     "started_at",
     "finished_at",
 )
+FIRST_SEQUENCE = 1
+"""Number of the event every job begins with."""
 _TIMES = ("created_at", "updated_at", "started_at", "finished_at")
 
 JOB_COLUMNS = tuple(_JOBS[name] for name in _PLAIN)
@@ -62,8 +64,8 @@ def job_from_row(row: Row[Any]) -> Job:
 
 
 def new_job_values(job: Job, *, queued_at: datetime) -> dict[str, Any]:
-    """Return every column of a job that is inserted."""
-    return job_values(job) | {"queued_at": queued_at, "last_sequence": 0}
+    """Return every column of a job that is inserted together with its first event."""
+    return job_values(job) | {"queued_at": queued_at, "last_sequence": FIRST_SEQUENCE}
 
 
 def event_values(event: JobEvent) -> dict[str, Any]:

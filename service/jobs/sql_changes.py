@@ -9,7 +9,7 @@ from sqlalchemy import update as sql_update
 
 from service.jobs import tables
 from service.jobs.policy import RetryPolicy
-from service.jobs.rows import changed_values, event_values
+from service.jobs.rows import FIRST_SEQUENCE, changed_values, event_values
 from service.jobs.schema import TERMINAL_STATES, EventKind, Job, JobEvent, JobState
 from service.jobs.sql_statements import delete_messages, read_job, replace_credential
 from service.jobs.transitions import HELD_STATES, state_event, waits_before_next_attempt
@@ -50,9 +50,18 @@ class ChangeWriter:
         if values:
             connection.execute(sql_update(tables.jobs).where(_JOBS.id == before.id).values(values))
 
+    def open(self, connection: Connection, job: Job) -> None:
+        """Write what belongs to a job that was just inserted: its first event, a notice and its message."""
+        self._insert_event(connection, job.id, FIRST_SEQUENCE, job.attempt, "state", state_event(job))
+        self._notice(connection, job)
+        self.send(connection, job, timedelta(0))
+
     def announce(self, connection: Connection, job: Job) -> None:
         """Append the `state` event of a job, and note that others are to be told of it."""
         self.append(connection, job.id, job.attempt, "state", state_event(job))
+        self._notice(connection, job)
+
+    def _notice(self, connection: Connection, job: Job) -> None:
         notice = {"job_id": job.id, "owner": job.owner, "state": str(job.state), "attempt": job.attempt}
         connection.execute(insert(tables.job_notices).values(**notice, created_at=self._clock()))
 
@@ -71,6 +80,17 @@ class ChangeWriter:
         if sequence is None:
             read_job(connection, job_id)
             return None
+        return self._insert_event(connection, job_id, sequence, attempt, kind, data)
+
+    def _insert_event(
+        self,
+        connection: Connection,
+        job_id: str,
+        sequence: int,
+        attempt: int,
+        kind: EventKind,
+        data: Mapping[str, Any],
+    ) -> JobEvent:
         event = JobEvent(
             job_id=job_id, sequence=sequence, attempt=attempt, kind=kind, data=dict(data), created_at=self._clock()
         )

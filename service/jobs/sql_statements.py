@@ -56,10 +56,14 @@ def _insert_unless_present(connection: Connection, values: Mapping[str, Any]) ->
 
 def replace_credential(connection: Connection, job_id: str, credential: SealedSecret | None) -> None:
     """Store the sealed token of a job in place of any earlier one."""
-    sealed = tables.job_credentials
-    connection.execute(delete(sealed).where(sealed.c.job_id == job_id))
+    connection.execute(delete(tables.job_credentials).where(tables.job_credentials.c.job_id == job_id))
     if credential is not None:
-        connection.execute(insert(sealed).values(job_id=job_id, **credential.model_dump()))
+        insert_credential(connection, job_id, credential)
+
+
+def insert_credential(connection: Connection, job_id: str, credential: SealedSecret) -> None:
+    """Store the sealed token of a job that has none."""
+    connection.execute(insert(tables.job_credentials).values(job_id=job_id, **credential.model_dump()))
 
 
 def delete_messages(connection: Connection, job_id: str) -> None:
@@ -69,6 +73,9 @@ def delete_messages(connection: Connection, job_id: str) -> None:
 
 def insert_or_find(connection: Connection, job: Job, values: Mapping[str, Any]) -> Job | None:
     """Insert the row of a job, or return the job that does the same work already."""
+    if job.content_key is None:
+        connection.execute(insert(tables.jobs).values(values))
+        return None
     try:
         with connection.begin_nested():
             connection.execute(insert(tables.jobs).values(values))

@@ -43,6 +43,7 @@ from service.jobs.sql_statements import (
     delete_messages,
     find_same_work,
     held_by,
+    insert_credential,
     insert_or_find,
     insert_texts,
     lock_held,
@@ -105,9 +106,9 @@ class SqlJobStore:
             if job.tags:
                 rows = [{"tag": tag, "job_id": job.id} for tag in dict.fromkeys(job.tags)]
                 connection.execute(insert(tables.job_tags), rows)
-            replace_credential(connection, job.id, credential)
-            self._writer.announce(connection, job)
-            self._writer.send(connection, job, timedelta(0))
+            if credential is not None:
+                insert_credential(connection, job.id, credential)
+            self._writer.open(connection, job)
         return job
 
     def get(self, job_id: str) -> Job:

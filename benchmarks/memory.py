@@ -81,14 +81,20 @@ def overhead(folder: Path) -> None:
 
 
 def blocks(folder: Path) -> None:
-    """Print the peak memory of runs that differ only in the number of blocks."""
-    shape = {"hidden_size": 1024, "intermediate_size": 2816, "num_attention_heads": 16, "num_key_value_heads": 16}
+    """Print the peak memory of runs that differ only in the number of blocks, and the bound it stays below."""
+    width, inner, sequences, length = 1024, 2816, 16, 512
+    shape = {"hidden_size": width, "intermediate_size": inner, "num_attention_heads": 16, "num_key_value_heads": 16}
     peaks = []
     for count in (4, 8):
         source = checkpoint(folder / str(count), num_hidden_layers=count, **shape)
-        peaks.append(run(source, "srr", rank=32, **calibration(16, 512))["peak"])
+        peaks.append(run(source, "srr", rank=32, **calibration(sequences, length))["peak"])
         print(f"{count} blocks: {peaks[-1] / 1e9:.3f} GB")
+    block = 4 * (4 * width**2 + 3 * width * inner)
+    statistics_of_inputs = 8 * (3 * width**2 + inner**2)
+    hidden_states = 4 * sequences * length * width
+    bound = 10**9 + 3 * block + statistics_of_inputs + hidden_states
     print(f"growth {100 * (peaks[1] / peaks[0] - 1):+.1f} %")
+    print(f"bound  {bound / 1e9:.3f} GB: 1 GB, three blocks in float32, statistics, hidden states")
 
 
 def tinyllama(folder: Path) -> None:

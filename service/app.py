@@ -18,8 +18,9 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from service.accounts import AccountSignIn, Admission, OpenIDProvider, PendingSignIns
 from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches
-from service.api.callers import KeyHolders, Sessions, SingleUser
+from service.api.callers import CallerPolicy, KeyHolders, SingleUser
 from service.api.dependencies import Services
 from service.api.errors import install_error_handlers
 from service.api.feed import EventFeed
@@ -28,6 +29,7 @@ from service.api.middleware import PlainErrorsMiddleware, RequestIdMiddleware, S
 from service.api.openapi import install_openapi
 from service.api.outgoing import describe_outgoing
 from service.api.preflight import Hubs
+from service.api.sessions import Sessions
 from service.jobs.credentials import CredentialVault
 from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
@@ -42,8 +44,9 @@ from service.releases.act import Desk, act_on_releases
 from service.releases.poller import poll_watches
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
-from service.web import automation, sign_in
+from service.web import account_sign_in, automation, sign_in
 from service.web import pages as web_pages
+from service.web.account_sign_in import CALLBACK_PATH
 from service.web.csrf import FormGuard
 from service.web.rendering import STATIC, Pages
 
@@ -125,7 +128,8 @@ def build_app(settings: ServiceSettings, parts: Parts) -> FastAPI:
 
 
 def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services:
-    sessions = Sessions(_secret(settings) or secrets.token_bytes(32))
+    secret = _secret(settings) or secrets.token_bytes(32)
+    admission = Admission(settings.oauth_allowed) if settings.sign_in == "huggingface" else None
     return Services(
         settings=settings,
         core_version=version("srr-compression"),
@@ -138,9 +142,29 @@ def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services
         watches=parts.watches,
         notifications=parts.notifications,
         metrics=_registry(parts.collectors),
-        callers=KeyHolders(parts.keys, parts.limiter, sessions) if settings.sign_in == "keys" else SingleUser(),
+        callers=_callers(settings, parts, secret, admission),
+        accounts=_account_sign_in(settings, secret, admission) if admission is not None else None,
         render_report=app.state.pages.report,
     )
+
+
+def _callers(settings: ServiceSettings, parts: Parts, secret: str | bytes, admission: Admission | None) -> CallerPolicy:
+    if settings.sign_in == "none":
+        return SingleUser()
+    return KeyHolders(parts.keys, parts.limiter, Sessions(secret), admission)
+
+
+def _account_sign_in(settings: ServiceSettings, secret: str | bytes, admission: Admission) -> AccountSignIn:
+    client_secret = settings.oauth_client_secret
+    provider = OpenIDProvider(
+        str(settings.hub_url),
+        client_id=settings.oauth_client_id or "",
+        client_secret=client_secret.get_secret_value() if client_secret is not None else None,
+        scope=settings.oauth_scopes,
+        # Never from the Host header, which the visitor writes.
+        redirect_uri=settings.public_address + CALLBACK_PATH,
+    )
+    return AccountSignIn(provider, PendingSignIns(secret), admission)
 
 
 def _registry(collectors: tuple[Collector, ...]) -> CollectorRegistry:
@@ -179,7 +203,7 @@ def _notification_duties(store: NotificationStore, jobs: Jobs, settings: Service
         mail_server=settings.mail_server,
         mail_from=settings.mail_from,
     )
-    post = Post(store=store, vault=jobs.vault, send=sender, base_url=str(settings.public_url).rstrip("/"))
+    post = Post(store=store, vault=jobs.vault, send=sender, base_url=settings.public_address)
 
     def write() -> None:
         write_messages(post)
@@ -223,7 +247,7 @@ def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastA
     install_error_handlers(app, page=pages.error)
     for module in (jobs, events, reports, models, keys, watches, hooks, endpoints, usage, recipes, health):
         app.include_router(module.router)
-    for pages_router in (web_pages.router, automation.router, sign_in.router):
+    for pages_router in (web_pages.router, automation.router, sign_in.router, account_sign_in.router):
         app.include_router(pages_router)
     describe_outgoing(app)
     install_openapi(app)

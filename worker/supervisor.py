@@ -16,7 +16,7 @@ from typing import IO
 
 import structlog
 
-from service.jobs.credentials import CredentialVault
+from service.jobs.credentials import CredentialVault, brings_own_token
 from service.jobs.errors import CredentialError, StoreUnavailableError
 from service.jobs.schema import TERMINAL_STATES, Job, JobFailure
 from service.jobs.store import JobStore
@@ -188,10 +188,13 @@ class Supervisor:
         return self._store.fail(job.id, job.attempt, worker=self._worker, failure=failure)
 
     def _token(self, job: Job) -> str | None:
-        if self._vault is None:
-            return self._fallback_token
-        sealed = self._store.credential(job.id, job.attempt, worker=self._worker)
-        return self._fallback_token if sealed is None else self._vault.open(sealed)
+        if self._vault is not None:
+            sealed = self._store.credential(job.id, job.attempt, worker=self._worker)
+            if sealed is not None:
+                return self._vault.open(sealed)
+        if brings_own_token(job.owner):
+            raise CredentialError("the Hub token of this job has expired; sign in again, or retry with a token")
+        return self._fallback_token
 
     def _tidy(self, job_id: str) -> None:
         """Remove the scratch space of a job that has ended; keep it for the next attempt of one that has not."""

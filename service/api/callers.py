@@ -1,12 +1,14 @@
 """Who is calling: an API key, a person who signed in with one, or the one local user."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from itsdangerous import BadSignature, TimestampSigner
 from starlette.requests import Request
 
+from service.accounts import Account, Admission
+from service.api.sessions import SESSION_COOKIE, Session, Sessions
+from service.jobs.credentials import brings_own_token
 from service.jobs.store import JobStore
 from service.keys import (
     ALL_SCOPES,
@@ -22,8 +24,6 @@ from service.keys import (
 from service.keys.errors import MissingScopeError, RateLimitedError
 
 LOCAL_OWNER = "local"
-SESSION_COOKIE = "srr_session"
-SESSION_LIFETIME = timedelta(hours=12)
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _DAY = timedelta(hours=24)
 
@@ -44,13 +44,13 @@ class Caller:
     """None for the local user, who shares this machine with nobody."""
     key_id: str | None = None
     rate: RateDecision | None = None
+    account: Account | None = None
+    """The account of the Hub they have signed in with, if it was one."""
 
     def require(self, scope: Scope) -> None:
         """Raise MissingScopeError unless the caller may do this."""
         if scope not in self.scopes:
-            raise MissingScopeError(
-                f"this needs the scope {scope!r}; the API key has {', '.join(self.scopes) or 'none'}"
-            )
+            raise MissingScopeError(f"this needs the scope {scope!r}; you have {', '.join(self.scopes) or 'none'}")
 
     def require_room(self, store: JobStore) -> None:
         """Raise QuotaExceededError when one more job would be too many."""
@@ -74,42 +74,54 @@ class SingleUser:
 
 
 class KeyHolders:
-    """Programs send an API key as a bearer token; browsers carry a session that a key has opened.
+    """Programs send an API key as a bearer token; browsers carry a session that a key or an account has opened.
 
-    The session names the key and is checked against it at every request: revoking a key ends its sessions.
+    A session of a key is checked against it at every request, so revoking a key ends its sessions; one of an account
+    is checked against the operator's list.
     """
 
-    def __init__(self, keys: KeyStore, limiter: RateLimiter, sessions: "Sessions") -> None:
+    def __init__(
+        self, keys: KeyStore, limiter: RateLimiter, sessions: Sessions, admission: Admission | None = None
+    ) -> None:
+        """Tell callers apart by their keys, and by their accounts where there is an admission."""
         self._keys = keys
         self._limiter = limiter
         self._sessions = sessions
+        self._admission = admission
 
     def identify(self, request: Request) -> Caller:
-        """Return the holder of the key a request carries, and count the request."""
-        key = self._key(request)
-        rate = self._limiter.hit(key.id, per_minute=key.quota.requests_per_minute)
+        """Return who sends a request, and count it."""
+        caller = self._caller(request)
+        quota = caller.quota or Quota()
+        rate = self._limiter.hit(caller.key_id or caller.owner, per_minute=quota.requests_per_minute)
         if not rate.allowed:
             raise RateLimitedError(
                 f"more than {rate.limit} requests in a minute; wait {rate.reset_seconds:.0f} s",
                 retry_after_seconds=rate.reset_seconds,
             )
-        return Caller(owner=key.owner, scopes=key.scopes, quota=key.quota, key_id=key.id, rate=rate)
+        return replace(caller, rate=rate)
 
     def open_session(self, text: str) -> str:
         """Return the session cookie of the holder of a key. Raises InvalidKeyError."""
-        return self._sessions.issue(authenticate(text, store=self._keys).id)
+        return self._sessions.issue(Session(key_id=authenticate(text, store=self._keys).id))
 
-    def _key(self, request: Request) -> ApiKey:
+    def open_account_session(self, account: Account) -> str:
+        """Return the session cookie of somebody who has signed in with an account."""
+        return self._sessions.issue(Session(account=account))
+
+    def _caller(self, request: Request) -> Caller:
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return authenticate(text.strip(), store=self._keys)
+            return _key_caller(authenticate(text.strip(), store=self._keys))
         # A cookie is sent along by any page that makes the browser ask, so it alone changes nothing over REST:
         # the forms of our pages carry a token of their own.
         is_rest_change = request.url.path.startswith("/v1/") and request.method not in _SAFE_METHODS
-        key_id = None if is_rest_change else self._sessions.read(request.cookies.get(SESSION_COOKIE, ""))
-        if key_id is None:
+        session = None if is_rest_change else self._sessions.read(request.cookies.get(SESSION_COOKIE, ""))
+        if session is not None and session.account is not None:
+            return _account_caller(self._still_admitted(session.account))
+        if session is None or session.key_id is None:
             raise SignInRequiredError("send an API key as `Authorization: Bearer srr_...`, or sign in")
-        return self._still_valid(key_id)
+        return _key_caller(self._still_valid(session.key_id))
 
     def _still_valid(self, key_id: str) -> ApiKey:
         found = self._keys.find(key_id)
@@ -118,23 +130,23 @@ class KeyHolders:
             raise SignInRequiredError("the API key you signed in with is not valid any more; sign in with another")
         return found[0]
 
+    def _still_admitted(self, account: Account) -> Account:
+        if self._admission is None or not self._admission.still_admits(account):
+            raise SignInRequiredError("this service is not open to your account any more")
+        return account
 
-class Sessions:
-    """Signed cookies that name a key. Nothing is stored: they end with their key, or after twelve hours."""
 
-    def __init__(self, secret: str | bytes) -> None:
-        self._signer = TimestampSigner(secret, salt="srr.session")
+def _key_caller(key: ApiKey) -> Caller:
+    return Caller(owner=key.owner, scopes=_scopes(key.owner, key.scopes), quota=key.quota, key_id=key.id)
 
-    def issue(self, key_id: str) -> str:
-        """Return the cookie of a new session."""
-        return self._signer.sign(key_id).decode()
 
-    def read(self, cookie: str) -> str | None:
-        """Return the key a cookie names, or None when it is forged or too old."""
-        try:
-            return self._signer.unsign(cookie, max_age=int(SESSION_LIFETIME.total_seconds())).decode()
-        except BadSignature:
-            return None
+def _account_caller(account: Account) -> Caller:
+    return Caller(owner=account.owner, scopes=_scopes(account.owner, ALL_SCOPES), quota=Quota(), account=account)
+
+
+def _scopes(owner: str, scopes: tuple[Scope, ...]) -> tuple[Scope, ...]:
+    # The jobs of a watch run while nobody is there to bring a token.
+    return tuple(scope for scope in scopes if scope != "watches:write") if brings_own_token(owner) else scopes
 
 
 def rate_limit_headers(rate: RateDecision) -> dict[str, str]:

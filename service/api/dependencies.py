@@ -11,6 +11,7 @@ from fastapi import Depends, Path, Request
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
+from service.accounts import AccountSignIn
 from service.api.callers import Caller, CallerPolicy, rate_limit_headers
 from service.api.feed import EventFeed
 from service.api.preflight import Hubs
@@ -37,6 +38,8 @@ class Services:
     feed: EventFeed
     hubs: Hubs
     callers: CallerPolicy
+    accounts: AccountSignIn | None
+    """None where nobody signs in with an account of the Hub."""
     keys: KeyStore
     watches: WatchStore
     notifications: NotificationStore
@@ -65,6 +68,7 @@ async def get_feed(services: ServicesDep) -> EventFeed:
 def get_caller(request: Request, response: Response, services: ServicesDep) -> Caller:
     """Return the caller, and tell them how many requests they have left."""
     caller = services.callers.identify(request)
+    request.state.caller = caller  # so that every page can say who has signed in
     if caller.rate is not None:
         response.headers.update(rate_limit_headers(caller.rate))
     return caller

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from service.accounts import errors as accounts
 from service.api.callers import SignInRequiredError
 from service.api.feed import TooManyStreamsError
 from service.api.problems import (
@@ -47,6 +48,13 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     hub.HubUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     hub.HubError: HTTPStatus.BAD_GATEWAY,
     SignInRequiredError: HTTPStatus.UNAUTHORIZED,
+    accounts.SignInExpiredError: HTTPStatus.BAD_REQUEST,
+    accounts.StateMismatchError: HTTPStatus.BAD_REQUEST,
+    accounts.ConsentDeniedError: HTTPStatus.FORBIDDEN,
+    accounts.NotAdmittedError: HTTPStatus.FORBIDDEN,
+    accounts.HubAccessEndedError: HTTPStatus.FORBIDDEN,
+    accounts.ProviderUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    accounts.SignInError: HTTPStatus.BAD_GATEWAY,
     keys.InvalidKeyError: HTTPStatus.UNAUTHORIZED,
     keys.MissingScopeError: HTTPStatus.FORBIDDEN,
     keys.KeyNotFoundError: HTTPStatus.NOT_FOUND,

@@ -124,7 +124,8 @@ def require_private(host: str, *, trusted: bool) -> None:
         return
     raise CommandError(
         f"refusing to listen on {host}: nobody signs in, so everybody who reaches it could publish with its tokens. "
-        "Listen on 127.0.0.1, or set SERVICE_SIGN_IN=keys, or SERVICE_TRUST_NETWORK=true behind a proxy that signs in.",
+        "Listen on 127.0.0.1, or let people sign in (SERVICE_SIGN_IN), or set SERVICE_TRUST_NETWORK=true behind a "
+        "proxy that does.",
         exit_code=EXIT_BAD_INPUT,
     )
 

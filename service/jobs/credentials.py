@@ -6,8 +6,11 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from service.jobs.errors import CredentialError
+from service.jobs.errors import CredentialError, InvalidJobError
 from service.jobs.schema import SealedSecret
+
+ACCOUNT_OWNER = "hf:"
+"""What the owners of jobs and keys begin with that belong to an account of the Hub."""
 
 
 class CredentialVault:
@@ -26,10 +29,13 @@ class CredentialVault:
             ) from error
         self._lifetime = lifetime
 
-    def seal(self, token: str) -> SealedSecret:
-        """Return the stored form of a token, good until its lifetime is over."""
-        expires_at = datetime.now(UTC) + self._lifetime
-        return SealedSecret(ciphertext=self._fernet.encrypt(token.encode()), expires_at=expires_at)
+    def seal(self, token: str, *, expires_at: datetime | None = None) -> SealedSecret:
+        """Return the stored form of a token, good until its lifetime is over, or earlier if the token itself ends."""
+        until = datetime.now(UTC) + self._lifetime
+        return SealedSecret(
+            ciphertext=self._fernet.encrypt(token.encode()),
+            expires_at=until if expires_at is None else min(until, expires_at),
+        )
 
     def open(self, sealed: SealedSecret) -> str:
         """Return the token.
@@ -43,6 +49,20 @@ class CredentialVault:
             return self._fernet.decrypt(sealed.ciphertext).decode()
         except InvalidToken as error:
             raise CredentialError("the Hub token of this job cannot be decrypted with the configured keys") from error
+
+
+def brings_own_token(owner: str) -> bool:
+    """Whether the jobs of an owner use Hub tokens of their own and never the worker's.
+
+    So it is for accounts of the Hub: whoever signs in with one is not necessarily known to the operator.
+    """
+    return owner.startswith(ACCOUNT_OWNER)
+
+
+def require_own_token(owner: str, hub_token: str | None) -> None:
+    """Raise InvalidJobError when a job needs a Hub token of its own and has none."""
+    if hub_token is None and brings_own_token(owner):
+        raise InvalidJobError("this service lends no Hub token to accounts of the Hub; give one of your own")
 
 
 def credential_keys(configured: Sequence[str], data_dir: Path) -> tuple[str, ...]:

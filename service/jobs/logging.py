@@ -10,7 +10,8 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 _SECRET = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{8,}|api_org_[A-Za-z0-9]{8,}|srr_[A-Za-z0-9]+_[A-Za-z0-9_-]{8,}|whsec_[A-Za-z0-9+/=]{8,})"
+    r"\b(?:hf_oauth_[A-Za-z0-9._-]{8,}|hf_[A-Za-z0-9]{8,}|api_org_[A-Za-z0-9]{8,}"
+    r"|srr_[A-Za-z0-9]+_[A-Za-z0-9_-]{8,}|whsec_[A-Za-z0-9+/=]{8,})"
     r"|(?<=Bearer )[^\s\"',;]+|(?<=bearer )[^\s\"',;]+"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
 )

@@ -1,9 +1,10 @@
 """Running a failed or canceled job again."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from service.jobs.access import owned_job
-from service.jobs.credentials import CredentialVault
+from service.jobs.credentials import CredentialVault, require_own_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.schema import Job
 from service.jobs.store import JobStore
@@ -17,17 +18,21 @@ def retry(
     wake: Callable[[], None],
     vault: CredentialVault | None = None,
     hub_token: str | None = None,
+    hub_token_expires_at: datetime | None = None,
 ) -> Job:
     """Queue the next attempt of a job that failed or was canceled. Its earlier token is gone; give it again.
 
     Raises:
         JobNotFoundError: it does not exist or belongs to another owner.
         JobNotRetryableError: it has not ended, or it succeeded.
+        InvalidJobError: its owner must bring a token.
     """
-    owned_job(store, job_id, owner)
+    require_own_token(owned_job(store, job_id, owner).owner, hub_token)
     if hub_token is not None and vault is None:
         raise InvalidJobError("this service keeps no Hub tokens; use the one it was configured with")
-    sealed = vault.seal(hub_token) if vault is not None and hub_token is not None else None
+    sealed = None
+    if vault is not None and hub_token is not None:
+        sealed = vault.seal(hub_token, expires_at=hub_token_expires_at)
     job = store.retry(job_id, credential=sealed)
     wake()
     return job

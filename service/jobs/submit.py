@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Callable
+from datetime import datetime
 
-from service.jobs.credentials import CredentialVault
+from service.jobs.credentials import CredentialVault, require_own_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.ids import new_id
 from service.jobs.policy import utc_now
@@ -23,6 +24,7 @@ def submit(
     wake: Callable[[], None],
     vault: CredentialVault | None = None,
     hub_token: str | None = None,
+    hub_token_expires_at: datetime | None = None,
     idempotency_key: str | None = None,
     content_key: str | None = None,
     traceparent: str | None = None,
@@ -33,14 +35,16 @@ def submit(
         submission: A valid recipe and repositories, as far as that is known without the Hub.
         wake: Called once the job is committed; sends what the outbox holds, usually `Maintenance.wake`.
         hub_token: Kept sealed until the job ends; never in a message or a log.
+        hub_token_expires_at: When it ends by itself, if that is known; a worker does not begin with it then.
         traceparent: Trace the job belongs to; the current one by default.
         idempotency_key: The same key and request of the same owner give the same job for a day.
 
     Raises:
-        InvalidJobError: source and destination are the same, or the key is too long.
+        InvalidJobError: source and destination are the same, the key is too long, or the owner must bring a token.
         IdempotencyConflictError: the key came before with another request.
     """
     _check(submission, idempotency_key)
+    require_own_token(owner, hub_token)
     if hub_token is not None and vault is None:
         raise InvalidJobError("this service keeps no Hub tokens; use the one it was configured with")
     now = utc_now()
@@ -58,7 +62,11 @@ def submit(
         job,
         idempotency_key=idempotency_key,
         request_digest=hashlib.sha256(submission.model_dump_json().encode()).hexdigest(),
-        credential=vault.seal(hub_token) if vault is not None and hub_token is not None else None,
+        credential=(
+            vault.seal(hub_token, expires_at=hub_token_expires_at)
+            if vault is not None and hub_token is not None
+            else None
+        ),
     )
     wake()
     return stored

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Form, Request, status
 from pydantic import ValidationError
 from starlette.responses import RedirectResponse, Response
 
+from service.api.callers import Caller
 from service.api.dependencies import (
     CallerDep,
     NotificationsDep,
@@ -35,7 +36,7 @@ Text = Annotated[str, Form(max_length=2000)]
 @router.get("/watches")
 def watches_page(request: Request, pages: PagesDep, caller: WatchReader, watches: WatchesDep) -> Response:
     """List the watches of the caller and what each found."""
-    return pages.render(request, "watches.html", **_watches(watches, caller.owner))
+    return pages.render(request, "watches.html", **_watches(watches, caller))
 
 
 @router.post("/watches")
@@ -58,7 +59,7 @@ def create_watch_form(
         create_watch(rules_of(body), owner=caller.owner, store=watches, vault=services.vault)
     except (ValidationError, RecipeError, InvalidWatchError) as error:
         complaint = _sentence(error)
-        context = _watches(watches, caller.owner, complaint=complaint)
+        context = _watches(watches, caller, complaint=complaint)
         return pages.render(request, "watches.html", status=status.HTTP_422_UNPROCESSABLE_CONTENT, **context)
     return RedirectResponse("/watches", status.HTTP_303_SEE_OTHER)
 
@@ -151,9 +152,14 @@ def queue_page(request: Request, pages: PagesDep, _caller: CallerDep, services: 
     return pages.render(request, "queue.html", families=families)
 
 
-def _watches(store: WatchStore, owner: str, *, complaint: str | None = None) -> dict[str, Any]:
-    found = [(watch, store.releases(watch.id, limit=_SHOWN)) for watch in store.list(owner)]
-    return {"watches": found, "recipes": PRESETS.values(), "default": DEFAULT_RECIPE, "complaint": complaint}
+def _watches(store: WatchStore, caller: Caller, *, complaint: str | None = None) -> dict[str, Any]:
+    return {
+        "watches": [(watch, store.releases(watch.id, limit=_SHOWN)) for watch in store.list(caller.owner)],
+        "may_write": "watches:write" in caller.scopes,
+        "recipes": PRESETS.values(),
+        "default": DEFAULT_RECIPE,
+        "complaint": complaint,
+    }
 
 
 def _endpoints(

@@ -1,16 +1,17 @@
 """The pages: submit a model, watch it, read what came of it. They work without JavaScript."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, status
 from starlette.responses import RedirectResponse, Response
 
+from service.accounts.errors import HubAccessEndedError
 from service.api.dependencies import JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
-from service.api.model_schemas import ProblemNote, Validation
+from service.api.model_schemas import ProblemNote
 from service.api.preflight import refused, validate
 from service.jobs.cancel import cancel
-from service.jobs.errors import JobError
+from service.jobs.errors import InvalidJobError, JobError
 from service.jobs.retry import retry
 from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
 from service.jobs.store import JobStore
@@ -19,16 +20,9 @@ from service.keys.errors import QuotaExceededError
 from service.web.comparing import candidates, scatter_chart
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
-from service.web.forms import (
-    FormError,
-    SubmitForm,
-    chosen_recipe,
-    default_destination,
-    read_form,
-    submission,
-    typed_values,
-)
-from service.web.rendering import Pages
+from service.web.form_page import PREVIEW_SHAPE, FormPage, messages_of, preview_of
+from service.web.forms import FormError, SubmitForm, read_form, submission, typed_values
+from service.web.hub_access import job_token
 from service.web.views import STATE_LABELS, JobView, job_view
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
@@ -40,8 +34,6 @@ MAX_FORM_TEXT_BYTES = 16 * 1024 * 1024
 _EVENTS_PER_READ = 500
 # Progress events are the many; the job itself says how far it is.
 _SHOWN_KINDS: tuple[EventKind, ...] = ("state", "layer", "log")
-# The layer whose bits per weight the preview tells: the attention of a 7B model, for instance.
-_PREVIEW_SHAPE = (4096, 4096)
 
 
 @router.get("/")
@@ -49,22 +41,22 @@ def submit_page(
     request: Request,
     pages: PagesDep,
     caller: JobReader,
-    store: StoreDep,
+    services: ServicesDep,
     source: Annotated[str, Query(alias="from")] = "",
 ) -> Response:
     """Show the submit form, filled in like an earlier job when one is named."""
     values = typed_values(request.query_params)
     if source:
-        job = store.get(source)
+        job = services.store.get(source)
         if job.owner == caller.owner:
             values |= {"model_id": job.source.model_id, "revision": job.source.revision, "recipe": job.recipe.name}
-    return _form_page(request, pages, values)
+    return FormPage(request, pages, caller, services).show(values)
 
 
 @router.get("/preview")
 def preview(request: Request, pages: PagesDep) -> Response:
     """Show what the form as it stands would do. A fragment for the form page."""
-    return pages.render(request, "preview.html", **_preview(typed_values(request.query_params)))
+    return pages.render(request, "preview.html", **preview_of(typed_values(request.query_params)))
 
 
 @router.post("/check")
@@ -73,25 +65,29 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
     async with request.form(max_files=2, max_part_size=MAX_FORM_TEXT_BYTES) as data:
         pages.guard.check(request, str(data.get(FIELD, "")))
         values = typed_values(data)
-        token = str(data.get("hub_token", "")).strip() or None
+        typed = str(data.get("hub_token", "")).strip() or None
+    page = FormPage(request, pages, caller, services)
     try:
         wanted = submission(SubmitForm(values=values, texts={}))
+        token = job_token(typed, request, caller, services).text
         validation = await run_sync(
             lambda: validate(wanted, services.hubs, services.store, owner=caller.owner, token=token)
         )
-    except FormError as error:
-        if is_fragment(request):
-            problems = [ProblemNote(code="invalid_form", message=message) for message in error.messages.values()]
-            return pages.render(request, "check.html", validation=refused(*problems))
-        return _form_page(request, pages, values, error.messages)
+    except (FormError, InvalidJobError, HubAccessEndedError) as error:
+        if not is_fragment(request):
+            return page.refuse(values, error)
+        code = getattr(error, "code", "invalid_form")
+        problems = [ProblemNote(code=code, message=message) for message in messages_of(error).values()]
+        return pages.render(request, "check.html", validation=refused(*problems))
     if is_fragment(request):
         return pages.render(request, "check.html", validation=validation)
-    return _form_page(request, pages, values, validation=validation)
+    return page.show(values, validation=validation)
 
 
 @router.post("/jobs")
 async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, services: ServicesDep) -> Response:
     """Take the form and go to the page of the new job, or show the form again with what is wrong."""
+    page = FormPage(request, pages, caller, services)
     form = SubmitForm(values=typed_values({}), texts={})
     async with request.form(max_files=2, max_part_size=MAX_FORM_TEXT_BYTES) as data:
         pages.guard.check(request, str(data.get(FIELD, "")))
@@ -99,6 +95,7 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
         try:
             form = await read_form(data)
             await run_sync(caller.require_room, services.store)
+            token = job_token(form.hub_token, request, caller, services)
             job = await run_sync(
                 lambda: submit(
                     submission(form),
@@ -106,13 +103,12 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
                     store=services.store,
                     wake=services.wake,
                     vault=services.vault,
-                    hub_token=form.hub_token,
+                    hub_token=token.text,
+                    hub_token_expires_at=token.expires_at,
                 )
             )
-        except FormError as error:
-            return _form_page(request, pages, dict(form.values), error.messages)
-        except (JobError, QuotaExceededError) as error:
-            return _form_page(request, pages, dict(form.values), {"": str(error)})
+        except (FormError, JobError, QuotaExceededError, HubAccessEndedError) as error:
+            return page.refuse(dict(form.values), error)
     return RedirectResponse(f"/jobs/{job.id}", status.HTTP_303_SEE_OTHER)
 
 
@@ -170,7 +166,16 @@ def retry_form(
 ) -> Response:
     """Try a job again and go back to its page."""
     pages.guard.check(request, csrf_token)
-    retry(job.id, owner=caller.owner, store=services.store, wake=services.wake)
+    token = job_token(None, request, caller, services)
+    retry(
+        job.id,
+        owner=caller.owner,
+        store=services.store,
+        wake=services.wake,
+        vault=services.vault,
+        hub_token=token.text,
+        hub_token_expires_at=token.expires_at,
+    )
     return RedirectResponse(f"/jobs/{job.id}", status.HTTP_303_SEE_OTHER)
 
 
@@ -203,7 +208,7 @@ def compare_page(
 @router.get("/recipes")
 def recipes_page(request: Request, pages: PagesDep) -> Response:
     """Show every recipe there is a name for."""
-    return pages.render(request, "recipes.html", recipes=PRESETS.values(), default=DEFAULT_RECIPE, shape=_PREVIEW_SHAPE)
+    return pages.render(request, "recipes.html", recipes=PRESETS.values(), default=DEFAULT_RECIPE, shape=PREVIEW_SHAPE)
 
 
 def read_view(store: JobStore, job: Job) -> JobView:
@@ -220,39 +225,3 @@ def read_view(store: JobStore, job: Job) -> JobView:
 def is_fragment(request: Request) -> bool:
     """Whether a script asked, and only wants a part of the page."""
     return request.headers.get("HX-Request") == "true"
-
-
-def _form_page(
-    request: Request,
-    pages: Pages,
-    values: dict[str, str],
-    messages: dict[str, str] | None = None,
-    validation: Validation | None = None,
-) -> Response:
-    status_code = status.HTTP_422_UNPROCESSABLE_CONTENT if messages else status.HTTP_200_OK
-    values["recipe"] = values["recipe"] if values["recipe"] in PRESETS else DEFAULT_RECIPE
-    return pages.render(
-        request,
-        "submit.html",
-        status=status_code,
-        values=values,
-        messages=messages or {},
-        recipes=PRESETS.values(),
-        validation=validation,
-        **_preview(values),
-    )
-
-
-def _preview(values: dict[str, str]) -> dict[str, Any]:
-    try:
-        recipe = chosen_recipe(values)
-    except FormError as error:
-        return {"recipe": None, "problem": str(error), "destination": None, "bits": None}
-    model_id = values["model_id"]
-    destination = values["repo_id"] or (default_destination(model_id, recipe) if model_id else None)
-    return {
-        "recipe": recipe,
-        "problem": None,
-        "destination": destination,
-        "bits": recipe.bits_per_weight(*_PREVIEW_SHAPE),
-    }

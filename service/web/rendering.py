@@ -10,8 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from service.api.callers import SESSION_COOKIE
+from service.api.callers import Caller
 from service.api.schemas import Problem
+from service.api.sessions import SESSION_COOKIE
 from service.jobs.schema import Job
 from service.web import formatting
 from service.web.csrf import FormGuard
@@ -52,12 +53,14 @@ class Pages:
         """Return a page, with a form token that fits the visitor's cookie."""
         cookie, token = self.guard.token(request)
         page = self._environment.get_template(template)
-        response = HTMLResponse(
-            page.render(
-                path=request.url.path, is_signed_in=SESSION_COOKIE in request.cookies, csrf_token=token, **context
-            ),
-            status,
+        text = page.render(
+            path=request.url.path,
+            is_signed_in=SESSION_COOKIE in request.cookies,
+            account_name=_account_name(request),
+            csrf_token=token,
+            **context,
         )
+        response = HTMLResponse(text, status)
         self.guard.remember(request, response, cookie)
         # A page shows the state of jobs and carries a form token: neither belongs in a shared cache.
         response.headers["Cache-Control"] = "no-store"
@@ -74,3 +77,8 @@ class Pages:
         """Return the page of a report."""
         parsed = Report.model_validate(report)
         return self.render(request, "report.html", job=job, report=parsed, charts=report_charts(parsed))
+
+
+def _account_name(request: Request) -> str | None:
+    caller: Caller | None = getattr(request.state, "caller", None)
+    return caller.account.name if caller is not None and caller.account is not None else None

@@ -1,28 +1,33 @@
-"""The pages of keys: signing in with one, making and revoking them."""
+"""The sign-in page, and the pages of keys: signing in with one, making and revoking them."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, status
 from pydantic import ValidationError
 from starlette.responses import RedirectResponse, Response
 
-from service.api.callers import SESSION_COOKIE, SESSION_LIFETIME, KeyHolders
-from service.api.dependencies import KeysDep, KeyWriter, ServicesDep
+from service.api.callers import Caller, KeyHolders
+from service.api.dependencies import KeysDep, KeyWriter, Services, ServicesDep
 from service.api.keys import KeyCreate, new_key
-from service.keys import ALL_SCOPES
+from service.keys import KeyStore
 from service.keys.errors import InvalidKeyError, MissingScopeError
+from service.web.cookies import end_session, local_path, set_session
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
+ACCOUNT_START_PATH = "/sign-in/huggingface"
 _LIFETIMES = (30, 90, 365)
 
 
 @router.get("/sign-in")
-def sign_in_page(request: Request, pages: PagesDep, following: Annotated[str, Query(alias="next")] = "/") -> Response:
-    """Ask for a key."""
-    return pages.render(request, "sign_in.html", following=_local(following), complaint=None)
+def sign_in_page(
+    request: Request, pages: PagesDep, services: ServicesDep, following: Annotated[str, Query(alias="next")] = "/"
+) -> Response:
+    """Offer the ways to sign in."""
+    return pages.render(request, "sign_in.html", **sign_in_context(services, following))
 
 
 @router.post("/sign-in")
@@ -41,22 +46,10 @@ def sign_in(
     try:
         session = services.callers.open_session(key.strip())
     except InvalidKeyError as error:
-        return pages.render(
-            request,
-            "sign_in.html",
-            status=status.HTTP_401_UNAUTHORIZED,
-            following=_local(following),
-            complaint=str(error),
-        )
-    response = RedirectResponse(_local(following), status.HTTP_303_SEE_OTHER)
-    response.set_cookie(
-        SESSION_COOKIE,
-        session,
-        max_age=int(SESSION_LIFETIME.total_seconds()),
-        httponly=True,
-        samesite="lax",
-        secure=request.url.scheme == "https",
-    )
+        context = sign_in_context(services, following, complaint=str(error))
+        return pages.render(request, "sign_in.html", status=status.HTTP_401_UNAUTHORIZED, **context)
+    response = RedirectResponse(local_path(following), status.HTTP_303_SEE_OTHER)
+    set_session(response, session, secure=request.url.scheme == "https")
     return response
 
 
@@ -65,14 +58,38 @@ def sign_out(request: Request, pages: PagesDep, csrf_token: Token = "") -> Respo
     """End the session in this browser."""
     pages.guard.check(request, csrf_token)
     response = RedirectResponse("/sign-in", status.HTTP_303_SEE_OTHER)
-    response.delete_cookie(SESSION_COOKIE)
+    end_session(response)
     return response
+
+
+def sign_in_context(
+    services: Services, following: str, *, complaint: str | None = None, failure: str | None = None
+) -> dict[str, Any]:
+    """Return what the sign-in page shows.
+
+    Args:
+        complaint: What is wrong with the key that was typed.
+        failure: Why a sign-in with an account did not work.
+    """
+    path = local_path(following)
+    return {
+        "following": path,
+        "complaint": complaint,
+        "failure": failure,
+        "account_url": None if services.accounts is None else account_sign_in_url(services, path),
+        "keeps_hub_access": services.settings.keeps_hub_access,
+    }
+
+
+def account_sign_in_url(services: Services, following: str) -> str:
+    """Return where a sign-in with Hugging Face starts: at the address it will come back to, whose cookie it needs."""
+    return f"{services.settings.public_address}{ACCOUNT_START_PATH}?{urlencode({'next': following})}"
 
 
 @router.get("/keys")
 def keys_page(request: Request, pages: PagesDep, caller: KeyWriter, keys: KeysDep) -> Response:
     """List the keys of the owner, with a form for another."""
-    return pages.render(request, "keys.html", **_keys_context(keys.list(caller.owner)))
+    return pages.render(request, "keys.html", **_keys_context(caller, keys))
 
 
 @router.post("/keys")
@@ -88,11 +105,9 @@ async def create_key(request: Request, pages: PagesDep, caller: KeyWriter, keys:
             key, text = new_key(body, caller, keys)
         except (ValidationError, MissingScopeError) as error:
             complaint = str(error) if isinstance(error, MissingScopeError) else "Give it a name and at least one right."
-            context = _keys_context(keys.list(caller.owner), complaint=complaint)
+            context = _keys_context(caller, keys, complaint=complaint)
             return pages.render(request, "keys.html", status=status.HTTP_422_UNPROCESSABLE_CONTENT, **context)
-    return pages.render(
-        request, "keys.html", **_keys_context(keys.list(caller.owner), new_text=text, new_name=key.name)
-    )
+    return pages.render(request, "keys.html", **_keys_context(caller, keys, new_text=text, new_name=key.name))
 
 
 @router.post("/keys/{key_id}/revoke")
@@ -105,11 +120,11 @@ def revoke_key(
     return RedirectResponse("/keys", status.HTTP_303_SEE_OTHER)
 
 
-def _keys_context(keys: object, **more: str) -> dict[str, Any]:
-    defaults = {"complaint": None, "new_text": None, "new_name": None}
-    return {"keys": keys, "scopes": ALL_SCOPES, "lifetimes": _LIFETIMES, "now": datetime.now(UTC), **defaults, **more}
-
-
-def _local(path: str) -> str:
-    # Only a path of ours: `//host` and `/\host` lead elsewhere.
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
+def _keys_context(caller: Caller, keys: KeyStore, **more: str) -> dict[str, Any]:
+    shown = {
+        "keys": keys.list(caller.owner),
+        "scopes": caller.scopes,
+        "lifetimes": _LIFETIMES,
+        "now": datetime.now(UTC),
+    }
+    return {**shown, "complaint": None, "new_text": None, "new_name": None, **more}

@@ -75,7 +75,7 @@ def vault() -> CredentialVault:
 
 
 @pytest.fixture
-def application(
+def parts(
     settings: ServiceSettings,
     job_store: MemoryJobStore,
     hub_dir: Path,
@@ -84,10 +84,10 @@ def application(
     notifications: NotificationStore,
     vault: CredentialVault,
     engine: Engine,
-) -> FastAPI:
-    """The application; its lifespan, which opens a database, is not run."""
+) -> Parts:
+    """What the application stands on."""
     hubs = ConfiguredHubs(settings.model_copy(update={"source_hub": "folder"}), data_dir=hub_dir.parent)
-    parts = Parts(
+    return Parts(
         store=job_store,
         wake=lambda: None,
         hubs=hubs,
@@ -97,6 +97,11 @@ def application(
         vault=vault,
         collectors=(InstallationCollector(engine, deliveries=notifications.counts),),
     )
+
+
+@pytest.fixture
+def application(settings: ServiceSettings, parts: Parts) -> FastAPI:
+    """The application; its lifespan, which opens a database, is not run."""
     return build_app(settings, parts)
 
 

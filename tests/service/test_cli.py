@@ -234,6 +234,26 @@ def test_a_public_address_is_refused_while_nobody_signs_in() -> None:
     require_private("0.0.0.0", trusted=True)
 
 
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ({"SERVICE_HOST": "0.0.0.0"}, "refusing to listen on 0.0.0.0"),
+        ({"SERVICE_SIGN_IN": "huggingface", "SERVICE_OAUTH_CLIENT_SECRET": "hidden"}, "needs SERVICE_OAUTH_CLIENT_ID"),
+    ],
+)
+def test_a_service_that_would_be_open_or_lock_everybody_out_does_not_start(
+    srr: Command, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], complaint: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    done = srr("api")
+
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "hidden" not in done.stderr
+
+
 def test_a_port_that_is_taken_is_said() -> None:
     with listen(LOOPBACK, 0) as taken:
         taken.listen()

@@ -26,6 +26,7 @@ def stream() -> Iterator[io.StringIO]:
     ("text", "secret"),
     [
         ("hf_abcdEFGH12345678", "abcdEFGH"),
+        ("hf_oauth_eyJhbGciOi.eyJzdWIi_-x.c2lnbmF0dXJl", "c2lnbmF0dXJl"),
         ("srr_k3y1d_abcdefgh12345678", "abcdefgh"),
         ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "MfKQ9r8G"),
         ("Bearer abc.def-ghi", "abc.def"),

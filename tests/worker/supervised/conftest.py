@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,14 @@ class Bench:
     def scratch(self) -> Path:
         return self.data_dir / "scratch"
 
-    def submit(self, *, hub_token: str | None = None, **fields: Any) -> Job:
+    def submit(
+        self,
+        *,
+        owner: str = "me",
+        hub_token: str | None = None,
+        hub_token_expires_at: datetime | None = None,
+        **fields: Any,
+    ) -> Job:
         """Submit a job of the seeded model."""
         defaults: dict[str, Any] = {
             "source": JobSource(model_id="acme/base"),
@@ -60,7 +67,13 @@ class Bench:
         }
         submission = JobSubmission(**(defaults | fields))
         return submit(
-            submission, owner="me", store=self.store, wake=lambda: None, vault=self.vault, hub_token=hub_token
+            submission,
+            owner=owner,
+            store=self.store,
+            wake=lambda: None,
+            vault=self.vault,
+            hub_token=hub_token,
+            hub_token_expires_at=hub_token_expires_at,
         )
 
     def supervisor(self, behaviour: str, *, worker: str = "w1", **limits: Any) -> Supervisor:

@@ -218,6 +218,16 @@ def test_token_reaches_the_process_by_its_pipe_only(bench: Bench, capfd: pytest.
     assert bench.store.get(job.id).state is S.SUCCEEDED
 
 
+def test_a_job_of_an_account_does_not_run_with_the_token_of_the_worker_when_its_own_has_ended(bench: Bench) -> None:
+    job = bench.submit(owner="hf:5f3c", hub_token=TOKEN, hub_token_expires_at=utc_now() - timedelta(seconds=1))
+
+    bench.supervisor("succeed").run(job.id, 1)
+
+    assert bench.store.get(job.id).state is S.FAILED
+    assert failure(bench, job.id).code == "credential_unreadable"
+    assert "sign in again" in failure(bench, job.id).message
+
+
 def test_interrupted_worker_gives_the_job_back(bench: Bench) -> None:
     job = bench.submit(max_attempts=1)
     script = (

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from srr_core.errors import RecipeError
-from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, MXIntSpec, QuIPSharpSpec
+from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
 from srr_core.recipe.recipe import Recipe
 from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec
@@ -101,6 +101,25 @@ _RECIPES = (
         quantizer=GPTQSpec(grid=MXIntSpec()),
         rank_selector=_EVERYTHING,
         iterations=5,
+    ),
+    Recipe(
+        name="qlora",
+        title="NormalFloat alone; the adapter trained on it starts at zero",
+        reference="Dettmers et al., QLoRA, arXiv:2305.14314",
+        quantizer=NormalFloatSpec(),
+        scaling=IdentitySpec(),
+        rank=0,
+        rank_selector=_NOTHING,
+    ),
+    Recipe(
+        name="loftq",
+        title="Alternate NormalFloat and a low-rank part of the plain error",
+        reference="Li et al., LoftQ, arXiv:2310.08659",
+        quantizer=NormalFloatSpec(),
+        scaling=IdentitySpec(),
+        rank_selector=_NOTHING,
+        iterations=5,
+        keep_best=False,
     ),
     Recipe(
         name="lq-lora",

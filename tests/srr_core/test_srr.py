@@ -154,6 +154,21 @@ def test_lq_lora_keeps_the_factors_of_its_last_round() -> None:
     assert float((again.dequantize() != result.quantized.dequantize()).float().mean()) < 0.01
 
 
+def test_loftq_is_its_published_loop() -> None:
+    problem = random_problem(dtype=torch.float64)
+    # As wide as the matrix, so that every singular vector is exact.
+    recipe = override(PRESETS["loftq"], {"rank": 8, "sketch.oversampling": 8})
+    quantizer = QUANTIZERS.build(recipe.quantizer)
+
+    low_rank = torch.zeros_like(problem.weight)
+    for _ in range(5):
+        quantized = quantizer.quantize(problem.weight - low_rank).dequantize().to(torch.float64)
+        left, values, right = torch.linalg.svd(problem.weight - quantized, full_matrices=False)
+        low_rank = (left[:, :8] * values[:8]) @ right[:8]
+
+    torch.testing.assert_close(rebuild(solve(problem, recipe)), quantized + low_rank, rtol=0, atol=1e-9)
+
+
 def test_a_layer_of_zeros_stays_zero() -> None:
     problem = random_problem()
     zeros = Problem(torch.zeros_like(problem.weight), problem.statistics)

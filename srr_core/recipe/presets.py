@@ -10,12 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 from srr_core.errors import RecipeError
 from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
-from srr_core.recipe.recipe import Recipe
+from srr_core.recipe.recipe import Recipe, SketchSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec
 
 _NOTHING = FixedSpec(fraction=0.0)
 _EVERYTHING = FixedSpec(fraction=1.0)
 _EXACT = AutocorrelationSpec()
+_FLAT = SketchSpec(power_iterations=8)
+"""For the flat spectra that all but the exact scaling leave: two iterations lose 1.4 % of error, eight 0.1."""
 _QERA = "Zhang et al., QERA, arXiv:2410.06040"
 _SRR = "SRR, arXiv:2602.02001"
 
@@ -34,6 +36,7 @@ _RECIPES = (
         reference="Yao et al., ZeroQuant-V2, arXiv:2303.08302",
         scaling=IdentitySpec(),
         rank_selector=_NOTHING,
+        sketch=_FLAT,
     ),
     Recipe(
         name="lqer",
@@ -41,6 +44,7 @@ _RECIPES = (
         reference="Zhang et al., LQER, arXiv:2402.02446",
         scaling=LQERSpec(),
         rank_selector=_NOTHING,
+        sketch=_FLAT,
     ),
     Recipe(
         name="qera-approx",
@@ -48,6 +52,7 @@ _RECIPES = (
         reference=_QERA,
         scaling=DiagonalSpec(),
         rank_selector=_NOTHING,
+        sketch=_FLAT,
     ),
     Recipe(
         name="qera-exact",
@@ -118,6 +123,7 @@ _RECIPES = (
         quantizer=NormalFloatSpec(),
         scaling=IdentitySpec(),
         rank_selector=_NOTHING,
+        sketch=_FLAT,
         iterations=5,
         keep_best=False,
     ),

@@ -87,7 +87,7 @@ def test_the_exact_scaling_of_independent_inputs_is_the_diagonal_one() -> None:
     problem = random_problem()
     variances = problem.statistics.autocorrelation.diagonal()
     apart = Problem(problem.weight, Statistics(torch.diag(variances), variances.sqrt(), 1000))
-    exact, approx = solve(apart, _recipe("qera-exact")), solve(apart, _recipe("qera-approx"))
+    exact, approx = (solve(apart, _recipe(name, sketch__power_iterations=8)) for name in ("qera-exact", "qera-approx"))
     torch.testing.assert_close(rebuild(exact), rebuild(approx), rtol=0, atol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_the_identity_scaling_is_the_truncated_svd_of_the_error() -> None:
     result = solve(problem, _recipe("zeroquant-v2"))
     error = problem.weight - result.quantized.dequantize()
     best = torch.linalg.svdvals(error)[8:].norm()
-    assert float((problem.weight - rebuild(result)).norm()) == pytest.approx(float(best), rel=1e-2)
+    assert float((problem.weight - rebuild(result)).norm()) == pytest.approx(float(best), rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,12 +1,14 @@
 """Who is calling: an API key, a person who signed in with one, or the one local user."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from starlette.requests import Request
 
 from service.accounts import Account, Admission
+from service.api.middleware import EXTRA_HEADERS
 from service.api.sessions import SESSION_COOKIE, Session, Sessions
 from service.jobs.credentials import brings_own_token
 from service.jobs.store import JobStore
@@ -43,7 +45,6 @@ class Caller:
     quota: Quota | None = None
     """None for the local user, who shares this machine with nobody."""
     key_id: str | None = None
-    rate: RateDecision | None = None
     account: Account | None = None
     """The account of the Hub they have signed in with, if it was one."""
 
@@ -90,16 +91,17 @@ class KeyHolders:
         self._admission = admission
 
     def identify(self, request: Request) -> Caller:
-        """Return who sends a request, and count it."""
+        """Return who sends a request, count it, and have the answer say how many are left."""
         caller = self._caller(request)
         quota = caller.quota or Quota()
         rate = self._limiter.hit(caller.key_id or caller.owner, per_minute=quota.requests_per_minute)
+        request.scope["state"][EXTRA_HEADERS] = rate_limit_headers(rate)
         if not rate.allowed:
             raise RateLimitedError(
-                f"more than {rate.limit} requests in a minute; wait {rate.reset_seconds:.0f} s",
+                f"more than {rate.limit} requests in a minute; wait {math.ceil(rate.reset_seconds)} s",
                 retry_after_seconds=rate.reset_seconds,
             )
-        return replace(caller, rate=rate)
+        return caller
 
     def open_session(self, text: str) -> str:
         """Return the session cookie of the holder of a key. Raises InvalidKeyError."""

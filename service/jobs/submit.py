@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Callable
 from datetime import datetime
 
+import structlog
+
 from service.jobs.credentials import CredentialVault, require_own_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.ids import new_id
@@ -11,6 +13,8 @@ from service.jobs.policy import utc_now
 from service.jobs.schema import Job, JobState, JobSubmission
 from service.jobs.store import JobStore
 from service.jobs.tracing import current_traceparent
+
+_log = structlog.get_logger(__name__)
 
 MAX_IDEMPOTENCY_KEY = 255
 """Characters. Source: Stripe's API, as in the IETF draft httpapi-idempotency-key."""
@@ -69,6 +73,7 @@ def submit(
         ),
     )
     wake()
+    _log.info("job_submitted", job_id=stored.id, is_new=stored.id == job.id)
     return stored
 
 

@@ -1,12 +1,14 @@
 """The schema that tooling generates clients from."""
 
 import re
+from datetime import UTC, datetime
 
 from fastapi.testclient import TestClient
 
-from service.api.outgoing import JobMessage
+from service.api.outgoing import EndpointMessage, JobMessage
 from service.jobs.memory_store import MemoryJobStore
-from service.notifications.messages import job_payload
+from service.notifications.messages import disabled_payload, job_payload
+from service.notifications.schema import Endpoint
 from tests.service import finished
 
 
@@ -55,3 +57,14 @@ def test_the_messages_we_send_are_described_as_they_are(http: TestClient, job_st
         "webhook-signature",
     }
     assert JobMessage.model_validate(payload).data.failure == job.failure
+
+
+def test_the_notice_of_a_switched_off_endpoint_is_described_as_it_is(http: TestClient) -> None:
+    now = datetime.now(UTC)
+    endpoint = Endpoint(id="endpoint_1", owner="local", created_at=now, url="https://example.org")
+    payload = disabled_payload(endpoint, reason="it answered 410 Gone", at=now, base_url="https://srr.example")
+
+    described = http.get("/openapi.json").json()["webhooks"]["endpoint"]["post"]
+
+    assert described["operationId"] == "onEndpointDisabled"
+    assert EndpointMessage.model_validate(payload).model_dump(mode="json")["data"] == payload["data"]

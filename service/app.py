@@ -40,7 +40,7 @@ from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
 from service.jobs.settings import JobsSettings
 from service.jobs.store import JobStore
-from service.keys import KeyStore, MemoryRateLimiter, RateLimiter, RedisRateLimiter
+from service.keys import KeyStore, MemoryRateLimiter, RateLimiter, RedisRateLimiter, lack_of_room
 from service.metrics import InstallationCollector
 from service.notifications.delivering import Post, send_messages, write_messages
 from service.notifications.sending import Sender
@@ -77,14 +77,12 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
             hubs = ConfiguredHubs(settings, data_dir=jobs_settings.data_dir)
             watches, notifications = WatchStore(jobs.engine), NotificationStore(jobs.engine)
             maintenance = jobs.maintenance()
-            # Hubs and receivers may be slow; the messages to the workers must not wait for them.
-            errands = Maintenance(
-                (
-                    *_release_duties(watches, hubs, jobs, settings, wake=maintenance.wake),
-                    *_notification_duties(notifications, jobs, settings),
-                ),
-                interval_seconds=jobs_settings.maintenance_seconds,
-            )
+            # A Hub that limits our rate makes its client sleep for minutes, and receivers may be slow: neither waits
+            # for the other, and the messages to the workers wait for none.
+            seconds = jobs_settings.maintenance_seconds
+            duties = _release_duties(watches, hubs, jobs, settings, wake=maintenance.wake)
+            lookout = Maintenance(duties, interval_seconds=seconds)
+            post = Maintenance(_notification_duties(notifications, jobs, settings), interval_seconds=seconds)
             parts = Parts(
                 store=jobs.store,
                 wake=maintenance.wake,
@@ -97,13 +95,14 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
                 collectors=(InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),),
             )
             app.state.services = _services(app, settings, parts)
-            maintenance.start()
-            errands.start()
+            threads = (maintenance, lookout, post)
+            for thread in threads:
+                thread.start()
             try:
                 yield
             finally:
-                await run_sync(errands.stop)
-                await run_sync(maintenance.stop)
+                for thread in reversed(threads):
+                    await run_sync(thread.stop)
 
     return _shell(settings, lifespan)
 
@@ -183,6 +182,11 @@ def _release_duties(
     watches: WatchStore, hubs: ConfiguredHubs, jobs: Jobs, settings: ServiceSettings, *, wake: Callable[[], None]
 ) -> tuple[Duty, ...]:
     token = settings.hub_token.get_secret_value() if settings.hub_token else None
+    keys = KeyStore(jobs.engine)
+
+    def no_room(owner: str) -> str | None:
+        # The local user, who shares this machine with nobody, has no quota.
+        return lack_of_room(owner, keys=keys, jobs=jobs.store) if settings.sign_in == "keys" else None
 
     def poll() -> None:
         poll_watches(watches, hubs.releases, token=token)
@@ -196,6 +200,7 @@ def _release_duties(
                 wake=wake,
                 core_version=version("srr-compression"),
                 token=token,
+                no_room=no_room,
             )
         )
 

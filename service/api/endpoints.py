@@ -71,6 +71,7 @@ def create(
         store=store,
         vault=services.vault,
         allow_private=services.settings.allow_private_webhooks,
+        mail_server=services.settings.mail_server,
     )
 
 
@@ -78,6 +79,17 @@ def create(
 def list_endpoints(caller: NotificationWriter, store: NotificationsDep) -> EndpointList:
     """Return every endpoint of the caller."""
     return EndpointList(endpoints=list(store.list(caller.owner)))
+
+
+@router.get(
+    "/{endpoint_id}",
+    operation_id="getWebhookEndpoint",
+    summary="Look at an endpoint",
+    responses=problem_responses(*_NOT_FOUND),
+)
+def get_endpoint(endpoint_id: EndpointId, caller: NotificationWriter, store: NotificationsDep) -> Endpoint:
+    """Return an endpoint: whether it is on and, when it was switched off for what it answered, why."""
+    return store.get(endpoint_id, owner=caller.owner)
 
 
 @router.put(
@@ -100,6 +112,7 @@ def replace(
         owner=caller.owner,
         store=store,
         allow_private=services.settings.allow_private_webhooks,
+        mail_server=services.settings.mail_server,
     )
 
 
@@ -141,7 +154,7 @@ def rotate(
     responses=problem_responses(*_NOT_FOUND),
 )
 def test(endpoint_id: EndpointId, caller: NotificationWriter, store: NotificationsDep) -> Delivery:
-    """Queue a message that only tests the endpoint; its delivery tells what came back."""
+    """Queue a message that only tests the endpoint; its delivery tells what came back. To one that is off, it waits."""
     return send_trial(endpoint_id, owner=caller.owner, store=store)
 
 
@@ -187,5 +200,8 @@ def get_delivery(
 def resend(
     endpoint_id: EndpointId, delivery_id: DeliveryId, caller: NotificationWriter, store: NotificationsDep
 ) -> Delivery:
-    """Make a message due now, whatever became of it; it keeps its id, so that receivers can drop repeats."""
+    """Make a message due now, whatever became of it; it keeps its id, so that receivers can drop repeats.
+
+    To an endpoint that is switched off it waits until that is on.
+    """
     return resend_delivery(endpoint_id, delivery_id, owner=caller.owner, store=store)

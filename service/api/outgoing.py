@@ -1,7 +1,7 @@
 """The messages we send to webhook endpoints, for the schema: what a receiver has to be ready for."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import FastAPI, Header
 from pydantic import BaseModel, Field
@@ -26,12 +26,37 @@ class JobNotice(BaseModel):
     failure: JobFailure | None = Field(default=None, description="Only when it failed.")
 
 
+class EndpointNotice(BaseModel):
+    """Which endpoint, and why; its URL may be a secret and is left out."""
+
+    endpoint_id: str
+    description: str
+    reason: str
+    url: str = Field(description="The endpoint over REST.")
+    page: str = Field(description="The endpoints for people.")
+
+
+class EndpointMessage(BaseModel):
+    """An endpoint of the same owner that was switched off for what it answered."""
+
+    type: Literal["endpoint.disabled"]
+    timestamp: datetime
+    data: EndpointNotice
+
+
 class JobMessage(BaseModel):
     """A change of a job's state."""
 
     type: NoticeType
     timestamp: datetime
     data: JobNotice
+
+
+MessageId = Annotated[str, Header(description="The same for every try; drop what you have seen.")]
+SentAt = Annotated[int, Header(description="Seconds since 1970; refuse what is minutes old.")]
+Signature = Annotated[
+    str, Header(description="v1,<base64 HMAC-SHA256 of id.timestamp.body>; several while a secret is replaced.")
+]
 
 
 def describe_outgoing(app: FastAPI) -> None:
@@ -45,11 +70,17 @@ def describe_outgoing(app: FastAPI) -> None:
         responses={410: {"description": "Take the endpoint off the list; any other refusal is tried again for days."}},
     )
     def on_job_change(
-        body: JobMessage,
-        webhook_id: Annotated[str, Header(description="The same for every try; drop what you have seen.")],
-        webhook_timestamp: Annotated[int, Header(description="Seconds since 1970; refuse what is minutes old.")],
-        webhook_signature: Annotated[
-            str, Header(description="v1,<base64 HMAC-SHA256 of id.timestamp.body>; several while a secret is replaced.")
-        ],
+        body: JobMessage, webhook_id: MessageId, webhook_timestamp: SentAt, webhook_signature: Signature
     ) -> None:
         """Verify the signature, answer 2xx within 15 seconds, and work later. See standardwebhooks.com."""
+
+    @app.webhooks.post(
+        "endpoint",
+        operation_id="onEndpointDisabled",
+        summary="Another endpoint was switched off",
+        tags=["notifications"],
+    )
+    def on_endpoint_disabled(
+        body: EndpointMessage, webhook_id: MessageId, webhook_timestamp: SentAt, webhook_signature: Signature
+    ) -> None:
+        """Sent to all other endpoints of an owner that are on, whatever they asked for; refusing it is harmless."""

@@ -43,7 +43,8 @@ class WatchBody(BaseModel):
         default=(DEFAULT_RECIPE,), min_length=1, max_length=8, description="Names or objects, as in a job."
     )
     destination: str = Field(
-        max_length=200, description="Template of the repository, of {owner}, {name}, {recipe}, {bits} and {ref}."
+        max_length=200,
+        description="Template of the repository, of {owner}, {name}, {recipe}, {bits} and {ref}, as they stand.",
     )
     private: bool | None = Field(default=None, description="Null: as private as the source.")
     max_weight_bytes: int | None = Field(default=None, gt=0, lt=2**53, description="Larger models are skipped.")
@@ -137,7 +138,9 @@ def list_releases(
     "/preview",
     operation_id="previewWatch",
     summary="Find out what a watch would have done",
-    responses=problem_responses(*_BODY, HTTPStatus.NOT_FOUND, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE),
+    responses=problem_responses(
+        *_BODY, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE
+    ),
 )
 def preview(
     body: WatchBody,
@@ -147,7 +150,9 @@ def preview(
 ) -> PreviewList:
     """Play the rules through over the releases of the last days, and change nothing."""
     watch = Watch(**dict(rules_of(body)), id="preview", owner=caller.owner, created_at=datetime.now(UTC))
-    found = preview_watch(watch, releases=services.hubs.releases, hub=services.hubs.watched, days=days)
+    # What the watch itself will look with.
+    token = services.settings.hub_token.get_secret_value() if services.settings.hub_token else None
+    found = preview_watch(watch, releases=services.hubs.releases, hub=services.hubs.watched, days=days, token=token)
     return PreviewList(previews=list(found))
 
 

@@ -1,6 +1,6 @@
 """API keys: who may call the service, for what, how often, and until when."""
 
-from service.keys.access import authenticate, issue_key, require_quota, require_scope
+from service.keys.access import authenticate, issue_key, lack_of_room, require_quota, require_scope
 from service.keys.rate_limit import MemoryRateLimiter, RateDecision, RateLimiter, RedisRateLimiter
 from service.keys.schema import ALL_SCOPES, ApiKey, IssuedKey, Quota, Scope
 from service.keys.store import KeyStore
@@ -18,6 +18,7 @@ __all__ = [
     "Scope",
     "authenticate",
     "issue_key",
+    "lack_of_room",
     "require_quota",
     "require_scope",
 ]

@@ -3,14 +3,19 @@
 import hmac
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from service.jobs.policy import utc_now
 from service.jobs.schema import Usage
+from service.jobs.store import JobStore
 from service.keys.errors import InvalidKeyError, MissingScopeError, QuotaExceededError
 from service.keys.schema import ApiKey, IssuedKey, Quota, Scope
 from service.keys.secret import new_secret, parse_secret
 from service.keys.store import KeyStore
 
+N = TypeVar("N", int, float)
+
+_DAY = timedelta(hours=24)
 _TOUCH_EVERY = timedelta(minutes=1)
 """`last_used_at` is only so exact, so that reading jobs in a loop does not write in a loop."""
 
@@ -53,8 +58,7 @@ def authenticate(text: str, *, store: KeyStore, clock: Callable[[], datetime] = 
         raise _invalid()
     key, digest = found
     now = clock()
-    is_over = key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now)
-    if not hmac.compare_digest(digest, parsed[1]) or is_over:
+    if not hmac.compare_digest(digest, parsed[1]) or _is_over(key, now):
         raise _invalid()
     if key.last_used_at is None or now - key.last_used_at >= _TOUCH_EVERY:
         store.touch(key.id, now=now)
@@ -78,6 +82,43 @@ def require_quota(quota: Quota, usage: Usage) -> None:
     for limit, used, what in checks:
         if limit is not None and used >= limit:
             raise QuotaExceededError(f"the quota of {limit:g} {what} is used up ({used:.3g}); wait, or ask for more")
+
+
+def lack_of_room(owner: str, *, keys: KeyStore, jobs: JobStore, clock: Callable[[], datetime] = utc_now) -> str | None:
+    """Return why an owner may not have one more job now, or None: for jobs that start without anybody calling."""
+    now = clock()
+    quota = owner_quota(keys.list(owner), now=now)
+    try:
+        if quota is not None:
+            require_quota(quota, jobs.usage(owner, since=now - _DAY))
+    except QuotaExceededError as error:
+        return str(error)
+    return None
+
+
+def owner_quota(keys: Sequence[ApiKey], *, now: datetime) -> Quota | None:
+    """Return what the owner of these keys may use where no key is at hand: the widest of each limit.
+
+    Keys that still work count; where none does, all, so that a revoked key opens no door. None: there is no key.
+    """
+    quotas = [key.quota for key in keys if not _is_over(key, now)] or [key.quota for key in keys]
+    if not quotas:
+        return None
+    return Quota(
+        max_queued=_widest([quota.max_queued for quota in quotas]),
+        max_running=_widest([quota.max_running for quota in quotas]),
+        minutes_per_day=_widest([quota.minutes_per_day for quota in quotas]),
+        requests_per_minute=max(quota.requests_per_minute for quota in quotas),
+    )
+
+
+def _widest(limits: Sequence[N | None]) -> N | None:
+    known = [limit for limit in limits if limit is not None]
+    return max(known) if len(known) == len(limits) else None
+
+
+def _is_over(key: ApiKey, now: datetime) -> bool:
+    return key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now)
 
 
 def _invalid() -> InvalidKeyError:

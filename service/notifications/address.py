@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import httpx2
+
 from service.notifications.errors import UnsafeAddressError
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -44,15 +46,22 @@ def check_target(url: str, *, resolve: Resolve | None = None, allow_private: boo
         allow_private: For installations whose receivers are inside; also allows http and any port.
 
     Raises:
-        UnsafeAddressError: not https on port 443, a user name in it, an unknown name, or an address that is not global.
+        UnsafeAddressError: not a URL, not https on port 443, a user name in it, an unknown name, or an address that is
+            not global.
     """
+    # urlsplit drops line breaks and tabs without a word: what is checked would not be what is kept.
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise UnsafeAddressError("the URL holds a space or a control character; write it as %20, or leave it out")
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
+        httpx2.URL(url)  # what sends refuses more than urlsplit does
+    except (ValueError, httpx2.InvalidURL) as error:
         raise UnsafeAddressError(f"{url!r} is not a URL") from error
     if parts.username is not None or parts.password is not None or not parts.hostname:
         raise UnsafeAddressError("the URL needs a host name and may hold no user name or password")
+    if not parts.hostname.isascii():
+        raise UnsafeAddressError(f"write the host name {parts.hostname!r} in ASCII, as xn--...")
     is_plain = parts.scheme == "http" and allow_private
     if parts.scheme != "https" and not is_plain:
         raise UnsafeAddressError("only https URLs are sent to")

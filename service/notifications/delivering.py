@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import delete, insert, select
 
 from service.jobs import tables
 from service.jobs.credentials import CredentialVault
 from service.jobs.database import writing
-from service.jobs.ids import new_id
+from service.jobs.errors import CredentialError, StoreUnavailableError
 from service.jobs.policy import utc_now
 from service.jobs.sql_statements import read_job
 from service.notifications.endpoints import open_secrets
 from service.notifications.errors import EndpointNotFoundError
-from service.notifications.messages import job_payload
+from service.notifications.judging import judge
+from service.notifications.messages import job_payload, message_to
 from service.notifications.schema import Attempt, Delivery, DeliveryState, Endpoint
 from service.notifications.sending import Outcome, Send
 from service.notifications.store import NotificationStore, delivery_values
@@ -29,8 +30,6 @@ _S, _M, _H = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 RETRY_AFTER = (5 * _S, 5 * _M, 30 * _M, 2 * _H, 5 * _H, 10 * _H, 14 * _H, 20 * _H, 24 * _H)
 """Waits after the first, second, ... try, about three days in all. Source: Standard Webhooks, recommended schedule."""
 _JITTER = 0.2
-DISABLE_AFTER = timedelta(days=5)
-"""An endpoint that took nothing for so long is switched off."""
 _CLAIM = timedelta(minutes=2)
 """Longer than a try can take; a message whose sender died is taken up again after it."""
 _BATCH = 32
@@ -59,7 +58,10 @@ def write_messages(post: Post) -> int:
     written = 0
     with writing(post.store.engine) as connection:
         query = (
-            select(tables.job_notices).order_by(tables.job_notices.c.id).limit(500).with_for_update(skip_locked=True)
+            select(tables.job_notices)
+            .order_by(tables.job_notices.c.id)
+            .limit(_NOTICES)
+            .with_for_update(skip_locked=True)
         )
         notices = connection.execute(query).all()
         wanted = post.store.list() if notices else []
@@ -67,7 +69,10 @@ def write_messages(post: Post) -> int:
             for endpoint in wanted:
                 is_for_it = endpoint.owner == notice.owner and f"job.{notice.state}" in endpoint.types
                 if is_for_it and endpoint.enabled:
-                    _write(connection, endpoint, notice.job_id, notice.state, notice.created_at, post)
+                    job = read_job(connection, notice.job_id)
+                    payload = job_payload(job, state=notice.state, at=notice.created_at, base_url=post.base_url)
+                    message = message_to(endpoint.id, payload, now=post.clock())
+                    connection.execute(insert(deliveries).values(delivery_values(message)))
                     written += 1
         ids = [notice.id for notice in notices]
         connection.execute(delete(tables.job_notices).where(tables.job_notices.c.id.in_(ids)))
@@ -84,31 +89,30 @@ def send_messages(post: Post) -> int:
         while True:
             now = post.clock()
             due = post.store.claim_due(now=now, until=now + _CLAIM, limit=_BATCH)
-            taken += sum(pool.map(lambda delivery: _try(delivery, post), due))
+            taken += sum(pool.map(lambda delivery: _try_alone(delivery, post), due))
             if len(due) < _BATCH:
                 return taken
 
 
-def _write(connection: Connection, endpoint: Endpoint, job_id: str, state: str, at: datetime, post: Post) -> None:
-    payload = job_payload(read_job(connection, job_id), state=state, at=at, base_url=post.base_url)
-    message = Delivery(
-        id=new_id("msg"),
-        endpoint_id=endpoint.id,
-        type=payload["type"],
-        payload=payload,
-        created_at=post.clock(),
-        due_at=post.clock(),
-    )
-    connection.execute(insert(deliveries).values(delivery_values(message)))
+def _try_alone(delivery: Delivery, post: Post) -> bool:
+    try:
+        return _try(delivery, post)
+    except StoreUnavailableError:
+        raise  # about all messages: the round is postponed
+    except Exception as error:  # noqa: BLE001  # the edge of one message: the others of the round go out
+        _log.error("delivery_not_tried", delivery_id=delivery.id, exc_info=error)
+        return False
 
 
 def _try(delivery: Delivery, post: Post) -> bool:
     try:
         endpoint = post.store.get(delivery.endpoint_id)
-        secrets = open_secrets(post.store.secrets(endpoint.id), post.vault, now=post.clock())
+        if not endpoint.enabled:  # since the message was taken
+            post.store.put_back(delivery, due_at=post.clock())
+            return False
+        outcome = _send(endpoint, delivery, post)
     except EndpointNotFoundError:
         return False  # deleted a moment ago, and the message with it
-    outcome = post.send(endpoint, delivery, secrets, post.clock())
     now = post.clock()
     attempt = Attempt(
         delivery_id=delivery.id,
@@ -119,8 +123,16 @@ def _try(delivery: Delivery, post: Post) -> bool:
         seconds=outcome.seconds,
     )
     post.store.record(_after(delivery, outcome, now, post.random), attempt)
-    _judge(endpoint, outcome, now, post.store)
+    judge(endpoint, delivery, outcome, store=post.store, base_url=post.base_url, now=now)
     return outcome.is_delivered
+
+
+def _send(endpoint: Endpoint, delivery: Delivery, post: Post) -> Outcome:
+    try:
+        secrets = open_secrets(post.store.secrets(endpoint.id), post.vault, now=post.clock())
+    except CredentialError as error:  # the key of this installation was lost; the owner has to rotate the secret
+        return Outcome(None, str(error), 0.0)
+    return post.send(endpoint, delivery, secrets, post.clock())
 
 
 def _after(delivery: Delivery, outcome: Outcome, now: datetime, jitter: Callable[[], float]) -> Delivery:
@@ -130,17 +142,3 @@ def _after(delivery: Delivery, outcome: Outcome, now: datetime, jitter: Callable
         return delivery.model_copy(update={"state": DeliveryState.FAILED, "finished_at": now})
     wait = RETRY_AFTER[delivery.attempts - 1] * (1 + _JITTER * (2 * jitter() - 1))
     return delivery.model_copy(update={"due_at": now + wait})
-
-
-def _judge(endpoint: Endpoint, outcome: Outcome, now: datetime, store: NotificationStore) -> None:
-    if outcome.is_delivered:
-        if endpoint.failing_since is not None:
-            store.change(endpoint.model_copy(update={"failing_since": None}))
-        return
-    since = endpoint.failing_since or now
-    reason = "it answered 410 Gone" if outcome.is_gone else f"it took nothing for {DISABLE_AFTER.days} days"
-    changes: dict[str, object] = {"failing_since": since}
-    if outcome.is_gone or now - since >= DISABLE_AFTER:
-        changes |= {"enabled": False, "disabled_reason": reason}
-        _log.warning("endpoint_disabled", endpoint_id=endpoint.id, reason=reason)
-    store.change(endpoint.model_copy(update=changes))

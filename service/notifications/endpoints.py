@@ -13,8 +13,8 @@ from service.jobs.policy import utc_now
 from service.jobs.schema import SealedSecret
 from service.notifications.address import Resolve, check_target
 from service.notifications.errors import InvalidEndpointError
-from service.notifications.messages import trial_payload
-from service.notifications.schema import TEST_TYPE, Delivery, Endpoint, EndpointRules, NewEndpoint
+from service.notifications.messages import message_to, trial_payload
+from service.notifications.schema import Delivery, Endpoint, EndpointRules, NewEndpoint
 from service.notifications.store import NotificationStore
 
 _SECRET_BYTES = 32
@@ -31,16 +31,20 @@ def create_endpoint(
     store: NotificationStore,
     vault: CredentialVault,
     allow_private: bool = False,
+    mail_server: str | None = None,
     resolve: Resolve | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> NewEndpoint:
     """Store an endpoint and return it with its secret, which cannot be shown again.
 
+    Args:
+        mail_server: Of this installation; without one, nobody can be told by mail.
+
     Raises:
-        InvalidEndpointError: the URL does not fit the form.
+        InvalidEndpointError: the URL does not fit the form, or this installation sends no mails.
         UnsafeAddressError: it leads into our own network, or is not https.
     """
-    _check(rules, allow_private, resolve)
+    _check(rules, allow_private, mail_server, resolve)
     endpoint = Endpoint(**dict(rules), id=new_id("endpoint"), owner=owner, created_at=clock())
     secret = _new_secret()
     store.add(endpoint, sealed_secrets=[_seal(secret, vault, clock() + _FOREVER)])
@@ -54,19 +58,19 @@ def change_endpoint(
     owner: str | None,
     store: NotificationStore,
     allow_private: bool = False,
+    mail_server: str | None = None,
     resolve: Resolve | None = None,
 ) -> Endpoint:
-    """Replace the rules of an endpoint; switching it on forgets earlier failures.
+    """Replace the rules of an endpoint; switching it on, or another URL, forgets earlier failures.
 
     Raises:
         EndpointNotFoundError, InvalidEndpointError, UnsafeAddressError: as their names say.
     """
     before = store.get(endpoint_id, owner=owner)
-    _check(rules, allow_private, resolve)
-    forgiven = {"failing_since": None, "disabled_reason": None} if rules.enabled and not before.enabled else {}
-    after = before.model_copy(update={**dict(rules), **forgiven})
-    store.change(after)
-    return after
+    _check(rules, allow_private, mail_server, resolve)
+    forgive = rules.enabled and (not before.enabled or rules.url != before.url)
+    store.replace_rules(endpoint_id, rules, forgive=forgive)
+    return store.get(endpoint_id, owner=owner)
 
 
 def rotate_secret(
@@ -95,7 +99,11 @@ def resend_delivery(
     store: NotificationStore,
     clock: Callable[[], datetime] = utc_now,
 ) -> Delivery:
-    """Make a message due now, whatever became of it. Raises EndpointNotFoundError, DeliveryNotFoundError."""
+    """Make a message due now, whatever became of it; to an endpoint that is off it waits.
+
+    Raises:
+        EndpointNotFoundError, DeliveryNotFoundError: as their names say.
+    """
     store.get(endpoint_id, owner=owner)
     store.resend(store.delivery(endpoint_id, delivery_id), now=clock())
     return store.delivery(endpoint_id, delivery_id)
@@ -104,16 +112,9 @@ def resend_delivery(
 def send_trial(
     endpoint_id: str, *, owner: str | None, store: NotificationStore, clock: Callable[[], datetime] = utc_now
 ) -> Delivery:
-    """Queue a message that only tests the endpoint. Raises EndpointNotFoundError."""
+    """Queue a message that only tests the endpoint; if that is off, it waits. Raises EndpointNotFoundError."""
     endpoint, now = store.get(endpoint_id, owner=owner), clock()
-    message = Delivery(
-        id=new_id("msg"),
-        endpoint_id=endpoint.id,
-        type=TEST_TYPE,
-        payload=trial_payload(at=now),
-        created_at=now,
-        due_at=now,
-    )
+    message = message_to(endpoint.id, trial_payload(at=now), now=now)
     store.add_delivery(message)
     return message
 
@@ -137,7 +138,7 @@ def _new_secret() -> str:
     return f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
 
 
-def _check(rules: EndpointRules, allow_private: bool, resolve: Resolve | None) -> None:
+def _check(rules: EndpointRules, allow_private: bool, mail_server: str | None, resolve: Resolve | None) -> None:
     if rules.form != "mail":
         check_target(rules.url, resolve=resolve, allow_private=allow_private)
         return
@@ -145,3 +146,9 @@ def _check(rules: EndpointRules, allow_private: bool, resolve: Resolve | None) -
     address = unquote(parts.path)
     if parts.scheme != "mailto" or parts.query or parseaddr(address)[1] != address or "@" not in address:
         raise InvalidEndpointError("a mail endpoint is mailto: and one address, like mailto:name@example.org")
+    if any(character.isspace() or not character.isprintable() for character in rules.url + address):
+        raise InvalidEndpointError("the mail address holds a space or a control character; leave it out")
+    if mail_server is None:
+        raise InvalidEndpointError(
+            "this installation sends no mails; use a webhook, or ask its operator to set SERVICE_MAIL_SERVER"
+        )

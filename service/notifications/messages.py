@@ -1,12 +1,14 @@
-"""What is said about a job, in each form. Thin: ids, the state and links; the reader asks the API for the rest."""
+"""What is said about a job or an endpoint, in each form. Thin: ids, the state and links; the API has the rest."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from service.jobs.ids import new_id
 from service.jobs.schema import Job
-from service.notifications.schema import TEST_TYPE
+from service.notifications.schema import DISABLED_TYPE, TEST_TYPE, Delivery, Endpoint
 
 _MARKS = {"succeeded": "✅", "failed": "❌", "canceled": "⏹️"}
 
@@ -36,6 +38,30 @@ def trial_payload(*, at: datetime) -> dict[str, Any]:
     return {"type": TEST_TYPE, "timestamp": at.isoformat(), "data": {"message": "This endpoint works."}}
 
 
+def disabled_payload(endpoint: Endpoint, *, reason: str, at: datetime, base_url: str) -> dict[str, Any]:
+    """Return the body of a message about an endpoint that was switched off; its URL may be a secret and is left out."""
+    data = {
+        "endpoint_id": endpoint.id,
+        "description": endpoint.description,
+        "reason": reason,
+        "url": f"{base_url}/v1/webhook-endpoints/{endpoint.id}",
+        "page": f"{base_url}/webhooks",
+    }
+    return {"type": DISABLED_TYPE, "timestamp": at.isoformat(), "data": data}
+
+
+def message_to(endpoint_id: str, payload: Mapping[str, Any], *, now: datetime) -> Delivery:
+    """Return a new message to an endpoint, due at once."""
+    return Delivery(
+        id=new_id("msg"),
+        endpoint_id=endpoint_id,
+        type=payload["type"],
+        payload=dict(payload),
+        created_at=now,
+        due_at=now,
+    )
+
+
 def body(payload: Mapping[str, Any]) -> str:
     """Return the text that is signed and sent."""
     return json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
@@ -43,16 +69,18 @@ def body(payload: Mapping[str, Any]) -> str:
 
 def slack_body(payload: Mapping[str, Any]) -> str:
     """Return the same news for a Slack-compatible incoming webhook."""
-    return json.dumps({"text": _sentence(payload, link=_slack_link)}, ensure_ascii=False)
+    return json.dumps({"text": _sentence(payload, _SLACK)}, ensure_ascii=False)
 
 
 def mail(payload: Mapping[str, Any]) -> tuple[str, str]:
     """Return subject and text of the same news as a mail."""
-    data = payload["data"]
-    if "job_id" not in data:
-        return "SRR: this address works", str(data["message"])
+    data, said = payload["data"], _sentence(payload, _MAIL)
+    if payload["type"] == TEST_TYPE:
+        return "SRR: this address works", said
+    if payload["type"] == DISABLED_TYPE:
+        return "SRR: a webhook endpoint was switched off", f"{said}\n\nEndpoints: {data['page']}\n"
     subject = f"SRR: {data['model_id']} {data['state']}"
-    lines = [_sentence(payload, link=lambda _, text: text), "", f"Job:         {data['page']}"]
+    lines = [said, "", f"Job:         {data['page']}"]
     lines += [f"Destination: {data['destination']}", f"Recipe:      {data['recipe']}"]
     if "commit_url" in data:
         lines.append(f"Commit:      {data['commit_url']}")
@@ -60,23 +88,39 @@ def mail(payload: Mapping[str, Any]) -> tuple[str, str]:
     return " ".join(subject.split()), "\n".join(lines) + "\n"
 
 
-def _sentence(payload: Mapping[str, Any], *, link: Any) -> str:
+@dataclass(frozen=True)
+class _Form:
+    """How strangers' text and links are written."""
+
+    text: Callable[[str], str]
+    link: Callable[[str, str], str]
+
+
+def _sentence(payload: Mapping[str, Any], form: _Form) -> str:
     data = payload["data"]
-    if "job_id" not in data:
+    if payload["type"] == TEST_TYPE:
         return str(data["message"])
+    if payload["type"] == DISABLED_TYPE:
+        name = form.link(data["page"], data["description"] or data["endpoint_id"])
+        return f"⚠️ The endpoint {name} was switched off: {form.text(data['reason'])}. Until it is on, messages wait."
     mark = _MARKS.get(data["state"], "▶️")
-    said = f"{mark} {link(data['page'], data['model_id'])} with {data['recipe']}: {data['state']}."
+    said = f"{mark} {form.link(data['page'], data['model_id'])} with {form.text(data['recipe'])}: {data['state']}."
     if "commit_url" in data:
-        said += f" Published as {link(data['commit_url'], data['destination'])}."
+        said += f" Published as {form.link(data['commit_url'], data['destination'])}."
     if "failure" in data:
-        said += f" {_plain(data['failure']['message'])} ({data['failure']['code']})"
+        said += f" {form.text(data['failure']['message'])} ({data['failure']['code']})"
     return said
 
 
 def _slack_link(url: str, text: str) -> str:
-    return f"<{_plain(url)}|{_plain(text)}>" if url.startswith(("https://", "http://")) else _plain(text)
+    escaped = _slack_text(text)
+    return f"<{_slack_text(url)}|{escaped}>" if url.startswith(("https://", "http://")) else escaped
 
 
-def _plain(text: str) -> str:
+def _slack_text(text: str) -> str:
     # Slack's own escapes: a model card's "<!channel>" must not ring everybody.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+_SLACK = _Form(text=_slack_text, link=_slack_link)
+_MAIL = _Form(text=str, link=lambda _, text: text)

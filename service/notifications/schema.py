@@ -12,6 +12,8 @@ NoticeType = Literal[
 ALL_TYPES: tuple[NoticeType, ...] = get_args(NoticeType)
 DEFAULT_TYPES: tuple[NoticeType, ...] = ("job.succeeded", "job.failed", "job.canceled")
 TEST_TYPE = "endpoint.test"
+DISABLED_TYPE = "endpoint.disabled"
+"""Goes to all other endpoints of an owner, whatever they asked for: who was told nothing could not ask for more."""
 
 
 class _Frozen(BaseModel):

@@ -10,12 +10,15 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 import httpx2
+import structlog
 from standardwebhooks import Webhook
 
 from service.notifications.address import Resolve, check_target
 from service.notifications.errors import UnsafeAddressError
 from service.notifications.messages import body, mail, slack_body
 from service.notifications.schema import Delivery, Endpoint
+
+_log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 15.0
 _MAX_ERROR = 400
@@ -77,10 +80,14 @@ class Sender:
     def __call__(self, endpoint: Endpoint, delivery: Delivery, secrets: Sequence[str], now: datetime) -> Outcome:
         """Send a message in the form of its endpoint."""
         if endpoint.form == "mail":
-            return _timed(lambda: self._mail(endpoint, delivery))
-        text = slack_body(delivery.payload) if endpoint.form == "slack" else body(delivery.payload)
-        headers = {} if endpoint.form == "slack" else signature_headers(delivery.id, text, secrets, now)
-        return _timed(lambda: self._post(endpoint.url, text, headers))
+            return _timed(lambda: self._mail(endpoint, delivery), delivery)
+        return _timed(lambda: self._webhook(endpoint, delivery, secrets, now), delivery)
+
+    def _webhook(self, endpoint: Endpoint, delivery: Delivery, secrets: Sequence[str], now: datetime) -> int:
+        if endpoint.form == "slack":
+            return self._post(endpoint.url, slack_body(delivery.payload), {})
+        text = body(delivery.payload)
+        return self._post(endpoint.url, text, signature_headers(delivery.id, text, secrets, now))
 
     def _post(self, url: str, text: str, headers: Mapping[str, str]) -> int:
         target = check_target(url, resolve=self._resolve, allow_private=self._allow_private)
@@ -125,7 +132,7 @@ def signature_headers(message_id: str, text: str, secrets: Sequence[str], now: d
     }
 
 
-def _timed(send: Callable[[], int]) -> Outcome:
+def _timed(send: Callable[[], int], delivery: Delivery) -> Outcome:
     began = time.perf_counter()
     status: int | None = None
     error: str | None = None
@@ -136,4 +143,9 @@ def _timed(send: Callable[[], int]) -> Outcome:
         error = str(refused)
     except (httpx2.HTTPError, smtplib.SMTPException, OSError) as failed:
         error = f"{type(failed).__name__}: {failed}"
-    return Outcome(status, None if error is None else error[:_MAX_ERROR], round(time.perf_counter() - began, 3))
+    except Exception as unforeseen:  # noqa: BLE001  # the edge to strangers' servers: whatever they cause is a failed try
+        _log.error("delivery_try_broke", delivery_id=delivery.id, exc_info=unforeseen)
+        error = f"{type(unforeseen).__name__}: {unforeseen}"
+    # PostgreSQL's text refuses NUL characters.
+    said = None if error is None else error.replace("\x00", "?")[:_MAX_ERROR]
+    return Outcome(status, said, round(time.perf_counter() - began, 3))

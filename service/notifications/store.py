@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
 from service.jobs.database import reading, writing
 from service.notifications.errors import DeliveryNotFoundError, EndpointNotFoundError
@@ -13,7 +13,7 @@ from service.notifications.tables import attempts, deliveries, endpoints
 
 _ENDPOINTS, _DELIVERIES, _ATTEMPTS = endpoints.c, deliveries.c, attempts.c
 _VISIBLE = tuple(column for column in _ENDPOINTS if column.name != "secrets")
-_RULES = frozenset(EndpointRules.model_fields)
+_RULES = frozenset(EndpointRules.model_fields) - {"enabled"}
 
 
 class NotificationStore:
@@ -26,8 +26,8 @@ class NotificationStore:
         """Insert an endpoint."""
         values = {"id": endpoint.id, "owner": endpoint.owner, "created_at": endpoint.created_at}
         with writing(self.engine) as connection:
-            rules = endpoint_rules(endpoint)
-            connection.execute(insert(endpoints).values(**values, rules=rules, secrets=[*sealed_secrets]))
+            rules = _rule_values(endpoint)
+            connection.execute(insert(endpoints).values(**values, **rules, secrets=[*sealed_secrets]))
 
     def get(self, endpoint_id: str, *, owner: str | None = None) -> Endpoint:
         """Return an endpoint. Raises EndpointNotFoundError, also for one of another owner."""
@@ -39,17 +39,15 @@ class NotificationStore:
 
     def list(self, owner: str | None = None) -> Sequence[Endpoint]:
         """Return the endpoints of an owner, or all, newest first."""
-        query = select(*_VISIBLE).order_by(_ENDPOINTS.id.desc())
         with reading(self.engine) as connection:
-            rows = connection.execute(query if owner is None else query.where(_ENDPOINTS.owner == owner)).all()
-        return [_endpoint(row) for row in rows]
+            return read_endpoints(connection, owner)
 
-    def change(self, endpoint: Endpoint) -> None:
-        """Store everything of an endpoint but its secrets."""
-        values = {"failing_since": endpoint.failing_since, "disabled_reason": endpoint.disabled_reason}
+    def replace_rules(self, endpoint_id: str, rules: EndpointRules, *, forgive: bool) -> None:
+        """Store the rules of an endpoint; what was said against it stays, unless it is to be forgiven."""
+        forgiven = {"failing_since": None, "disabled_reason": None} if forgive else {}
         with writing(self.engine) as connection:
-            changed = update(endpoints).where(_ENDPOINTS.id == endpoint.id)
-            connection.execute(changed.values(**values, rules=endpoint_rules(endpoint)))
+            changed = update(endpoints).where(_ENDPOINTS.id == endpoint_id)
+            connection.execute(changed.values(**forgiven, **_rule_values(rules)))
 
     def delete(self, endpoint_id: str, *, owner: str | None = None) -> None:
         """Delete an endpoint and its log. Raises EndpointNotFoundError."""
@@ -80,14 +78,20 @@ class NotificationStore:
     def claim_due(self, *, now: datetime, until: datetime, limit: int) -> Sequence[Delivery]:
         """Take messages that are due and count the try; others do not see them before `until`.
 
-        A process that dies in between leaves them to be taken again then: at least once, never lost.
+        Messages to an endpoint that is switched off wait until it is on, or deleted. A process that dies in between
+        leaves them to be taken again then: at least once, never lost.
         """
         due = (
             select(_DELIVERIES.id)
-            .where(_DELIVERIES.state == str(DeliveryState.PENDING), _DELIVERIES.due_at <= now)
+            .join(endpoints, _ENDPOINTS.id == _DELIVERIES.endpoint_id)
+            .where(
+                _DELIVERIES.state == str(DeliveryState.PENDING),
+                _DELIVERIES.due_at <= now,
+                _ENDPOINTS.enabled,
+            )
             .order_by(_DELIVERIES.due_at)
             .limit(limit)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True, of=deliveries)
         )
         with writing(self.engine) as connection:
             ids = connection.execute(due).scalars().all()
@@ -104,6 +108,12 @@ class NotificationStore:
         values = {"state": str(delivery.state), "due_at": delivery.due_at, "finished_at": delivery.finished_at}
         with writing(self.engine) as connection:
             connection.execute(insert(attempts).values(attempt.model_dump()))
+            connection.execute(update(deliveries).where(_DELIVERIES.id == delivery.id).values(values))
+
+    def put_back(self, delivery: Delivery, *, due_at: datetime) -> None:
+        """Undo the claim of a message that was not tried."""
+        values = {"due_at": due_at, "attempts": _DELIVERIES.attempts - 1}
+        with writing(self.engine) as connection:
             connection.execute(update(deliveries).where(_DELIVERIES.id == delivery.id).values(values))
 
     def deliveries(self, endpoint_id: str, *, limit: int = 100) -> Sequence[Delivery]:
@@ -146,9 +156,18 @@ class NotificationStore:
             connection.execute(update(deliveries).where(_DELIVERIES.id == delivery.id).values(values))
 
 
-def endpoint_rules(endpoint: Endpoint) -> dict[str, Any]:
-    """Return the column that holds the rules of an endpoint."""
-    return endpoint.model_dump(mode="json", include=set(_RULES))
+def read_endpoints(connection: Connection, owner: str | None) -> Sequence[Endpoint]:
+    """Return the endpoints of an owner, or all, newest first."""
+    query = select(*_VISIBLE).order_by(_ENDPOINTS.id.desc())
+    rows = connection.execute(query if owner is None else query.where(_ENDPOINTS.owner == owner))
+    return [_endpoint(row) for row in rows]
+
+
+def lock_endpoint(connection: Connection, endpoint_id: str) -> Endpoint | None:
+    """Return an endpoint that nobody changes until the transaction ends, or None when there is none."""
+    query = select(*_VISIBLE).where(_ENDPOINTS.id == endpoint_id).with_for_update()
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _endpoint(row)
 
 
 def delivery_values(delivery: Delivery) -> dict[str, Any]:
@@ -156,9 +175,14 @@ def delivery_values(delivery: Delivery) -> dict[str, Any]:
     return delivery.model_dump() | {"state": str(delivery.state)}
 
 
+def _rule_values(rules: EndpointRules) -> dict[str, Any]:
+    # A column of its own: what is sent depends on it, and what a receiver answers may change it and nothing else.
+    return {"rules": rules.model_dump(mode="json", include=set(_RULES)), "enabled": rules.enabled}
+
+
 def _endpoint(row: Row[Any]) -> Endpoint:
     values = row._asdict()
-    return Endpoint.model_validate(values | values.pop("rules"))
+    return Endpoint.model_validate(values.pop("rules") | values)
 
 
 def _delivery(row: Row[Any]) -> Delivery:

@@ -1,6 +1,6 @@
 """The tables endpoints and deliveries are kept in."""
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, true
 
 from service.jobs.tables import UtcDateTime, metadata
 
@@ -10,6 +10,7 @@ endpoints = Table(
     Column("id", String(40), primary_key=True),
     Column("owner", String(128), nullable=False, index=True),
     Column("rules", JSON, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=true()),
     Column("secrets", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("failing_since", UtcDateTime),

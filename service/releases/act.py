@@ -10,8 +10,9 @@ from service.hub.errors import HubError
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible
 from service.jobs.content import content_key
+from service.jobs.errors import IdempotencyConflictError, InvalidJobError, StoreUnavailableError
 from service.jobs.policy import utc_now
-from service.jobs.schema import JobDestination, JobFilter, JobSource, JobSubmission
+from service.jobs.schema import JobDestination, JobSource, JobSubmission
 from service.jobs.store import JobStore
 from service.jobs.submit import submit
 from service.releases.errors import InvalidWatchError, WatchNotFoundError
@@ -27,8 +28,10 @@ _ASK_AGAIN = timedelta(minutes=5)
 _GIVE_UP = timedelta(days=3)
 """How long a release whose model cannot be read is asked about; gated access may be granted a day later."""
 _LIMIT_AGAIN = timedelta(hours=1)
+_MAX_REASON = 400
 _OURS = frozenset({"report.json", "recipe.json"})
-"""Files that every artifact of this product has, whoever published it."""
+"""Files without which the publisher publishes nothing: they mark every commit of ours, and no list of jobs has to be
+right for that. Whose job it was, and how it ended, is for others to make up; what a commit holds is not."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Desk:
     core_version: str
     token: str | None = None
     """Hub token to read watched models with."""
+    no_room: Callable[[str], str | None] = lambda _: None
+    """Why an owner may not have another job now, or None."""
     clock: Callable[[], datetime] = utc_now
 
 
@@ -49,9 +54,20 @@ def act_on_releases(desk: Desk) -> int:
     """Decide about every release that is due, and return how many became jobs. A periodic duty.
 
     Each job carries an idempotency key made from the release: two processes that decide at once, or one that
-    was killed before it could write down what it did, start one job.
+    was killed before it could write down what it did, start one job. What an owner's quota has no room for waits.
     """
-    return sum(_act(release, desk) for release in desk.watches.pending(now=desk.clock()))
+    return sum(_act_alone(release, desk) for release in desk.watches.pending(now=desk.clock()))
+
+
+def _act_alone(release: Release, desk: Desk) -> bool:
+    try:
+        return _act(release, desk)
+    except StoreUnavailableError:
+        raise  # about all releases: the round is postponed
+    except Exception as error:  # noqa: BLE001  # the edge of one release: the others do not wait behind a bug
+        _log.error("release_not_decided", release_id=release.id, exc_info=error)
+        desk.watches.defer(release, until=desk.clock() + _LIMIT_AGAIN, reason=f"failed here: {type(error).__name__}")
+        return False
 
 
 def _act(release: Release, desk: Desk) -> bool:
@@ -66,6 +82,10 @@ def _act(release: Release, desk: Desk) -> bool:
     if desk.watches.submitted_since(watch.id, desk.clock() - _DAY) >= watch.per_day:
         until = desk.clock() + _LIMIT_AGAIN
         desk.watches.defer(release, until=until, reason=f"the limit of {watch.per_day} releases in 24 hours is used up")
+        return False
+    full = desk.no_room(watch.owner)
+    if full is not None:
+        desk.watches.defer(release, until=desk.clock() + _ASK_AGAIN, reason=full[:_MAX_REASON])
         return False
     try:
         model = desk.hub.resolve(release.repo_id, release.sha, token=desk.token)
@@ -97,8 +117,6 @@ def _skipped_unseen(release: Release, watch: Watch, desk: Desk) -> str | None:
         return "the watch was switched off"
     if not matches_model(watch, release.repo_id) or not matches_ref(watch, release.ref):
         return "the watch was changed and is not about it any more"
-    if desk.jobs.list(JobFilter(destination=release.repo_id), limit=1).jobs:
-        return "this service publishes to it"
     if desk.watches.is_submitted(release):
         return "the same commit was compressed under another branch or tag"
     return None
@@ -107,24 +125,36 @@ def _skipped_unseen(release: Release, watch: Watch, desk: Desk) -> str | None:
 def _put_off(release: Release, error: HubError, desk: Desk) -> None:
     now = desk.clock()
     if now - release.seen_at < _GIVE_UP:
-        desk.watches.defer(release, until=now + _ASK_AGAIN, reason=str(error)[:400])
+        desk.watches.defer(release, until=now + _ASK_AGAIN, reason=str(error)[:_MAX_REASON])
     else:
-        desk.watches.decide(release, ReleaseState.FAILED, now=now, reason=str(error)[:400])
+        desk.watches.decide(release, ReleaseState.FAILED, now=now, reason=str(error)[:_MAX_REASON])
 
 
 def _submit(release: Release, watch: Watch, desk: Desk) -> bool:
+    # By destination, which differs between recipes: those that an earlier round had room for.
+    made = {desk.jobs.get(job_id).destination.repo_id: job_id for job_id in release.job_ids}
     try:
-        jobs = [_submit_one(release, watch, recipe, desk) for recipe in watch.recipes]
-    except InvalidWatchError as error:
-        desk.watches.decide(release, ReleaseState.FAILED, now=desk.clock(), reason=str(error)[:400])
+        for recipe in watch.recipes:
+            repo_id = destination_of(watch, release.repo_id, release.ref, recipe)
+            if repo_id in made:
+                continue
+            full = desk.no_room(watch.owner) if made else None
+            if full is not None:
+                until = desk.clock() + _ASK_AGAIN
+                desk.watches.defer(release, until=until, reason=full[:_MAX_REASON], jobs=[*made.values()])
+                return False
+            made[repo_id] = _submit_one(release, watch, recipe, repo_id, desk)
+    except (InvalidWatchError, InvalidJobError, IdempotencyConflictError) as error:
+        reason = str(error)[:_MAX_REASON]
+        desk.watches.decide(release, ReleaseState.FAILED, now=desk.clock(), reason=reason, jobs=[*made.values()])
         return False
+    jobs = [*made.values()]
     desk.watches.decide(release, ReleaseState.SUBMITTED, now=desk.clock(), jobs=jobs)
     _log.info("release_submitted", watch_id=watch.id, repo_id=release.repo_id, sha=release.sha, jobs=jobs)
     return True
 
 
-def _submit_one(release: Release, watch: Watch, recipe: Recipe, desk: Desk) -> str:
-    repo_id = destination_of(watch, release.repo_id, release.ref, recipe)
+def _submit_one(release: Release, watch: Watch, recipe: Recipe, repo_id: str, desk: Desk) -> str:
     submission = JobSubmission(
         source=JobSource(model_id=release.repo_id, revision=release.sha),
         destination=JobDestination(repo_id=repo_id, private=watch.private),

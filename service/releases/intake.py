@@ -44,7 +44,7 @@ class HookRepo(_Payload):
 class HookRef(_Payload):
     """A branch or tag that moved. No old commit: it is new. No new one: it was deleted."""
 
-    ref: str = Field(max_length=255)
+    ref: str = Field(max_length=255, pattern=r"^[^\x00-\x20\x7f]+$")
     old_sha: str | None = None
     new_sha: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
 
@@ -57,29 +57,30 @@ class HookPayload(_Payload):
     updated_refs: tuple[HookRef, ...] = Field(default=(), max_length=_MAX_REFS)
 
 
-def take_delivery(
-    body: bytes,
-    *,
-    watch_id: str,
-    secret: str | None,
-    store: WatchStore,
-    vault: CredentialVault,
-    clock: Callable[[], datetime] = utc_now,
-) -> int:
-    """Note the releases a delivery tells of, and return how many are new. Fast: it asks no hub and starts no job.
-
-    A delivery that comes twice, late or out of order notes nothing new. Pull requests, deletions and models that
-    are not watched are ignored.
+def authentic_watch(watch_id: str, *, secret: str | None, store: WatchStore, vault: CredentialVault) -> Watch:
+    """Return the watch a delivery is for. Call it before looking at the body of a stranger.
 
     Args:
         secret: The X-Webhook-Secret header; the Hub sends it in clear and signs nothing.
 
     Raises:
         HookForbiddenError: no such watch, or not its secret.
+    """
+    found = store.get_with_secret(watch_id)
+    if found is None or secret is None or not _is_secret(secret, found[1], vault):
+        raise HookForbiddenError("the delivery does not carry the secret of this webhook")
+    return found[0]
+
+
+def take_delivery(body: bytes, watch: Watch, *, store: WatchStore, clock: Callable[[], datetime] = utc_now) -> int:
+    """Note the releases a delivery tells of, and return how many are new. Fast: it asks no hub and starts no job.
+
+    A delivery that comes twice, late or out of order notes nothing new. Pull requests, deletions and models that
+    are not watched are ignored. One statement notes all of its refs.
+
+    Raises:
         HookPayloadError: not a webhook of the Hub.
     """
-    _check_secret(secret, store.secret(watch_id), vault)
-    watch = store.get(watch_id)
     try:
         payload = HookPayload.model_validate_json(body)
     except ValidationError as error:
@@ -87,15 +88,12 @@ def take_delivery(
     if not watch.enabled or not _is_release(payload, watch):
         return 0
     found = (_release(watch, payload.repo.name, ref, clock()) for ref in payload.updated_refs)
-    return sum(store.record(release) for release in found if release is not None)
+    return store.record([release for release in found if release is not None])
 
 
-def _check_secret(given: str | None, sealed: bytes | None, vault: CredentialVault) -> None:
-    if sealed is None or given is None:
-        raise HookForbiddenError("the delivery does not carry the secret of this webhook")
+def _is_secret(given: str, sealed: bytes, vault: CredentialVault) -> bool:
     expected = vault.open(SealedSecret(ciphertext=sealed, expires_at=SECRET_EXPIRES))
-    if not hmac.compare_digest(expected.encode(), given.encode()):
-        raise HookForbiddenError("the delivery does not carry the secret of this webhook")
+    return hmac.compare_digest(expected.encode(), given.encode())
 
 
 def _is_release(payload: HookPayload, watch: Watch) -> bool:

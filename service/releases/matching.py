@@ -12,6 +12,7 @@ from srr_core.recipe import Recipe
 
 _HEADS, _TAGS = "refs/heads/", "refs/tags/"
 _FIELDS = frozenset({"owner", "name", "recipe", "bits", "ref"})
+_ALLOWED = ", ".join(f"{{{field}}}" for field in sorted(_FIELDS))
 _REPO_ID: TypeAdapter[str] = TypeAdapter(RepoId)
 
 
@@ -41,8 +42,9 @@ def destination_of(rules: WatchRules, repo_id: str, ref: str, recipe: Recipe) ->
     """Return the repository an artifact is published to.
 
     Raises:
-        InvalidWatchError: the filled template is not a repository id, or is the source itself.
+        InvalidWatchError: the template is malformed, what it becomes is not a repository id, or is the source itself.
     """
+    _fields(rules.destination)
     owner, name = repo_id.split("/", maxsplit=1)
     short = ref.removeprefix(_HEADS).removeprefix(_TAGS).replace("/", "-")
     filled = rules.destination.format(
@@ -65,18 +67,28 @@ def check_rules(rules: WatchRules) -> None:
     """
     if not rules.branches and not rules.tags:
         raise InvalidWatchError("a watch needs a branch or a tag pattern; give branches=['main'], for instance")
-    try:
-        fields = [field for _, field, _, _ in Formatter().parse(rules.destination) if field is not None]
-    except ValueError as error:
-        raise InvalidWatchError(f"the destination template {rules.destination!r} is malformed: {error}") from error
-    unknown = sorted(set(fields) - _FIELDS)
-    if unknown:
-        raise InvalidWatchError(
-            f"the destination template names {{{unknown[0]}}}; it may use {', '.join(sorted(_FIELDS))}"
-        )
+    fields = _fields(rules.destination)
     example = rules.pattern.replace("*", "x").replace("?", "x")
     results = [destination_of(rules, example, branch_ref("main"), recipe) for recipe in rules.recipes]
     if len(set(results)) < len(results):
         raise InvalidWatchError("two recipes would publish to one repository; use {recipe} or {bits} in the template")
-    if "*" in rules.pattern and "name" not in fields:
+    if has_wildcard(rules) and "name" not in fields:
         raise InvalidWatchError("all models would publish to one repository; use {name} in the template")
+
+
+def has_wildcard(rules: WatchRules) -> bool:
+    """Whether a watch is about more than one model."""
+    return "*" in rules.pattern or "?" in rules.pattern
+
+
+def _fields(template: str) -> frozenset[str]:
+    # str.format understands far more than a name: `{name:>9999999}` alone would fill the memory.
+    try:
+        parts = [part for part in Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise InvalidWatchError(f"the destination template is malformed: {error}; it may use {_ALLOWED}") from error
+    for _, field, specification, conversion in parts:
+        if field not in _FIELDS or specification or conversion:
+            written = f"{field}{f'!{conversion}' if conversion else ''}{f':{specification}' if specification else ''}"
+            raise InvalidWatchError(f"the destination template may use {_ALLOWED} as they stand, not {{{written}}}")
+    return frozenset(str(field) for _, field, _, _ in parts)

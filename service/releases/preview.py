@@ -3,15 +3,19 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+import structlog
+
 from service.hub.errors import HubError
 from service.hub.metadata import HubMetadata
 from service.hub.releases import HubReleases, ListedCommit
 from service.jobs.policy import utc_now
 from service.releases.act import skip_reason
 from service.releases.errors import InvalidWatchError
-from service.releases.matching import destination_of
-from service.releases.poller import FoundRef, find_refs
+from service.releases.matching import check_rules, destination_of
+from service.releases.poller import FoundRef, concerns_one_model, watched_models, watched_refs
 from service.releases.schema import Preview, Watch
+
+_log = structlog.get_logger(__name__)
 
 _COMMITS = 50
 
@@ -28,20 +32,38 @@ def preview_watch(
 ) -> Sequence[Preview]:
     """Return the releases of the last days that the watch would have acted on or skipped, newest first.
 
-    Costs three requests for each branch or tag and one for each commit; `limit` bounds the commits. The daily
-    limit is not played through.
+    Costs a request for each model, branch, tag and commit; `limit` bounds the commits. The daily limit is not played
+    through, and a model that cannot be read is left out.
 
     Raises:
-        HubError: the Hub does not answer.
+        InvalidWatchError: the rules could not work.
+        HubError: the Hub does not answer, or refuses the token.
     """
+    check_rules(watch)
     since = clock() - timedelta(days=days)
     found: dict[tuple[str, str], tuple[FoundRef, ListedCommit]] = {}
-    for ref in find_refs(watch, releases, since=since, token=token):
-        for commit in releases.commits(ref.repo_id, ref.sha, token=token, limit=_COMMITS):
+    for model in watched_models(watch, releases, since=since, token=token):
+        for ref, commit in _commits(watch, releases, model.model_id, token):
             if commit.created_at > since:
                 found.setdefault((ref.repo_id, commit.sha), (ref, commit))
     newest = sorted(found.values(), key=lambda one: one[1].created_at, reverse=True)[:limit]
     return [_preview(watch, ref, commit, hub, token) for ref, commit in newest]
+
+
+def _commits(
+    watch: Watch, releases: HubReleases, model_id: str, token: str | None
+) -> Sequence[tuple[FoundRef, ListedCommit]]:
+    try:
+        return [
+            (ref, commit)
+            for ref in watched_refs(watch, releases, model_id, token=token)
+            for commit in releases.commits(ref.repo_id, ref.sha, token=token, limit=_COMMITS)
+        ]
+    except HubError as error:
+        if not concerns_one_model(error):
+            raise
+        _log.warning("model_not_previewed", repo_id=model_id, code=error.code)
+        return []
 
 
 def _preview(watch: Watch, ref: FoundRef, commit: ListedCommit, hub: HubMetadata, token: str | None) -> Preview:

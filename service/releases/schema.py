@@ -32,13 +32,18 @@ class WatchRules(_Frozen):
     recipes: tuple[Recipe, ...] = Field(min_length=1, max_length=8)
     destination: str = Field(
         max_length=200,
-        description="Template of the repository to publish to, of {owner}, {name}, {recipe}, {bits} and {ref}.",
+        description="Template of the repository, of {owner}, {name}, {recipe}, {bits} and {ref}, as they stand.",
         examples=["our-org/{name}-{recipe}-{bits}bit"],
     )
     private: bool | None = None
     max_weight_bytes: int | None = Field(default=None, gt=0, description="Larger models are skipped.")
     per_day: int = Field(default=10, ge=1, le=10_000, description="Releases acted on in 24 hours; the rest waits.")
     enabled: bool = True
+
+    @property
+    def looks_at(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """Which models, branches and tags."""
+        return self.pattern, self.branches, self.tags
 
 
 class Watch(WatchRules):
@@ -47,15 +52,25 @@ class Watch(WatchRules):
     id: str
     owner: str = Field(description="Who its jobs belong to.")
     created_at: datetime
-    polled_at: datetime | None = None
+    polled_at: datetime | None = Field(default=None, description="What changed up to then was looked at.")
     swept_at: datetime | None = Field(
         default=None, description="When all models were looked at, not only changed ones."
     )
+    next_poll_at: datetime | None = None
+    poll_failures: int = Field(default=0, description="How many polls in a row failed.")
+    poll_error: str | None = Field(default=None, description="Why the last poll failed, or what it had to leave out.")
 
     @property
     def hub_owner(self) -> str:
         """The user or organization it watches."""
         return self.pattern.split("/", maxsplit=1)[0]
+
+
+class Sweep(_Frozen):
+    """A look at all models of a watch that is under way: it may take several polls."""
+
+    began_at: datetime
+    done_to: str = Field(default="", description="The last model that was looked at, in the order of names.")
 
 
 class ReleaseState(StrEnum):

@@ -1,19 +1,20 @@
 """Watches and releases in the database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Engine, Row, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from service.jobs.database import reading, writing
 from service.releases.errors import WatchNotFoundError
-from service.releases.schema import Release, ReleaseState, Watch, WatchRules
+from service.releases.schema import Release, ReleaseState, Sweep, Watch, WatchRules
 from service.releases.tables import releases, watches
 
 _WATCHES, _RELEASES = watches.c, releases.c
-_VISIBLE = tuple(column for column in _WATCHES if column.name != "secret")
+_VISIBLE = tuple(column for column in _WATCHES if column.name not in ("secret", "sweep_began_at", "swept_to"))
 _RULES = tuple(WatchRules.model_fields)
 
 
@@ -44,6 +45,13 @@ class WatchStore:
             found = connection.execute(select(_WATCHES.secret).where(_WATCHES.id == watch_id)).scalar_one_or_none()
         return None if found is None else bytes(found)
 
+    def get_with_secret(self, watch_id: str) -> tuple[Watch, bytes] | None:
+        """Return a watch and its sealed secret in one look, or None when there is no such watch."""
+        query = select(*(*_VISIBLE, _WATCHES.secret)).where(_WATCHES.id == watch_id)
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else (_watch(row), bytes(row.secret))
+
     def list(self, owner: str | None = None) -> Sequence[Watch]:
         """Return the watches of an owner, or all, newest first."""
         query = select(*_VISIBLE).order_by(_WATCHES.id.desc())
@@ -51,13 +59,17 @@ class WatchStore:
             rows = connection.execute(query if owner is None else query.where(_WATCHES.owner == owner)).all()
         return [_watch(row) for row in rows]
 
-    def change(self, watch: Watch) -> None:
-        """Store the rules of a watch. Raises WatchNotFoundError."""
+    def change(self, watch: Watch, *, start_over: bool = False) -> None:
+        """Store the rules of a watch. Raises WatchNotFoundError.
+
+        Args:
+            start_over: Look at everything anew at the next poll, as for a new watch.
+        """
+        begin = {"swept_at": None, "sweep_began_at": None, "swept_to": None, "next_poll_at": None}
+        values = {"rules": _rules(watch)} | (begin if start_over else {})
         with writing(self._engine) as connection:
             changed = connection.execute(
-                update(watches)
-                .where(_WATCHES.id == watch.id, _WATCHES.owner == watch.owner)
-                .values(rules=_rules(watch))
+                update(watches).where(_WATCHES.id == watch.id, _WATCHES.owner == watch.owner).values(values)
             )
         if changed.rowcount != 1:
             raise WatchNotFoundError(f"no watch has the id {watch.id!r}")
@@ -68,21 +80,60 @@ class WatchStore:
         with writing(self._engine) as connection:
             connection.execute(delete(watches).where(_WATCHES.id == watch_id))
 
-    def mark_polled(self, watch_id: str, *, now: datetime, swept: bool) -> None:
-        """Record that the poller has been through the models of a watch."""
-        values = {"polled_at": now, **({"swept_at": now} if swept else {})}
+    def take_turn(self, watch_id: str, *, now: datetime, until: datetime) -> bool:
+        """Take on the poll of a watch that is due; False when somebody has. Nobody else gets it before `until`."""
+        is_due = or_(_WATCHES.next_poll_at.is_(None), _WATCHES.next_poll_at <= now)
+        take = update(watches).where(_WATCHES.id == watch_id, is_due).values(next_poll_at=until)
         with writing(self._engine) as connection:
-            connection.execute(update(watches).where(_WATCHES.id == watch_id).values(values))
+            return connection.execute(take).rowcount == 1
 
-    def record(self, release: Release) -> bool:
-        """Insert a release, unless it was seen before; return whether it is new."""
-        values = release.model_dump() | {"state": str(release.state), "job_ids": list(release.job_ids)}
+    def mark_polled(self, watch: Watch, *, now: datetime, swept: bool, error: str | None = None) -> None:
+        """Record that the poller has been through the models of a watch, unless that looks elsewhere by now.
+
+        Args:
+            error: What had to be left out.
+        """
+        values: dict[str, Any] = {"polled_at": now, "poll_failures": 0, "poll_error": error}
+        if swept:
+            values |= {"swept_at": now, "sweep_began_at": None, "swept_to": None}
+        self._set(watch, values)
+
+    def mark_failed(self, watch: Watch, *, until: datetime, error: str) -> None:
+        """Record that a poll failed, and when the next one is due, unless the watch looks elsewhere by now."""
+        failures = _WATCHES.poll_failures + 1
+        self._set(watch, {"next_poll_at": until, "poll_failures": failures, "poll_error": error})
+
+    def sweep(self, watch_id: str) -> Sweep | None:
+        """Return the sweep of a watch that was interrupted, or None."""
+        query = select(_WATCHES.sweep_began_at, _WATCHES.swept_to).where(
+            _WATCHES.id == watch_id, _WATCHES.sweep_began_at.is_not(None)
+        )
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Sweep(began_at=row.sweep_began_at, done_to=row.swept_to)
+
+    def keep_sweep(self, watch: Watch, sweep: Sweep) -> None:
+        """Store how far an interrupted sweep has come, unless the watch looks elsewhere by now."""
+        self._set(watch, {"sweep_began_at": sweep.began_at, "swept_to": sweep.done_to})
+
+    def known(self, watch_id: str) -> frozenset[tuple[str, str, str]]:
+        """Return repository, ref and commit of every release of a watch."""
+        query = select(_RELEASES.repo_id, _RELEASES.ref, _RELEASES.sha).where(_RELEASES.watch_id == watch_id)
+        with reading(self._engine) as connection:
+            return frozenset((row.repo_id, row.ref, row.sha) for row in connection.execute(query))
+
+    def record(self, found: Sequence[Release]) -> int:
+        """Insert releases of a watch in one statement, and return how many of them were not seen before."""
+        if not found:
+            return 0
+        rows = [one.model_dump() | {"state": str(one.state), "job_ids": [*one.job_ids]} for one in found]
         try:
             with writing(self._engine) as connection:
-                connection.execute(insert(releases).values(values))
+                new = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+                unknown = new(releases).values(rows).on_conflict_do_nothing().returning(_RELEASES.id)
+                return len(connection.execute(unknown).all())
         except IntegrityError:
-            return False
-        return True
+            return 0  # the watch was deleted a moment ago
 
     def pending(self, *, now: datetime, limit: int = 50) -> Sequence[Release]:
         """Return releases that wait for a decision and are due, oldest first."""
@@ -102,17 +153,20 @@ class WatchStore:
         *,
         now: datetime,
         reason: str | None = None,
-        jobs: Sequence[str] = (),
+        jobs: Sequence[str] | None = None,
     ) -> None:
-        """Record what became of a release."""
-        values = {"state": str(state), "reason": reason, "job_ids": [*jobs], "decided_at": now}
-        with writing(self._engine) as connection:
-            connection.execute(update(releases).where(_RELEASES.id == release.id).values(values))
+        """Record what became of a release, unless another process has."""
+        self._settle(release, {"state": str(state), "reason": reason, "decided_at": now}, jobs)
 
-    def defer(self, release: Release, *, until: datetime, reason: str) -> None:
-        """Look at a release again later, and say why."""
+    def defer(self, release: Release, *, until: datetime, reason: str, jobs: Sequence[str] | None = None) -> None:
+        """Look at a release again later, and say why, unless another process has decided about it."""
+        self._settle(release, {"due_at": until, "reason": reason}, jobs)
+
+    def _settle(self, release: Release, values: Mapping[str, Any], jobs: Sequence[str] | None) -> None:
+        made = {} if jobs is None else {"job_ids": [*jobs]}
+        is_open = (_RELEASES.id == release.id, _RELEASES.state == str(ReleaseState.PENDING))
         with writing(self._engine) as connection:
-            connection.execute(update(releases).where(_RELEASES.id == release.id).values(due_at=until, reason=reason))
+            connection.execute(update(releases).where(*is_open).values({**values, **made}))
 
     def releases(self, watch_id: str, *, limit: int = 100) -> Sequence[Release]:
         """Return what a watch found, newest first."""
@@ -142,6 +196,14 @@ class WatchStore:
         with reading(self._engine) as connection:
             return connection.execute(query).scalar_one() > 0
 
+    def _set(self, watch: Watch, values: Mapping[str, Any]) -> None:
+        # What a poll by rules of the past has found out says nothing about where the watch looks now.
+        query = select(_WATCHES.rules).where(_WATCHES.id == watch.id).with_for_update()
+        with writing(self._engine) as connection:
+            rules = connection.execute(query).scalar_one_or_none()
+            if rules is not None and WatchRules.model_validate(rules).looks_at == watch.looks_at:
+                connection.execute(update(watches).where(_WATCHES.id == watch.id).values(values))
+
 
 def _rules(watch: Watch) -> dict[str, Any]:
     return watch.model_dump(mode="json", include=set(_RULES))
@@ -149,6 +211,7 @@ def _rules(watch: Watch) -> dict[str, Any]:
 
 def _watch(row: Row[Any]) -> Watch:
     values = row._asdict()
+    values.pop("secret", None)
     return Watch.model_validate(values | values.pop("rules"))
 
 

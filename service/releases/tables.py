@@ -1,6 +1,6 @@
 """The tables watches and releases are kept in."""
 
-from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, String, Table, UniqueConstraint
+from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, UniqueConstraint
 
 from service.jobs.tables import UtcDateTime, metadata
 
@@ -14,6 +14,11 @@ watches = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("polled_at", UtcDateTime),
     Column("swept_at", UtcDateTime),
+    Column("next_poll_at", UtcDateTime),
+    Column("poll_failures", Integer, nullable=False, server_default="0"),
+    Column("poll_error", String(400)),
+    Column("sweep_began_at", UtcDateTime),
+    Column("swept_to", String(128)),
 )
 
 releases = Table(

@@ -9,7 +9,7 @@ from service.jobs.credentials import CredentialVault
 from service.jobs.ids import new_id
 from service.jobs.policy import utc_now
 from service.jobs.schema import SealedSecret
-from service.releases.matching import check_rules
+from service.releases.matching import check_rules, has_wildcard
 from service.releases.schema import Watch, WatchRules
 from service.releases.store import WatchStore
 
@@ -38,11 +38,18 @@ def create_watch(
 
 
 def change_watch(watch_id: str, rules: WatchRules, *, owner: str | None, store: WatchStore) -> Watch:
-    """Replace the rules of a watch. Raises InvalidWatchError, WatchNotFoundError."""
+    """Replace the rules of a watch.
+
+    What it has not looked at before counts like what was there before a new watch: old commits are no releases.
+
+    Raises:
+        InvalidWatchError, WatchNotFoundError: as their names say.
+    """
     check_rules(rules)
-    watch = store.get(watch_id, owner=owner).model_copy(update=dict(rules))
-    store.change(watch)
-    return watch
+    before = store.get(watch_id, owner=owner)
+    watch = before.model_copy(update=dict(rules))
+    store.change(watch, start_over=before.looks_at != rules.looks_at)
+    return store.get(watch_id, owner=owner)
 
 
 def sync_watch(
@@ -61,5 +68,4 @@ def sync_watch(
 
 
 def _target(watch: Watch) -> Watched:
-    is_pattern = "*" in watch.pattern or "?" in watch.pattern
-    return Watched(watch.namespace, watch.hub_owner) if is_pattern else Watched("model", watch.pattern)
+    return Watched(watch.namespace, watch.hub_owner) if has_wildcard(watch) else Watched("model", watch.pattern)

@@ -20,7 +20,7 @@ from service.jobs.schema import Job, JobFilter
 from service.jobs.sql_store import SqlJobStore
 from service.releases.act import Desk, act_on_releases
 from service.releases.errors import HookForbiddenError
-from service.releases.intake import take_delivery
+from service.releases.intake import authentic_watch, take_delivery
 from service.releases.poller import poll_watch
 from service.releases.schema import Watch, WatchRules
 from service.releases.store import WatchStore
@@ -47,7 +47,8 @@ class Watcher:
         """Take a delivery as the API does, with the id its URL ends in."""
         body = json.dumps(event.payload).encode()
         watch_id = event.url.rsplit("/", maxsplit=1)[1]
-        return take_delivery(body, watch_id=watch_id, secret=event.secret, store=self.store, vault=self.vault)
+        watch = authentic_watch(watch_id, secret=event.secret, store=self.store, vault=self.vault)
+        return take_delivery(body, watch, store=self.store)
 
     def poll(self) -> int:
         """Look for releases no webhook told of."""

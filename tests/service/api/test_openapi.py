@@ -1,12 +1,14 @@
 """The schema that tooling generates clients from."""
 
 import re
+from datetime import UTC, datetime
 
 from fastapi.testclient import TestClient
 
-from service.api.outgoing import JobMessage
+from service.api.outgoing import EndpointMessage, JobMessage
 from service.jobs.memory_store import MemoryJobStore
-from service.notifications.messages import job_payload
+from service.notifications.messages import disabled_payload, job_payload
+from service.notifications.schema import Endpoint
 from tests.service import finished
 
 
@@ -65,3 +67,14 @@ def test_the_schema_says_how_to_sign_in_and_what_a_stranger_is_told(http: TestCl
     assert submit["security"] == look["security"] == [{"apiKey": []}, {}]
     assert {"400", "401", "403", "413", "415", "422", "429"} <= submit["responses"].keys()
     assert "security" not in schema["paths"]["/livez"]["get"]
+
+
+def test_the_notice_of_a_switched_off_endpoint_is_described_as_it_is(http: TestClient) -> None:
+    now = datetime.now(UTC)
+    endpoint = Endpoint(id="endpoint_1", owner="local", created_at=now, url="https://example.org")
+    payload = disabled_payload(endpoint, reason="it answered 410 Gone", at=now, base_url="https://srr.example")
+
+    described = http.get("/openapi.json").json()["webhooks"]["endpoint"]["post"]
+
+    assert described["operationId"] == "onEndpointDisabled"
+    assert EndpointMessage.model_validate(payload).model_dump(mode="json")["data"] == payload["data"]

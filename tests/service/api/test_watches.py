@@ -1,15 +1,24 @@
 """Watches and the Hub's webhooks over REST."""
 
+import asyncio
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from pydantic import HttpUrl, SecretStr
+from starlette.types import Message
 
+from service.api.hubs import ConfiguredHubs
 from service.jobs.credentials import CredentialVault
 from service.jobs.schema import SealedSecret
 from service.releases.store import WatchStore
 from service.releases.watches import SECRET_EXPIRES
+from service.settings import ServiceSettings
+from tests.hub_server import HubServer
 from worker.folder_hub import FolderHub
 
 WATCH = {
@@ -62,14 +71,23 @@ def test_a_watch_is_made_changed_and_deleted(http: TestClient) -> None:
     [
         ({"recipes": ["nope"]}, "invalid_recipe"),
         ({"destination": "me/{nonsense}"}, "invalid_watch"),
+        ({"destination": "me/{name:d}"}, "invalid_watch"),
+        ({"destination": "me/{name!x}"}, "invalid_watch"),
+        ({"destination": "me/{name:{owner}}"}, "invalid_watch"),
+        ({"destination": "me/{name:>99999999999999}"}, "invalid_watch"),
+        ({"destination": "me/{name:>9999999}"}, "invalid_watch"),
+        ({"destination": "me/static", "pattern": "org/m?"}, "invalid_watch"),
         ({"pattern": "*/model"}, "invalid_request"),
         ({"per_day": 0}, "invalid_request"),
     ],
 )
 def test_a_watch_that_could_not_work_is_refused(http: TestClient, changes: dict[str, object], code: str) -> None:
     answer = http.post("/v1/watches", json={**WATCH, **changes})
+    preview = http.post("/v1/watches/preview", json={**WATCH, **changes})
 
     assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert (preview.status_code, preview.json()["code"]) == (422, code)
+    assert len(answer.content) < 2000
 
 
 def test_a_delivery_notes_a_release_once(http: TestClient, watch_id: str, secret: dict[str, str]) -> None:
@@ -96,6 +114,61 @@ def test_a_delivery_about_something_else_is_taken_and_ignored(
     assert (answer.status_code, answer.json()) == (202, {"new_releases": 0})
 
 
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"event": {"action": "novelty"}}', b"\xff\xfe"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+def test_an_authentic_delivery_that_is_not_understood_is_taken_and_ignored(
+    http: TestClient, watch_id: str, secret: dict[str, str], body: bytes, content_type: str
+) -> None:
+    headers = {**secret, "Content-Type": content_type}
+
+    answer = http.post(f"/v1/hooks/huggingface/{watch_id}", content=body, headers=headers)
+
+    assert (answer.status_code, answer.json()) == (202, {"new_releases": 0})
+
+
+class TestLongBodies:
+    @pytest.fixture
+    def settings(self) -> ServiceSettings:
+        """Settings with the usual body limit."""
+        return ServiceSettings()
+
+    def test_an_authentic_delivery_that_is_too_long_is_taken_and_ignored(
+        self, http: TestClient, watch_id: str, secret: dict[str, str]
+    ) -> None:
+        body = json.dumps(delivery()).encode()
+        path = f"/v1/hooks/huggingface/{watch_id}"
+
+        long = http.post(path, content=b" " * 2_000_000 + body, headers=secret)
+        short = http.post(path, content=b" " * 1_000_000 + body, headers=secret)
+
+        assert (long.status_code, long.json()) == (202, {"new_releases": 0})
+        assert (short.status_code, short.json()) == (202, {"new_releases": 1})
+
+
+def test_the_body_of_a_stranger_is_not_read(application: FastAPI, watch_id: str) -> None:
+    answers: list[int] = []
+
+    async def never_sent() -> Message:
+        raise AssertionError("the body was asked for before the secret was checked")
+
+    async def keep(message: Message) -> None:
+        answers.append(message.get("status", 0))
+
+    path = f"/v1/hooks/huggingface/{watch_id}"
+    headers = [(b"host", b"localhost"), (b"x-webhook-secret", b"guess"), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "headers": headers,
+    }
+    asyncio.run(application({**scope, "query_string": b"", "server": ("localhost", 80)}, never_sent, keep))
+
+    assert answers[0] == 403
+
+
 def test_a_delivery_without_the_secret_is_refused_like_an_unknown_watch(http: TestClient, watch_id: str) -> None:
     wrong = http.post(f"/v1/hooks/huggingface/{watch_id}", json=delivery(), headers={"X-Webhook-Secret": "guess"})
     unknown = http.post("/v1/hooks/huggingface/watch_" + "0" * 26, json=delivery())
@@ -115,3 +188,20 @@ def test_a_preview_tells_what_would_have_been_done(http: TestClient, hub_dir: Pa
     assert preview["skipped"] is None
     assert datetime.fromisoformat(preview["released_at"]) <= datetime.now(UTC)
     assert http.get("/v1/watches").json() == {"watches": []}
+
+
+def test_a_preview_looks_with_the_token_the_watch_will_look_with(
+    application: FastAPI, http: TestClient, hub_server: HubServer, tmp_path: Path
+) -> None:
+    settings = ServiceSettings(
+        source_hub="huggingface", hub_url=HttpUrl(hub_server.url), hub_token=SecretStr("hf_alice")
+    )
+    hubs = ConfiguredHubs(settings, data_dir=tmp_path)
+    application.state.services = replace(application.state.services, settings=settings, hubs=hubs)
+    files = {"config.json": b"{}", "model.safetensors": b"weights"}
+    hub_server.add_model("acme/private", files, private=True)
+    hub_server.add_model("acme/disabled", files, disabled=True)
+
+    answer = http.post("/v1/watches/preview", json={**WATCH, "pattern": "acme/*"})
+
+    assert [preview["repo_id"] for preview in answer.json()["previews"]] == ["acme/private"]

@@ -2,18 +2,23 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine
 
-from service.jobs.database import migrate, open_database, reading
+from service.jobs.database import migrate, open_database, reading, writing
 from service.jobs.errors import StoreUnavailableError
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.tables import metadata
 from service.keys.tables import api_keys
+from service.notifications.schema import Endpoint
+from service.notifications.store import NotificationStore
 from service.notifications.tables import endpoints
 from service.releases.tables import watches
 
@@ -60,6 +65,25 @@ def test_processes_that_start_together_migrate_once(engine: Engine) -> None:
     [thread.join() for thread in threads]
 
     assert failures == []
+
+
+def test_endpoints_that_are_off_stay_off_on_the_way_back_and_forth(engine: Engine) -> None:
+    migrate(engine)
+    store = NotificationStore(engine)
+    made = [
+        Endpoint(id=f"endpoint_{on}", owner="o", url="https://example.org", enabled=on, created_at=datetime.now(UTC))
+        for on in (True, False)
+    ]
+    [store.add(endpoint, sealed_secrets=[]) for endpoint in made]
+
+    with writing(engine) as connection:
+        config = Config()
+        config.set_main_option("script_location", "service:jobs/migrations")
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0005")
+    migrate(engine)
+
+    assert {one.id: one for one in store.list()} == {one.id: one for one in made}
 
 
 def test_database_that_does_not_answer_is_reported_without_its_password() -> None:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from service.jobs.database import migrate, open_database, reading
 from service.jobs.logging import mask
-from service.jobs.schema import Usage
+from service.jobs.memory_store import MemoryJobStore
+from service.jobs.schema import JobDestination, JobSource, JobSubmission, Usage
+from service.jobs.submit import submit
 from service.keys import (
     ALL_SCOPES,
     KeyStore,
@@ -21,12 +23,14 @@ from service.keys import (
     RedisRateLimiter,
     authenticate,
     issue_key,
+    lack_of_room,
     require_quota,
     require_scope,
 )
 from service.keys.errors import InvalidKeyError, KeyNotFoundError, MissingScopeError, QuotaExceededError
 from service.keys.secret import parse_secret
 from service.keys.tables import api_keys
+from srr_core.recipe import named_recipe
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -158,3 +162,46 @@ def test_processes_that_share_a_redis_share_the_limit(redis_url: str, tmp_path: 
     assert [decision.remaining for decision in decisions[:3]] == [2, 1, 0]
     assert 18 < decisions[3].reset_seconds <= 20
     [client.close() for client in clients]
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ([], None),
+        ([None], None),
+        ([1], "the quota of 1 jobs waiting is used up (1); wait, or ask for more"),
+        ([1, 2], None),
+        ([1, None], None),
+        ([0, 1], "the quota of 1 jobs waiting is used up (1); wait, or ask for more"),
+    ],
+)
+def test_owner_whose_jobs_start_by_themselves_has_the_room_of_the_widest_key(
+    store: KeyStore, limits: list[int | None], expected: str | None
+) -> None:
+    jobs = MemoryJobStore()
+    [issue_key(store, name="k", owner="alice", scopes=(), quota=Quota(max_queued=limit)) for limit in limits]
+    issue_key(store, name="k", owner="bob", scopes=(), quota=Quota(max_queued=0))
+    submission = JobSubmission(
+        source=JobSource(model_id="acme/model"),
+        destination=JobDestination(repo_id="ours/model"),
+        recipe=named_recipe("srr"),
+    )
+    submit(submission, owner="alice", store=jobs, wake=lambda: None)
+
+    assert lack_of_room("alice", keys=store, jobs=jobs) == expected
+
+
+def test_revoked_key_widens_nothing_and_is_no_way_out_of_its_quota(store: KeyStore) -> None:
+    wide = issue_key(store, name="wide", owner="alice", scopes=(), quota=Quota(max_queued=None)).key
+    narrow = issue_key(store, name="narrow", owner="alice", scopes=(), quota=Quota(max_queued=0)).key
+    jobs = MemoryJobStore()
+    before = lack_of_room("alice", keys=store, jobs=jobs)
+
+    store.revoke(wide.id, owner="alice", now=NOW)
+    with_one = lack_of_room("alice", keys=store, jobs=jobs)
+    store.revoke(narrow.id, owner="alice", now=NOW)
+    issue_key(store, name="k", owner="bob", scopes=(), quota=Quota(max_queued=0), lifetime=timedelta(0))
+
+    assert before is None
+    assert with_one is not None
+    assert lack_of_room("bob", keys=store, jobs=jobs) is not None

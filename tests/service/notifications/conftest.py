@@ -15,10 +15,8 @@ from service.jobs.schema import Job, JobDestination, JobFailure, JobResult, JobS
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.submit import submit
 from service.notifications.delivering import Post, send_messages, write_messages
-from service.notifications.endpoints import (
-    create_endpoint,
-)
-from service.notifications.schema import EndpointRules, NewEndpoint
+from service.notifications.endpoints import change_endpoint, create_endpoint
+from service.notifications.schema import Endpoint, EndpointRules, NewEndpoint
 from service.notifications.sending import Outcome
 from service.notifications.store import NotificationStore
 from srr_core.recipe import named_recipe
@@ -57,6 +55,13 @@ class Office:
             vault=self.vault,
             resolve=lambda host, port: ["93.184.215.14"],
             clock=lambda: self.now,
+        )
+
+    def switch_on(self, endpoint: Endpoint, **rules: Any) -> None:
+        """Replace the rules of an endpoint as its owner would."""
+        wanted = EndpointRules(**({"url": endpoint.url} | rules))
+        change_endpoint(
+            endpoint.id, wanted, owner=endpoint.owner, store=self.store, resolve=lambda host, port: ["93.184.215.14"]
         )
 
     def run_job(self, *, fails: bool = False, owner: str = "alice") -> Job:

@@ -54,6 +54,11 @@ def test_address_on_the_internet_is_global(address: str) -> None:
         "https:///nothing",
         "https://[bad/",
         "https://example.org:99999/",
+        "https://example.org/a\x00b",
+        "https://example.org/a\u0085b",
+        "https://example.org/a b",
+        "https://exa\nmple.org/",
+        "https://m\u00fcller.example/",
         "",
     ],
 )

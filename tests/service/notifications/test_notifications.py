@@ -2,12 +2,16 @@
 
 import json
 import threading
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 
-from service.notifications.delivering import DISABLE_AFTER, RETRY_AFTER, send_messages, write_messages
+from service.jobs.credentials import CredentialVault
+from service.notifications.delivering import RETRY_AFTER, send_messages, write_messages
 from service.notifications.endpoints import (
     change_endpoint,
     create_endpoint,
@@ -16,8 +20,11 @@ from service.notifications.endpoints import (
     send_trial,
 )
 from service.notifications.errors import EndpointNotFoundError, InvalidEndpointError, UnsafeAddressError
+from service.notifications.judging import DISABLE_AFTER
 from service.notifications.messages import body, mail, slack_body
-from service.notifications.schema import DeliveryState, EndpointRules
+from service.notifications.schema import Delivery, DeliveryState, Endpoint, EndpointRules
+from service.notifications.sending import Outcome
+from service.notifications.store import NotificationStore
 from tests.service.notifications.conftest import Office
 
 
@@ -101,6 +108,7 @@ def test_message_that_failed_can_be_sent_again_by_hand(office: Office) -> None:
     office.deliver()
     (failed,) = office.store.deliveries(endpoint.id)
     assert failed.state is DeliveryState.FAILED
+    office.switch_on(endpoint)
 
     resend_delivery(endpoint.id, failed.id, owner="alice", store=office.store, clock=lambda: office.now)
     send_messages(office.post)
@@ -124,6 +132,147 @@ def test_endpoint_that_is_gone_is_switched_off_until_it_is_switched_on(office: O
         endpoint.id, rules, owner="alice", store=office.store, resolve=lambda host, port: ["93.184.215.14"]
     )
     assert (on.enabled, on.disabled_reason, on.failing_since) == (True, None, None)
+
+
+def test_messages_to_an_endpoint_that_is_off_wait_until_it_is_on(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    office.statuses = [500, 410]
+    office.run_job()
+    office.deliver()
+    office.run_job()
+    office.deliver()
+
+    office.now += timedelta(days=1)
+    send_messages(office.post)
+    assert len(office.sent) == 2
+    office.switch_on(endpoint)
+    assert send_messages(office.post) == 1
+    assert office.sent[2] == office.sent[0]
+
+
+def test_message_taken_just_before_its_endpoint_went_off_is_put_back(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    office.run_job()
+    write_messages(office.post)
+
+    class Interrupted(NotificationStore):
+        def claim_due(self, *, now: datetime, until: datetime, limit: int) -> Sequence[Delivery]:
+            taken = super().claim_due(now=now, until=until, limit=limit)
+            self.replace_rules(endpoint.id, endpoint.model_copy(update={"enabled": False}), forgive=False)
+            return taken
+
+    send_messages(replace(office.post, store=Interrupted(office.store.engine)))
+
+    (waiting,) = office.store.deliveries(endpoint.id)
+    assert office.sent == []
+    assert (waiting.state, waiting.attempts) == (DeliveryState.PENDING, 0)
+    office.switch_on(endpoint)
+    assert send_messages(office.post) == 1
+
+
+def test_switched_off_endpoint_is_told_by_the_other_endpoints_of_its_owner(office: Office) -> None:
+    gone = office.endpoint(description="ours & theirs").endpoint
+    office.run_job()
+    write_messages(office.post)
+    others = [office.endpoint(types=("job.queued",)).endpoint, office.endpoint(enabled=False).endpoint]
+    stranger = office.endpoint(owner="bob").endpoint
+    office.statuses = [410]
+
+    send_messages(office.post)
+    send_messages(office.post)
+
+    (notice,) = office.store.deliveries(others[0].id)
+    assert (notice.type, notice.state) == ("endpoint.disabled", DeliveryState.DELIVERED)
+    assert notice.payload["data"] == {
+        "endpoint_id": gone.id,
+        "description": "ours & theirs",
+        "reason": "it answered 410 Gone",
+        "url": f"https://srr.example/v1/webhook-endpoints/{gone.id}",
+        "page": "https://srr.example/webhooks",
+    }
+    assert office.store.deliveries(others[1].id) == office.store.deliveries(stranger.id) == []
+    assert "ours &amp; theirs" in slack_body(notice.payload)
+    assert "ours & theirs" in mail(notice.payload)[1]
+    assert gone.url not in body(notice.payload)
+
+
+def test_notice_that_is_refused_switches_nothing_off(office: Office) -> None:
+    office.endpoint()
+    office.run_job()
+    write_messages(office.post)
+    carriers = [office.endpoint(types=("job.queued",)).endpoint for _ in range(2)]
+    office.statuses = [410, 410, 410]
+
+    send_messages(office.post)
+    office.now += timedelta(hours=1)
+    send_messages(office.post)
+
+    assert [office.store.get(one.id).enabled for one in carriers] == [True, True]
+    assert [one.state for one in office.store.deliveries(carriers[0].id)] == [DeliveryState.FAILED]
+    assert len(office.sent) == 3
+
+
+def test_judgement_leaves_alone_what_its_owner_changed_during_the_try(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    office.run_job()
+
+    def moved(url: str) -> Callable[..., Outcome]:
+        def send(*_: object) -> Outcome:
+            office.switch_on(endpoint, url=url, description="changed")
+            return Outcome(410, "answered 410", 0.01)
+
+        return send
+
+    write_messages(office.post)
+    send_messages(replace(office.post, send=moved(endpoint.url)))
+    same_place = office.store.get(endpoint.id)
+    office.switch_on(endpoint)
+    office.run_job()
+    write_messages(office.post)
+    send_messages(replace(office.post, send=moved("https://example.org/elsewhere")))
+    elsewhere = office.store.get(endpoint.id)
+
+    assert (same_place.enabled, same_place.description) == (False, "changed")
+    assert (elsewhere.enabled, elsewhere.url) == (True, "https://example.org/elsewhere")
+
+
+def test_another_url_starts_without_the_failures_of_the_old_one(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    office.run_job()
+    office.statuses = [500]
+    office.deliver()
+    assert office.store.get(endpoint.id).failing_since is not None
+
+    office.switch_on(endpoint, url="https://example.org/new")
+
+    assert office.store.get(endpoint.id).failing_since is None
+
+
+def test_message_that_breaks_its_sender_does_not_keep_the_others_from_theirs(office: Office) -> None:
+    broken, working = office.endpoint().endpoint, office.endpoint().endpoint
+    office.run_job()
+    write_messages(office.post)
+
+    def send(endpoint: Endpoint, delivery: Delivery, secrets: Sequence[str], now: datetime) -> Outcome:
+        if endpoint.id == broken.id:
+            raise RuntimeError("a bug")
+        return office.send(endpoint, delivery, secrets, now)
+
+    assert send_messages(replace(office.post, send=send)) == 1
+    assert office.store.deliveries(working.id)[0].state is DeliveryState.DELIVERED
+
+
+def test_message_whose_secret_cannot_be_opened_is_a_failed_try(office: Office) -> None:
+    endpoint = office.endpoint().endpoint
+    office.run_job()
+    write_messages(office.post)
+    other_key = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
+
+    send_messages(replace(office.post, vault=other_key))
+
+    (delivery,) = office.store.deliveries(endpoint.id)
+    assert [attempt.status for attempt in office.store.attempts(delivery.id)] == [None]
+    assert office.sent == []
 
 
 def test_endpoint_that_took_nothing_for_days_is_switched_off_and_one_success_forgives(office: Office) -> None:
@@ -186,6 +335,7 @@ def test_secret_is_stored_sealed(office: Office) -> None:
         ({"url": "mailto:a@example.org?bcc=b@example.org", "form": "mail"}, InvalidEndpointError),
         ({"url": "mailto:nobody", "form": "mail"}, InvalidEndpointError),
         ({"url": "mailto:a@x.org%0ABcc:b@x.org", "form": "mail"}, InvalidEndpointError),
+        ({"url": "mailto:a%00b@example.org", "form": "mail"}, InvalidEndpointError),
         ({"url": "https://example.org", "form": "mail"}, InvalidEndpointError),
     ],
 )
@@ -193,7 +343,17 @@ def test_endpoint_that_could_not_be_sent_to_is_refused(
     office: Office, rules: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        create_endpoint(EndpointRules(**rules), owner="a", store=office.store, vault=office.vault)
+        create_endpoint(
+            EndpointRules(**rules), owner="a", store=office.store, vault=office.vault, mail_server="mail.example.org"
+        )
+
+
+def test_mail_endpoint_is_refused_where_there_is_no_mail_server(office: Office) -> None:
+    rules = EndpointRules(url="mailto:name@example.org", form="mail")
+
+    with pytest.raises(InvalidEndpointError, match="SERVICE_MAIL_SERVER"):
+        create_endpoint(rules, owner="a", store=office.store, vault=office.vault)
+    assert office.store.list() == []
 
 
 def test_endpoint_of_somebody_else_does_not_exist(office: Office) -> None:

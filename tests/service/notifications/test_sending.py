@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx2
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -13,7 +14,7 @@ from service.notifications.delivering import Post, send_messages, write_messages
 from service.notifications.endpoints import (
     create_endpoint,
 )
-from service.notifications.messages import job_payload, mail
+from service.notifications.messages import job_payload, mail, slack_body
 from service.notifications.schema import EndpointRules, NewEndpoint
 from service.notifications.sending import Sender
 from tests.service.notifications.conftest import Office
@@ -131,3 +132,47 @@ def test_slack_and_mail_tell_the_same_without_markup_of_strangers(
     assert subject == "SRR: acme/model failed"
     assert f"https://srr.example/jobs/{job.id}" in words
     assert "gated_model" in words
+
+
+def test_only_slack_gets_the_escapes_of_slack(office: Office) -> None:
+    payload = job_payload(office.run_job(fails=True), state="failed", at=office.now, base_url="https://srr.example")
+
+    assert "Accept &lt;!channel&gt;" in slack_body(payload)
+    assert "Accept <!channel>" in mail(payload)[1]
+
+
+def test_url_that_the_client_refuses_is_a_failed_try(office: Office) -> None:
+    made = office.endpoint()
+    old = made.endpoint.model_copy(update={"url": "https://example.org/a\x00b"})  # from before such URLs were refused
+    office.store.replace_rules(old.id, old, forgive=False)
+    office.run_job()
+    write_messages(office.post)
+    sender = Sender(resolve=lambda host, port: ["93.184.215.14"])
+
+    send_messages(Post(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
+
+    (delivery,) = office.store.deliveries(made.endpoint.id)
+    (attempt,) = office.store.attempts(delivery.id)
+    assert (attempt.status, delivery.attempts) == (None, 1)
+    assert delivery.due_at > office.now
+
+
+class Faulty(httpx2.BaseTransport):
+    """A network that fails in a way nobody has foreseen."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        raise ValueError("unforeseen \x00")
+
+
+def test_failure_nobody_has_foreseen_is_a_failed_try(office: Office) -> None:
+    made = office.endpoint()
+    office.run_job()
+    write_messages(office.post)
+    sender = Sender(resolve=lambda host, port: ["93.184.215.14"], transport=Faulty())
+
+    send_messages(Post(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
+
+    (delivery,) = office.store.deliveries(made.endpoint.id)
+    (attempt,) = office.store.attempts(delivery.id)
+    assert attempt.error == "ValueError: unforeseen ?"
+    assert delivery.due_at > office.now

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from sqlalchemy import Engine
 
 from service.hub.folder import FolderMetadata
 from service.hub.releases import FolderReleases
 from service.jobs.credentials import CredentialVault
 from service.jobs.database import migrate, open_database
-from service.jobs.schema import Job, JobFilter, SealedSecret
+from service.jobs.schema import Job, JobDestination, JobFilter, JobSource, JobSubmission, SealedSecret
 from service.jobs.sql_store import SqlJobStore
+from service.jobs.submit import submit
 from service.releases.act import Desk, act_on_releases
-from service.releases.intake import take_delivery
+from service.releases.intake import authentic_watch, take_delivery
 from service.releases.poller import poll_watch
 from service.releases.schema import Release, Watch, WatchRules
 from service.releases.store import WatchStore
@@ -34,6 +36,7 @@ class Town:
     hub: FolderHub
     store: WatchStore
     jobs: SqlJobStore
+    engine: Engine
     vault: CredentialVault
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -64,6 +67,15 @@ class Town:
         merged = WatchRules(**(defaults | rules))
         return create_watch(merged, owner="alice", store=self.store, vault=self.vault, clock=self.clock)
 
+    def job(self, *, owner: str, destination: str) -> Job:
+        """Submit a job as somebody would over REST."""
+        submission = JobSubmission(
+            source=JobSource(model_id="some/model"),
+            destination=JobDestination(repo_id=destination),
+            recipe=named_recipe("srr"),
+        )
+        return submit(submission, owner=owner, store=self.jobs, wake=lambda: None)
+
     def secret(self, watch: Watch) -> str:
         """Return the secret of a watch."""
         sealed = self.store.secret(watch.id)
@@ -73,14 +85,9 @@ class Town:
     def deliver(self, watch: Watch, body: dict[str, Any] | bytes, *, secret: str | None = None) -> int:
         """Hand over a webhook's body."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return take_delivery(
-            raw,
-            watch_id=watch.id,
-            secret=self.secret(watch) if secret is None else secret,
-            store=self.store,
-            vault=self.vault,
-            clock=self.clock,
-        )
+        given = self.secret(watch) if secret is None else secret
+        found = authentic_watch(watch.id, secret=given, store=self.store, vault=self.vault)
+        return take_delivery(raw, found, store=self.store, clock=self.clock)
 
     def poll(self, watch: Watch) -> int:
         """Poll a watch."""
@@ -110,11 +117,22 @@ class Town:
         return list(reversed(self.store.releases(watch.id)))
 
 
+def payload(repo_id: str, sha: str | None, *, ref: str = "refs/heads/main", **changes: Any) -> dict[str, Any]:
+    """Return a webhook of the Hub about one ref."""
+    body: dict[str, Any] = {
+        "event": {"action": "update", "scope": "repo.content"},
+        "repo": {"type": "model", "name": repo_id, "id": "1", "private": False, "headSha": sha, "owner": {"id": "2"}},
+        "webhook": {"id": "3", "version": 3},
+        "updatedRefs": [{"ref": ref, "oldSha": None, "newSha": sha}],
+    }
+    return body | changes
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def town(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Town]:
     url = f"sqlite:///{tmp_path / 'jobs.sqlite3'}"
     engine = open_database(request.getfixturevalue("postgres_url") if request.param == "postgresql" else url)
     migrate(engine)
     vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
-    yield Town(tmp_path, FolderHub(tmp_path / "hub"), WatchStore(engine), SqlJobStore(engine), vault)
+    yield Town(tmp_path, FolderHub(tmp_path / "hub"), WatchStore(engine), SqlJobStore(engine), engine, vault)
     engine.dispose()

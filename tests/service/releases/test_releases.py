@@ -1,36 +1,30 @@
 """From a release on a hub to its one job, told by webhooks, by the poller, or by both."""
 
 import json
+import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from service.hub.errors import HubUnavailableError
 from service.hub.folder import FolderMetadata
-from service.hub.model import ResolvedModel
+from service.hub.model import RepoFile, ResolvedModel
 from service.hub.releases import FolderReleases
 from service.hub.webhooks import HubWebhook, Watched
+from service.jobs.tables import jobs
 from service.releases.act import act_on_releases
-from service.releases.errors import HookForbiddenError, HookPayloadError
+from service.releases.errors import HookForbiddenError, HookPayloadError, InvalidWatchError
 from service.releases.preview import preview_watch
 from service.releases.schema import ReleaseState
 from service.releases.watches import sync_watch
 from srr_core.recipe import named_recipe
-from tests.service.releases.conftest import Town
+from tests.service.releases.conftest import Town, payload
 
 SHA = "a" * 40
-
-
-def payload(repo_id: str, sha: str | None, *, ref: str = "refs/heads/main", **changes: Any) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "event": {"action": "update", "scope": "repo.content"},
-        "repo": {"type": "model", "name": repo_id, "id": "1", "private": False, "headSha": sha, "owner": {"id": "2"}},
-        "webhook": {"id": "3", "version": 3},
-        "updatedRefs": [{"ref": ref, "oldSha": None, "newSha": sha}],
-    }
-    return body | changes
 
 
 def test_release_told_by_a_webhook_becomes_one_job(town: Town) -> None:
@@ -63,6 +57,32 @@ def test_burst_with_duplicates_out_of_order_and_the_poller_gives_one_job_for_eac
     assert sorted(job.source.revision for job in town.submitted()) == sorted(sha for _, sha in releases)
 
 
+class Endless(FolderMetadata):
+    """A hub that has every commit it is asked for."""
+
+    def resolve(self, model_id: str, revision: str = "main", *, token: str | None = None) -> ResolvedModel:
+        files = (RepoFile("config.json", 2), RepoFile("model.safetensors", 8))
+        return ResolvedModel(model_id, revision, private=False, gated=False, files=files)
+
+
+@pytest.mark.slow
+def test_thousand_deliveries_with_a_third_repeated_give_one_job_for_each_release(town: Town) -> None:
+    watch = town.watch(per_day=10_000)
+    unique = [payload(f"acme/model-{number}", f"{number + 1:040x}") for number in range(667)]
+    chance = random.Random(0)
+    burst = unique + chance.choices(unique, k=333)
+    chance.shuffle(burst)
+
+    with ThreadPoolExecutor(4) as senders:
+        noted = sum(senders.map(lambda body: town.deliver(watch, body), burst))
+    started = sum(town.act(Endless(town.root)) for _ in range(15))
+
+    assert (len(burst), noted, started) == (1000, 667, 667)
+    with town.engine.connect() as connection:
+        sources = connection.execute(select(jobs.c.model_id)).scalars().all()
+    assert sorted(sources) == sorted(body["repo"]["name"] for body in unique)
+
+
 def test_two_processes_that_act_at_once_start_one_job(town: Town) -> None:
     watch = town.watch()
     town.deliver(watch, payload("acme/model", town.release("acme/model")))
@@ -84,7 +104,7 @@ def test_poller_finds_what_a_lost_webhook_missed(town: Town) -> None:
     town.advance(seconds=1)
     watch = town.watch(tags=("v*",))
     town.advance(seconds=-2)  # so that the next commits count as younger than the watch
-    town.store.mark_polled(watch.id, now=town.clock(), swept=False)
+    town.store.mark_polled(watch, now=town.clock(), swept=False)
 
     assert town.poll(watch) == 0
     town.release("acme/old", "2")
@@ -141,31 +161,20 @@ def test_delivery_without_the_secret_is_refused(town: Town, secret: str) -> None
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"event": 1}', b"\xff", json.dumps(payload("a/b", "short")).encode()]
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"event": 1}',
+        b"\xff",
+        json.dumps(payload("a/b", "short")).encode(),
+        json.dumps(payload("acme/model", SHA, ref="refs/heads/a\0b")).encode(),
+    ],
 )
 def test_delivery_that_is_none_is_refused(town: Town, body: bytes) -> None:
     with pytest.raises(HookPayloadError):
         town.deliver(town.watch(), body)
-
-
-def test_our_own_publications_start_nothing(town: Town) -> None:
-    watch = town.watch(destination="acme/{name}-{recipe}", pattern="acme/*")
-    town.deliver(watch, payload("acme/model", town.release("acme/model")))
-    town.act()
-    ours = town.release("acme/model-srr")
-    folder = town.root / "work" / "acme" / "copy"
-    folder.mkdir(parents=True)
-    (folder / "report.json").write_text("{}")
-    (folder / "recipe.json").write_text("{}")
-    copy = town.release("acme/copy")
-
-    town.deliver(watch, payload("acme/model-srr", ours))
-    town.deliver(watch, payload("acme/copy", copy))
-    town.act()
-
-    assert len(town.submitted()) == 1
-    reasons = [str(release.reason) for release in town.found(watch)[1:]]
-    assert reasons == ["this service publishes to it", "it is an artifact of this product"]
 
 
 def test_limits_hold_and_what_waits_is_done_the_next_day(town: Town) -> None:
@@ -254,6 +263,13 @@ def test_preview_says_what_would_have_been_done_and_changes_nothing(town: Town) 
     assert "safetensors" in str(wanted[2].skipped)  # the empty commit that creates a repository
     assert town.submitted() == []
     assert town.found(watch) == []
+
+
+def test_preview_refuses_the_rules_that_a_watch_would_be_refused_for(town: Town) -> None:
+    watch = town.watch().model_copy(update={"destination": "ours/static"})
+
+    with pytest.raises(InvalidWatchError, match="one repository"):
+        preview_watch(watch, releases=FolderReleases(town.hub), hub=town.hub)
 
 
 class RecordedWebhooks:

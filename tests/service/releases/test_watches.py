@@ -69,9 +69,21 @@ def test_template_is_filled_from_the_release() -> None:
         ({"destination": "ours/{model}"}, "{model}"),
         ({"destination": "ours/{name"}, "malformed"),
         ({"destination": "ours/{name.__class__}"}, "name.__class__"),
+        ({"destination": "ours/{name[0]}"}, "{name[0]}"),
+        ({"destination": "ours/{name!x}"}, "{name!x}"),
+        ({"destination": "ours/{name!r}"}, "{name!r}"),
+        ({"destination": "ours/{name:d}"}, "{name:d}"),
+        ({"destination": "ours/{name:{owner}}"}, "{name:{owner}}"),
+        ({"destination": "ours/{name:>99999999999999}"}, "{bits}, {name}, {owner}, {recipe}, {ref}"),
+        ({"destination": "ours/{name:>9999999}"}, "as they stand"),
+        ({"destination": "ours/{}{name}"}, "{}"),
+        ({"destination": "ours/{{name}}"}, "not a repository id"),
+        ({"destination": "ours/{name}}"}, "malformed"),
+        ({"destination": "ours/{name!}"}, "malformed"),
         ({"destination": "{owner}/{name}"}, "source itself"),
         ({"destination": "no-slash-{name}"}, "not a repository id"),
         ({"destination": "ours/fixed"}, "one repository"),
+        ({"destination": "ours/fixed", "pattern": "acme/m?"}, "one repository"),
         ({"destination": "ours/{name}", "recipes": (named_recipe("srr"), named_recipe("lqer"))}, "two recipes"),
         ({"branches": ()}, "branch or a tag"),
     ],
@@ -80,6 +92,12 @@ def test_rules_that_could_not_work_are_refused(changes: dict[str, Any], words: s
     with pytest.raises(InvalidWatchError) as raised:
         check_rules(rules(**changes))
     assert words in str(raised.value)
+    assert len(str(raised.value)) < 400
+
+
+def test_template_stored_before_it_was_refused_fills_no_memory() -> None:
+    with pytest.raises(InvalidWatchError):
+        destination_of(rules(destination="ours/{name:>9999999}"), "acme/m", "refs/heads/main", RECIPES[0])
 
 
 @pytest.mark.parametrize("pattern", ["*/model", "acme", "acme/../x", "/x", "acme/a b"])

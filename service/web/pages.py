@@ -1,25 +1,36 @@
 """The pages: submit a model, watch it, read what came of it. They work without JavaScript."""
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Query, Request, status
+from fastapi import APIRouter, Form, Query, Request, status
 from starlette.responses import RedirectResponse, Response
 
-from service.api.dependencies import JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
+from service.api.dependencies import JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
+from service.api.jobs import same_work
 from service.api.model_schemas import ProblemNote, Validation
 from service.api.preflight import refused, validate
+from service.hub.errors import HubError, HubUnavailableError, InvalidRepoIdError
+from service.hub.folder import MAIN
+from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
 from service.jobs.errors import JobError
+from service.jobs.policy import utc_now
 from service.jobs.retry import retry
 from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
 from service.jobs.store import JobStore
 from service.jobs.submit import submit
 from service.keys.errors import QuotaExceededError
-from service.web.comparing import candidates, scatter_chart
+from service.web import choices, compare, usage, workers
+from service.web.again import can_say, values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
+from service.web.estimates import estimate_rows, relevant_rows
+from service.web.filtering import JobQuery
 from service.web.forms import (
+    ADVANCED_FIELDS,
+    FILE_FIELDS,
     FormError,
     SubmitForm,
     chosen_recipe,
@@ -28,14 +39,17 @@ from service.web.forms import (
     submission,
     typed_values,
 )
-from service.web.rendering import Pages
+from service.web.rendering import Pages, is_fragment
+from service.web.searching import MAX_SCANNED, find_jobs
 from service.web.views import STATE_LABELS, JobView, job_view
-from srr_core.recipe import DEFAULT_RECIPE, PRESETS
+from service.web.wording import sentence
+from srr_core.recipe import DEFAULT_RECIPE, PRESETS, Recipe
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
+for part in (compare.router, workers.router, usage.router):
+    router.include_router(part)
 
 JOBS_PER_PAGE = 25
-COMPARED_JOBS = 50
 MAX_FORM_TEXT_BYTES = 16 * 1024 * 1024
 _EVENTS_PER_READ = 500
 # Progress events are the many; the job itself says how far it is.
@@ -53,18 +67,17 @@ def submit_page(
     source: Annotated[str, Query(alias="from")] = "",
 ) -> Response:
     """Show the submit form, filled in like an earlier job when one is named."""
-    values = typed_values(request.query_params)
-    if source:
-        job = store.get(source)
-        if job.owner == caller.owner:
-            values |= {"model_id": job.source.model_id, "revision": job.source.revision, "recipe": job.recipe.name}
-    return _form_page(request, pages, values)
+    if not source:
+        return _form_page(request, pages, typed_values(request.query_params), owner=caller.owner)
+    job = owned_job(store, source, caller.owner)
+    return _form_page(request, pages, values_of(job), owner=caller.owner, again=job)
 
 
 @router.get("/preview")
-def preview(request: Request, pages: PagesDep) -> Response:
+def preview(request: Request, pages: PagesDep, caller: JobReader) -> Response:
     """Show what the form as it stands would do. A fragment for the form page."""
-    return pages.render(request, "preview.html", **_preview(typed_values(request.query_params)))
+    values = typed_values(request.query_params)
+    return pages.render(request, "preview.html", values=values, **_preview(values, caller.owner))
 
 
 @router.post("/check")
@@ -74,46 +87,54 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         pages.guard.check(request, str(data.get(FIELD, "")))
         values = typed_values(data)
         token = str(data.get("hub_token", "")).strip() or None
+    if is_fragment(request) and "/" not in values["model_id"].strip("/"):
+        # Half a name is no mistake yet.
+        return pages.render(request, "check.html", **_checked(None))
     try:
-        wanted = submission(SubmitForm(values=values, texts={}))
+        wanted = submission(SubmitForm(values=values, texts={}), owner=caller.owner)
         validation = await run_sync(
             lambda: validate(wanted, services.hubs, services.store, owner=caller.owner, token=token)
         )
     except FormError as error:
         if is_fragment(request):
             problems = [ProblemNote(code="invalid_form", message=message) for message in error.messages.values()]
-            return pages.render(request, "check.html", validation=refused(*problems))
-        return _form_page(request, pages, values, error.messages)
+            return pages.render(request, "check.html", **_checked(refused(*problems)))
+        return _form_page(request, pages, values, error.messages, owner=caller.owner)
+    except HubUnavailableError as error:
+        validation = refused(ProblemNote(code=error.code, message=str(error)))
     if is_fragment(request):
-        return pages.render(request, "check.html", validation=validation)
-    return _form_page(request, pages, values, validation=validation)
+        return pages.render(request, "check.html", **_checked(validation, wanted.recipe))
+    return _form_page(request, pages, values, owner=caller.owner, validation=validation)
 
 
 @router.post("/jobs")
 async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, services: ServicesDep) -> Response:
     """Take the form and go to the page of the new job, or show the form again with what is wrong."""
-    form = SubmitForm(values=typed_values({}), texts={})
+    form, began = SubmitForm(values=typed_values({}), texts={}), utc_now()
     async with request.form(max_files=2, max_part_size=MAX_FORM_TEXT_BYTES) as data:
         pages.guard.check(request, str(data.get(FIELD, "")))
         form = SubmitForm(values=typed_values(data), texts={})
         try:
             form = await read_form(data)
+            wanted, force = submission(form, owner=caller.owner), bool(form.values["force"])
             await run_sync(caller.require_room, services.store)
             job = await run_sync(
                 lambda: submit(
-                    submission(form),
+                    wanted,
                     owner=caller.owner,
                     store=services.store,
                     wake=services.wake,
                     vault=services.vault,
                     hub_token=form.hub_token,
+                    content_key=None if force else same_work(wanted, services),
                 )
             )
         except FormError as error:
-            return _form_page(request, pages, dict(form.values), error.messages)
-        except (JobError, QuotaExceededError) as error:
-            return _form_page(request, pages, dict(form.values), {"": str(error)})
-    return RedirectResponse(f"/jobs/{job.id}", status.HTTP_303_SEE_OTHER)
+            return _form_page(request, pages, dict(form.values), error.messages, owner=caller.owner)
+        except (JobError, HubError, QuotaExceededError) as error:
+            return _form_page(request, pages, dict(form.values), {"": sentence(str(error))}, owner=caller.owner)
+    is_earlier = job.created_at < began
+    return RedirectResponse(f"/jobs/{job.id}{'?same=1' if is_earlier else ''}", status.HTTP_303_SEE_OTHER)
 
 
 @router.get("/jobs")
@@ -122,30 +143,37 @@ def jobs_page(
     pages: PagesDep,
     caller: JobReader,
     store: StoreDep,
-    state: Annotated[str, Query(max_length=20)] = "",
-    model_id: Annotated[str, Query(max_length=96)] = "",
     cursor: Annotated[str | None, Query(max_length=512)] = None,
 ) -> Response:
-    """List jobs, newest first, by state and model if asked."""
-    states = (JobState(state),) if state in set(JobState) else ()
-    wanted = JobFilter(owner=caller.owner, states=states, model_id=model_id.strip() or None)
-    page = store.list(wanted, limit=JOBS_PER_PAGE, cursor=cursor)
-    following = request.url.include_query_params(cursor=page.next_cursor).query if page.next_cursor else None
+    """List jobs, newest first, those that match the filters in the address."""
+    query = JobQuery.of(request.query_params)
+    found = find_jobs(store, query.filter(caller.owner), query.text, limit=JOBS_PER_PAGE, cursor=cursor)
+    following = request.url.include_query_params(cursor=found.next_cursor).query if found.next_cursor else None
     return pages.render(
         request,
         "jobs.html",
-        jobs=page.jobs,
+        found=found,
+        scanned=MAX_SCANNED,
+        query=query,
         next_query=following,
         states=STATE_LABELS,
-        state=state,
-        model_id=model_id,
+        recipes=PRESETS,
     )
 
 
 @router.get("/jobs/{job_id}")
-def job_page(request: Request, pages: PagesDep, job: OwnedJob, store: StoreDep) -> Response:
+def job_page(
+    request: Request, pages: PagesDep, job: OwnedJob, services: ServicesDep, same: Annotated[str, Query()] = ""
+) -> Response:
     """Show one job."""
-    return pages.render(request, "job.html", view=read_view(store, job))
+    return pages.render(
+        request,
+        "job.html",
+        view=read_view(services.store, job),
+        source_url=_source_url(services, job),
+        group=choices.group_size(job.recipe),
+        is_same=bool(same),
+    )
 
 
 @router.get("/jobs/{job_id}/live")
@@ -166,11 +194,24 @@ def cancel_form(
 
 @router.post("/jobs/{job_id}/retry")
 def retry_form(
-    request: Request, pages: PagesDep, caller: JobWriter, services: ServicesDep, job: OwnedJob, csrf_token: Token = ""
+    request: Request,
+    pages: PagesDep,
+    caller: JobWriter,
+    services: ServicesDep,
+    job: OwnedJob,
+    hub_token: Annotated[str, Form(max_length=512)] = "",
+    csrf_token: Token = "",
 ) -> Response:
-    """Try a job again and go back to its page."""
+    """Try a job again and go back to its page. Its Hub token was deleted when it ended, so it may be given again."""
     pages.guard.check(request, csrf_token)
-    retry(job.id, owner=caller.owner, store=services.store, wake=services.wake)
+    retry(
+        job.id,
+        owner=caller.owner,
+        store=services.store,
+        wake=services.wake,
+        vault=services.vault,
+        hub_token=hub_token.strip() or None,
+    )
     return RedirectResponse(f"/jobs/{job.id}", status.HTTP_303_SEE_OTHER)
 
 
@@ -178,26 +219,6 @@ def retry_form(
 def report_page(request: Request, pages: PagesDep, job: OwnedJob, store: StoreDep) -> Response:
     """Show the report of a finished job."""
     return pages.report(request, job, store.report(job.id))
-
-
-@router.get("/compare")
-def compare_page(
-    request: Request,
-    pages: PagesDep,
-    caller: JobReader,
-    store: StoreDep,
-    model_id: Annotated[str, Query(max_length=96)] = "",
-) -> Response:
-    """Show the finished jobs of one model side by side; without a name, of the latest one."""
-    done = JobFilter(owner=caller.owner, states=(JobState.SUCCEEDED,))
-    latest = store.list(done, limit=COMPARED_JOBS).jobs
-    models = list(dict.fromkeys(job.source.model_id for job in latest))
-    chosen = model_id.strip() or (models[0] if models else "")
-    jobs = store.list(done.model_copy(update={"model_id": chosen}), limit=COMPARED_JOBS).jobs if chosen else ()
-    found = candidates(jobs, [store.report(job.id) for job in jobs])
-    return pages.render(
-        request, "compare.html", model_id=chosen, models=models, candidates=found, chart=scatter_chart(found)
-    )
 
 
 @router.get("/recipes")
@@ -214,12 +235,25 @@ def read_view(store: JobStore, job: Job) -> JobView:
     ):
         events.extend(batch)
     position = store.queue_position(job.id) if job.state is JobState.QUEUED else None
-    return job_view(job, events, queue_position=position)
+    return job_view(job, events, queue_position=position, can_compare=_has_rivals(store, job))
 
 
-def is_fragment(request: Request) -> bool:
-    """Whether a script asked, and only wants a part of the page."""
-    return request.headers.get("HX-Request") == "true"
+def _has_rivals(store: JobStore, job: Job) -> bool:
+    if job.state is not JobState.SUCCEEDED:
+        return False
+    wanted = JobFilter(owner=job.owner, states=(JobState.SUCCEEDED,), model_id=job.source.model_id)
+    return len(store.list(wanted, limit=2).jobs) > 1
+
+
+def _source_url(services: Services, job: Job) -> str | None:
+    try:
+        # Only a folder hub knows a commit without being asked over the network, and it has no pages.
+        is_here = services.hubs.known_sha(job.source.model_id, MAIN) is not None
+    except InvalidRepoIdError:
+        return None
+    revision = quote(job.source.sha or job.source.revision)
+    base = str(services.settings.hub_url).rstrip("/")
+    return None if is_here else f"{base}/{job.source.model_id}/tree/{revision}"
 
 
 def _form_page(
@@ -227,10 +261,14 @@ def _form_page(
     pages: Pages,
     values: dict[str, str],
     messages: dict[str, str] | None = None,
+    *,
+    owner: str,
     validation: Validation | None = None,
+    again: Job | None = None,
 ) -> Response:
     status_code = status.HTTP_422_UNPROCESSABLE_CONTENT if messages else status.HTTP_200_OK
     values["recipe"] = values["recipe"] if values["recipe"] in PRESETS else DEFAULT_RECIPE
+    summary = _preview(values, owner)
     return pages.render(
         request,
         "submit.html",
@@ -238,18 +276,33 @@ def _form_page(
         values=values,
         messages=messages or {},
         recipes=PRESETS.values(),
-        validation=validation,
-        **_preview(values),
+        default=DEFAULT_RECIPE,
+        choices=choices,
+        is_advanced=any(values[name] for name in ADVANCED_FIELDS)
+        or bool({*ADVANCED_FIELDS, *FILE_FIELDS} & {*(messages or {})}),
+        again=again,
+        is_again_whole=again is None or can_say(again.recipe),
+        **summary,
+        **_checked(validation, summary["recipe"]),
     )
 
 
-def _preview(values: dict[str, str]) -> dict[str, Any]:
+def _checked(validation: Validation | None, recipe: Recipe | None = None) -> dict[str, Any]:
+    estimate = validation.estimate if validation else None
+    return {
+        "validation": validation,
+        "estimates": estimate_rows(estimate) if estimate else [],
+        "runtimes": relevant_rows(validation.compatibility, recipe) if validation and recipe else [],
+    }
+
+
+def _preview(values: dict[str, str], owner: str) -> dict[str, Any]:
     try:
         recipe = chosen_recipe(values)
     except FormError as error:
         return {"recipe": None, "problem": str(error), "destination": None, "bits": None}
     model_id = values["model_id"]
-    destination = values["repo_id"] or (default_destination(model_id, recipe) if model_id else None)
+    destination = values["repo_id"] or (default_destination(model_id, recipe, owner=owner) if model_id else None)
     return {
         "recipe": recipe,
         "problem": None,

@@ -152,12 +152,17 @@ def scatter_chart(
             )
             for number, (one, value) in enumerate(zip(found, shown.values, strict=True), start=1)
         ),
-        x_ticks=tuple(Tick(y=x_of(value), label=f"{value:.6g}{suffix}") for value in x_values),
-        y_ticks=tuple(Tick(y=y_of(value), label=f"{value:.6g}") for value in y_values),
+        x_ticks=tuple(Tick(y=x_of(value), label=label + suffix) for value, label in _labelled(x_values)),
+        y_ticks=tuple(Tick(y=y_of(value), label=label) for value, label in _labelled(y_values)),
         source_y=None if shown.source is None else y_of(shown.source),
         width=width,
         height=height,
     )
+
+
+def _labelled(values: Sequence[float]) -> list[tuple[float, str]]:
+    decimals = max(len(f"{value:.6g}".partition(".")[2]) for value in values)
+    return [(value, f"{value:.{decimals}f}") for value in values]
 
 
 def _unit(count: int) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from srr_core.recipe.compatibility import CompatibilityRow
 
 _LABELS = {
     "layers": "Layers to compress",
-    "bits_per_weight": "Bits per weight",
+    "bits_per_weight": "Bits per weight here",
     "artifact_bytes": "Size of the result",
     "scratch_bytes": "Disk while it works",
     "memory_bytes": "Memory while it works",

@@ -3,10 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
+from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter
+from srr_core.recipe import DEFAULT_RECIPE
 from tests.service import finished
 from worker.folder_hub import FolderHub
 
@@ -218,6 +221,97 @@ def test_a_job_can_be_run_again_with_its_fields_filled_in(http: TestClient, job_
     assert '<option value="qera-exact" selected>' in page
 
 
+def test_running_again_repeats_every_choice(http: TestClient, job_store: MemoryJobStore) -> None:
+    form = {
+        **FORM,
+        "repo_id": "us/another-name",
+        "visibility": "private",
+        "num_bits": "4",
+        "group_size": "16",
+        "rank": "7",
+        "scaling": "diagonal",
+        "rank_selector": "verified",
+        "seed": "11",
+        "evaluation": "off",
+        "num_sequences": "8",
+        "sequence_length": "64",
+        "tags": "nightly, llama",
+    }
+    http.post("/jobs", data={**form, "csrf_token": token_of(http)})
+    first = only_job(job_store)
+
+    page = http.get("/", params={"from": first}).text
+    again = dict(re.findall(r'<input id="(\w+)" name="\w+"(?: type="\w+")?(?: [\w-]+="\w*")*? value="([^"]*)"', page))
+    chosen = dict(re.findall(r'<select id="(\w+)".*?<option value="([^"]*)" selected>', page, re.DOTALL))
+    http.post("/jobs", data={**again, **chosen, "force": "on", "csrf_token": token_of(http)})
+
+    latest = job_store.list(JobFilter(), limit=1).jobs[0]
+    kept = {"source", "destination", "recipe", "calibration", "evaluation", "tags"}
+    assert latest.id != first
+    assert latest.model_dump(include=kept) == job_store.get(first).model_dump(include=kept)
+
+
+def test_a_recipe_the_form_cannot_say_is_not_passed_off_as_repeated(
+    http: TestClient, job_store: MemoryJobStore
+) -> None:
+    known = finished.queued(job_store)
+    damped = finished.queued(job_store, options={"quantizer": {"exponent": "search"}})
+
+    assert "no fields for" not in http.get("/", params={"from": known.id}).text
+    assert "no fields for" in http.get("/", params={"from": damped.id}).text
+
+
+def test_the_form_repeats_nothing_of_a_job_of_somebody_else(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.queued(job_store, model_id="org/secret", owner="somebody")
+
+    response = http.get("/", params={"from": job.id}, headers={"Accept": "text/html"})
+
+    assert response.status_code == 404
+    assert "org/secret" not in response.text
+
+
+def test_the_same_form_twice_leads_to_the_same_job_unless_forced(
+    http: TestClient, job_store: MemoryJobStore, hub_dir: Path, tiny_llama: Path
+) -> None:
+    FolderHub(hub_dir).import_model(tiny_llama, "org/model")
+    form = {**FORM, "csrf_token": token_of(http)}
+
+    first = http.post("/jobs", data=form, follow_redirects=False).headers["location"]
+    second = http.post("/jobs", data=form, follow_redirects=False).headers["location"]
+    forced = http.post("/jobs", data={**form, "force": "on"}, follow_redirects=False).headers["location"]
+
+    assert second == f"{first}?same=1"
+    assert "You have this job already" in http.get(second).text
+    assert forced not in (first, second)
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "message"),
+    [
+        ("group_size", "128", "One of 16 or 32."),
+        ("num_bits", "99", "At most 8."),
+        ("rank", "-1", "At least 0."),
+        ("scaling", "magic", "One of identity, lqer, diagonal, autocorrelation."),
+        ("tags", "no/slash", "Words of letters, digits"),
+        ("repo_id", "no slash", "Write it as organization/name"),
+    ],
+)
+def test_a_wrong_field_gets_a_sentence_of_its_own(http: TestClient, field: str, typed: str, message: str) -> None:
+    response = http.post("/jobs", data={**FORM, field: typed, "csrf_token": token_of(http)})
+
+    assert response.status_code == 422
+    assert re.search(rf'id="{field}-error">{re.escape(message)}', response.text)
+    assert "<details open>" in response.text or field == "repo_id"
+
+
+def test_the_form_says_why_it_proposes_what_it_proposes(http: TestClient) -> None:
+    page = http.get("/").text
+
+    assert f'<option value="{DEFAULT_RECIPE}" selected>' in page
+    assert f"{DEFAULT_RECIPE} is proposed because" in page
+    assert "All recipes" in page
+
+
 def test_the_preview_names_the_destination_and_the_bits(http: TestClient) -> None:
     text = http.get("/preview", params={"model_id": "org/model", "recipe": "srr", "num_bits": "2"}).text
 
@@ -256,3 +350,87 @@ def test_a_check_says_what_stands_in_the_way(http: TestClient) -> None:
 
     assert "model_not_found" in missing
     assert "invalid_form" in wrong
+
+
+def test_half_a_name_is_no_mistake_while_it_is_typed(http: TestClient) -> None:
+    form = {**FORM, "model_id": "org", "csrf_token": token_of(http)}
+
+    assert http.post("/check", data=form, headers={"HX-Request": "true"}).text.strip() == ""
+
+
+def test_a_check_tells_what_the_job_would_take_and_where_the_result_runs(
+    http: TestClient, hub_dir: Path, tiny_llama: Path
+) -> None:
+    FolderHub(hub_dir).import_model(tiny_llama, "org/model")
+    form = {**FORM, "csrf_token": token_of(http)}
+
+    corrected = http.post("/check", data=form, headers={"HX-Request": "true"}).text
+    plain = http.post("/check", data={**form, "recipe": "weight-only"}, headers={"HX-Request": "true"}).text
+
+    assert re.search(r"Disk while it works</dt><dd>[\d.]+ \w?i?B", corrected)
+    assert "Not known before a first job" in corrected
+    assert "vLLM --enable-lora" in corrected
+    assert "vLLM --enable-lora" not in plain
+
+
+def test_only_a_model_that_is_elsewhere_gets_a_link(
+    http: TestClient, job_store: MemoryJobStore, hub_dir: Path, tiny_llama: Path
+) -> None:
+    FolderHub(hub_dir).import_model(tiny_llama, "org/here")
+    here, there = finished.running(job_store, model_id="org/here"), finished.running(job_store, model_id="org/there")
+
+    assert "huggingface.co" not in http.get(f"/jobs/{here.id}").text
+    assert f'href="https://huggingface.co/org/there/tree/{finished.SHA}"' in http.get(f"/jobs/{there.id}").text
+
+
+def test_a_retry_takes_a_token_again(http: TestClient, job_store: MemoryJobStore, vault: CredentialVault) -> None:
+    job = finished.failed(job_store)
+    form = {"csrf_token": token_of(http), "hub_token": "hf_abcdefghijklmnop"}
+
+    http.post(f"/jobs/{job.id}/retry", data=form)
+
+    job_store.claim(job.id, 2, worker=finished.WORKER, lease=finished.LEASE)
+    sealed = job_store.credential(job.id, 2, worker=finished.WORKER)
+    assert sealed is not None
+    assert vault.open(sealed) == "hf_abcdefghijklmnop"
+
+
+def test_a_retry_that_cannot_help_is_not_the_first_thing_to_do(http: TestClient, job_store: MemoryJobStore) -> None:
+    hopeless, canceled = finished.failed(job_store), finished.queued(job_store)
+    job_store.cancel(canceled.id)
+
+    pages = [http.get(f"/jobs/{job.id}").text for job in (hopeless, canceled)]
+
+    assert '<button class="button quiet" type="submit">Retry' in pages[0]
+    assert '<a class="button" href="/?from=' in pages[0]
+    assert '<button class="button" type="submit">Retry' in pages[1]
+
+
+@pytest.mark.parametrize("path", ["/jobs/x", "/nowhere", "/watches/x", f"/jobs/job_{'0' * 26}"])
+def test_what_does_not_exist_is_a_page_that_says_so(http: TestClient, path: str) -> None:
+    response = http.get(path, headers={"Accept": "text/html"})
+
+    assert response.status_code == 404
+    assert "There is nothing here" in response.text
+    assert "Not Found" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "place"), [("/jobs", "Jobs"), ("/jobs?state=failed", "Jobs"), ("/watches/new", "Watches")]
+)
+def test_the_menu_marks_where_one_is(http: TestClient, path: str, place: str) -> None:
+    assert set(re.findall(r'aria-current="\w+">(\w[\w ]*)<', http.get(path).text)) == {place}
+
+
+def test_a_form_that_comes_back_is_still_a_new_job(http: TestClient) -> None:
+    page = http.post("/jobs", data={**FORM, "model_id": "x", "csrf_token": token_of(http)}).text
+
+    assert set(re.findall(r'aria-current="\w+">(\w[\w ]*)<', page)) == {"New job"}
+
+
+def test_pages_that_alerts_send_people_to_are_in_the_menu(http: TestClient) -> None:
+    alerts = (Path(__file__).parents[3] / "docker" / "monitoring" / "alerts.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bpage ([A-Z]\w+)", alerts, re.IGNORECASE))
+
+    assert named
+    assert named <= set(re.findall(r'<li><a href="[^"]+"[^>]*>([^<]+)</a>', http.get("/").text))

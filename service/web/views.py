@@ -126,6 +126,7 @@ def job_view(
     # A worker that found nothing of the earlier attempts does every layer again.
     layers = layer_points(events if resumed != 0 else [event for event in events if event.attempt == job.attempt])
     total = total_layers(events)
+    is_resumed = resumed != 0 and has_earlier_layers(job, events)
     return JobView(
         job=job,
         state_label=STATE_LABELS[job.state],
@@ -135,7 +136,7 @@ def job_view(
         charts=layer_charts(layers, total=total),
         log=tuple(line for line in map(log_line, events) if line is not None)[-LOG_LINES:],
         elapsed=_elapsed(job, now),
-        remaining=remaining_after_resume(job, events) if has_earlier_layers(job, events) else remaining(job, now),
+        remaining=remaining_after_resume(job, events) if is_resumed else remaining(job, now),
         resumed_layers=resumed,
         queue_position=queue_position,
         can_compare=can_compare,

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from service.keys import Scope
 
@@ -48,7 +47,7 @@ def sentence(text: str) -> str:
     return text if not text or text.endswith((".", "!", "?", ":", "”")) else f"{text}."
 
 
-def complaint(item: ErrorDetails) -> str:
+def complaint(item: Mapping[str, Any]) -> str:
     """Return what is wrong with one value, as a sentence."""
     context: Mapping[str, Any] = item.get("ctx") or {}
     template = _COMPLAINTS.get(item["type"])

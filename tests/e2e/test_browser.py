@@ -1,48 +1,26 @@
 """The pages in a real browser: phone and desktop, with and without JavaScript, and not one console message."""
 
-import os
-import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 
 import pytest
-import uvicorn
-from cryptography.fernet import Fernet
-from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from sqlalchemy import Engine
+from playwright.sync_api import Browser, expect
 
-from service.api.hubs import ConfiguredHubs
-from service.app import Parts, build_app
-from service.commands.serve import LOOPBACK, listen
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.tables import metadata
 from service.jobs.workers import Worker, WorkerRegistry
-from service.keys import ALL_SCOPES, KeyStore, issue_key
-from service.metrics import InstallationCollector
 from service.notifications.endpoints import create_endpoint, send_trial
 from service.notifications.schema import Attempt, EndpointRules
 from service.notifications.store import NotificationStore
 from service.releases.schema import Release, ReleaseState, WatchRules
 from service.releases.store import WatchStore
 from service.releases.watches import create_watch
-from service.settings import ServiceSettings
 from srr_core.recipe import DEFAULT_RECIPE, named_recipe
+from tests.e2e.visiting import DESKTOP, PHONE, serious_problems, shoot, visit
 from tests.service import finished
 from worker.folder_hub import FolderHub
 
-ADVICE = "Password forms should have"
-"""Chromium would have a form with a password name a user too. An API key has none."""
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 pytestmark = pytest.mark.slow
-SCREENSHOTS = Path(".screenshots")
 FOUND = Release(
     id="release_01k9z6h3v2m8q4t7w1x5y0c3d6",
     watch_id="",
@@ -55,118 +33,6 @@ FOUND = Release(
     seen_at=datetime(2026, 1, 1, tzinfo=UTC),
     due_at=datetime(2026, 1, 1, tzinfo=UTC),
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium that is installed on this machine."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium on PATH")
-        pytest.skip("no Chromium on PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def job_store() -> MemoryJobStore:
-    """The jobs behind the pages."""
-    return MemoryJobStore()
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """A database with every table."""
-    engine = open_database(f"sqlite:///{tmp_path / 'service.sqlite3'}")
-    metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def watches(engine: Engine) -> WatchStore:
-    """An empty store of watches."""
-    return WatchStore(engine)
-
-
-@pytest.fixture
-def notifications(engine: Engine) -> NotificationStore:
-    """An empty store of webhook endpoints."""
-    return NotificationStore(engine)
-
-
-@pytest.fixture
-def vault() -> CredentialVault:
-    """Seals secrets with a key of this test."""
-    return CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
-
-
-@pytest.fixture
-def sign_in() -> Literal["none", "keys"]:
-    """How people sign in: not at all, unless a test says otherwise."""
-    return "none"
-
-
-@pytest.fixture
-def application(
-    job_store: MemoryJobStore,
-    engine: Engine,
-    watches: WatchStore,
-    notifications: NotificationStore,
-    vault: CredentialVault,
-    tmp_path: Path,
-    sign_in: Literal["none", "keys"],
-) -> FastAPI:
-    """The application over the stores and an empty folder hub."""
-    settings = ServiceSettings(source_hub="folder", sign_in=sign_in)
-    parts = Parts(
-        store=job_store,
-        wake=lambda: None,
-        hubs=ConfiguredHubs(settings, data_dir=tmp_path),
-        keys=KeyStore(engine),
-        watches=watches,
-        notifications=notifications,
-        vault=vault,
-        collectors=(InstallationCollector(engine, deliveries=notifications.counts),),
-    )
-    return build_app(settings, parts)
-
-
-@pytest.fixture
-def url(application: FastAPI) -> Iterator[str]:
-    """The address of the application."""
-    listener = listen(LOOPBACK, 0)
-    server = uvicorn.Server(uvicorn.Config(application, log_config=None, lifespan="off", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
-@contextmanager
-def visit(browser: Browser, url: str, **choices: Any) -> Iterator[Page]:
-    """Open a page; whatever the browser complains about on it fails the test."""
-    context = browser.new_context(base_url=url, **choices)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.set_default_timeout(10_000)
-    try:
-        yield page
-    finally:
-        context.close()
-    assert [complaint for complaint in complaints if ADVICE not in complaint] == []
-
-
-def shoot(page: Page, name: str) -> None:
-    """Keep a picture for a person to look at."""
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
@@ -227,16 +93,6 @@ def test_the_keyboard_reaches_the_content_first(browser: Browser, url: str) -> N
         expect(page.get_by_text("Skip to content")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator("#main")).to_be_focused()
-
-
-def serious_problems(page: Page) -> list[str]:
-    """Return what the checker finds on a page whose policy is not enforced: the checker is not ours to serve."""
-    page.evaluate((Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8"))
-    return [
-        f"{violation['id']}: {violation['nodes'][0]['html']}"
-        for violation in page.evaluate("axe.run().then(result => result.violations)")
-        if violation["impact"] in ("serious", "critical")
-    ]
 
 
 def every_page(
@@ -371,94 +227,6 @@ def test_without_a_script_the_model_is_looked_at_by_a_button(
         page.get_by_role("button", name="Check first").click()
         expect(page.locator("#check")).to_contain_text("Nothing stands in the way")
         expect(page.get_by_label("Model", exact=True)).to_have_value("org/model")
-
-
-@pytest.mark.parametrize(("viewport", "javascript"), [(PHONE, False), (DESKTOP, True)], ids=["plain-phone", "desktop"])
-def test_a_watch_is_tried_made_paused_and_deleted(
-    browser: Browser, url: str, viewport: dict[str, int], javascript: bool
-) -> None:
-    with visit(browser, url, viewport=viewport, java_script_enabled=javascript) as page:
-        page.goto("/watches/new")
-        page.get_by_label("Name").fill("ours")
-        page.get_by_label("Models").fill("org/*")
-        page.get_by_label("Destination").fill("us/{name}-{recipe}")
-        page.get_by_role("checkbox", name="srr-gptq").check()
-        page.get_by_role("button", name="Try it on the last 30 days").click()
-        expect(page.get_by_text("no release of the last 30 days matches")).to_be_visible()
-        expect(page.get_by_role("checkbox", name="srr-gptq")).to_be_checked()
-        page.get_by_role("button", name="Watch", exact=True).click()
-        page.get_by_role("button", name="Pause").click()
-        expect(page.get_by_text("paused", exact=True)).to_be_visible()
-        page.get_by_text("Delete…").click()
-        page.get_by_role("button", name="Delete ours").click()
-        expect(page.get_by_text("No watch yet")).to_be_visible()
-
-
-@pytest.mark.parametrize(("viewport", "javascript"), [(PHONE, False), (DESKTOP, True)], ids=["plain-phone", "desktop"])
-def test_an_endpoint_is_made_tested_and_deleted(
-    browser: Browser, url: str, viewport: dict[str, int], javascript: bool
-) -> None:
-    with visit(browser, url, viewport=viewport, java_script_enabled=javascript) as page:
-        page.goto("/webhooks")
-        page.get_by_label("Address").fill("https://93.184.216.34/hook")
-        page.get_by_role("checkbox", name="queued").check()
-        page.get_by_role("button", name="Add").click()
-        expect(page.get_by_text("whsec_")).to_be_visible()
-        expect(page.get_by_role("button", name="Copy")).to_have_count(1 if javascript else 0)
-        page.get_by_role("button", name="Send a test").click()
-        page.get_by_role("link", name="endpoint.test").click()
-        page.get_by_role("button", name="Resend").click()
-        expect(page.get_by_text("Not tried yet")).to_be_visible()
-        page.get_by_role("link", name="https://93.184.216.34/hook").click()
-        page.get_by_text("Delete…").click()
-        page.get_by_role("button", name="Delete this endpoint").click()
-        expect(page.get_by_text("93.184.216.34")).to_have_count(0)
-
-
-@pytest.mark.parametrize("sign_in", ["keys"])
-@pytest.mark.parametrize(("viewport", "javascript"), [(PHONE, False), (DESKTOP, True)], ids=["plain-phone", "desktop"])
-def test_somebody_signs_in_and_makes_and_revokes_a_key(
-    browser: Browser, url: str, engine: Engine, viewport: dict[str, int], javascript: bool
-) -> None:
-    issued = issue_key(KeyStore(engine), name="first", owner="team", scopes=ALL_SCOPES)
-
-    with visit(browser, url, viewport=viewport, java_script_enabled=javascript) as page:
-        page.goto("/keys")
-        page.get_by_label("API key").fill(issued.text)
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_label("Name").fill("second")
-        page.get_by_role("checkbox", name="See watches").check()
-        page.get_by_role("button", name="Make key").click()
-        expect(page.get_by_text("Copy it now")).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
-        if javascript:
-            page.get_by_role("button", name="Copy").click()
-            expect(
-                page.get_by_role("button", name="Copied").or_(page.get_by_role("button", name="Selected"))
-            ).to_be_visible()
-            expect(page.get_by_role("heading", name="Usage")).to_be_visible()
-        else:
-            expect(page.get_by_role("link", name="Usage and quota")).to_be_visible()
-        page.get_by_role("button", name="Revoke second").click()
-        expect(page.get_by_text("revoked")).to_be_visible()
-        shoot(page, f"keys-{viewport['width']}")
-        page.get_by_role("button", name="Sign out").click()
-        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-
-
-@pytest.mark.parametrize("sign_in", ["keys"])
-def test_the_pages_of_keys_have_no_serious_accessibility_problem(browser: Browser, url: str, engine: Engine) -> None:
-    issued = issue_key(KeyStore(engine), name="first", owner="team", scopes=ALL_SCOPES)
-
-    with visit(browser, url, viewport=PHONE, color_scheme="dark", bypass_csp=True) as page:
-        page.goto("/sign-in?next=/keys")
-        found = {"/sign-in": serious_problems(page)}
-        page.get_by_label("API key").fill(issued.text)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("heading", name="Usage")).to_be_visible()
-        found["/keys"] = serious_problems(page)
-
-    assert found == {"/sign-in": [], "/keys": []}
 
 
 def test_the_menu_of_a_phone_opens_without_a_script(browser: Browser, url: str) -> None:

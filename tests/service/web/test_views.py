@@ -96,6 +96,7 @@ def test_a_worker_that_found_nothing_of_the_earlier_attempt_counts_from_the_begi
 
     assert view.resumed_layers == 0
     assert len(view.layers) == 2
+    assert view.remaining == "5 min 15 s"
 
 
 def test_the_pace_of_a_resumed_job_is_that_of_its_own_layers(job_store: MemoryJobStore) -> None:

@@ -12,7 +12,7 @@ from service.releases.schema import Watch, WatchRules
 from service.releases.store import WatchStore
 from service.releases.watches import create_watch
 from srr_core.recipe import named_recipe, override
-from tests.service.web.test_pages import token_of
+from tests.service.web.visiting import token_of
 from worker.folder_hub import FolderHub
 
 FORM = {

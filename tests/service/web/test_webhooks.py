@@ -10,7 +10,7 @@ from service.jobs.credentials import CredentialVault
 from service.notifications.endpoints import create_endpoint, open_secrets, send_trial
 from service.notifications.schema import Attempt, DeliveryState, Endpoint, EndpointRules
 from service.notifications.store import NotificationStore
-from tests.service.web.test_pages import token_of
+from tests.service.web.visiting import token_of
 
 ADDRESS = "https://93.184.216.34/hook"
 FORM = {"url": ADDRESS, "form": "slack", "types": ["job.failed"], "description": "Night watch"}

@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH = 960
+WIDTH = 1000
 HEIGHT = 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 26
+_EDGE = 1
+"""Room above and below, so that the outer lines of the grid are not cut."""
 _TICKS = 4
 _MAX_BAR = 26.0
 _BAR_SHARE = 0.72
@@ -34,13 +35,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """A bar chart ready to be drawn."""
+    """A bar chart ready to be drawn. It holds no text: the picture is stretched to any width, letters are not."""
 
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
-    left: float
-    right: float
-    bottom: float
     width: int = WIDTH
     height: int = HEIGHT
 
@@ -55,16 +53,16 @@ def bar_chart(values: Sequence[tuple[str, float]], *, total: int | None = None) 
     if not values:
         return None
     top = nice_ceiling(max(value for _, value in values))
-    slot = (WIDTH - _LEFT - _RIGHT) / max(len(values), total or 0)
+    slot = WIDTH / max(len(values), total or 0)
     width = min(slot * _BAR_SHARE, _MAX_BAR)
-    bottom = HEIGHT - _BOTTOM
+    bottom = HEIGHT - _EDGE
 
     def height_of(value: float) -> float:
-        return (bottom - _TOP) * min(value / top, 1.0)
+        return (bottom - _EDGE) * min(value / top, 1.0)
 
     bars = tuple(
         Bar(
-            x=round(_LEFT + slot * index + (slot - width) / 2, 2),
+            x=round(slot * index + (slot - width) / 2, 2),
             width=round(width, 2),
             y=round(bottom - height_of(value), 2),
             height=round(height_of(value), 2),
@@ -74,7 +72,7 @@ def bar_chart(values: Sequence[tuple[str, float]], *, total: int | None = None) 
     )
     levels = [top * step / _TICKS for step in range(_TICKS + 1)]
     ticks = tuple(Tick(y=round(bottom - height_of(level), 2), label=f"{level:.3g}") for level in levels)
-    return Chart(bars=bars, ticks=ticks, left=_LEFT, right=WIDTH - _RIGHT, bottom=bottom)
+    return Chart(bars=bars, ticks=ticks)
 
 
 def nice_ceiling(value: float) -> float:
@@ -83,3 +81,16 @@ def nice_ceiling(value: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 4, 5, 8, 10) if value <= step * power * (1 + 1e-9))
+
+
+def nice_ticks(low: float, high: float, *, count: int = 4) -> list[float]:
+    """Return round numbers that enclose both ends, about `count` steps apart by 1, 2, 2.5 or 5 times a power of ten."""
+    span = high - low
+    if not math.isfinite(span) or span <= 0:
+        span = abs(high) or 1.0
+        low, high = low - span / 4, high + span / 4
+        span = high - low
+    power = 10.0 ** math.floor(math.log10(span / count))
+    step = next(share * power for share in (1, 2, 2.5, 5, 10) if share * power >= span / count * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]

@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from service.jobs.schema import Job
-from service.web.charts import HEIGHT, WIDTH, Tick, nice_ceiling
+from service.web.charts import Tick, nice_ticks
+from service.web.formatting import size
 from srr_core.report import Report
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 16, 40
-_TICKS = 4
+Measure = Literal["bits", "size"]
+MEASURES: Mapping[Measure, str] = {"bits": "bits per weight", "size": "size of the files"}
+WIDE, NARROW = (760, 340), (360, 300)
+"""Two sizes of one picture: scaled down to a phone, the letters of the wide one could not be read."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 14, 34
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,9 @@ class Candidate:
 
     job: Job
     report: Report
+    is_chosen: bool = True
+    number: int | None = None
+    """How the chart names it; None for a result that is not in it."""
 
     @property
     def bits(self) -> float:
@@ -28,6 +35,21 @@ class Candidate:
     def perplexity(self) -> float | None:
         """The first metric of the evaluation, if there was one."""
         return self.report.evaluation[0].compressed if self.report.evaluation else None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weight files."""
+        return self.report.size_bytes.compressed
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What the vertical axis shows: a number of each result, and that of the source where it has one."""
+
+    name: str
+    values: tuple[float, ...]
+    source: float | None
+    digits: int
 
 
 @dataclass(frozen=True)
@@ -42,49 +64,106 @@ class Dot:
 
 @dataclass(frozen=True)
 class ScatterChart:
-    """Error over bits, ready to be drawn; lower and further left is better."""
+    """Quality over size, ready to be drawn; lower and further left is better."""
 
     dots: tuple[Dot, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
+    source_y: float | None
+    """Where the source lies, where it has the same number."""
+    width: int
+    height: int
     left: float = _LEFT
-    right: float = WIDTH - _RIGHT
-    bottom: float = HEIGHT - _BOTTOM
     top: float = _TOP
-    width: int = WIDTH
-    height: int = HEIGHT
+
+    @property
+    def right(self) -> float:
+        """Right end of the axes."""
+        return self.width - _RIGHT
+
+    @property
+    def bottom(self) -> float:
+        """Lower end of the axes."""
+        return self.height - _BOTTOM
 
 
-def candidates(jobs: Sequence[Job], reports: Sequence[Mapping[str, Any]]) -> list[Candidate]:
-    """Return the results by size, the smallest first."""
-    found = [Candidate(job, Report.model_validate(report)) for job, report in zip(jobs, reports, strict=True)]
-    return sorted(found, key=lambda one: (one.bits, one.report.mean_output_error))
+def candidates(
+    jobs: Sequence[Job], reports: Sequence[Mapping[str, Any]], *, chosen: Sequence[str] = ()
+) -> list[Candidate]:
+    """Return the results by size, the smallest first, numbered as far as they are chosen; without a choice, all are."""
+    found = [
+        Candidate(job, Report.model_validate(report), is_chosen=not chosen or job.id in chosen)
+        for job, report in zip(jobs, reports, strict=True)
+    ]
+    found.sort(key=lambda one: (not one.is_chosen, one.bits, one.report.mean_output_error))
+    return [
+        Candidate(one.job, one.report, one.is_chosen, number if one.is_chosen else None)
+        for number, one in enumerate(found, start=1)
+    ]
 
 
-def scatter_chart(found: Sequence[Candidate]) -> ScatterChart | None:
-    """Return the chart of mean output error against bits per weight, both from zero; None without results."""
+def quality(found: Sequence[Candidate]) -> Quality:
+    """Return perplexity where all results have it by one protocol, and the output error otherwise."""
+    evaluations = [one.report.evaluation[0] for one in found if one.report.evaluation]
+    same = {(evaluation.name, evaluation.text.token_sha256) for evaluation in evaluations}
+    if len(evaluations) == len(found) and len(same) == 1:
+        return Quality(
+            name="Perplexity",
+            values=tuple(evaluation.compressed for evaluation in evaluations),
+            source=evaluations[0].source,
+            digits=3,
+        )
+    errors = tuple(one.report.mean_output_error for one in found)
+    return Quality(name="Mean output error", values=errors, source=None, digits=4)
+
+
+def scatter_chart(
+    found: Sequence[Candidate], shown: Quality, *, measure: Measure = "bits", extent: tuple[int, int] = WIDE
+) -> ScatterChart | None:
+    """Return the chart of a quality against size; None without results.
+
+    Neither axis begins at zero: what matters is which result is better, and by how much on the scale of the others.
+    """
     if not found:
         return None
-    x_top = nice_ceiling(max(one.bits for one in found))
-    y_top = nice_ceiling(max(one.report.mean_output_error for one in found))
+    width, height = extent
+    unit, suffix = (1, "") if measure == "bits" else _unit(max(one.size_bytes for one in found))
+    sizes = [one.bits if measure == "bits" else one.size_bytes / unit for one in found]
+    x_values = nice_ticks(min(sizes), max(sizes), count=4 if width > NARROW[0] else 3)
+    levels = [*shown.values, *([] if shown.source is None else [shown.source])]
+    y_values = nice_ticks(min(levels), max(levels))
 
-    def x_of(bits: float) -> float:
-        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * bits / x_top, 2)
+    def x_of(value: float) -> float:
+        share = (value - x_values[0]) / (x_values[-1] - x_values[0])
+        return round(_LEFT + (width - _LEFT - _RIGHT) * share, 2)
 
-    def y_of(error: float) -> float:
-        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * error / y_top, 2)
+    def y_of(value: float) -> float:
+        share = (value - y_values[0]) / (y_values[-1] - y_values[0])
+        return round(height - _BOTTOM - (height - _TOP - _BOTTOM) * share, 2)
 
-    shares = [step / _TICKS for step in range(_TICKS + 1)]
     return ScatterChart(
         dots=tuple(
             Dot(
-                x=x_of(one.bits),
-                y=y_of(one.report.mean_output_error),
+                x=x_of(sizes[number - 1]),
+                y=y_of(value),
                 number=number,
-                label=f"{one.report.recipe.name}: {one.bits:.2f} bits, error {one.report.mean_output_error:.4f}",
+                label=f"{one.report.recipe.name}: {one.bits:.2f} bits per weight, "
+                f"{size(one.size_bytes)}, {shown.name.lower()} {value:.{shown.digits}f}",
             )
-            for number, one in enumerate(found, start=1)
+            for number, (one, value) in enumerate(zip(found, shown.values, strict=True), start=1)
         ),
-        x_ticks=tuple(Tick(y=x_of(x_top * share), label=f"{x_top * share:.3g}") for share in shares),
-        y_ticks=tuple(Tick(y=y_of(y_top * share), label=f"{y_top * share:.3g}") for share in shares),
+        x_ticks=tuple(Tick(y=x_of(value), label=label + suffix) for value, label in _labelled(x_values)),
+        y_ticks=tuple(Tick(y=y_of(value), label=label) for value, label in _labelled(y_values)),
+        source_y=None if shown.source is None else y_of(shown.source),
+        width=width,
+        height=height,
     )
+
+
+def _labelled(values: Sequence[float]) -> list[tuple[float, str]]:
+    decimals = max(len(f"{value:.6g}".partition(".")[2]) for value in values)
+    return [(value, f"{value:.{decimals}f}") for value in values]
+
+
+def _unit(count: int) -> tuple[int, str]:
+    return (1024**3, " GiB") if count >= 1024**3 else (1024**2, " MiB")

@@ -11,12 +11,18 @@ from starlette.responses import Response
 from service.accounts.errors import HubAccessEndedError
 from service.api.callers import Caller
 from service.api.dependencies import Services
-from service.api.model_schemas import Validation
-from service.web.forms import FormError, chosen_recipe, default_destination
+from service.api.model_schemas import ProblemNote, Validation
+from service.api.preflight import refused
+from service.jobs.schema import Job
+from service.web import choices
+from service.web.again import can_say
+from service.web.estimates import estimate_rows, relevant_rows
+from service.web.forms import ADVANCED_FIELDS, FILE_FIELDS, FormError, chosen_recipe, default_destination
 from service.web.hub_access import brings_hub_access
-from service.web.rendering import Pages
+from service.web.rendering import Pages, is_fragment
 from service.web.sign_in import account_sign_in_url
-from srr_core.recipe import DEFAULT_RECIPE, PRESETS
+from service.web.wording import sentence
+from srr_core.recipe import DEFAULT_RECIPE, PRESETS, Recipe
 
 PREVIEW_SHAPE = (4096, 4096)
 """The layer whose bits per weight the preview tells: the attention of a 7B model, for instance."""
@@ -24,16 +30,30 @@ PREVIEW_SHAPE = (4096, 4096)
 
 @dataclass(frozen=True)
 class FormPage:
-    """Shows the form to one visitor."""
+    """Shows the form, or for a script only what would become of it, to one visitor."""
 
     request: Request
     pages: Pages
     caller: Caller
     services: Services
 
-    def show(self, values: dict[str, str], *, validation: Validation | None = None) -> Response:
-        """Return the page with what was typed."""
+    def show(self, values: dict[str, str], *, again: Job | None = None) -> Response:
+        """Return the page with what was typed, or with what an earlier job was asked for."""
+        return self._render(values, again=again)
+
+    def check(self, values: dict[str, str], validation: Validation | None, recipe: Recipe | None = None) -> Response:
+        """Return what would become of the form."""
+        if is_fragment(self.request):
+            return self.pages.render(self.request, "check.html", **_checked(validation, recipe))
         return self._render(values, validation=validation)
+
+    def refuse_check(self, values: dict[str, str], error: Exception) -> Response:
+        """Return what keeps the form from being checked."""
+        if not is_fragment(self.request):
+            return self.refuse(values, error)
+        code = getattr(error, "code", "invalid_form")
+        problems = [ProblemNote(code=code, message=message) for message in messages_of(error).values()]
+        return self.pages.render(self.request, "check.html", **_checked(refused(*problems)))
 
     def refuse(self, values: dict[str, str], error: Exception) -> Response:
         """Return the page with what was typed and what is wrong with it."""
@@ -52,39 +72,57 @@ class FormPage:
         status: int = status.HTTP_200_OK,
         messages: dict[str, str] | None = None,
         validation: Validation | None = None,
+        again: Job | None = None,
         sign_in_again: str | None = None,
     ) -> Response:
         values["recipe"] = values["recipe"] if values["recipe"] in PRESETS else DEFAULT_RECIPE
+        summary = preview_of(values, self.caller.owner)
+        wrong = messages or {}
         return self.pages.render(
             self.request,
             "submit.html",
             status=status,
             values=values,
-            messages=messages or {},
+            messages=wrong,
             recipes=PRESETS.values(),
-            validation=validation,
+            default=DEFAULT_RECIPE,
+            choices=choices,
+            is_advanced=any(values[name] for name in ADVANCED_FIELDS)
+            or bool({*ADVANCED_FIELDS, *FILE_FIELDS} & wrong.keys()),
+            again=again,
+            is_again_whole=again is None or can_say(again.recipe),
             sign_in_again=sign_in_again,
             has_hub_access=brings_hub_access(self.caller, self.services),
-            **preview_of(values),
+            **summary,
+            **_checked(validation, summary["recipe"]),
         )
 
 
 def messages_of(error: Exception) -> dict[str, str]:
     """Return what is wrong by field; under "" what concerns no single one."""
-    return error.messages if isinstance(error, FormError) else {"": str(error)}
+    return error.messages if isinstance(error, FormError) else {"": sentence(str(error))}
 
 
-def preview_of(values: dict[str, str]) -> dict[str, Any]:
+def preview_of(values: dict[str, str], owner: str) -> dict[str, Any]:
     """Return what a form as it stands would do."""
     try:
         recipe = chosen_recipe(values)
     except FormError as error:
         return {"recipe": None, "problem": str(error), "destination": None, "bits": None}
     model_id = values["model_id"]
-    destination = values["repo_id"] or (default_destination(model_id, recipe) if model_id else None)
+    destination = values["repo_id"] or (default_destination(model_id, recipe, owner=owner) if model_id else None)
     return {
         "recipe": recipe,
         "problem": None,
         "destination": destination,
         "bits": recipe.bits_per_weight(*PREVIEW_SHAPE),
+    }
+
+
+def _checked(validation: Validation | None, recipe: Recipe | None = None) -> dict[str, Any]:
+    estimate = validation.estimate if validation else None
+    return {
+        "validation": validation,
+        "estimates": estimate_rows(estimate) if estimate else [],
+        "runtimes": relevant_rows(validation.compatibility, recipe) if validation and recipe else [],
     }

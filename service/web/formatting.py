@@ -2,6 +2,13 @@
 
 from datetime import UTC, datetime
 
+_LARGE = (
+    (10**15, "quadrillion"),
+    (10**12, "trillion"),
+    (10**9, "billion"),
+    (10**6, "million"),
+    (10**3, "thousand"),
+)
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -47,7 +54,7 @@ def short_sha(sha: str) -> str:
 
 def count_words(count: int) -> str:
     """Return a large count as people say it: `6.5 million`, `8.0 billion`."""
-    for limit, word in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
+    for limit, word in _LARGE:
         if count >= limit:
             return f"{count / limit:.1f} {word}"
     return str(count)

@@ -1,37 +1,45 @@
 """The submit form: what was typed becomes a submission, or a message beside each wrong field."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
+from service.api.callers import LOCAL_OWNER
+from service.api.schemas import MAX_TAGS, Tag
 from service.jobs.schema import JobDestination, JobSource, JobSubmission, JobText
+from service.web import choices
+from service.web.wording import complaints, sentence
 from srr_core.errors import RecipeError
-from srr_core.recipe import DEFAULT_RECIPE, GPTQSpec, Recipe, named_recipe, override
+from srr_core.recipe import DEFAULT_RECIPE, Recipe, named_recipe, override
 
-TEXT_FIELDS = (
-    "model_id",
-    "revision",
-    "repo_id",
-    "visibility",
-    "recipe",
-    "num_bits",
-    "rank",
-    "iterations",
+NUMBER_FIELDS = ("num_bits", "rank", "iterations", "group_size", "seed")
+ADVANCED_FIELDS = (
+    *NUMBER_FIELDS,
+    "scaling",
+    "rank_selector",
+    "evaluation",
     "num_sequences",
     "sequence_length",
+    "tags",
+    "force",
 )
+TEXT_FIELDS = ("model_id", "revision", "repo_id", "visibility", "recipe", *ADVANCED_FIELDS)
 FILE_FIELDS = ("calibration_text", "evaluation_text")
-_VISIBILITY = {"": None, "private": True, "public": False}
-_WINDOW_FIELDS = ("num_sequences", "sequence_length")
+VISIBILITY: Final[Mapping[str, bool | None]] = {"": None, "private": True, "public": False}
+WINDOW_FIELDS = ("num_sequences", "sequence_length")
 T = TypeVar("T")
+_TAGS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[Tag, ...])
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REPOSITORY = "Write it as organization/name, with letters, digits, dots, dashes and underscores."
 _MESSAGES = {
     "model_id": _REPOSITORY,
     "repo_id": _REPOSITORY,
     "revision": "A branch, a tag or a commit, for instance main.",
+    "tags": "Words of letters, digits and . _ : - between commas, each at most 64 long.",
 }
 
 
@@ -71,7 +79,7 @@ def typed_values(data: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(data.get(name, "")).strip() for name in TEXT_FIELDS}
 
 
-def submission(form: SubmitForm) -> JobSubmission:
+def submission(form: SubmitForm, *, owner: str) -> JobSubmission:
     """Return what a form asks for.
 
     Raises:
@@ -82,14 +90,22 @@ def submission(form: SubmitForm) -> JobSubmission:
     recipe = gathered.value(lambda: chosen_recipe(values)) or named_recipe(DEFAULT_RECIPE)
     source = gathered.value(lambda: JobSource(model_id=values["model_id"], revision=values["revision"] or "main"))
     # An empty destination follows from the model, so that a wrong model is blamed once and where it was typed.
-    repo_id = values["repo_id"] or (default_destination(values["model_id"], recipe) if source else "org/model")
-    destination = gathered.value(lambda: JobDestination(repo_id=repo_id, private=_VISIBILITY.get(values["visibility"])))
+    follows = default_destination(values["model_id"], recipe, owner=owner) if source else "org/model"
+    destination = gathered.value(
+        lambda: JobDestination(repo_id=values["repo_id"] or follows, private=VISIBILITY.get(values["visibility"]))
+    )
     calibration = gathered.value(lambda: _text(form, "calibration_text"))
-    evaluation = gathered.value(lambda: _text(form, "evaluation_text"))
+    evaluation = gathered.value(lambda: _text(form, "evaluation_text")) if recipe.evaluation else None
+    tags = gathered.value(lambda: _tags(values["tags"]))
     if gathered.messages or source is None or destination is None:
         raise FormError(gathered.messages)
     return JobSubmission(
-        source=source, destination=destination, recipe=recipe, calibration=calibration, evaluation=evaluation
+        source=source,
+        destination=destination,
+        recipe=recipe,
+        calibration=calibration,
+        evaluation=evaluation,
+        tags=tags or (),
     )
 
 
@@ -102,21 +118,47 @@ def chosen_recipe(values: Mapping[str, str]) -> Recipe:
     try:
         recipe = named_recipe(values["recipe"] or DEFAULT_RECIPE)
     except RecipeError as error:
-        raise FormError({"recipe": str(error)}) from error
-    bits = "quantizer.grid.num_bits" if isinstance(recipe.quantizer, GPTQSpec) else "quantizer.num_bits"
-    paths = {"num_bits": bits, "rank": "rank", "iterations": "iterations"}
-    numbers = {name: _number(name, values[name]) for name in paths if values[name]}
+        raise FormError({"recipe": sentence(str(error))}) from error
     try:
-        return override(recipe, {paths[name]: number for name, number in numbers.items()})
+        return override(recipe, _assignments(values, recipe))
     except RecipeError as error:
         cause = error.__cause__
-        raise FormError(_messages(cause) if isinstance(cause, ValidationError) else {"": str(error)}) from error
+        raise FormError(
+            _messages(cause) if isinstance(cause, ValidationError) else {"": sentence(str(error))}
+        ) from error
 
 
-def default_destination(model_id: str, recipe: Recipe | None) -> str:
-    """Return the repository that an empty destination stands for: `org/name-srr-3bit`."""
-    chosen = recipe or named_recipe(DEFAULT_RECIPE)
-    return f"{model_id}-{chosen.name}-{chosen.quantization_bits}bit"
+def default_destination(model_id: str, recipe: Recipe, *, owner: str) -> str:
+    """Return the repository that an empty destination stands for: `us/name-srr-3bit`.
+
+    It is in the namespace of whoever asks, because few may write to that of the source; the local user of a
+    single-user service has no name, so there it stays with the source.
+    """
+    namespace, _, name = model_id.rpartition("/")
+    return f"{own_namespace(owner) or namespace}/{name}-{recipe.name}-{recipe.quantization_bits}bit"
+
+
+def own_namespace(owner: str) -> str | None:
+    """Return the namespace of an owner, or None for the local user and for a name that no repository may have."""
+    name = owner.rpartition(":")[2]
+    return name if owner != LOCAL_OWNER and _NAMESPACE.fullmatch(name) else None
+
+
+def _assignments(values: Mapping[str, str], recipe: Recipe) -> dict[str, Any]:
+    numbers = {name: _number(name, values[name]) for name in NUMBER_FIELDS if values[name]}
+    group = choices.group_path(recipe)
+    if group is None and "group_size" in numbers:
+        raise FormError({"group_size": f"The codes of {recipe.name} have no groups; leave this to the recipe."})
+    paths = {"num_bits": choices.bits_path(recipe), "group_size": group or ""}
+    assigned: dict[str, Any] = {paths.get(name, name): number for name, number in numbers.items()}
+    for name, rows in (("scaling", choices.SCALINGS), ("rank_selector", choices.RANK_SELECTORS)):
+        if values[name]:
+            if values[name] not in rows:
+                raise FormError({name: f"One of {', '.join(rows)}."})
+            assigned[name] = dict(rows[values[name]].spec)
+    if values["evaluation"]:
+        assigned["evaluation"] = choices.evaluation_of(values["evaluation"], recipe)
+    return assigned
 
 
 class _Gathered:
@@ -137,7 +179,7 @@ class _Gathered:
 
 def _text(form: SubmitForm, name: str) -> JobText | None:
     text = form.texts.get(name)
-    windows = {field: _number(field, form.values[field]) for field in _WINDOW_FIELDS if form.values[field]}
+    windows = {field: _number(field, form.values[field]) for field in WINDOW_FIELDS if form.values[field]}
     if text is None and not windows:
         return None
     return JobText.model_validate({"text": text, **windows})
@@ -157,9 +199,18 @@ def _decoded(name: str, content: bytes) -> str:
         raise FormError({name: "This file is not UTF-8 text."}) from error
 
 
+def _tags(typed: str) -> tuple[str, ...]:
+    tags = tuple(dict.fromkeys(typed.replace(",", " ").split()))
+    if len(tags) > MAX_TAGS:
+        raise FormError({"tags": f"At most {MAX_TAGS} tags."})
+    try:
+        return _TAGS.validate_python(tags)
+    except ValidationError as error:
+        raise FormError({"tags": _MESSAGES["tags"]}) from error
+
+
 def _messages(error: ValidationError) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for item in error.errors(include_url=False, include_context=False):
-        name = next((part for part in reversed(item["loc"]) if part in TEXT_FIELDS), "")
-        found.setdefault(str(name), _MESSAGES.get(str(name), f"{item['msg']}."))
+    found = complaints(error, (*TEXT_FIELDS, "block_size"), _MESSAGES)
+    if "block_size" in found:
+        found.setdefault("group_size", found.pop("block_size"))
     return found

@@ -1,35 +1,46 @@
 """The pages: submit a model, watch it, read what came of it. They work without JavaScript."""
 
 from typing import Annotated
+from urllib.parse import quote
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Query, Request, status
+from fastapi import APIRouter, Form, Query, Request, status
 from starlette.responses import RedirectResponse, Response
 
 from service.accounts.errors import HubAccessEndedError
-from service.api.dependencies import JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
+from service.api.dependencies import JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
+from service.api.jobs import same_work
 from service.api.model_schemas import ProblemNote
 from service.api.preflight import refused, validate
+from service.hub.errors import HubError, HubUnavailableError, InvalidRepoIdError
+from service.hub.folder import MAIN
+from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
 from service.jobs.errors import InvalidJobError, JobError
+from service.jobs.policy import utc_now
 from service.jobs.retry import retry
 from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
 from service.jobs.store import JobStore
 from service.jobs.submit import submit
 from service.keys.errors import QuotaExceededError
-from service.web.comparing import candidates, scatter_chart
+from service.web import choices, compare, usage, workers
+from service.web.again import values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
-from service.web.form_page import PREVIEW_SHAPE, FormPage, messages_of, preview_of
+from service.web.filtering import JobQuery
+from service.web.form_page import PREVIEW_SHAPE, FormPage, preview_of
 from service.web.forms import FormError, SubmitForm, read_form, submission, typed_values
 from service.web.hub_access import job_token
+from service.web.rendering import is_fragment
+from service.web.searching import MAX_SCANNED, find_jobs
 from service.web.views import STATE_LABELS, JobView, job_view
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
+for part in (compare.router, workers.router, usage.router):
+    router.include_router(part)
 
 JOBS_PER_PAGE = 25
-COMPARED_JOBS = 50
 MAX_FORM_TEXT_BYTES = 16 * 1024 * 1024
 _EVENTS_PER_READ = 500
 # Progress events are the many; the job itself says how far it is.
@@ -45,18 +56,18 @@ def submit_page(
     source: Annotated[str, Query(alias="from")] = "",
 ) -> Response:
     """Show the submit form, filled in like an earlier job when one is named."""
-    values = typed_values(request.query_params)
-    if source:
-        job = services.store.get(source)
-        if job.owner == caller.owner:
-            values |= {"model_id": job.source.model_id, "revision": job.source.revision, "recipe": job.recipe.name}
-    return FormPage(request, pages, caller, services).show(values)
+    page = FormPage(request, pages, caller, services)
+    if not source:
+        return page.show(typed_values(request.query_params))
+    job = owned_job(services.store, source, caller.owner)
+    return page.show(values_of(job), again=job)
 
 
 @router.get("/preview")
-def preview(request: Request, pages: PagesDep) -> Response:
+def preview(request: Request, pages: PagesDep, caller: JobReader) -> Response:
     """Show what the form as it stands would do. A fragment for the form page."""
-    return pages.render(request, "preview.html", **preview_of(typed_values(request.query_params)))
+    values = typed_values(request.query_params)
+    return pages.render(request, "preview.html", values=values, **preview_of(values, caller.owner))
 
 
 @router.post("/check")
@@ -67,49 +78,51 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         values = typed_values(data)
         typed = str(data.get("hub_token", "")).strip() or None
     page = FormPage(request, pages, caller, services)
+    if is_fragment(request) and "/" not in values["model_id"].strip("/"):
+        # Half a name is no mistake yet.
+        return page.check(values, None)
     try:
-        wanted = submission(SubmitForm(values=values, texts={}))
+        wanted = submission(SubmitForm(values=values, texts={}), owner=caller.owner)
         token = job_token(typed, request, caller, services).text
         validation = await run_sync(
             lambda: validate(wanted, services.hubs, services.store, owner=caller.owner, token=token)
         )
     except (FormError, InvalidJobError, HubAccessEndedError) as error:
-        if not is_fragment(request):
-            return page.refuse(values, error)
-        code = getattr(error, "code", "invalid_form")
-        problems = [ProblemNote(code=code, message=message) for message in messages_of(error).values()]
-        return pages.render(request, "check.html", validation=refused(*problems))
-    if is_fragment(request):
-        return pages.render(request, "check.html", validation=validation)
-    return page.show(values, validation=validation)
+        return page.refuse_check(values, error)
+    except HubUnavailableError as error:
+        validation = refused(ProblemNote(code=error.code, message=str(error)))
+    return page.check(values, validation, wanted.recipe)
 
 
 @router.post("/jobs")
 async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, services: ServicesDep) -> Response:
     """Take the form and go to the page of the new job, or show the form again with what is wrong."""
-    page = FormPage(request, pages, caller, services)
+    page, began = FormPage(request, pages, caller, services), utc_now()
     form = SubmitForm(values=typed_values({}), texts={})
     async with request.form(max_files=2, max_part_size=MAX_FORM_TEXT_BYTES) as data:
         pages.guard.check(request, str(data.get(FIELD, "")))
         form = SubmitForm(values=typed_values(data), texts={})
         try:
             form = await read_form(data)
+            wanted, force = submission(form, owner=caller.owner), bool(form.values["force"])
             await run_sync(caller.require_room, services.store)
             token = job_token(form.hub_token, request, caller, services)
             job = await run_sync(
                 lambda: submit(
-                    submission(form),
+                    wanted,
                     owner=caller.owner,
                     store=services.store,
                     wake=services.wake,
                     vault=services.vault,
                     hub_token=token.text,
                     hub_token_expires_at=token.expires_at,
+                    content_key=None if force else same_work(wanted, services),
                 )
             )
-        except (FormError, JobError, QuotaExceededError, HubAccessEndedError) as error:
+        except (FormError, JobError, HubError, QuotaExceededError, HubAccessEndedError) as error:
             return page.refuse(dict(form.values), error)
-    return RedirectResponse(f"/jobs/{job.id}", status.HTTP_303_SEE_OTHER)
+    is_earlier = job.created_at < began
+    return RedirectResponse(f"/jobs/{job.id}{'?same=1' if is_earlier else ''}", status.HTTP_303_SEE_OTHER)
 
 
 @router.get("/jobs")
@@ -118,30 +131,37 @@ def jobs_page(
     pages: PagesDep,
     caller: JobReader,
     store: StoreDep,
-    state: Annotated[str, Query(max_length=20)] = "",
-    model_id: Annotated[str, Query(max_length=96)] = "",
     cursor: Annotated[str | None, Query(max_length=512)] = None,
 ) -> Response:
-    """List jobs, newest first, by state and model if asked."""
-    states = (JobState(state),) if state in set(JobState) else ()
-    wanted = JobFilter(owner=caller.owner, states=states, model_id=model_id.strip() or None)
-    page = store.list(wanted, limit=JOBS_PER_PAGE, cursor=cursor)
-    following = request.url.include_query_params(cursor=page.next_cursor).query if page.next_cursor else None
+    """List jobs, newest first, those that match the filters in the address."""
+    query = JobQuery.of(request.query_params)
+    found = find_jobs(store, query.filter(caller.owner), query.text, limit=JOBS_PER_PAGE, cursor=cursor)
+    following = request.url.include_query_params(cursor=found.next_cursor).query if found.next_cursor else None
     return pages.render(
         request,
         "jobs.html",
-        jobs=page.jobs,
+        found=found,
+        scanned=MAX_SCANNED,
+        query=query,
         next_query=following,
         states=STATE_LABELS,
-        state=state,
-        model_id=model_id,
+        recipes=PRESETS,
     )
 
 
 @router.get("/jobs/{job_id}")
-def job_page(request: Request, pages: PagesDep, job: OwnedJob, store: StoreDep) -> Response:
+def job_page(
+    request: Request, pages: PagesDep, job: OwnedJob, services: ServicesDep, same: Annotated[str, Query()] = ""
+) -> Response:
     """Show one job."""
-    return pages.render(request, "job.html", view=read_view(store, job))
+    return pages.render(
+        request,
+        "job.html",
+        view=read_view(services.store, job),
+        source_url=_source_url(services, job),
+        group=choices.group_size(job.recipe),
+        is_same=bool(same),
+    )
 
 
 @router.get("/jobs/{job_id}/live")
@@ -162,11 +182,17 @@ def cancel_form(
 
 @router.post("/jobs/{job_id}/retry")
 def retry_form(
-    request: Request, pages: PagesDep, caller: JobWriter, services: ServicesDep, job: OwnedJob, csrf_token: Token = ""
+    request: Request,
+    pages: PagesDep,
+    caller: JobWriter,
+    services: ServicesDep,
+    job: OwnedJob,
+    hub_token: Annotated[str, Form(max_length=512)] = "",
+    csrf_token: Token = "",
 ) -> Response:
-    """Try a job again and go back to its page."""
+    """Try a job again and go back to its page. Its Hub token was deleted when it ended, so it may be given again."""
     pages.guard.check(request, csrf_token)
-    token = job_token(None, request, caller, services)
+    token = job_token(hub_token.strip() or None, request, caller, services)
     retry(
         job.id,
         owner=caller.owner,
@@ -185,26 +211,6 @@ def report_page(request: Request, pages: PagesDep, job: OwnedJob, store: StoreDe
     return pages.report(request, job, store.report(job.id))
 
 
-@router.get("/compare")
-def compare_page(
-    request: Request,
-    pages: PagesDep,
-    caller: JobReader,
-    store: StoreDep,
-    model_id: Annotated[str, Query(max_length=96)] = "",
-) -> Response:
-    """Show the finished jobs of one model side by side; without a name, of the latest one."""
-    done = JobFilter(owner=caller.owner, states=(JobState.SUCCEEDED,))
-    latest = store.list(done, limit=COMPARED_JOBS).jobs
-    models = list(dict.fromkeys(job.source.model_id for job in latest))
-    chosen = model_id.strip() or (models[0] if models else "")
-    jobs = store.list(done.model_copy(update={"model_id": chosen}), limit=COMPARED_JOBS).jobs if chosen else ()
-    found = candidates(jobs, [store.report(job.id) for job in jobs])
-    return pages.render(
-        request, "compare.html", model_id=chosen, models=models, candidates=found, chart=scatter_chart(found)
-    )
-
-
 @router.get("/recipes")
 def recipes_page(request: Request, pages: PagesDep) -> Response:
     """Show every recipe there is a name for."""
@@ -219,9 +225,22 @@ def read_view(store: JobStore, job: Job) -> JobView:
     ):
         events.extend(batch)
     position = store.queue_position(job.id) if job.state is JobState.QUEUED else None
-    return job_view(job, events, queue_position=position)
+    return job_view(job, events, queue_position=position, can_compare=_has_rivals(store, job))
 
 
-def is_fragment(request: Request) -> bool:
-    """Whether a script asked, and only wants a part of the page."""
-    return request.headers.get("HX-Request") == "true"
+def _has_rivals(store: JobStore, job: Job) -> bool:
+    if job.state is not JobState.SUCCEEDED:
+        return False
+    wanted = JobFilter(owner=job.owner, states=(JobState.SUCCEEDED,), model_id=job.source.model_id)
+    return len(store.list(wanted, limit=2).jobs) > 1
+
+
+def _source_url(services: Services, job: Job) -> str | None:
+    try:
+        # Only a folder hub knows a commit without being asked over the network, and it has no pages.
+        is_here = services.hubs.known_sha(job.source.model_id, MAIN) is not None
+    except InvalidRepoIdError:
+        return None
+    revision = quote(job.source.sha or job.source.revision)
+    base = str(services.settings.hub_url).rstrip("/")
+    return None if is_here else f"{base}/{job.source.model_id}/tree/{revision}"

@@ -17,11 +17,17 @@ from service.jobs.schema import Job
 from service.web import formatting
 from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS
-from service.web.views import report_charts
+from service.web.views import report_charts, sorted_layers
+from service.web.wording import SCOPE_WORDS, sentence
 from srr_core.report import Report
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
+
+
+def is_fragment(request: Request) -> bool:
+    """Whether a script asked, and only wants a part of the page."""
+    return request.headers.get("HX-Request") == "true"
 
 
 class Pages:
@@ -44,9 +50,10 @@ class Pages:
             "percent": formatting.percent,
             "count_words": formatting.count_words,
             "short_sha": formatting.short_sha,
+            "sentence": sentence,
         }
-        self._environment.globals["hub_url"] = hub_url.rstrip("/") if hub_url else None
         self._environment.globals["has_sign_in"] = has_sign_in
+        self._environment.globals["scope_words"] = SCOPE_WORDS
         self._environment.globals["typed_fields"] = ", ".join(f"#{name}" for name in TEXT_FIELDS)
 
     def render(self, request: Request, template: str, *, status: int = 200, **context: Any) -> Response:
@@ -71,12 +78,17 @@ class Pages:
         if problem.status == HTTPStatus.UNAUTHORIZED:
             query = urlencode({"next": request.url.path if request.method == "GET" else "/"})
             return RedirectResponse(f"/sign-in?{query}", HTTPStatus.SEE_OTHER)
+        if problem.errors and all(error.field.startswith("path.") for error in problem.errors):
+            # An id that no page of ours ever had in its address: for a person, that page does not exist.
+            problem = problem.model_copy(update={"status": HTTPStatus.NOT_FOUND, "code": "not_found", "errors": []})
         return self.render(request, "error.html", status=problem.status, problem=problem)
 
     def report(self, request: Request, job: Job, report: Mapping[str, Any]) -> Response:
         """Return the page of a report."""
         parsed = Report.model_validate(report)
-        return self.render(request, "report.html", job=job, report=parsed, charts=report_charts(parsed))
+        return self.render(
+            request, "report.html", job=job, report=parsed, layers=sorted_layers(parsed), charts=report_charts(parsed)
+        )
 
 
 def _account_name(request: Request) -> str | None:

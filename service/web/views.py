@@ -1,6 +1,6 @@
 """What the pages show of a job, worked out here so that the templates only lay it out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
 from service.web.charts import Chart, bar_chart
 from service.web.formatting import duration
-from srr_core.report import Report
+from srr_core.report import LayerReport, Report
 
 STAGES = (
     ("download", "Download"),
@@ -34,6 +34,7 @@ STATE_LABELS: Mapping[JobState, str] = {
 # Below this share the time that is left would be a guess about a guess.
 _ETA_FROM_PROGRESS = 0.05
 _ETA_FROM_SECONDS = 10.0
+_ETA_FROM_LAYERS = 3
 LOG_LINES = 200
 
 
@@ -43,7 +44,7 @@ class StageView:
 
     label: str
     status: str
-    """done, now or next."""
+    """done, now, next, or stopped where a job ended before its time."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,11 @@ class JobView:
     log: tuple[LogLine, ...]
     elapsed: str | None
     remaining: str | None
+    resumed_layers: int | None
+    """How many layers this attempt took over from earlier ones; None when it has told nothing of layers yet."""
     queue_position: int | None
+    can_compare: bool = False
+    """Whether there is another result of the same model."""
 
     @property
     def is_over(self) -> bool:
@@ -101,14 +106,27 @@ class JobView:
         """Whether a further attempt is possible."""
         return self.job.state in (JobState.FAILED, JobState.CANCELED)
 
+    @property
+    def may_help_to_retry(self) -> bool:
+        """Whether a further attempt may end differently although nobody changes anything."""
+        return self.job.failure is None or self.job.failure.retryable or self.job.state is JobState.CANCELED
+
 
 def job_view(
-    job: Job, events: Sequence[JobEvent], *, queue_position: int | None = None, now: datetime | None = None
+    job: Job,
+    events: Sequence[JobEvent],
+    *,
+    queue_position: int | None = None,
+    can_compare: bool = False,
+    now: datetime | None = None,
 ) -> JobView:
     """Return what the page of a job shows, from the job and its layer, state and log events."""
     now = now or datetime.now(UTC)
-    layers = layer_points(events)
+    resumed = resumed_layers(job, events)
+    # A worker that found nothing of the earlier attempts does every layer again.
+    layers = layer_points(events if resumed != 0 else [event for event in events if event.attempt == job.attempt])
     total = total_layers(events)
+    is_resumed = resumed != 0 and has_earlier_layers(job, events)
     return JobView(
         job=job,
         state_label=STATE_LABELS[job.state],
@@ -118,13 +136,15 @@ def job_view(
         charts=layer_charts(layers, total=total),
         log=tuple(line for line in map(log_line, events) if line is not None)[-LOG_LINES:],
         elapsed=_elapsed(job, now),
-        remaining=remaining(job, now),
+        remaining=remaining_after_resume(job, events) if is_resumed else remaining(job, now),
+        resumed_layers=resumed,
         queue_position=queue_position,
+        can_compare=can_compare,
     )
 
 
 def stage_views(job: Job) -> tuple[StageView, ...]:
-    """Return the steps of a job, each done, current or still to come."""
+    """Return the steps of a job, each done, current or still to come; of one that ended early, where it stopped."""
     names = [name for name, _ in STAGES if name != "evaluate" or job.recipe.evaluation is not None]
     stage = _PART_OF.get(job.stage or "", job.stage)
     current = names.index(stage) if stage in names else -1
@@ -135,13 +155,15 @@ def stage_views(job: Job) -> tuple[StageView, ...]:
     def status(index: int) -> str:
         if index < current:
             return "done"
-        return "now" if index == current and job.state not in TERMINAL_STATES else "next"
+        if index > current:
+            return "next"
+        return "stopped" if job.state in TERMINAL_STATES else "now"
 
     return tuple(StageView(label=labels[name], status=status(index)) for index, name in enumerate(names))
 
 
 def layer_points(events: Iterable[JobEvent]) -> tuple[LayerPoint, ...]:
-    """Return the finished layers in order; a layer that was done again counts once, as it is now."""
+    """Return the finished layers as a report lists them; a layer that was done again counts once, as it is now."""
     points: dict[str, LayerPoint] = {}
     for event in events:
         error = event.data.get("output_error")
@@ -153,7 +175,44 @@ def layer_points(events: Iterable[JobEvent]) -> tuple[LayerPoint, ...]:
                 error=float(error),
                 preserved_rank=round(rank) if isinstance(rank, int | float) else None,
             )
-    return tuple(points.values())
+    return tuple(sorted(points.values(), key=lambda point: layer_order(point.name)))
+
+
+def layer_order(name: str) -> tuple[tuple[int, str], ...]:
+    """Return what layers are sorted by: block by block, numbers by their value, and by name within a block."""
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in name.split("."))
+
+
+def has_earlier_layers(job: Job, events: Iterable[JobEvent]) -> bool:
+    """Whether earlier attempts of a job finished layers, so that this one may begin in the middle."""
+    return any(event.kind == "layer" and event.attempt < job.attempt for event in events)
+
+
+def resumed_layers(job: Job, events: Iterable[JobEvent]) -> int | None:
+    """Return how many layers were finished when this attempt finished its first one, or None before that."""
+    first = next(_layers_of(job, events), None)
+    return None if first is None else max(int(first.data["completed"]) - 1, 0)
+
+
+def remaining_after_resume(job: Job, events: Iterable[JobEvent]) -> str | None:
+    """Return the time the layers that are left will take at the pace of this attempt, or None when it has none yet.
+
+    The share of the work that is done says nothing here: most of it took no time, because it was done before.
+    """
+    own = list(_layers_of(job, events))
+    if len(own) < _ETA_FROM_LAYERS or job.state in TERMINAL_STATES:
+        return None
+    seconds = (own[-1].created_at - own[0].created_at).total_seconds()
+    left = int(own[-1].data["total"]) - int(own[-1].data["completed"])
+    return duration(seconds / (len(own) - 1) * left) if left > 0 else None
+
+
+def _layers_of(job: Job, events: Iterable[JobEvent]) -> Iterator[JobEvent]:
+    return (
+        event
+        for event in events
+        if event.kind == "layer" and event.attempt == job.attempt and {"completed", "total"} <= event.data.keys()
+    )
 
 
 def total_layers(events: Iterable[JobEvent]) -> int | None:
@@ -189,9 +248,14 @@ def report_charts(report: Report) -> LayerCharts:
     return layer_charts(
         [
             LayerPoint(name=layer.name, error=layer.output_error, preserved_rank=layer.preserved_rank)
-            for layer in report.layers
+            for layer in sorted_layers(report)
         ]
     )
+
+
+def sorted_layers(report: Report) -> list[LayerReport]:
+    """Return the layers of a report in the order in which the page of a job shows them."""
+    return sorted(report.layers, key=lambda layer: layer_order(layer.name))
 
 
 def layer_charts(layers: Sequence[LayerPoint], *, total: int | None = None) -> LayerCharts:

@@ -1,149 +1,38 @@
 """The pages in a real browser: phone and desktop, with and without JavaScript, and not one console message."""
 
-import os
-import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
-from cryptography.fernet import Fernet
-from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from sqlalchemy import Engine
+from playwright.sync_api import Browser, expect
 
-from service.api.hubs import ConfiguredHubs
-from service.app import Parts, build_app
-from service.commands.serve import LOOPBACK, listen
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.tables import metadata
-from service.keys import KeyStore
-from service.metrics import InstallationCollector
+from service.jobs.workers import Worker, WorkerRegistry
 from service.notifications.endpoints import create_endpoint, send_trial
-from service.notifications.schema import EndpointRules
+from service.notifications.schema import Attempt, EndpointRules
 from service.notifications.store import NotificationStore
-from service.releases.schema import WatchRules
+from service.releases.schema import Release, ReleaseState, WatchRules
 from service.releases.store import WatchStore
 from service.releases.watches import create_watch
-from service.settings import ServiceSettings
 from srr_core.recipe import DEFAULT_RECIPE, named_recipe
+from tests.e2e.visiting import DESKTOP, PHONE, serious_problems, shoot, visit
 from tests.service import finished
+from worker.folder_hub import FolderHub
 
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 pytestmark = pytest.mark.slow
-SCREENSHOTS = Path(".screenshots")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium that is installed on this machine."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium on PATH")
-        pytest.skip("no Chromium on PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def job_store() -> MemoryJobStore:
-    """The jobs behind the pages."""
-    return MemoryJobStore()
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """A database with every table."""
-    engine = open_database(f"sqlite:///{tmp_path / 'service.sqlite3'}")
-    metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def watches(engine: Engine) -> WatchStore:
-    """An empty store of watches."""
-    return WatchStore(engine)
-
-
-@pytest.fixture
-def notifications(engine: Engine) -> NotificationStore:
-    """An empty store of webhook endpoints."""
-    return NotificationStore(engine)
-
-
-@pytest.fixture
-def vault() -> CredentialVault:
-    """Seals secrets with a key of this test."""
-    return CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
-
-
-@pytest.fixture
-def application(
-    job_store: MemoryJobStore,
-    engine: Engine,
-    watches: WatchStore,
-    notifications: NotificationStore,
-    vault: CredentialVault,
-    tmp_path: Path,
-) -> FastAPI:
-    """The application over the stores and an empty folder hub."""
-    settings = ServiceSettings(source_hub="folder")
-    parts = Parts(
-        store=job_store,
-        wake=lambda: None,
-        hubs=ConfiguredHubs(settings, data_dir=tmp_path),
-        keys=KeyStore(engine),
-        watches=watches,
-        notifications=notifications,
-        vault=vault,
-        collectors=(InstallationCollector(engine, deliveries=notifications.counts),),
-    )
-    return build_app(settings, parts)
-
-
-@pytest.fixture
-def url(application: FastAPI) -> Iterator[str]:
-    """The address of the application."""
-    listener = listen(LOOPBACK, 0)
-    server = uvicorn.Server(uvicorn.Config(application, log_config=None, lifespan="off", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
-@contextmanager
-def visit(browser: Browser, url: str, **choices: Any) -> Iterator[Page]:
-    """Open a page; whatever the browser complains about on it fails the test."""
-    context = browser.new_context(base_url=url, **choices)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.set_default_timeout(10_000)
-    try:
-        yield page
-    finally:
-        context.close()
-    assert complaints == []
-
-
-def shoot(page: Page, name: str) -> None:
-    """Keep a picture for a person to look at."""
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+FOUND = Release(
+    id="release_01k9z6h3v2m8q4t7w1x5y0c3d6",
+    watch_id="",
+    repo_id="org/model",
+    ref="refs/heads/main",
+    sha="a" * 40,
+    seen_by="poller",
+    state=ReleaseState.SKIPPED,
+    reason="it was there before the watch",
+    seen_at=datetime(2026, 1, 1, tzinfo=UTC),
+    due_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
@@ -211,16 +100,28 @@ def every_page(
 ) -> list[str]:
     """Fill the stores and return the path of every page there is."""
     done = finished.succeeded(job_store, model_id="organization-with-a-long-name/model-with-an-even-longer-name-8B-it")
+    twin = finished.succeeded(job_store, model_id=done.source.model_id, recipe="qera-exact", tags=("nightly",))
     failed = finished.failed(job_store)
     running = finished.running(job_store)
     finished.finish_layer(job_store, running, "model.layers.0.mlp.up_proj", error=0.125, preserved_rank=3)
     rules = WatchRules(name="ours", pattern="org/*", recipes=(named_recipe("srr"),), destination="us/{name}")
-    create_watch(rules, owner="local", store=watches, vault=vault)
+    watch = create_watch(rules, owner="local", store=watches, vault=vault)
+    watches.record(FOUND.model_copy(update={"watch_id": watch.id}))
+    now = datetime.now(UTC)
+    worker = Worker(name=finished.WORKER, host="rack", device="cuda", version="0.1.0", started_at=now, seen_at=now)
+    WorkerRegistry(notifications.engine).beat(worker)
     target = EndpointRules(url="https://93.184.216.34/a/rather/long/path/to/a/hook?with=parameters")
     endpoint = create_endpoint(target, owner="local", store=notifications, vault=vault).endpoint
-    send_trial(endpoint.id, owner="local", store=notifications)
+    message = send_trial(endpoint.id, owner="local", store=notifications)
+    attempt = Attempt(delivery_id=message.id, number=1, at=now, error="it did not answer", seconds=15.0)
+    notifications.record(message, attempt)
     jobs = [f"/jobs/{job.id}" for job in (done, failed, running)]
-    return ["/", "/jobs", *jobs, f"{jobs[0]}/report", "/compare", "/recipes", "/watches", "/webhooks", "/queue"]
+    chosen = f"/compare?job={done.id}&job={twin.id}&by=size"
+    watch_pages = ["/watches", "/watches/new", f"/watches/{watch.id}", f"/watches/{watch.id}/edit"]
+    hook = f"/webhooks/{endpoint.id}"
+    hook_pages = ["/webhooks", hook, f"{hook}/deliveries/{message.id}"]
+    lists = ["/jobs", "/jobs?text=with&tag=nightly", chosen, "/recipes", "/workers", "/usage"]
+    return ["/", f"/?from={done.id}", *lists, *jobs, f"{jobs[0]}/report", *watch_pages, *hook_pages]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -256,50 +157,97 @@ def test_no_page_has_a_serious_accessibility_problem(
     scheme: str,
 ) -> None:
     paths = every_page(job_store, watches, notifications, vault)
-    axe = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 
     found = {}
     # The checker is not ours to serve, so for this test alone the policy is not enforced.
     with visit(browser, url, color_scheme=scheme, bypass_csp=True) as page:
         for path in paths:
             page.goto(path)
-            page.evaluate(axe)
-            violations = page.evaluate("axe.run().then(result => result.violations)")
-            found[path] = [
-                f"{violation['id']}: {violation['nodes'][0]['html']}"
-                for violation in violations
-                if violation["impact"] in ("serious", "critical")
-            ]
+            found[path] = serious_problems(page)
 
     assert found == {path: [] for path in paths}
 
 
-def test_results_are_compared(browser: Browser, url: str, job_store: MemoryJobStore) -> None:
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize("javascript", [True, False], ids=["script", "no-script"])
+def test_results_are_found_chosen_and_compared(
+    browser: Browser, url: str, job_store: MemoryJobStore, viewport: dict[str, int], javascript: bool
+) -> None:
+    finished.succeeded(job_store, model_id="org/other")
     finished.succeeded(job_store)
     finished.succeeded(job_store, recipe="qera-exact")
 
-    with visit(browser, url, viewport=PHONE) as page:
-        page.goto("/compare")
-        expect(page.get_by_role("heading", name="Error against size")).to_be_visible()
+    with visit(browser, url, viewport=viewport, java_script_enabled=javascript) as page:
+        page.goto("/jobs")
+        page.get_by_label("Model or destination").fill("org/mod")
+        page.get_by_role("button", name="Filter").click()
         expect(page.get_by_role("row")).to_have_count(3)
-        shoot(page, "compare-phone")
+        page.get_by_role("checkbox", name="srr").check()
+        page.get_by_role("checkbox", name="qera-exact").check()
+        page.get_by_role("button", name="Compare selected").click()
+        expect(page.get_by_role("heading", name="Perplexity against bits per weight")).to_be_visible()
+        expect(page.get_by_role("img")).to_have_count(1)
+        expect(page.get_by_role("row")).to_have_count(3)
+        shoot(page, f"compare-{viewport['width']}")
 
 
-def test_a_watch_and_an_endpoint_are_made_and_deleted(browser: Browser, url: str) -> None:
-    with visit(browser, url, java_script_enabled=False) as page:
-        page.goto("/watches")
-        page.get_by_label("Name").fill("ours")
-        page.get_by_label("Models").fill("org/*")
-        page.get_by_label("Destination").fill("us/{name}-{recipe}")
-        page.get_by_role("button", name="Watch").click()
-        page.get_by_role("button", name="Delete ours").click()
-        expect(page.get_by_role("heading", name="ours")).to_have_count(0)
+def test_what_is_known_of_the_model_follows_what_is_typed(
+    browser: Browser, url: str, tmp_path: Path, tiny_llama: Path
+) -> None:
+    FolderHub(tmp_path / "hub").import_model(tiny_llama, "org/model")
 
-        page.goto("/webhooks")
-        page.get_by_label("Address").fill("https://93.184.216.34/hook")
-        page.get_by_role("button", name="Add").click()
-        expect(page.get_by_text("whsec_")).to_be_visible()
-        page.get_by_role("button", name="Test https://93.184.216.34/hook").click()
-        page.get_by_role("button", name="Resend").click()
-        page.get_by_role("button", name="Delete https://93.184.216.34/hook").click()
-        expect(page.get_by_role("heading", name="https://93.184.216.34/hook")).to_have_count(0)
+    with visit(browser, url) as page:
+        check = page.locator("#check")
+        page.goto("/")
+        expect(page.get_by_role("button", name="Check first")).to_be_hidden()
+        page.get_by_label("Model", exact=True).fill("org/model")
+        expect(check).to_contain_text("Nothing stands in the way")
+        expect(check).to_contain_text("LlamaForCausalLM")
+        page.get_by_text("Where the result runs").click()
+        expect(check.get_by_role("listitem").first).to_be_visible()
+
+        page.get_by_label("Model", exact=True).press("End")
+        page.get_by_label("Model", exact=True).press("x")
+        # At once, not when the next answer is there: that is about another model.
+        assert check.inner_text() == ""
+        expect(check).to_contain_text("model_not_found")
+        page.get_by_label("Model", exact=True).fill("")
+        expect(check).to_be_empty()
+        expect(page.get_by_text("Looking at the model")).to_be_hidden()
+
+
+def test_without_a_script_the_model_is_looked_at_by_a_button(
+    browser: Browser, url: str, tmp_path: Path, tiny_llama: Path
+) -> None:
+    FolderHub(tmp_path / "hub").import_model(tiny_llama, "org/model")
+
+    with visit(browser, url, viewport=PHONE, java_script_enabled=False) as page:
+        page.goto("/")
+        page.get_by_label("Model", exact=True).fill("org/model")
+        page.get_by_role("button", name="Check first").click()
+        expect(page.locator("#check")).to_contain_text("Nothing stands in the way")
+        expect(page.get_by_label("Model", exact=True)).to_have_value("org/model")
+
+
+def test_the_menu_of_a_phone_opens_without_a_script(browser: Browser, url: str) -> None:
+    with visit(browser, url, viewport=PHONE, java_script_enabled=False) as page:
+        page.goto("/jobs")
+        expect(page.get_by_role("link", name="Workers")).to_be_hidden()
+        page.get_by_text("Menu").click()
+        page.get_by_role("link", name="Workers").click()
+        expect(page.get_by_role("heading", name="Workers", level=1)).to_be_visible()
+
+
+def test_the_log_begins_at_its_newest_line(browser: Browser, url: str, job_store: MemoryJobStore) -> None:
+    job = finished.running(job_store)
+    for number in range(60):
+        job_store.append_event(job.id, 1, "log", {"message": f"line {number}"}, worker=finished.WORKER)
+
+    with visit(browser, url) as page:
+        page.goto(f"/jobs/{job.id}")
+        box = page.get_by_role("log").bounding_box()
+        newest = page.get_by_text("line 59").bounding_box()
+
+    assert box is not None
+    assert newest is not None
+    assert newest["y"] + newest["height"] <= box["y"] + box["height"] + 1

@@ -1,12 +1,13 @@
 """Jobs in every state, as a worker would have left them, for the tests of the API, the pages and the client."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from service.jobs.schema import Job, JobDestination, JobFailure, JobResult, JobSource, JobSubmission
 from service.jobs.store import JobStore
 from service.jobs.submit import submit
-from srr_core.recipe import named_recipe
+from srr_core.recipe import named_recipe, parse_recipe
 from srr_core.report import (
     BitsPerWeight,
     Environment,
@@ -24,12 +25,21 @@ LEASE = timedelta(hours=1)
 SHA = "a" * 40
 
 
-def queued(store: JobStore, *, model_id: str = "org/model", recipe: str = "srr", owner: str = "local") -> Job:
-    """Return a new job."""
+def queued(
+    store: JobStore,
+    *,
+    model_id: str = "org/model",
+    recipe: str = "srr",
+    owner: str = "local",
+    tags: tuple[str, ...] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Job:
+    """Return a new job, its recipe with some options of its own."""
     submission = JobSubmission(
         source=JobSource(model_id=model_id),
         destination=JobDestination(repo_id=f"{model_id}-{recipe}"),
-        recipe=named_recipe(recipe),
+        recipe=parse_recipe({"name": recipe, **(options or {})}),
+        tags=tags,
     )
     return submit(submission, owner=owner, store=store, wake=lambda: None)
 
@@ -70,7 +80,7 @@ def finish(store: JobStore, job: Job, *, document: Report | None = None) -> Job:
     return store.get(job.id)
 
 
-def report(*, layer_name: str = "model.layers.0.mlp.up_proj") -> Report:
+def report(*, layer_name: str = "model.layers.0.mlp.up_proj", perplexity: float = 38.5) -> Report:
     """Return a complete report of a run with one layer."""
     text = TextReport(sequences=4, sequence_length=32, tokens=128, token_sha256="c" * 64)
     layer = LayerReport(
@@ -96,7 +106,12 @@ def report(*, layer_name: str = "model.layers.0.mlp.up_proj") -> Report:
         mean_output_error=0.0625,
         evaluation=(
             Evaluation(
-                name="token_perplexity@32", protocol="token-level", source=37.0, compressed=38.5, tokens=124, text=text
+                name="token_perplexity@32",
+                protocol="token-level",
+                source=37.0,
+                compressed=perplexity,
+                tokens=124,
+                text=text,
             ),
         ),
         calibration=text,

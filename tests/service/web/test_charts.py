@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.web.charts import HEIGHT, WIDTH, bar_chart, nice_ceiling
+from service.web.charts import HEIGHT, WIDTH, bar_chart, nice_ceiling, nice_ticks
 
 VALUES = st.lists(st.floats(min_value=0, max_value=1e6, allow_subnormal=False), min_size=1, max_size=300)
 
@@ -44,3 +44,18 @@ def test_nothing_to_show_is_no_chart() -> None:
 def test_the_ceiling_is_above_and_near(value: float) -> None:
     assert value <= nice_ceiling(value) * (1 + 1e-9)
     assert nice_ceiling(value) <= 2.5 * value
+
+
+@given(st.floats(min_value=-1e6, max_value=1e6), st.floats(min_value=1e-3, max_value=1e6))
+def test_the_ticks_of_an_axis_enclose_what_is_on_it_and_are_few(low: float, span: float) -> None:
+    ticks = nice_ticks(low, low + span)
+
+    assert ticks[0] <= low + span * 1e-6
+    assert ticks[-1] >= low + span * (1 - 1e-6)
+    assert 2 <= len(ticks) <= 7
+
+
+def test_one_value_alone_lies_within_its_axis() -> None:
+    ticks = nice_ticks(5.0, 5.0)
+
+    assert ticks[0] < 5.0 < ticks[-1]

@@ -3,81 +3,15 @@
 import re
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
+from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter
 from tests.service import finished
+from tests.service.web.visiting import FORM, token_of
 from worker.folder_hub import FolderHub
-
-FORM = {"model_id": "org/model", "revision": "main", "repo_id": "", "visibility": "", "recipe": "srr"}
-
-
-def token_of(http: TestClient, path: str = "/") -> str:
-    """Load a page and return the token of its form; the cookie stays in the client."""
-    found = re.search(r'name="csrf_token" value="([0-9a-f]{64})"', http.get(path).text)
-    assert found is not None
-    return found[1]
-
-
-def only_job(store: MemoryJobStore) -> str:
-    """Return the id of the only job there is."""
-    (job,) = store.list(JobFilter(), limit=10).jobs
-    return job.id
-
-
-def test_a_form_becomes_a_job_and_leads_to_its_page(http: TestClient, job_store: MemoryJobStore) -> None:
-    form = {**FORM, "csrf_token": token_of(http), "num_bits": "2", "rank": "16", "num_sequences": "8"}
-
-    response = http.post("/jobs", data=form, follow_redirects=False)
-
-    job = job_store.get(only_job(job_store))
-    assert (response.status_code, response.headers["location"]) == (303, f"/jobs/{job.id}")
-    assert job.destination.repo_id == "org/model-srr-2bit"
-    assert (job.recipe.quantization_bits, job.recipe.rank) == (2, 16)
-    assert job.calibration is not None
-    assert job.calibration.num_sequences == 8
-
-
-def test_uploaded_texts_and_the_token_reach_the_job(http: TestClient, job_store: MemoryJobStore) -> None:
-    form = {**FORM, "csrf_token": token_of(http), "hub_token": "hf_abcdefghijklmnop", "visibility": "private"}
-    files = {"calibration_text": ("text.txt", "Grüße".encode())}
-
-    http.post("/jobs", data=form, files=files, follow_redirects=False)
-
-    job = job_store.get(only_job(job_store))
-    assert job.calibration is not None
-    assert job.calibration.sha256 is not None
-    assert job_store.text(job.calibration.sha256) == "Grüße"
-    assert job.evaluation is None
-    assert job.destination.private is True
-
-
-def test_the_bits_of_a_nested_quantizer_can_be_chosen(http: TestClient, job_store: MemoryJobStore) -> None:
-    http.post("/jobs", data={**FORM, "csrf_token": token_of(http), "recipe": "srr-max", "num_bits": "4"})
-
-    assert job_store.get(only_job(job_store)).recipe.quantization_bits == 4
-
-
-def test_every_wrong_field_is_explained_and_what_was_typed_stays(http: TestClient, job_store: MemoryJobStore) -> None:
-    form = {**FORM, "csrf_token": token_of(http), "model_id": "no slash", "num_bits": "99", "rank": "x"}
-
-    response = http.post("/jobs", data=form)
-
-    assert response.status_code == 422
-    assert 'value="no slash"' in response.text
-    assert 'id="model_id-error"' in response.text
-    assert "&#39;x&#39; is not a whole number" in response.text
-    assert job_store.list(JobFilter(), limit=1).jobs == ()
-
-
-def test_a_file_that_is_not_text_is_explained(http: TestClient) -> None:
-    files = {"calibration_text": ("text.txt", b"\xff\xfe")}
-
-    response = http.post("/jobs", data={**FORM, "csrf_token": token_of(http)}, files=files)
-
-    assert response.status_code == 422
-    assert "not UTF-8 text" in response.text
 
 
 def test_a_form_without_our_token_is_refused(http: TestClient, job_store: MemoryJobStore) -> None:
@@ -167,9 +101,10 @@ def test_no_page_has_an_inline_script_or_style(http: TestClient, job_store: Memo
     pages = "".join(http.get(path).text for path in paths)
 
     assert not re.search(r"<style|<script(?! src=)|\sstyle=|\son[a-z]+=|javascript:", pages)
-    assert re.findall(r"""(?:src|href)=["'](?:https?:)?//(?!huggingface\.co/)""", pages) == [
-        'href="https://'  # the commit of the one result
-    ]
+    assert set(re.findall(r"""(?:src|href)=["']((?:https?:)?//[^"']+)""", pages)) == {
+        f"https://huggingface.co/org/model/tree/{finished.SHA}",
+        "https://hub.example/commit/b",
+    }
 
 
 def test_the_report_page_shows_the_numbers(http: TestClient, job_store: MemoryJobStore) -> None:
@@ -208,22 +143,6 @@ def test_older_jobs_are_on_the_next_page(http: TestClient, job_store: MemoryJobS
     assert oldest.id in http.get(following[1].replace("&amp;", "&")).text
 
 
-def test_a_job_can_be_run_again_with_its_fields_filled_in(http: TestClient, job_store: MemoryJobStore) -> None:
-    job = finished.failed(job_store, model_id="org/again", recipe="qera-exact")
-
-    page = http.get("/", params={"from": job.id}).text
-
-    assert 'value="org/again"' in page
-    assert '<option value="qera-exact" selected>' in page
-
-
-def test_the_preview_names_the_destination_and_the_bits(http: TestClient) -> None:
-    text = http.get("/preview", params={"model_id": "org/model", "recipe": "srr", "num_bits": "2"}).text
-
-    assert "org/model-srr-2bit" in text
-    assert "<html" not in text
-
-
 def test_every_recipe_is_on_its_page(http: TestClient) -> None:
     page = http.get("/recipes").text
 
@@ -231,27 +150,58 @@ def test_every_recipe_is_on_its_page(http: TestClient) -> None:
     assert "arXiv:2410.06040" in page
 
 
-def test_a_form_can_be_checked_without_submitting(
+def test_only_a_model_that_is_elsewhere_gets_a_link(
     http: TestClient, job_store: MemoryJobStore, hub_dir: Path, tiny_llama: Path
 ) -> None:
-    FolderHub(hub_dir).import_model(tiny_llama, "org/model")
-    form = {**FORM, "csrf_token": token_of(http)}
+    FolderHub(hub_dir).import_model(tiny_llama, "org/here")
+    here, there = finished.running(job_store, model_id="org/here"), finished.running(job_store, model_id="org/there")
 
-    page = http.post("/check", data=form).text
-    fragment = http.post("/check", data=form, headers={"HX-Request": "true"}).text
-
-    assert "Nothing stands in the way" in page
-    assert "LlamaForCausalLM" in fragment
-    assert "<html" in page
-    assert "<html" not in fragment
-    assert job_store.list(JobFilter(), limit=1).jobs == ()
+    assert "huggingface.co" not in http.get(f"/jobs/{here.id}").text
+    assert f'href="https://huggingface.co/org/there/tree/{finished.SHA}"' in http.get(f"/jobs/{there.id}").text
 
 
-def test_a_check_says_what_stands_in_the_way(http: TestClient) -> None:
-    form = {**FORM, "csrf_token": token_of(http)}
+def test_a_retry_takes_a_token_again(http: TestClient, job_store: MemoryJobStore, vault: CredentialVault) -> None:
+    job = finished.failed(job_store)
+    form = {"csrf_token": token_of(http), "hub_token": "hf_abcdefghijklmnop"}
 
-    missing = http.post("/check", data=form, headers={"HX-Request": "true"}).text
-    wrong = http.post("/check", data={**form, "rank": "-1"}, headers={"HX-Request": "true"}).text
+    http.post(f"/jobs/{job.id}/retry", data=form)
 
-    assert "model_not_found" in missing
-    assert "invalid_form" in wrong
+    job_store.claim(job.id, 2, worker=finished.WORKER, lease=finished.LEASE)
+    sealed = job_store.credential(job.id, 2, worker=finished.WORKER)
+    assert sealed is not None
+    assert vault.open(sealed) == "hf_abcdefghijklmnop"
+
+
+def test_a_retry_that_cannot_help_is_not_the_first_thing_to_do(http: TestClient, job_store: MemoryJobStore) -> None:
+    hopeless, canceled = finished.failed(job_store), finished.queued(job_store)
+    job_store.cancel(canceled.id)
+
+    pages = [http.get(f"/jobs/{job.id}").text for job in (hopeless, canceled)]
+
+    assert '<button class="button quiet" type="submit">Retry' in pages[0]
+    assert '<a class="button" href="/?from=' in pages[0]
+    assert '<button class="button" type="submit">Retry' in pages[1]
+
+
+@pytest.mark.parametrize("path", ["/jobs/x", "/nowhere", "/watches/x", f"/jobs/job_{'0' * 26}"])
+def test_what_does_not_exist_is_a_page_that_says_so(http: TestClient, path: str) -> None:
+    response = http.get(path, headers={"Accept": "text/html"})
+
+    assert response.status_code == 404
+    assert "There is nothing here" in response.text
+    assert "Not Found" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "place"), [("/jobs", "Jobs"), ("/jobs?state=failed", "Jobs"), ("/watches/new", "Watches")]
+)
+def test_the_menu_marks_where_one_is(http: TestClient, path: str, place: str) -> None:
+    assert set(re.findall(r'aria-current="\w+">(\w[\w ]*)<', http.get(path).text)) == {place}
+
+
+def test_pages_that_alerts_send_people_to_are_in_the_menu(http: TestClient) -> None:
+    alerts = (Path(__file__).parents[3] / "docker" / "monitoring" / "alerts.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bpage ([A-Z]\w+)", alerts, re.IGNORECASE))
+
+    assert named
+    assert named <= set(re.findall(r'<li><a href="[^"]+"[^>]*>([^<]+)</a>', http.get("/").text))

@@ -7,7 +7,7 @@ import pytest
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import Job
 from service.web.formatting import duration, size
-from service.web.views import job_view, layer_points, remaining, stage_views
+from service.web.views import job_view, layer_points, remaining, remaining_after_resume, stage_views
 from tests.service import finished
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -54,6 +54,76 @@ def test_a_layer_that_was_done_twice_counts_once(job_store: MemoryJobStore) -> N
     points = layer_points(job_store.events(job.id))
 
     assert [(point.name, point.error, point.preserved_rank) for point in points] == [("a", 0.3, 2), ("b", 0.4, 1)]
+
+
+def test_a_job_that_ended_early_shows_where_it_stopped(job_store: MemoryJobStore) -> None:
+    stages = {stage.label: stage.status for stage in stage_views(finished.failed(job_store))}
+
+    assert (stages["Plan"], stages["Compress"], stages["Publish"]) == ("done", "stopped", "next")
+
+
+def second_attempt(store: MemoryJobStore, *, first: int) -> Job:
+    """Return a job whose first attempt did two of four layers, and whose second finishes layer `first` and the next."""
+    job = finished.running(store)
+    finished.finish_layer(store, job, "model.layers.0.a", error=0.5, preserved_rank=1)
+    finished.finish_layer(store, job, "model.layers.0.b", error=0.5, preserved_rank=1)
+    store.requeue(job.id, 1, worker=finished.WORKER)
+    store.claim(job.id, 2, worker=finished.WORKER, lease=finished.LEASE)
+    for number in (first, first + 1):
+        data = {"layer": f"model.layers.1.{number}", "output_error": 0.1, "completed": number, "total": 40}
+        store.append_event(job.id, 2, "layer", data, worker=finished.WORKER)
+    return at(store.get(job.id), progress=0.16, seconds=60)
+
+
+def test_a_resumed_job_says_where_it_continued_and_guesses_nothing_from_work_done_before(
+    job_store: MemoryJobStore,
+) -> None:
+    job = second_attempt(job_store, first=3)
+
+    view = job_view(job, job_store.events(job.id), now=NOW)
+
+    assert view.resumed_layers == 2
+    assert len(view.layers) == 4
+    assert view.remaining is None
+
+
+def test_a_worker_that_found_nothing_of_the_earlier_attempt_counts_from_the_beginning(
+    job_store: MemoryJobStore,
+) -> None:
+    job = second_attempt(job_store, first=1)
+
+    view = job_view(job, job_store.events(job.id), now=NOW)
+
+    assert view.resumed_layers == 0
+    assert len(view.layers) == 2
+    assert view.remaining == "5 min 15 s"
+
+
+def test_the_pace_of_a_resumed_job_is_that_of_its_own_layers(job_store: MemoryJobStore) -> None:
+    job = second_attempt(job_store, first=3)
+    events = list(job_store.events(job.id))
+    own = [
+        events[-1].model_copy(
+            update={
+                "data": {"layer": str(number), "output_error": 0.1, "completed": number, "total": 40},
+                "created_at": NOW + timedelta(seconds=10 * number),
+            }
+        )
+        for number in range(29, 32)
+    ]
+
+    assert remaining_after_resume(job, [*events[:-2], *own]) == "1 min 30 s"
+
+
+def test_layers_are_listed_as_a_report_lists_them(job_store: MemoryJobStore) -> None:
+    job = finished.running(job_store)
+    finished.finish_layer(job_store, job, "model.layers.10.a", error=0.5, preserved_rank=1)
+    finished.finish_layer(job_store, job, "model.layers.2.b", error=0.4, preserved_rank=1)
+    finished.finish_layer(job_store, job, "model.layers.2.a", error=0.3, preserved_rank=2)
+
+    names = [point.name for point in layer_points(job_store.events(job.id))]
+
+    assert names == ["model.layers.2.a", "model.layers.2.b", "model.layers.10.a"]
 
 
 def test_the_log_tells_states_attempts_and_reasons(job_store: MemoryJobStore) -> None:

@@ -1,0 +1,52 @@
+"""An earlier job as the form that would submit it again."""
+
+from service.jobs.schema import Job
+from service.web import choices
+from service.web.forms import TEXT_FIELDS, VISIBILITY, WINDOW_FIELDS, FormError, chosen_recipe
+from srr_core.recipe import PRESETS, Recipe
+
+_VISIBILITY_WORDS = {value: word for word, value in VISIBILITY.items()}
+
+
+def values_of(job: Job) -> dict[str, str]:
+    """Return the fields that would submit a job again; only what differs from its recipe is filled in."""
+    recipe, preset = job.recipe, PRESETS.get(job.recipe.name)
+    windows = job.calibration or job.evaluation
+    values = dict.fromkeys(TEXT_FIELDS, "") | {
+        "model_id": job.source.model_id,
+        "revision": job.source.revision,
+        "repo_id": job.destination.repo_id,
+        "visibility": _VISIBILITY_WORDS[job.destination.private],
+        "recipe": recipe.name,
+        "tags": ", ".join(job.tags),
+    }
+    values |= {name: str(getattr(windows, name, None) or "") for name in WINDOW_FIELDS}
+    if preset is not None:
+        options, usual = _options(recipe), _options(preset)
+        values |= {name: text for name, text in options.items() if text != usual[name]}
+    return values
+
+
+def can_say(recipe: Recipe) -> bool:
+    """Whether the form has fields for everything a recipe says."""
+    if recipe.name not in PRESETS:
+        return False
+    usual = _options(PRESETS[recipe.name])
+    values = {name: text if text != usual[name] else "" for name, text in _options(recipe).items()}
+    try:
+        return chosen_recipe({"recipe": recipe.name, **values}).digest() == recipe.digest()
+    except FormError:
+        return False
+
+
+def _options(recipe: Recipe) -> dict[str, str]:
+    return {
+        "num_bits": str(recipe.quantization_bits),
+        "rank": str(recipe.rank),
+        "iterations": str(recipe.iterations),
+        "group_size": str(choices.group_size(recipe) or ""),
+        "seed": str(recipe.seed),
+        "scaling": choices.row_of(choices.SCALINGS, recipe.scaling.model_dump()) or "",
+        "rank_selector": choices.row_of(choices.RANK_SELECTORS, recipe.rank_selector.model_dump()) or "",
+        "evaluation": "on" if recipe.evaluation else "off",
+    }

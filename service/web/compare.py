@@ -1,0 +1,54 @@
+"""The page that puts results of one model beside each other."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from service.api.dependencies import JobReader, StoreDep
+from service.jobs.access import owned_job
+from service.jobs.schema import JobFilter, JobId, JobState
+from service.web.comparing import MEASURES, NARROW, WIDE, Measure, candidates, quality, scatter_chart
+from service.web.dependencies import PagesDep
+
+router = APIRouter(include_in_schema=False, default_response_class=Response)
+MAX_COMPARED = 50
+
+
+@router.get("/compare")
+def compare_page(
+    request: Request,
+    pages: PagesDep,
+    caller: JobReader,
+    store: StoreDep,
+    model_id: Annotated[str, Query(max_length=96)] = "",
+    job: Annotated[list[JobId] | None, Query(max_length=MAX_COMPARED)] = None,
+    by: Annotated[Measure, Query()] = "bits",
+) -> Response:
+    """Show the chosen results of one model side by side, or all of them; without a name, of the latest one."""
+    chosen = [owned_job(store, job_id, caller.owner) for job_id in job or ()]
+    done = JobFilter(owner=caller.owner, states=(JobState.SUCCEEDED,))
+    latest = store.list(done, limit=MAX_COMPARED).jobs
+    models = list(dict.fromkeys(one.source.model_id for one in (*chosen, *latest)))
+    model = (chosen[0].source.model_id if chosen else model_id.strip()) or (models[0] if models else "")
+    others = sorted({one.source.model_id for one in chosen} - {model})
+    jobs = list(store.list(done.model_copy(update={"model_id": model}), limit=MAX_COMPARED).jobs) if model else []
+    known = {one.id for one in jobs}
+    mine = [one for one in chosen if one.source.model_id == model and one.state is JobState.SUCCEEDED]
+    jobs += [one for one in mine if one.id not in known]
+    found = candidates(jobs, [store.report(one.id) for one in jobs], chosen=[one.id for one in mine])
+    shown = [one for one in found if one.is_chosen]
+    measured = quality(shown)
+    return pages.render(
+        request,
+        "compare.html",
+        model_id=model,
+        models=models,
+        others=others,
+        candidates=found,
+        is_choice=bool(mine),
+        quality=measured,
+        by=by,
+        measures=MEASURES,
+        charts=[scatter_chart(shown, measured, measure=by, extent=extent) for extent in (WIDE, NARROW)],
+    )

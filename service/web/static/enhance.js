@@ -1,0 +1,38 @@
+// What a script adds to pages that work without one: stale answers vanish at once, secrets are copied.
+"use strict";
+
+document.documentElement.classList.add("script");
+
+// An answer about one model must not stand beside the name of another while the next is on its way.
+const form = document.getElementById("submit");
+if (form) {
+  const check = document.getElementById("check");
+  const checking = document.getElementById("checking");
+  const model = document.getElementById("model_id");
+  const tell = (isWaiting) => {
+    checking.hidden = !isWaiting || model.value.trim() === "";
+  };
+  form.addEventListener("input", () => {
+    check.dispatchEvent(new Event("htmx:abort"));
+    check.replaceChildren();
+    tell(true);
+  });
+  document.addEventListener("htmx:before:request", () => tell(check.childElementCount === 0));
+  document.addEventListener("htmx:after:swap", () => tell(check.childElementCount === 0));
+  document.addEventListener("htmx:error", () => tell(false));
+}
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const text = document.getElementById(button.dataset.copy);
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    } catch {
+      // Without a secure context there is no clipboard; what is selected can be copied by hand.
+      getSelection().selectAllChildren(text);
+      button.textContent = "Selected";
+    }
+  });
+}

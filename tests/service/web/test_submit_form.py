@@ -1,0 +1,228 @@
+"""The submit form, as a browser without JavaScript uses it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.jobs.memory_store import MemoryJobStore
+from service.jobs.schema import JobFilter
+from srr_core.recipe import DEFAULT_RECIPE
+from tests.service import finished
+from tests.service.web.visiting import FORM, only_job, token_of
+from worker.folder_hub import FolderHub
+
+
+def test_a_form_becomes_a_job_and_leads_to_its_page(http: TestClient, job_store: MemoryJobStore) -> None:
+    form = {**FORM, "csrf_token": token_of(http), "num_bits": "2", "rank": "16", "num_sequences": "8"}
+
+    response = http.post("/jobs", data=form, follow_redirects=False)
+
+    job = job_store.get(only_job(job_store))
+    assert (response.status_code, response.headers["location"]) == (303, f"/jobs/{job.id}")
+    assert job.destination.repo_id == "org/model-srr-2bit"
+    assert (job.recipe.quantization_bits, job.recipe.rank) == (2, 16)
+    assert job.calibration is not None
+    assert job.calibration.num_sequences == 8
+
+
+def test_uploaded_texts_and_the_token_reach_the_job(http: TestClient, job_store: MemoryJobStore) -> None:
+    form = {**FORM, "csrf_token": token_of(http), "hub_token": "hf_abcdefghijklmnop", "visibility": "private"}
+    files = {"calibration_text": ("text.txt", "Grüße".encode())}
+
+    http.post("/jobs", data=form, files=files, follow_redirects=False)
+
+    job = job_store.get(only_job(job_store))
+    assert job.calibration is not None
+    assert job.calibration.sha256 is not None
+    assert job_store.text(job.calibration.sha256) == "Grüße"
+    assert job.evaluation is None
+    assert job.destination.private is True
+
+
+def test_the_bits_of_a_nested_quantizer_can_be_chosen(http: TestClient, job_store: MemoryJobStore) -> None:
+    http.post("/jobs", data={**FORM, "csrf_token": token_of(http), "recipe": "srr-max", "num_bits": "4"})
+
+    assert job_store.get(only_job(job_store)).recipe.quantization_bits == 4
+
+
+def test_every_wrong_field_is_explained_and_what_was_typed_stays(http: TestClient, job_store: MemoryJobStore) -> None:
+    form = {**FORM, "csrf_token": token_of(http), "model_id": "no slash", "num_bits": "99", "rank": "x"}
+
+    response = http.post("/jobs", data=form)
+
+    assert response.status_code == 422
+    assert 'value="no slash"' in response.text
+    assert 'id="model_id-error"' in response.text
+    assert "&#39;x&#39; is not a whole number" in response.text
+    assert job_store.list(JobFilter(), limit=1).jobs == ()
+
+
+def test_a_file_that_is_not_text_is_explained(http: TestClient) -> None:
+    files = {"calibration_text": ("text.txt", b"\xff\xfe")}
+
+    response = http.post("/jobs", data={**FORM, "csrf_token": token_of(http)}, files=files)
+
+    assert response.status_code == 422
+    assert "not UTF-8 text" in response.text
+
+
+def test_a_job_can_be_run_again_with_its_fields_filled_in(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.failed(job_store, model_id="org/again", recipe="qera-exact")
+
+    page = http.get("/", params={"from": job.id}).text
+
+    assert 'value="org/again"' in page
+    assert '<option value="qera-exact" selected>' in page
+
+
+def test_running_again_repeats_every_choice(http: TestClient, job_store: MemoryJobStore) -> None:
+    form = {
+        **FORM,
+        "repo_id": "us/another-name",
+        "visibility": "private",
+        "num_bits": "4",
+        "group_size": "16",
+        "rank": "7",
+        "scaling": "diagonal",
+        "rank_selector": "verified",
+        "seed": "11",
+        "evaluation": "off",
+        "num_sequences": "8",
+        "sequence_length": "64",
+        "tags": "nightly, llama",
+    }
+    http.post("/jobs", data={**form, "csrf_token": token_of(http)})
+    first = only_job(job_store)
+
+    page = http.get("/", params={"from": first}).text
+    again = dict(re.findall(r'<input id="(\w+)" name="\w+"(?: type="\w+")?(?: [\w-]+="\w*")*? value="([^"]*)"', page))
+    chosen = dict(re.findall(r'<select id="(\w+)".*?<option value="([^"]*)" selected>', page, re.DOTALL))
+    http.post("/jobs", data={**again, **chosen, "force": "on", "csrf_token": token_of(http)})
+
+    latest = job_store.list(JobFilter(), limit=1).jobs[0]
+    kept = {"source", "destination", "recipe", "calibration", "evaluation", "tags"}
+    assert latest.id != first
+    assert latest.model_dump(include=kept) == job_store.get(first).model_dump(include=kept)
+
+
+def test_a_recipe_the_form_cannot_say_is_not_passed_off_as_repeated(
+    http: TestClient, job_store: MemoryJobStore
+) -> None:
+    known = finished.queued(job_store)
+    damped = finished.queued(job_store, options={"quantizer": {"exponent": "search"}})
+
+    assert "no fields for" not in http.get("/", params={"from": known.id}).text
+    assert "no fields for" in http.get("/", params={"from": damped.id}).text
+
+
+def test_the_form_repeats_nothing_of_a_job_of_somebody_else(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.queued(job_store, model_id="org/secret", owner="somebody")
+
+    response = http.get("/", params={"from": job.id}, headers={"Accept": "text/html"})
+
+    assert response.status_code == 404
+    assert "org/secret" not in response.text
+
+
+def test_the_same_form_twice_leads_to_the_same_job_unless_forced(
+    http: TestClient, job_store: MemoryJobStore, hub_dir: Path, tiny_llama: Path
+) -> None:
+    FolderHub(hub_dir).import_model(tiny_llama, "org/model")
+    form = {**FORM, "csrf_token": token_of(http)}
+
+    first = http.post("/jobs", data=form, follow_redirects=False).headers["location"]
+    second = http.post("/jobs", data=form, follow_redirects=False).headers["location"]
+    forced = http.post("/jobs", data={**form, "force": "on"}, follow_redirects=False).headers["location"]
+
+    assert second == f"{first}?same=1"
+    assert "You have this job already" in http.get(second).text
+    assert forced not in (first, second)
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "message"),
+    [
+        ("group_size", "128", "One of 16 or 32."),
+        ("num_bits", "99", "At most 8."),
+        ("rank", "-1", "At least 0."),
+        ("scaling", "magic", "One of identity, lqer, diagonal, autocorrelation."),
+        ("tags", "no/slash", "Words of letters, digits"),
+        ("repo_id", "no slash", "Write it as organization/name"),
+    ],
+)
+def test_a_wrong_field_gets_a_sentence_of_its_own(http: TestClient, field: str, typed: str, message: str) -> None:
+    response = http.post("/jobs", data={**FORM, field: typed, "csrf_token": token_of(http)})
+
+    assert response.status_code == 422
+    assert re.search(rf'id="{field}-error">{re.escape(message)}', response.text)
+    assert "<details open>" in response.text or field == "repo_id"
+
+
+def test_the_form_says_why_it_proposes_what_it_proposes(http: TestClient) -> None:
+    page = http.get("/").text
+
+    assert f'<option value="{DEFAULT_RECIPE}" selected>' in page
+    assert f"{DEFAULT_RECIPE} is proposed because" in page
+    assert "All recipes" in page
+
+
+def test_the_preview_names_the_destination_and_the_bits(http: TestClient) -> None:
+    text = http.get("/preview", params={"model_id": "org/model", "recipe": "srr", "num_bits": "2"}).text
+
+    assert "org/model-srr-2bit" in text
+    assert "<html" not in text
+
+
+def test_a_form_can_be_checked_without_submitting(
+    http: TestClient, job_store: MemoryJobStore, hub_dir: Path, tiny_llama: Path
+) -> None:
+    FolderHub(hub_dir).import_model(tiny_llama, "org/model")
+    form = {**FORM, "csrf_token": token_of(http)}
+
+    page = http.post("/check", data=form).text
+    fragment = http.post("/check", data=form, headers={"HX-Request": "true"}).text
+
+    assert "Nothing stands in the way" in page
+    assert "LlamaForCausalLM" in fragment
+    assert "<html" in page
+    assert "<html" not in fragment
+    assert job_store.list(JobFilter(), limit=1).jobs == ()
+
+
+def test_a_check_says_what_stands_in_the_way(http: TestClient) -> None:
+    form = {**FORM, "csrf_token": token_of(http)}
+
+    missing = http.post("/check", data=form, headers={"HX-Request": "true"}).text
+    wrong = http.post("/check", data={**form, "rank": "-1"}, headers={"HX-Request": "true"}).text
+
+    assert "model_not_found" in missing
+    assert "invalid_form" in wrong
+
+
+def test_half_a_name_is_no_mistake_while_it_is_typed(http: TestClient) -> None:
+    form = {**FORM, "model_id": "org", "csrf_token": token_of(http)}
+
+    assert http.post("/check", data=form, headers={"HX-Request": "true"}).text.strip() == ""
+
+
+def test_a_check_tells_what_the_job_would_take_and_where_the_result_runs(
+    http: TestClient, hub_dir: Path, tiny_llama: Path
+) -> None:
+    FolderHub(hub_dir).import_model(tiny_llama, "org/model")
+    form = {**FORM, "csrf_token": token_of(http)}
+
+    corrected = http.post("/check", data=form, headers={"HX-Request": "true"}).text
+    plain = http.post("/check", data={**form, "recipe": "weight-only"}, headers={"HX-Request": "true"}).text
+
+    assert re.search(r"Disk while it works</dt><dd>[\d.]+ \w?i?B", corrected)
+    assert "Not known before a first job" in corrected
+    assert "vLLM --enable-lora" in corrected
+    assert "vLLM --enable-lora" not in plain
+
+
+def test_a_form_that_comes_back_is_still_a_new_job(http: TestClient) -> None:
+    page = http.post("/jobs", data={**FORM, "model_id": "x", "csrf_token": token_of(http)}).text
+
+    assert set(re.findall(r'aria-current="\w+">(\w[\w ]*)<', page)) == {"New job"}

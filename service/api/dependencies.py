@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from service.api.callers import Caller, CallerPolicy, rate_limit_headers
 from service.api.feed import EventFeed
+from service.api.fleet import Fleet
 from service.api.preflight import Hubs
 from service.jobs.access import owned_job
 from service.jobs.credentials import CredentialVault
@@ -36,6 +37,7 @@ class Services:
     """Sends what the outbox holds, without waiting for it."""
     feed: EventFeed
     hubs: Hubs
+    fleet: Fleet
     callers: CallerPolicy
     keys: KeyStore
     watches: WatchStore

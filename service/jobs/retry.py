@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from service.jobs.access import owned_job
-from service.jobs.credentials import CredentialVault
+from service.jobs.credentials import CredentialVault, require_hub_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.schema import Job
 from service.jobs.store import JobStore
@@ -23,8 +23,16 @@ def retry(
     Raises:
         JobNotFoundError: it does not exist or belongs to another owner.
         JobNotRetryableError: it has not ended, or it succeeded.
+        InvalidJobError: it had a token of its own and gets none now, or the token is malformed.
     """
-    owned_job(store, job_id, owner)
+    before = owned_job(store, job_id, owner)
+    require_hub_token(hub_token)
+    if before.needs_hub_token and hub_token is None:
+        # With the worker's token it might read, or publish as, somebody the caller never meant.
+        raise InvalidJobError(
+            f"job {job_id} came with a Hub token of its own, which was deleted when it ended; retry it with hub_token, "
+            "or submit it anew"
+        )
     if hub_token is not None and vault is None:
         raise InvalidJobError("this service keeps no Hub tokens; use the one it was configured with")
     sealed = vault.seal(hub_token) if vault is not None and hub_token is not None else None

@@ -5,6 +5,7 @@ ApiKeyError
 ├── KeyNotFoundError        api_key_not_found
 ├── MissingScopeError       missing_scope
 ├── QuotaExceededError      quota_exceeded
+├── QuotaTooLargeError      quota_too_large
 └── RateLimitedError        rate_limited
 """
 
@@ -39,6 +40,12 @@ class QuotaExceededError(ApiKeyError):
     """More jobs than the key may have at once, or more time than it may use in a day."""
 
     code = "quota_exceeded"
+
+
+class QuotaTooLargeError(ApiKeyError):
+    """A key that was to have more than the one that makes it."""
+
+    code = "quota_too_large"
 
 
 class RateLimitedError(ApiKeyError):

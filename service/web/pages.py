@@ -9,12 +9,13 @@ from starlette.responses import RedirectResponse, Response
 from service.api.dependencies import JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
 from service.api.model_schemas import ProblemNote, Validation
 from service.api.preflight import refused, validate
+from service.api.submission import submit_checked
+from service.hub.errors import HubError
 from service.jobs.cancel import cancel
 from service.jobs.errors import JobError
 from service.jobs.retry import retry
 from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
 from service.jobs.store import JobStore
-from service.jobs.submit import submit
 from service.keys.errors import QuotaExceededError
 from service.web.comparing import candidates, scatter_chart
 from service.web.csrf import FIELD
@@ -30,6 +31,7 @@ from service.web.forms import (
 )
 from service.web.rendering import Pages
 from service.web.views import STATE_LABELS, JobView, job_view
+from srr_core.errors import UnsupportedModelError
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
@@ -77,7 +79,7 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
     try:
         wanted = submission(SubmitForm(values=values, texts={}))
         validation = await run_sync(
-            lambda: validate(wanted, services.hubs, services.store, owner=caller.owner, token=token)
+            lambda: validate(wanted, services.hubs, services.store, services.fleet, owner=caller.owner, token=token)
         )
     except FormError as error:
         if is_fragment(request):
@@ -98,21 +100,14 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
         form = SubmitForm(values=typed_values(data), texts={})
         try:
             form = await read_form(data)
-            await run_sync(caller.require_room, services.store)
+            wanted, force = submission(form), bool(data.get("force"))
             job = await run_sync(
-                lambda: submit(
-                    submission(form),
-                    owner=caller.owner,
-                    store=services.store,
-                    wake=services.wake,
-                    vault=services.vault,
-                    hub_token=form.hub_token,
-                )
+                lambda: submit_checked(wanted, services, caller, hub_token=form.hub_token, force=force)
             )
         except FormError as error:
             return _form_page(request, pages, dict(form.values), error.messages)
-        except (JobError, QuotaExceededError) as error:
-            return _form_page(request, pages, dict(form.values), {"": str(error)})
+        except (JobError, HubError, UnsupportedModelError, QuotaExceededError) as error:
+            return _form_page(request, pages, dict(form.values), {"": str(error.__cause__ or error)})
     return RedirectResponse(f"/jobs/{job.id}", status.HTTP_303_SEE_OTHER)
 
 
@@ -170,6 +165,7 @@ def retry_form(
 ) -> Response:
     """Try a job again and go back to its page."""
     pages.guard.check(request, csrf_token)
+    caller.require_room(services.store)
     retry(job.id, owner=caller.owner, store=services.store, wake=services.wake)
     return RedirectResponse(f"/jobs/{job.id}", status.HTTP_303_SEE_OTHER)
 

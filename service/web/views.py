@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from service.jobs.eta import remaining_seconds
 from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
 from service.web.charts import Chart, bar_chart
 from service.web.formatting import duration
@@ -31,9 +32,6 @@ STATE_LABELS: Mapping[JobState, str] = {
     JobState.FAILED: "Failed",
     JobState.CANCELED: "Canceled",
 }
-# Below this share the time that is left would be a guess about a guess.
-_ETA_FROM_PROGRESS = 0.05
-_ETA_FROM_SECONDS = 10.0
 LOG_LINES = 200
 
 
@@ -109,6 +107,7 @@ def job_view(
     now = now or datetime.now(UTC)
     layers = layer_points(events)
     total = total_layers(events)
+    left = remaining_seconds(job, now)
     return JobView(
         job=job,
         state_label=STATE_LABELS[job.state],
@@ -118,7 +117,7 @@ def job_view(
         charts=layer_charts(layers, total=total),
         log=tuple(line for line in map(log_line, events) if line is not None)[-LOG_LINES:],
         elapsed=_elapsed(job, now),
-        remaining=remaining(job, now),
+        remaining=duration(left) if left is not None else None,
         queue_position=queue_position,
     )
 
@@ -169,19 +168,6 @@ def log_line(event: JobEvent) -> LogLine | None:
     if event.kind == "state":
         return LogLine(at=event.created_at, text=_state_text(event.data))
     return None
-
-
-def remaining(job: Job, now: datetime) -> str | None:
-    """Return an estimate of the time left, or None when it would not be honest.
-
-    Assumes that the rest goes as fast as what is done, which resumed work and evaluation may belie.
-    """
-    if job.started_at is None or job.state in TERMINAL_STATES or job.progress < _ETA_FROM_PROGRESS:
-        return None
-    elapsed = (now - job.started_at).total_seconds()
-    if elapsed < _ETA_FROM_SECONDS:
-        return None
-    return duration(elapsed * (1 - job.progress) / job.progress)
 
 
 def report_charts(report: Report) -> LayerCharts:

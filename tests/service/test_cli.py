@@ -21,6 +21,8 @@ from srr_core.errors import RecipeError
 from srr_core.recipe import PRESETS
 from tests.service import finished
 
+pytestmark = pytest.mark.usefixtures("org_model")
+
 
 @dataclass(frozen=True)
 class Done:

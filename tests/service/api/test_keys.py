@@ -10,6 +10,7 @@ from service.keys import ALL_SCOPES, KeyStore, Quota, Scope, issue_key
 from service.settings import ServiceSettings
 from tests.service import finished
 
+pytestmark = pytest.mark.usefixtures("org_model")
 BODY = {"source": {"model_id": "org/model"}, "destination": {"repo_id": "org/out"}}
 
 
@@ -85,6 +86,23 @@ def test_a_quota_that_is_used_up_stops_further_jobs(
     finished.queued(job_store, owner="ann")
 
     answer = http.post("/v1/jobs", json=BODY, headers=header)
+
+    assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
+
+
+def test_a_replay_is_answered_although_the_quota_is_used_up(http: TestClient, keys: KeyStore) -> None:
+    header = bearer(keys, quota=Quota(max_queued=1)) | {"Idempotency-Key": "key-1"}
+
+    first, second = (http.post("/v1/jobs", json=BODY, headers=header) for _ in range(2))
+
+    assert (second.status_code, second.json()["id"]) == (202, first.json()["id"])
+
+
+def test_a_retry_counts_against_the_quota(http: TestClient, keys: KeyStore, job_store: MemoryJobStore) -> None:
+    header = bearer(keys, owner="ann", quota=Quota(max_queued=1))
+    failed, _ = finished.failed(job_store, owner="ann"), finished.queued(job_store, owner="ann")
+
+    answer = http.post(f"/v1/jobs/{failed.id}/retry", headers=header)
 
     assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
 

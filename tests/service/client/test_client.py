@@ -18,6 +18,8 @@ from service.settings import ServiceSettings
 from tests.service import finished
 from worker.folder_hub import FolderHub
 
+pytestmark = pytest.mark.usefixtures("org_model")
+
 
 @pytest.fixture
 def url(application: FastAPI) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
 from service.jobs.memory_store import MemoryJobStore
@@ -10,6 +11,7 @@ from service.jobs.schema import JobFilter
 from tests.service import finished
 from worker.folder_hub import FolderHub
 
+pytestmark = pytest.mark.usefixtures("org_model")
 FORM = {"model_id": "org/model", "revision": "main", "repo_id": "", "visibility": "", "recipe": "srr"}
 
 
@@ -51,6 +53,24 @@ def test_uploaded_texts_and_the_token_reach_the_job(http: TestClient, job_store:
     assert job_store.text(job.calibration.sha256) == "Grüße"
     assert job.evaluation is None
     assert job.destination.private is True
+
+
+def test_a_form_that_is_sent_twice_makes_one_job_unless_forced(http: TestClient, job_store: MemoryJobStore) -> None:
+    form = {**FORM, "csrf_token": token_of(http)}
+
+    places = [http.post("/jobs", data=form, follow_redirects=False).headers["location"] for _ in range(2)]
+    forced = http.post("/jobs", data={**form, "force": "on"}, follow_redirects=False).headers["location"]
+
+    assert places[0] == places[1] != forced
+    assert len(job_store.list(JobFilter(), limit=10).jobs) == 2
+
+
+def test_a_form_for_a_job_that_would_fail_is_shown_again_with_why(http: TestClient, job_store: MemoryJobStore) -> None:
+    response = http.post("/jobs", data={**FORM, "csrf_token": token_of(http), "model_id": "org/none"})
+
+    assert response.status_code == 422
+    assert "org/none does not exist" in response.text
+    assert job_store.list(JobFilter(), limit=1).jobs == ()
 
 
 def test_the_bits_of_a_nested_quantizer_can_be_chosen(http: TestClient, job_store: MemoryJobStore) -> None:
@@ -250,7 +270,7 @@ def test_a_form_can_be_checked_without_submitting(
 def test_a_check_says_what_stands_in_the_way(http: TestClient) -> None:
     form = {**FORM, "csrf_token": token_of(http)}
 
-    missing = http.post("/check", data=form, headers={"HX-Request": "true"}).text
+    missing = http.post("/check", data={**form, "model_id": "org/none"}, headers={"HX-Request": "true"}).text
     wrong = http.post("/check", data={**form, "rank": "-1"}, headers={"HX-Request": "true"}).text
 
     assert "model_not_found" in missing

@@ -9,7 +9,8 @@ from starlette.responses import RedirectResponse, Response
 
 from service.api.callers import SESSION_COOKIE, SESSION_LIFETIME, KeyHolders
 from service.api.dependencies import KeysDep, KeyWriter, ServicesDep
-from service.api.keys import KeyCreate, new_key
+from service.api.key_schemas import KeyCreate
+from service.api.keys import new_key
 from service.keys import ALL_SCOPES
 from service.keys.errors import InvalidKeyError, MissingScopeError
 from service.web.csrf import FIELD

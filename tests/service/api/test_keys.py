@@ -132,6 +132,20 @@ def test_a_key_cannot_give_away_what_it_does_not_have(http: TestClient, keys: Ke
     assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope")
 
 
+def test_a_key_may_have_less_than_the_one_that_makes_it_but_not_more(http: TestClient, keys: KeyStore) -> None:
+    header = bearer(keys, quota=Quota(max_queued=5, max_running=None, minutes_per_day=60))
+    body = {"name": "nightly", "scopes": ["jobs:read"]}
+
+    less = http.post("/v1/api-keys", json={**body, "max_queued": 2, "max_running": 3}, headers=header)
+    more = http.post("/v1/api-keys", json={**body, "max_queued": 6, "minutes_per_day": 61}, headers=header)
+    listed = http.get("/v1/api-keys", headers=header).json()["keys"][0]["quota"]
+
+    assert less.status_code == 201
+    assert (listed["max_queued"], listed["max_running"], listed["minutes_per_day"]) == (2, 3, 60)
+    assert (more.status_code, more.json()["code"]) == (403, "quota_too_large")
+    assert "max_queued 5, minutes_per_day 60" in more.json()["detail"]
+
+
 def test_a_key_of_somebody_else_cannot_be_revoked(http: TestClient, keys: KeyStore) -> None:
     issued = issue_key(keys, name="bob", owner="bob", scopes=ALL_SCOPES)
 

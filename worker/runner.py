@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from examples import CALIBRATION_TEXT, EVALUATION_TEXT
 from service.hub.destination import check_destination
-from service.hub.model import ResolvedModel, check_compressible
+from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.jobs.schema import Job, JobResult, JobText
 from service.jobs.store import JobStore
 from service.jobs.tracing import span
@@ -118,6 +118,8 @@ def _resolve(job: Job, assignment: Assignment, tools: Tools, progress: JobProgre
     revision = job.source.sha or job.source.revision
     model = hub.resolve(job.source.model_id, revision, token=assignment.token)
     check_compressible(model)
+    if not hub.is_local:
+        check_license(model, acknowledged=job.acknowledge_license)
     destination = tools.destination_hub.destination(job.destination.repo_id, token=assignment.token)
     check_destination(destination, model, private=job.destination.private)
     _still_ours(tools.store.resolve_source(job.id, assignment.attempt, worker=assignment.worker, sha=model.sha))

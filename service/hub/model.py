@@ -194,7 +194,7 @@ def check_license(model: ResolvedModel, *, acknowledged: bool) -> None:
     name = f" ({model.license_name})" if model.license_name else ""
     raise LicenseUnclearError(
         f"{model.model_id} {stated}{name}, so whether it may be compressed and published is not known here; read its "
-        "terms and, if they allow it, submit with acknowledge_license set to true."
+        "terms and, if they allow it, set acknowledge_license on the job or the watch."
     )
 
 

@@ -130,6 +130,7 @@ def _submit_one(release: Release, watch: Watch, recipe: Recipe, desk: Desk) -> s
         destination=JobDestination(repo_id=repo_id, private=watch.private),
         recipe=recipe,
         tags=("release", f"watch:{watch.id}"[:64]),
+        acknowledge_license=watch.acknowledge_license,
     )
     job = submit(
         submission,

@@ -23,6 +23,7 @@ from service.jobs.credentials import CredentialVault
 from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.tables import metadata
+from service.jobs.workers import WorkerRegistry
 from service.keys import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.endpoints import create_endpoint, send_trial
@@ -34,6 +35,8 @@ from service.releases.watches import create_watch
 from service.settings import ServiceSettings
 from srr_core.recipe import DEFAULT_RECIPE, named_recipe
 from tests.service import finished
+from tests.service.models import write_model
+from worker.folder_hub import FolderHub
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -97,12 +100,14 @@ def application(
     vault: CredentialVault,
     tmp_path: Path,
 ) -> FastAPI:
-    """The application over the stores and an empty folder hub."""
+    """The application over the stores and a folder hub that holds org/model."""
     settings = ServiceSettings(source_hub="folder")
+    FolderHub(tmp_path / "hub").import_model(write_model(tmp_path / "model"), "org/model")
     parts = Parts(
         store=job_store,
         wake=lambda: None,
         hubs=ConfiguredHubs(settings, data_dir=tmp_path),
+        workers=WorkerRegistry(engine),
         keys=KeyStore(engine),
         watches=watches,
         notifications=notifications,

@@ -22,6 +22,7 @@ from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.hub.naming import check_repo_id
 from service.hub.releases import HubReleases
 from service.hub.weights import Weights
+from service.jobs.credentials import require_hub_token
 from service.jobs.errors import JobError
 from service.jobs.schema import JobSubmission
 from service.jobs.store import JobStore
@@ -105,6 +106,9 @@ def examine(submission: JobSubmission, hubs: Hubs, fleet: Fleet, *, token: str |
     """
     found = Examination()
     source, repo_id = submission.source, submission.destination.repo_id
+    found.attempt("body.hub_token", lambda: require_hub_token(token))
+    if found.obstacles:
+        return found  # no question can be asked with it
     found.attempt(SOURCE, lambda: check_repo_id(source.model_id))
     found.attempt(DESTINATION, lambda: check_repo_id(repo_id))
     if not any(obstacle.field == SOURCE for obstacle in found.obstacles):

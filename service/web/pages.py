@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, status
+from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
 from service.api.dependencies import JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
@@ -14,7 +15,7 @@ from service.hub.errors import HubError
 from service.jobs.cancel import cancel
 from service.jobs.errors import JobError
 from service.jobs.retry import retry
-from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
+from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState, JobSubmission
 from service.jobs.store import JobStore
 from service.keys.errors import QuotaExceededError
 from service.web.comparing import candidates, scatter_chart
@@ -77,7 +78,7 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         values = typed_values(data)
         token = str(data.get("hub_token", "")).strip() or None
     try:
-        wanted = submission(SubmitForm(values=values, texts={}))
+        wanted = _acknowledging(submission(SubmitForm(values=values, texts={})), data)
         validation = await run_sync(
             lambda: validate(wanted, services.hubs, services.store, services.fleet, owner=caller.owner, token=token)
         )
@@ -100,7 +101,7 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
         form = SubmitForm(values=typed_values(data), texts={})
         try:
             form = await read_form(data)
-            wanted, force = submission(form), bool(data.get("force"))
+            wanted, force = _acknowledging(submission(form), data), bool(data.get("force"))
             job = await run_sync(
                 lambda: submit_checked(wanted, services, caller, hub_token=form.hub_token, force=force)
             )
@@ -216,6 +217,10 @@ def read_view(store: JobStore, job: Job) -> JobView:
 def is_fragment(request: Request) -> bool:
     """Whether a script asked, and only wants a part of the page."""
     return request.headers.get("HX-Request") == "true"
+
+
+def _acknowledging(wanted: JobSubmission, data: FormData) -> JobSubmission:
+    return wanted.model_copy(update={"acknowledge_license": bool(data.get("acknowledge_license"))})
 
 
 def _form_page(

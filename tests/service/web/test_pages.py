@@ -65,6 +65,20 @@ def test_a_form_that_is_sent_twice_makes_one_job_unless_forced(http: TestClient,
     assert len(job_store.list(JobFilter(), limit=10).jobs) == 2
 
 
+def test_a_licence_is_acknowledged_on_the_form(http: TestClient, job_store: MemoryJobStore) -> None:
+    http.post("/jobs", data={**FORM, "csrf_token": token_of(http), "acknowledge_license": "on"})
+
+    assert job_store.get(only_job(job_store)).acknowledge_license
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/check"])
+def test_a_token_that_no_header_can_carry_is_explained(http: TestClient, path: str) -> None:
+    response = http.post(path, data={**FORM, "csrf_token": token_of(http), "hub_token": "é"})
+
+    assert response.status_code in (200, 422)
+    assert "printable ASCII" in response.text
+
+
 def test_a_form_for_a_job_that_would_fail_is_shown_again_with_why(http: TestClient, job_store: MemoryJobStore) -> None:
     response = http.post("/jobs", data={**FORM, "csrf_token": token_of(http), "model_id": "org/none"})
 

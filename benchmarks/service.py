@@ -19,6 +19,7 @@ import psutil
 from sqlalchemy import func, insert, select
 
 from benchmarks._installation import Installation, installation
+from examples import DEMO_MODEL
 from service.jobs import tables
 from service.jobs.ids import new_id
 from service.jobs.schema import JobDestination, JobSource, JobSubmission, SealedSecret
@@ -28,8 +29,11 @@ from service.releases.store import WatchStore
 from service.releases.tables import releases
 from service.releases.watches import SECRET_EXPIRES, create_watch
 from srr_core.recipe import named_recipe
+from worker.folder_hub import FolderHub
 
 CLIENTS = 8
+MODEL = "demo/tiny-llama"
+"""The bundled model, in the folder hub of the installation: what is submitted has to exist."""
 SUBMIT_SECONDS = 20.0
 READS = 500
 STREAMS = 500
@@ -100,12 +104,13 @@ async def submit(installed: Installation) -> None:
     """Print how many jobs are accepted per second with 10,000 jobs in the table."""
     one_job(installed)
     fill(installed, 10_000)
+    FolderHub(installed.jobs.settings.data_dir / "hub").import_model(DEMO_MODEL, MODEL)
     end = time.perf_counter() + SUBMIT_SECONDS
     async with httpx2.AsyncClient(base_url=installed.url, timeout=30) as http:
 
         async def post(number: int) -> bool:
             body = {
-                "source": {"model_id": f"acme/model-{number}"},
+                "source": {"model_id": MODEL},
                 "recipe": "srr",
                 "destination": {"repo_id": f"acme/model-{number}-srr"},
             }

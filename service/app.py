@@ -24,6 +24,7 @@ from service.api.callers import CallerPolicy, KeyHolders, SingleUser
 from service.api.dependencies import Services
 from service.api.errors import UnexpectedErrorsMiddleware, install_error_handlers
 from service.api.feed import EventFeed
+from service.api.fleet import Fleet, WorkerList
 from service.api.hubs import ConfiguredHubs
 from service.api.middleware import (
     PlainErrorsMiddleware,
@@ -40,6 +41,7 @@ from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
 from service.jobs.settings import JobsSettings
 from service.jobs.store import JobStore
+from service.jobs.workers import WorkerRegistry
 from service.keys import KeyStore, MemoryRateLimiter, RateLimiter, RedisRateLimiter, lack_of_room
 from service.metrics import InstallationCollector
 from service.notifications.delivering import Post, send_messages, write_messages
@@ -87,6 +89,7 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
                 store=jobs.store,
                 wake=maintenance.wake,
                 hubs=hubs,
+                workers=WorkerRegistry(jobs.engine),
                 keys=KeyStore(jobs.engine),
                 watches=watches,
                 notifications=notifications,
@@ -115,6 +118,7 @@ class Parts:
     wake: Callable[[], None]
     """Called after every submission; sends what the outbox holds and must not wait for the broker."""
     hubs: Hubs
+    workers: WorkerList
     keys: KeyStore
     watches: WatchStore
     notifications: NotificationStore
@@ -142,6 +146,7 @@ def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services
         wake=parts.wake,
         feed=EventFeed(parts.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
         hubs=parts.hubs,
+        fleet=Fleet(parts.workers),
         keys=parts.keys,
         watches=parts.watches,
         notifications=parts.notifications,

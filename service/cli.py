@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.commands.keys_app import JsonOption, keys_app
+
 if TYPE_CHECKING:
     from service.client import Client
 
@@ -19,9 +21,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-keys_app = typer.Typer(
-    help="Make and revoke API keys, in the database that SERVICE_* names.", no_args_is_help=True, rich_markup_mode=None
-)
 app.add_typer(keys_app, name="keys")
 watch_app = typer.Typer(help="Look after watches on the Hub.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(watch_app, name="watch")
@@ -53,7 +52,6 @@ EvaluationOption = Annotated[
     Path | None, typer.Option("--evaluation-text", help="UTF-8 text to measure perplexity on.", metavar="FILE")
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 UrlOption = Annotated[str, typer.Option("--url", envvar="SRR_URL", help="Address of the service.")]
 KeyOption = Annotated[
     str | None, typer.Option("--api-key", envvar="SRR_API_KEY", help="API key of the service.", show_default=False)
@@ -199,9 +197,22 @@ def submit(
     evaluation_text: EvaluationOption = None,
     seed: SeedOption = None,
     hub_token: TokenOption = None,
+    tags: Annotated[
+        list[str], typer.Option("--tag", help="A word to find the job by; may be repeated.", metavar="TAG")
+    ] = [],  # noqa: B006  # Typer copies it
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key and request within a day give the same job.")
+    ] = None,
     url: UrlOption = DEFAULT_URL,
     api_key: KeyOption = None,
     *,
+    private: Annotated[
+        bool | None, typer.Option("--private/--public", help="Who may see the result; if not given, as the source.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run even when a job did or does the same.")] = False,
+    acknowledge_license: Annotated[
+        bool, typer.Option("--acknowledge-license", help="The model's unclear licence was read and allows this.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -219,6 +230,11 @@ def submit(
             revision=revision,
             calibration_text=calibration_text,
             evaluation_text=evaluation_text,
+            private=private,
+            tags=tags,
+            force=force,
+            acknowledge_license=acknowledge_license,
+            idempotency_key=idempotency_key,
             hub_token=hub_token,
             wait=wait,
             as_json=json,
@@ -265,39 +281,6 @@ def retry(
 
     with _client(url, api_key) as client:
         remote.retry(client, job, hub_token=hub_token, as_json=json)
-
-
-@keys_app.command("create")
-def create_key(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
-    owner: Annotated[str, typer.Option(help="Whose jobs it sees.")] = "admin",
-    scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="A right, for instance jobs:read; may be repeated. None: all.")
-    ] = None,
-    days: Annotated[int | None, typer.Option(help="Days until it expires; 0: never.", min=0)] = 90,
-    *,
-    json: JsonOption = False,
-) -> None:
-    """Make a key and print it, this once."""
-    from service.commands import keys
-
-    keys.create(name, owner=owner, scopes=scope, days=days or None, as_json=json)
-
-
-@keys_app.command("list")
-def list_keys(*, json: JsonOption = False) -> None:
-    """Show every key."""
-    from service.commands import keys
-
-    keys.show(as_json=json)
-
-
-@keys_app.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY", help="The id of a key.")]) -> None:
-    """End a key at once."""
-    from service.commands import keys
-
-    keys.revoke(key_id)
 
 
 @watch_app.command("sync")

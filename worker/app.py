@@ -24,6 +24,7 @@ from service.jobs.settings import JobsSettings
 from service.jobs.tracing import configure_tracing
 from service.jobs.workers import Worker
 from worker.duties import WorkerDuties
+from worker.machine import DeviceProbe, host_memory_bytes, scratch_bytes
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 from worker.watch import Limits
@@ -68,7 +69,8 @@ def main() -> None:
     configure_logging(level=settings.log_level)
     try:
         with open_jobs(JobsSettings()) as jobs:
-            duties = WorkerDuties(jobs, _workspaces(settings, jobs), _describe(name, settings))
+            probe = DeviceProbe((sys.executable, "-m", "worker.probe", settings.device))
+            duties = WorkerDuties(jobs, _workspaces(settings, jobs), _describe(name, settings, jobs), probe)
             signals.worker_ready.connect(duties.start, weak=False)
             signals.worker_shutdown.connect(duties.stop, weak=False)
             signals.setup_logging.connect(_keep_logging, weak=False)
@@ -114,12 +116,19 @@ def _workspaces(settings: WorkerSettings, jobs: Jobs) -> Workspaces:
     return Workspaces(root, reserve_bytes=settings.disk_reserve_bytes)
 
 
-def _describe(name: str, settings: WorkerSettings) -> Worker:
+def _describe(name: str, settings: WorkerSettings, jobs: Jobs) -> Worker:
     now = utc_now()
     return Worker(
         name=name,
         host=socket.gethostname(),
         device=settings.device,
+        host_memory_bytes=host_memory_bytes(),
+        scratch_bytes=scratch_bytes(
+            settings.resolved_scratch_dir(jobs.settings.data_dir),
+            reserve_bytes=settings.disk_reserve_bytes,
+            budget_bytes=settings.disk_budget_bytes,
+        ),
+        has_hub_token=settings.hub_token is not None,
         version=version("srr-compression"),
         started_at=now,
         seen_at=now,

@@ -9,15 +9,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from examples import CALIBRATION_TEXT, EVALUATION_TEXT
 from service.hub.destination import check_destination
-from service.hub.model import ResolvedModel, check_compressible
+from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.jobs.schema import Job, JobResult, JobText
 from service.jobs.store import JobStore
 from service.jobs.tracing import span
-from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
+from service.jobs.windows import job_recipe
+from srr_core.recipe import Recipe
 from srr_core.report import Report
 from worker.hub import ModelHub, PublishedCommit
 from worker.progress import JobProgress
@@ -26,8 +27,6 @@ from worker.workspace import Workspace
 
 if TYPE_CHECKING:  # that module loads torch, which takes seconds and is needed by the core only
     from srr_core.types import OnProgress, ShouldStop
-
-Windows = TypeVar("Windows", CalibrationSpec, EvaluationSpec)
 
 SPACE_FACTOR = 2.5
 """Scratch space as a multiple of the download: source, unfinished layers and artifact at their largest. A heuristic."""
@@ -119,6 +118,8 @@ def _resolve(job: Job, assignment: Assignment, tools: Tools, progress: JobProgre
     revision = job.source.sha or job.source.revision
     model = hub.resolve(job.source.model_id, revision, token=assignment.token)
     check_compressible(model)
+    if not hub.is_local:
+        check_license(model, acknowledged=job.acknowledge_license)
     destination = tools.destination_hub.destination(job.destination.repo_id, token=assignment.token)
     check_destination(destination, model, private=job.destination.private)
     _still_ours(tools.store.resolve_source(job.id, assignment.attempt, worker=assignment.worker, sha=model.sha))
@@ -199,22 +200,6 @@ def _publish(
     )
     progress.say(f"Published {commit.repo_id} at commit {commit.sha[:12]}.")
     return commit
-
-
-def job_recipe(job: Job) -> Recipe:
-    """Return the recipe of a job with the number and length of windows its texts ask for."""
-    recipe = job.recipe
-    changes: dict[str, object] = {}
-    if job.calibration is not None:
-        changes["calibration"] = _windows(recipe.calibration, job.calibration)
-    if job.evaluation is not None:
-        changes["evaluation"] = _windows(recipe.evaluation or EvaluationSpec(), job.evaluation)
-    return recipe.model_copy(update=changes)
-
-
-def _windows(spec: Windows, text: JobText) -> Windows:
-    wanted = {"num_sequences": text.num_sequences, "sequence_length": text.sequence_length}
-    return spec.model_copy(update={name: value for name, value in wanted.items() if value is not None})
 
 
 def _text(text: JobText | None, path: Path, bundled: Path, store: JobStore) -> Path:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from service.accounts import AccountSignIn
 from service.api.callers import Caller, CallerPolicy
 from service.api.feed import EventFeed
+from service.api.fleet import Fleet
 from service.api.preflight import Hubs
 from service.jobs.access import owned_job
 from service.jobs.credentials import CredentialVault
@@ -37,6 +38,7 @@ class Services:
     """Sends what the outbox holds, without waiting for it."""
     feed: EventFeed
     hubs: Hubs
+    fleet: Fleet
     callers: CallerPolicy
     accounts: AccountSignIn | None
     """None where nobody signs in with an account of the Hub."""

@@ -29,16 +29,18 @@ from service.keys import errors as keys
 from service.notifications import errors as notifications
 from service.releases import errors as releases
 from service.web.csrf import ForgedFormError
-from srr_core.errors import RecipeError
+from srr_core.errors import RecipeError, UnsupportedModelError
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
     RecipeError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnsupportedModelError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.JobNotFoundError: HTTPStatus.NOT_FOUND,
     jobs.ReportNotReadyError: HTTPStatus.CONFLICT,
     jobs.JobFinishedError: HTTPStatus.CONFLICT,
     jobs.JobNotRetryableError: HTTPStatus.CONFLICT,
     jobs.IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.InvalidJobError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    jobs.CapacityError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.InvalidCursorError: HTTPStatus.BAD_REQUEST,
     jobs.UnstorableTextError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -46,7 +48,11 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     hub.ModelNotFoundError: HTTPStatus.NOT_FOUND,
     hub.AccessDeniedError: HTTPStatus.FORBIDDEN,
     hub.DisabledModelError: HTTPStatus.FORBIDDEN,
+    hub.UnsafeModelError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    hub.InvalidWeightsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    hub.LicenseError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.DestinationError: HTTPStatus.FORBIDDEN,
+    hub.DestinationConflictError: HTTPStatus.CONFLICT,
     hub.HubUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     hub.HubError: HTTPStatus.BAD_GATEWAY,
     SignInRequiredError: HTTPStatus.UNAUTHORIZED,
@@ -60,6 +66,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     keys.InvalidKeyError: HTTPStatus.UNAUTHORIZED,
     keys.MissingScopeError: HTTPStatus.FORBIDDEN,
     keys.KeyNotFoundError: HTTPStatus.NOT_FOUND,
+    keys.QuotaTooLargeError: HTTPStatus.FORBIDDEN,
     keys.QuotaExceededError: HTTPStatus.TOO_MANY_REQUESTS,
     keys.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
     releases.WatchNotFoundError: HTTPStatus.NOT_FOUND,

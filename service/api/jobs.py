@@ -6,14 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response, status
 
-from service.api.dependencies import JobIdPath, JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
+from service.api.dependencies import JobIdPath, JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
 from service.api.problems import problem_responses
 from service.api.schemas import JobCreate, JobList, JobResource, RetryBody, job_resource
+from service.api.submission import submit_checked
 from service.jobs.cancel import cancel
-from service.jobs.content import content_key
 from service.jobs.retry import retry
 from service.jobs.schema import JobFilter, JobSource, JobState, JobSubmission, RepoId
-from service.jobs.submit import submit
 from srr_core.recipe import parse_recipe
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -39,7 +38,12 @@ IdempotencyKey = Annotated[
     responses={
         202: {"headers": {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}},
         **problem_responses(
-            HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.FORBIDDEN,
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
         ),
     },
 )
@@ -50,28 +54,21 @@ def create_job(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> JobResource:
-    """Queue a job and answer at once. What is wrong with the request itself is said here, not an hour later."""
-    caller.require_room(services.store)
-    submission = submission_of(body)
-    job = submit(
-        submission,
-        owner=caller.owner,
-        store=services.store,
-        wake=services.wake,
-        vault=services.vault,
+    """Run the checks of `POST /v1/jobs:validate`, queue the job and answer at once.
+
+    Several obstacles are all in `errors`. A Hub that does not answer stops nothing: the worker checks again.
+    """
+    job = submit_checked(
+        submission_of(body),
+        services,
+        caller,
         hub_token=body.hub_token.get_secret_value() if body.hub_token else None,
         idempotency_key=idempotency_key,
-        content_key=None if body.force else same_work(submission, services),
+        force=body.force,
     )
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_SECONDS)
     return job_resource(job)
-
-
-def same_work(submission: JobSubmission, services: Services) -> str | None:
-    """Return the key that jobs for the same result share, or None when the commit is not known without the Hub."""
-    sha = services.hubs.known_sha(submission.source.model_id, submission.source.revision)
-    return None if sha is None else content_key(submission, source_sha=sha, core_version=services.core_version)
 
 
 def submission_of(body: JobCreate) -> JobSubmission:
@@ -87,6 +84,7 @@ def submission_of(body: JobCreate) -> JobSubmission:
         calibration=body.calibration,
         evaluation=body.evaluation,
         tags=body.tags,
+        acknowledge_license=body.acknowledge_license,
     )
 
 
@@ -160,8 +158,9 @@ def retry_job(
 ) -> JobResource:
     """Queue the next attempt; layers that an earlier one finished are used where they are kept.
 
-    The Hub token of the job was deleted when it ended: send it again if the job needs one.
+    The Hub token of the job was deleted when it ended: send it again if the job says `needs_hub_token`.
     """
+    caller.require_room(services.store)
     token = body.hub_token.get_secret_value() if body and body.hub_token else None
     job = retry(
         job_id,

@@ -5,55 +5,16 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response, status
-from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.callers import Caller
 from service.api.dependencies import KeysDep, KeyWriter
+from service.api.key_schemas import KeyCreate, KeyList, KeyResource, NewKey
 from service.api.problems import problem_responses
-from service.keys import ApiKey, KeyStore, Quota, Scope, issue_key
-from service.keys.errors import MissingScopeError
+from service.keys import ApiKey, KeyStore, Quota, issue_key
+from service.keys.errors import MissingScopeError, QuotaTooLargeError
 
 router = APIRouter(prefix="/v1/api-keys", tags=["api-keys"])
 KeyId = Annotated[str, Path(pattern=r"^[0-9a-z]{16}$", examples=["0123456789abcdef"])]
-
-
-class KeyCreate(BaseModel):
-    """A key to make."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"name": "nightly", "scopes": ["jobs:read", "jobs:write"]}]},
-    )
-
-    name: str = Field(min_length=1, max_length=100)
-    scopes: tuple[Scope, ...] = Field(min_length=1, description="Not more than the key that asks has.")
-    expires_in_days: int | None = Field(default=90, ge=1, le=3650, description="Null: until it is revoked.")
-
-
-class KeyResource(BaseModel):
-    """A key, without its secret."""
-
-    id: str
-    name: str
-    scopes: tuple[Scope, ...]
-    quota: Quota
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None = Field(description="To the minute.")
-    revoked_at: datetime | None
-
-
-class NewKey(BaseModel):
-    """A new key and its text."""
-
-    key: KeyResource
-    text: str = Field(description="Shown this once and kept nowhere. Send it as `Authorization: Bearer`.")
-
-
-class KeyList(BaseModel):
-    """The keys of the caller, newest first."""
-
-    keys: list[KeyResource]
 
 
 @router.post(
@@ -66,7 +27,7 @@ class KeyList(BaseModel):
     ),
 )
 def create_api_key(body: KeyCreate, caller: KeyWriter, keys: KeysDep, response: Response) -> NewKey:
-    """Make a key for the same owner, with the same quota and no more rights than the one that asks."""
+    """Make a key for the same owner, with no more rights and no larger quota than the one that asks."""
     issued = new_key(body, caller, keys)
     response.headers["Cache-Control"] = "no-store"
     return NewKey(key=key_resource(issued[0]), text=issued[1])
@@ -94,15 +55,26 @@ def new_key(body: KeyCreate, caller: Caller, keys: KeyStore) -> tuple[ApiKey, st
 
     Raises:
         MissingScopeError: it would have more rights than the caller.
+        QuotaTooLargeError: it would have a larger quota than the caller.
     """
     excess = sorted(set(body.scopes) - set(caller.scopes))
     if excess:
         raise MissingScopeError(f"a key cannot give away what it does not have: {', '.join(excess)}")
+    quota = _quota(body, caller)
     lifetime = None if body.expires_in_days is None else timedelta(days=body.expires_in_days)
-    issued = issue_key(
-        keys, name=body.name, owner=caller.owner, scopes=body.scopes, quota=caller.quota, lifetime=lifetime
-    )
+    issued = issue_key(keys, name=body.name, owner=caller.owner, scopes=body.scopes, quota=quota, lifetime=lifetime)
     return issued.key, issued.text
+
+
+def _quota(body: KeyCreate, caller: Caller) -> Quota:
+    mine = caller.quota or Quota()
+    wished = {name: value for name in Quota.model_fields if (value := getattr(body, name)) is not None}
+    quota = mine.model_copy(update=wished)
+    excess = quota.beyond(mine) if caller.quota is not None else ()
+    if excess:
+        limits = ", ".join(f"{name} {getattr(mine, name):g}" for name in excess)
+        raise QuotaTooLargeError(f"a key cannot have more than the one that makes it: at most {limits}")
+    return quota
 
 
 def key_resource(key: ApiKey) -> KeyResource:

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.schemas import HubToken
 from service.jobs.schema import RepoId
 from srr_core.recipe.compatibility import CompatibilityRow
 
@@ -17,7 +18,7 @@ class InspectBody(BaseModel):
 
     model_id: RepoId
     revision: Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = "main"
-    hub_token: SecretStr | None = Field(default=None, max_length=512, description="Used for this request only.")
+    hub_token: HubToken | None = Field(default=None, description="Used for this request only.")
 
 
 class ProblemNote(BaseModel):
@@ -52,9 +53,13 @@ class Estimate(BaseModel):
     bits_per_weight: float = Field(description="Over these weights, L and R in 16 bits counted.")
     artifact_bytes: int
     scratch_bytes: int = Field(description="Disk a worker needs while it works.")
+    memory_bytes: int = Field(description="Peak memory where layers are computed: the GPU's, or the machine's.")
+    operations: float = Field(description="Floating-point operations of calibration and compression.")
     seconds: float | None = Field(
-        description="From earlier jobs of the same recipe on this service; null while there are none."
+        description="From your earlier jobs of the same recipe, else from the operations and the speed of the fastest "
+        "worker, evaluation left out; null while there is neither."
     )
+    gpu_minutes: float | None = Field(description="The same time in minutes, where the fastest worker has a GPU.")
 
 
 class Validation(BaseModel):
@@ -62,8 +67,12 @@ class Validation(BaseModel):
 
     valid: bool
     problems: list[ProblemNote]
+    notes: list[str] = Field(description="What could not be found out here and is left to the worker.")
     model: ModelResource | None = Field(description="Null when the model cannot be found or read.")
     destination_exists: bool = Field(description="An artifact of ours of the same model that would be replaced.")
     destination_private: bool | None = Field(description="Whether the result would be private; null when refused.")
+    destination_writable: bool | None = Field(
+        description="Null without a `hub_token` of yours: the worker's own token decides then."
+    )
     estimate: Estimate | None
     compatibility: list[CompatibilityRow] = Field(description="Which runtimes load the result, and how we know.")

@@ -1,34 +1,38 @@
-"""Every check that can be made before a job is queued: of the model, of the destination, of what it would take."""
+"""Every check that can be made before a job is queued: of the model, of the destination, of the workers."""
 
-import math
-import re
-import statistics
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from service.api.model_schemas import Estimate, ModelResource, ProblemNote, Validation
-from service.hub.destination import check_destination
-from service.hub.errors import HubError, HubUnavailableError
+from service.api.estimate import estimate, memory_bytes, scratch_bytes
+from service.api.fleet import Fleet
+from service.api.model_schemas import ModelResource, ProblemNote, Validation
+from service.api.refusal import DESTINATION, SOURCE, Obstacle
+from service.hub.destination import Destination, check_destination
+from service.hub.errors import (
+    AccessDeniedError,
+    HubError,
+    HubRefusedError,
+    HubUnavailableError,
+    InvalidTokenError,
+    ModelNotFoundError,
+)
 from service.hub.metadata import HubMetadata
-from service.hub.model import ResolvedModel, check_compressible
+from service.hub.model import ResolvedModel, check_compressible, check_license
+from service.hub.naming import check_repo_id
 from service.hub.releases import HubReleases
 from service.hub.weights import Weights
-from service.jobs.schema import JobFilter, JobState, JobSubmission
+from service.jobs.credentials import require_hub_token
+from service.jobs.errors import JobError
+from service.jobs.schema import JobSubmission
 from service.jobs.store import JobStore
-from srr_core.errors import UnsupportedModelError
-from srr_core.recipe import Recipe
+from service.jobs.windows import job_recipe
+from srr_core.errors import SrrError
+from srr_core.recipe.architectures import check_config
 from srr_core.recipe.compatibility import compatibility
 
-SCRATCH_FACTOR = 2.5
-"""Scratch space as a multiple of the download, as the worker reserves it."""
-HISTORY = 10
-"""Earlier jobs that an estimate of time is taken from."""
-_SOURCE_BITS = 16
-_BLOCK_TENSOR = re.compile(r"\.\d+\..*\.weight$")
-_ROUTER = re.compile(r"\.(gate|router|shared_expert_gate)\.weight$")
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
-
-Shape = tuple[int, int]
+_OUR_WORD = "the worker looks with a token of its own, so the job may still work"
 
 
 class Hubs(Protocol):
@@ -57,108 +61,157 @@ def inspect_model(hubs: Hubs, model_id: str, revision: str, *, token: str | None
     """Return what is known of a model without downloading a weight.
 
     Raises:
-        HubError: the model cannot be found or may not be read.
+        HubError: the model cannot be found or may not be read, or its hub does not answer.
     """
     hub = hubs.source(model_id)
-    model = hub.resolve(model_id, revision, token=token)
-    resource, _ = _inspect(hub, model, token)
-    return resource
+    found = Examination(model=hub.resolve(model_id, revision, token=token))
+    _look_at_model(found, hub, token)
+    found.require_answers()
+    return _resource(found)
+
+
+@dataclass
+class Examination:
+    """What was found out about a submission."""
+
+    model: ResolvedModel | None = None
+    weights: Weights | None = None
+    destination: Destination | None = None
+    private: bool | None = None
+    obstacles: list[Obstacle] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unanswered: list[HubError] = field(default_factory=list)
+    """Questions to which a hub gave no clear answer; nothing follows from them."""
+
+    def require_answers(self) -> None:
+        """Raise what kept a hub from answering, if anything did."""
+        if self.unanswered:
+            raise self.unanswered[0]
+
+    def attempt(self, where: str, check: Callable[[], None]) -> None:
+        """Run a check and keep what it complains about."""
+        try:
+            check()
+        except (HubUnavailableError, HubRefusedError) as error:
+            self.unanswered.append(error)
+        except (HubError, JobError, SrrError) as error:
+            self.obstacles.append(Obstacle(where, error))
+
+
+def examine(submission: JobSubmission, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -> Examination:
+    """Run every check of a submission and change nothing. Raises nothing: what is wrong is in the result.
+
+    Only what is certain is an obstacle. A hub that does not answer, and what a worker with a token of its own may
+    be allowed to do, is left to the worker.
+    """
+    found = Examination()
+    source, repo_id = submission.source, submission.destination.repo_id
+    found.attempt("body.hub_token", lambda: require_hub_token(token))
+    if found.obstacles:
+        return found  # no question can be asked with it
+    found.attempt(SOURCE, lambda: check_repo_id(source.model_id))
+    found.attempt(DESTINATION, lambda: check_repo_id(repo_id))
+    if not any(obstacle.field == SOURCE for obstacle in found.obstacles):
+        hub = hubs.source(source.model_id)
+        found.attempt(SOURCE, lambda: _resolve(found, submission, hubs, hub, fleet, token))
+        _look_at_model(found, hub, token)
+        _look_at_terms(found, submission, hub)
+        _look_at_workers(found, submission, fleet)
+    if found.model is not None and not any(obstacle.field == DESTINATION for obstacle in found.obstacles):
+        found.attempt(DESTINATION, lambda: _look_at_destination(found, submission, hubs, token))
+    return found
 
 
 def validate(
-    submission: JobSubmission, hubs: Hubs, store: JobStore, *, owner: str, token: str | None = None
+    submission: JobSubmission, hubs: Hubs, store: JobStore, fleet: Fleet, *, owner: str, token: str | None = None
 ) -> Validation:
-    """Run every check of a submission and change nothing.
+    """Run every check of a submission and say what it would lead to.
 
     Raises:
         HubUnavailableError: the hub does not answer, so nothing can be said.
     """
-    hub = hubs.source(submission.source.model_id)
-    try:
-        model = hub.resolve(submission.source.model_id, submission.source.revision, token=token)
-    except HubUnavailableError:
-        raise
-    except HubError as error:
-        return refused(_note(error))
-    resource, weights = _inspect(hub, model, token)
-    exists, private, conflict = _destination(submission, hubs, model, token)
-    problems = [*resource.problems, *([conflict] if conflict else [])]
-    shapes = compressed_shapes(weights) if weights else []
+    found = examine(submission, hubs, fleet, token=token)
+    found.require_answers()
+    destination, model, weights = found.destination, found.model, found.weights
+    recipe = job_recipe(submission)
+    has_experts = model is not None and any(key in (model.config or {}) for key in _EXPERT_KEYS)
     return Validation(
-        valid=not problems,
-        problems=problems,
-        model=resource,
-        destination_exists=exists,
-        destination_private=private,
-        estimate=estimate(submission.recipe, model, weights, store, owner=owner) if weights else None,
-        compatibility=list(
-            compatibility(
-                submission.recipe, shapes, has_experts=any(key in (model.config or {}) for key in _EXPERT_KEYS)
-            )
-        ),
+        valid=not found.obstacles,
+        problems=_notes(found.obstacles),
+        notes=found.notes,
+        model=_resource(found) if model is not None else None,
+        destination_exists=destination is not None and destination.exists,
+        destination_private=found.private,
+        destination_writable=destination.writable if destination is not None else None,
+        estimate=estimate(recipe, model, weights, store, fleet, owner=owner) if model and weights else None,
+        compatibility=list(compatibility(recipe, weights.anatomy.shapes if weights else (), has_experts=has_experts))
+        if model is not None
+        else [],
     )
 
 
-def estimate(recipe: Recipe, model: ResolvedModel, weights: Weights, store: JobStore, *, owner: str) -> Estimate:
-    """Return what a job would take, from names and shapes and from earlier jobs of the owner."""
-    shapes = compressed_shapes(weights)
-    compressed = sum(math.prod(shape) for shape in shapes)
-    bits = sum(recipe.bits_per_weight(*shape) * math.prod(shape) for shape in shapes)
-    kept_bytes = model.weight_bytes * (1 - compressed / max(weights.parameters, 1))
-    return Estimate(
-        layers=len(shapes),
-        bits_per_weight=bits / compressed if compressed else _SOURCE_BITS,
-        artifact_bytes=round(bits / 8 + kept_bytes),
-        scratch_bytes=round(model.download_bytes * SCRATCH_FACTOR),
-        seconds=_seconds(recipe, model, store, owner=owner),
-    )
+def _resolve(
+    found: Examination, submission: JobSubmission, hubs: Hubs, hub: HubMetadata, fleet: Fleet, token: str | None
+) -> None:
+    source = submission.source
+    revision = hubs.known_sha(source.model_id, source.revision) or source.revision
+    try:
+        found.model = hub.resolve(source.model_id, revision, token=token)
+    except InvalidTokenError:
+        raise
+    except (ModelNotFoundError, AccessDeniedError) as error:
+        if hub.is_local or token is not None or not fleet.has_hub_token():
+            raise
+        found.notes.append(f"{str(error).rstrip('.')}; {_OUR_WORD}.")
 
 
-def compressed_shapes(weights: Weights) -> list[Shape]:
-    """Return (out, in) of the weights a run would compress, judged by name and shape: matrices of repeated blocks.
+def _look_at_model(found: Examination, hub: HubMetadata, token: str | None) -> None:
+    model = found.model
+    if model is None:
+        return
+    found.attempt(SOURCE, lambda: check_compressible(model))
+    found.attempt(SOURCE, lambda: check_config(model.config))
 
-    The core decides by the model class; without it, a transposed layer counts the wrong way round.
-    """
-    return [
-        (int(tensor.shape[0]), int(tensor.shape[1]))
-        for name, tensor in weights.tensors.items()
-        if len(tensor.shape) == 2 and _BLOCK_TENSOR.search(name) and not _ROUTER.search(name)
-    ]
+    def read_headers() -> None:
+        found.weights = hub.inspect(model, token=token)
+
+    if model.has_safetensors:
+        found.attempt(SOURCE, read_headers)
 
 
-def check_config(config: Mapping[str, Any] | None) -> None:
-    """Refuse what the core would refuse, as far as a configuration tells it without transformers.
-
-    Raises:
-        UnsupportedModelError: the model is quantized already, an encoder-decoder, or of an unknown class.
-    """
-    if config is None or not config.get("architectures"):
-        raise UnsupportedModelError("config.json names no architecture, so the model class is unknown")
-    quantization = config.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method", "unknown") if isinstance(quantization, Mapping) else "unknown"
-        raise UnsupportedModelError(f"the model is quantized already ({method}); start from its 16-bit source")
-    if config.get("is_encoder_decoder"):
-        raise UnsupportedModelError(
-            f"{config['architectures'][0]} is an encoder-decoder; causal language models and encoders are supported"
+def _look_at_terms(found: Examination, submission: JobSubmission, hub: HubMetadata) -> None:
+    model = found.model
+    if model is not None and not hub.is_local:
+        found.attempt(
+            "body.acknowledge_license", lambda: check_license(model, acknowledged=submission.acknowledge_license)
         )
 
 
-def _inspect(hub: HubMetadata, model: ResolvedModel, token: str | None) -> tuple[ModelResource, Weights | None]:
-    problems = [
-        problem
-        for check in (lambda: check_compressible(model), lambda: check_config(model.config))
-        if (problem := _complaint(check)) is not None
-    ]
-    weights: Weights | None = None
+def _look_at_workers(found: Examination, submission: JobSubmission, fleet: Fleet) -> None:
+    model, weights = found.model, found.weights
+    if model is None or weights is None:
+        return
+    if not fleet.alive():
+        found.notes.append("No worker is at work now, so whether one is large enough is not known; the job would wait.")
+    memory = memory_bytes(job_recipe(submission), model, weights)
+    found.attempt(SOURCE, lambda: fleet.require_capacity(memory_bytes=memory, scratch_bytes=scratch_bytes(model)))
 
-    def read_headers() -> None:
-        nonlocal weights
-        weights = hub.inspect(model, token=token)
 
-    if model.has_safetensors and (problem := _complaint(read_headers)) is not None:
-        problems.append(problem)
-    resource = ModelResource(
+def _look_at_destination(found: Examination, submission: JobSubmission, hubs: Hubs, token: str | None) -> None:
+    repo_id, hub = submission.destination.repo_id, hubs.destination
+    place = hub.destination(repo_id, token=token) if token is not None else hub.visible_destination(repo_id)
+    found.destination = place
+    if place.writable is None:
+        found.notes.append(f"Whether {repo_id} may be written is not known here: the worker's own token decides.")
+    if found.model is not None:
+        found.private = check_destination(place, found.model, private=submission.destination.private)
+
+
+def _resource(found: Examination) -> ModelResource:
+    model, weights = found.model, found.weights
+    if model is None:
+        raise ValueError("a model that was not found has no description")
+    return ModelResource(
         model_id=model.model_id,
         sha=model.sha,
         private=model.private,
@@ -171,47 +224,12 @@ def _inspect(hub: HubMetadata, model: ResolvedModel, token: str | None) -> tuple
         weight_bytes=model.weight_bytes,
         download_bytes=model.download_bytes,
         url=model.url,
-        problems=problems,
+        problems=_notes([obstacle for obstacle in found.obstacles if obstacle.field == SOURCE]),
     )
-    return resource, weights
 
 
-def _destination(
-    submission: JobSubmission, hubs: Hubs, model: ResolvedModel, token: str | None
-) -> tuple[bool, bool | None, ProblemNote | None]:
-    try:
-        destination = hubs.destination.destination(submission.destination.repo_id, token=token)
-        private = check_destination(destination, model, private=submission.destination.private)
-    except HubUnavailableError:
-        raise
-    except HubError as error:
-        return False, None, _note(error)
-    return destination.exists, private, None
-
-
-def _seconds(recipe: Recipe, model: ResolvedModel, store: JobStore, *, owner: str) -> float | None:
-    page = store.list(JobFilter(owner=owner, states=(JobState.SUCCEEDED,), recipe=recipe.name), limit=HISTORY)
-    speeds = [speed for job in page.jobs if (speed := _seconds_per_byte(store.report(job.id))) is not None]
-    return statistics.median(speeds) * model.weight_bytes if speeds else None
-
-
-def _seconds_per_byte(report: Mapping[str, Any]) -> float | None:
-    source_bytes = report["size_bytes"]["source"]
-    return sum(report["seconds"].values()) / source_bytes if source_bytes else None
-
-
-def _complaint(check: Callable[[], None]) -> ProblemNote | None:
-    try:
-        check()
-    except HubUnavailableError:
-        raise
-    except (HubError, UnsupportedModelError) as error:
-        return _note(error)
-    return None
-
-
-def _note(error: HubError | UnsupportedModelError) -> ProblemNote:
-    return ProblemNote(code=error.code, message=str(error))
+def _notes(obstacles: Sequence[Obstacle]) -> list[ProblemNote]:
+    return [ProblemNote(code=obstacle.error.code, message=str(obstacle.error)) for obstacle in obstacles]
 
 
 def refused(*problems: ProblemNote) -> Validation:
@@ -219,9 +237,11 @@ def refused(*problems: ProblemNote) -> Validation:
     return Validation(
         valid=False,
         problems=list(problems),
+        notes=[],
         model=None,
         destination_exists=False,
         destination_private=None,
+        destination_writable=None,
         estimate=None,
         compatibility=[],
     )

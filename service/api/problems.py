@@ -10,8 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from service.api.refusal import SubmissionRefusedError
 from service.api.schemas import Problem, ProblemField
-from srr_core.errors import SrrError
+from srr_core.errors import RecipeError
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -39,7 +40,7 @@ def known_problem(request: Request, error: Exception, status: HTTPStatus) -> Pro
         status,
         code=str(getattr(error, "code", "error")),
         detail=str(error),
-        errors=recipe_fields(error) if isinstance(error, SrrError) else [],
+        errors=problem_fields(error),
     )
 
 
@@ -100,7 +101,17 @@ def unexpected_problem(request: Request) -> Problem:
     )
 
 
-def recipe_fields(error: SrrError) -> list[ProblemField]:
+def problem_fields(error: Exception) -> list[ProblemField]:
+    """Return the fields an exception of ours blames: all that stands in the way, or what is wrong in a recipe."""
+    if isinstance(error.__cause__, SubmissionRefusedError):
+        return [
+            ProblemField(field=one.field, message=str(one.error), code=one.error.code)
+            for one in error.__cause__.obstacles
+        ]
+    return recipe_fields(error) if isinstance(error, RecipeError) else []
+
+
+def recipe_fields(error: RecipeError) -> list[ProblemField]:
     """Return the wrong fields of a recipe, each with its path inside the request."""
     cause = error.__cause__
     if not isinstance(cause, ValidationError):

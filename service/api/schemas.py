@@ -1,10 +1,13 @@
 """What clients send to the REST API and what they get back."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from service.jobs.credentials import MAX_TOKEN_CHARACTERS, NOT_SENDABLE, is_hub_token
+from service.jobs.eta import remaining_seconds
+from service.jobs.policy import utc_now
 from service.jobs.schema import (
     Job,
     JobDestination,
@@ -20,6 +23,19 @@ from srr_core.recipe import DEFAULT_RECIPE, Recipe
 
 MAX_TAGS = 20
 Tag = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    if not is_hub_token(token.get_secret_value()):
+        raise ValueError(NOT_SENDABLE)
+    return token
+
+
+HubToken = Annotated[
+    SecretStr,
+    AfterValidator(_check_token),
+    Field(max_length=MAX_TOKEN_CHARACTERS, json_schema_extra={"pattern": "^[!-~]*$"}),
+]
 
 _SUBMISSION: dict[str, Any] = {
     "source": {"model_id": "org/model", "revision": "main"},
@@ -64,12 +80,15 @@ class JobCreate(_Body):
     tags: tuple[Tag, ...] = Field(default=(), max_length=MAX_TAGS)
     force: bool = Field(
         default=False,
-        description="Run even when a job of yours did or does the same: otherwise that job is returned, provided the "
-        "revision is a full commit sha or the model is in the folder hub.",
+        description="Run even when a job of yours did or does the same: otherwise that job is returned as it is, and "
+        "the tags and the Hub token of this request are not added to it.",
     )
-    hub_token: SecretStr | None = Field(
+    acknowledge_license: bool = Field(
+        default=False,
+        description="You have read the model's licence and it allows this. Needed where the Hub says none, or `other`.",
+    )
+    hub_token: HubToken | None = Field(
         default=None,
-        max_length=512,
         description="Used for this job only: stored encrypted, never returned, deleted when the job ends.",
     )
 
@@ -77,7 +96,7 @@ class JobCreate(_Body):
 class RetryBody(_Body):
     """What a retry may need again."""
 
-    hub_token: SecretStr | None = Field(default=None, max_length=512)
+    hub_token: HubToken | None = Field(default=None, description="Needed when the job has `needs_hub_token`.")
 
 
 class TextSummary(BaseModel):
@@ -95,7 +114,13 @@ class JobResource(BaseModel):
     state: JobState
     stage: str | None
     progress: float = Field(ge=0.0, le=1.0, description="Share of the current attempt that is done.")
-    queue_position: int | None = Field(default=None, description="Jobs ahead of this one; null unless queued.")
+    eta: datetime | None = Field(
+        default=None, description="When it should be done at its pace so far; null where that would be a guess."
+    )
+    queue_position: int | None = Field(
+        default=None,
+        description="Jobs ahead of this one. Counted by `GET /v1/jobs/{job_id}` only, and null unless queued.",
+    )
     attempt: int
     max_attempts: int
     source: JobSource
@@ -106,6 +131,9 @@ class JobResource(BaseModel):
     tags: tuple[str, ...]
     result: JobResult | None
     failure: JobFailure | None
+    needs_hub_token: bool = Field(
+        description="Whether a retry has to bring `hub_token` again: the job's own was deleted when it ended."
+    )
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None
@@ -169,6 +197,7 @@ class ProblemField(BaseModel):
 
     field: str = Field(description="Dotted path, for instance `body.source.model_id`.")
     message: str
+    code: str | None = Field(default=None, description="Where several things stand in the way: what each is.")
 
 
 class Problem(BaseModel):
@@ -184,7 +213,7 @@ class Problem(BaseModel):
     errors: list[ProblemField] = Field(default_factory=list)
 
 
-_DERIVED = frozenset({"queue_position", "calibration", "evaluation", "events_url", "report_url"})
+_DERIVED = frozenset({"eta", "queue_position", "calibration", "evaluation", "events_url", "report_url"})
 
 
 def text_summary(text: JobText | None) -> TextSummary | None:
@@ -197,8 +226,12 @@ def text_summary(text: JobText | None) -> TextSummary | None:
 def job_resource(job: Job, *, queue_position: int | None = None) -> JobResource:
     """Return a job as clients see it."""
     data = dict(job)
+    now = utc_now()
+    seconds = remaining_seconds(job, now)
     return JobResource(
         **{name: data[name] for name in JobResource.model_fields if name in data and name not in _DERIVED},
+        eta=None if seconds is None else now + timedelta(seconds=seconds),
+        needs_hub_token=job.needs_hub_token,
         queue_position=queue_position,
         calibration=text_summary(job.calibration),
         evaluation=text_summary(job.evaluation),

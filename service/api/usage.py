@@ -3,23 +3,13 @@
 from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
 
 from service.api.dependencies import JobReader, StoreDep
+from service.api.key_schemas import UsageResource
 from service.api.problems import problem_responses
-from service.keys import Quota
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 _DAY = timedelta(hours=24)
-
-
-class UsageResource(BaseModel):
-    """What an owner uses now and has used."""
-
-    queued: int = Field(description="Jobs that wait.")
-    running: int = Field(description="Jobs at work.")
-    minutes_last_day: float = Field(description="Minutes of running jobs in the last 24 hours.")
-    quota: Quota | None = Field(description="Null for the local user, who has none.")
 
 
 @router.get("", operation_id="getUsage", summary="Look at usage and quota", responses=problem_responses())

@@ -47,6 +47,9 @@ class WatchBody(BaseModel):
         description="Template of the repository, of {owner}, {name}, {recipe}, {bits} and {ref}, as they stand.",
     )
     private: bool | None = Field(default=None, description="Null: as private as the source.")
+    acknowledge_license: bool = Field(
+        default=False, description="The terms of these models were read and allow this, whatever their cards state."
+    )
     max_weight_bytes: int | None = Field(default=None, gt=0, lt=2**53, description="Larger models are skipped.")
     per_day: int = Field(default=10, ge=1, le=10_000, description="Releases acted on in 24 hours; the rest waits.")
     enabled: bool = True

@@ -2,17 +2,21 @@
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import httpx2
 from pydantic import BaseModel, ValidationError
 
+from service.api.key_schemas import KeyCreate, KeyList, KeyResource, NewKey, UsageResource
 from service.api.model_schemas import ModelResource, Validation
 from service.api.schemas import EventData, EventList, JobList, JobResource, Problem, RecipeList
 from service.client.errors import ApiError, JobFailedError, UnreachableError
 from service.jobs.schema import TERMINAL_STATES, JobState
+from service.notifications.schema import Endpoint, NewEndpoint
+from service.releases.schema import Watch
 from srr_core.report import Report
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -21,6 +25,29 @@ _TIMEOUT_SECONDS = 30.0
 _STREAM_TIMEOUT_SECONDS = 45.0
 _RECONNECT_SECONDS = 1.0
 T = TypeVar("T", bound=BaseModel)
+
+
+class JobFilters(TypedDict, total=False):
+    """Which jobs to list; every given one must match."""
+
+    state: JobState | Sequence[JobState] | None
+    model_id: str | None
+    recipe: str | None
+    tag: str | None
+    created_after: datetime | None
+    created_before: datetime | None
+
+
+class _Watches(BaseModel):
+    watches: tuple[Watch, ...]
+
+
+class _Endpoints(BaseModel):
+    endpoints: tuple[Endpoint, ...]
+
+
+class _Nothing(BaseModel):
+    """An answer without content."""
 
 
 class Client:
@@ -65,6 +92,7 @@ class Client:
         evaluation: Mapping[str, Any] | None = None,
         tags: tuple[str, ...] = (),
         force: bool = False,
+        acknowledge_license: bool = False,
         hub_token: str | None = None,
         idempotency_key: str | None = None,
     ) -> JobResource:
@@ -72,6 +100,7 @@ class Client:
 
         Args:
             force: Run even when a job of yours did or does the same; otherwise that job may be returned.
+            acknowledge_license: You have read the model's unclear licence, and it allows this.
 
         Raises:
             ApiError: the request is refused; `problem.errors` names each wrong field.
@@ -85,6 +114,7 @@ class Client:
             "evaluation": evaluation,
             "tags": tags,
             "force": force,
+            "acknowledge_license": acknowledge_license,
             "hub_token": hub_token,
         }
         key = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
@@ -100,6 +130,7 @@ class Client:
         destination: str,
         recipe: str | Mapping[str, Any] = "srr",
         revision: str = "main",
+        acknowledge_license: bool = False,
         hub_token: str | None = None,
     ) -> Validation:
         """Return what would become of a submission, and change nothing."""
@@ -107,6 +138,7 @@ class Client:
             "source": {"model_id": model_id, "revision": revision},
             "recipe": recipe,
             "destination": {"repo_id": destination},
+            "acknowledge_license": acknowledge_license,
             "hub_token": hub_token,
         }
         return self._call(Validation, "POST", "/v1/jobs:validate", json=body)
@@ -120,18 +152,67 @@ class Client:
         """Return a job as it is now."""
         return self._call(JobResource, "GET", f"/v1/jobs/{job_id}")
 
-    def jobs(self, *, state: JobState | None = None, model_id: str | None = None) -> Iterator[JobResource]:
-        """Yield jobs, newest first; further pages are read when they are needed."""
-        parameters = {name: value for name, value in (("state", state), ("model_id", model_id)) if value}
+    def jobs(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> Iterator[JobResource]:
+        """Yield jobs, newest first; further pages are read when they are needed.
+
+        Args:
+            limit: Jobs in one page, not in all; None is the service's own choice.
+        """
         cursor: str | None = None
         while True:
-            page = self._call(
-                JobList, "GET", "/v1/jobs", params={**parameters, **({"cursor": cursor} if cursor else {})}
-            )
+            page = self.job_page(limit=limit, cursor=cursor, **filters)
             yield from page.jobs
             cursor = page.next_cursor
             if cursor is None:
                 return
+
+    def job_page(
+        self, *, limit: int | None = None, cursor: str | None = None, **filters: Unpack[JobFilters]
+    ) -> JobList:
+        """Return one page of jobs; pass its `next_cursor` for the next one."""
+        wanted = {**filters, "limit": limit, "cursor": cursor}
+        given = {name: _parameter(value) for name, value in wanted.items() if value is not None}
+        return self._call(JobList, "GET", "/v1/jobs", params=given)
+
+    def watches(self) -> tuple[Watch, ...]:
+        """Return the watches over models and organizations."""
+        return self._call(_Watches, "GET", "/v1/watches").watches
+
+    def create_watch(self, rules: Mapping[str, Any]) -> Watch:
+        """Make a watch; the rules are the body of `POST /v1/watches`."""
+        return self._call(Watch, "POST", "/v1/watches", json=rules)
+
+    def delete_watch(self, watch_id: str) -> None:
+        """End a watch."""
+        self._call(_Nothing, "DELETE", f"/v1/watches/{watch_id}")
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return the webhook endpoints that are told of jobs."""
+        return self._call(_Endpoints, "GET", "/v1/webhook-endpoints").endpoints
+
+    def create_endpoint(self, rules: Mapping[str, Any]) -> NewEndpoint:
+        """Make an endpoint and return it with its secret; the rules are the body of `POST /v1/webhook-endpoints`."""
+        return self._call(NewEndpoint, "POST", "/v1/webhook-endpoints", json=rules)
+
+    def delete_endpoint(self, endpoint_id: str) -> None:
+        """End an endpoint."""
+        self._call(_Nothing, "DELETE", f"/v1/webhook-endpoints/{endpoint_id}")
+
+    def keys(self) -> KeyList:
+        """Return the API keys of the caller."""
+        return self._call(KeyList, "GET", "/v1/api-keys")
+
+    def create_key(self, key: KeyCreate) -> NewKey:
+        """Make an API key; its text is shown this once."""
+        return self._call(NewKey, "POST", "/v1/api-keys", json=key.model_dump(mode="json"))
+
+    def revoke_key(self, key_id: str) -> KeyResource:
+        """End an API key."""
+        return self._call(KeyResource, "DELETE", f"/v1/api-keys/{key_id}")
+
+    def usage(self) -> UsageResource:
+        """Return what the caller uses and may use."""
+        return self._call(UsageResource, "GET", "/v1/usage")
 
     def cancel(self, job_id: str) -> JobResource:
         """Ask for the end of a job."""
@@ -199,7 +280,7 @@ class Client:
             raise self._unreachable(error) from error
         self._check(response)
         try:
-            return model.model_validate_json(response.content)
+            return model.model_validate_json(response.content or b"{}")
         except ValidationError as error:
             raise UnreachableError(f"{self._http.base_url} answers, but not as this version of the service") from error
 
@@ -232,3 +313,7 @@ class Client:
         return UnreachableError(
             f"no service answers at {self._http.base_url} ({type(error).__name__}); start one with `srr serve`"
         )
+
+
+def _parameter(value: object) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -1,6 +1,6 @@
 """`srr keys`: the operator's way to API keys, without one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -10,14 +10,27 @@ from rich.table import Table
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
 from service.jobs.database import migrate, open_database
 from service.jobs.settings import JobsSettings
-from service.keys import ALL_SCOPES, ApiKey, KeyStore, Scope, issue_key
+from service.keys import ALL_SCOPES, ApiKey, KeyStore, Quota, Scope, issue_key
 
 
-def create(name: str, *, owner: str, scopes: Sequence[str] | None, days: int | None, as_json: bool) -> None:
-    """Make a key and print its text, which cannot be shown again."""
+def create(
+    name: str,
+    *,
+    owner: str,
+    scopes: Sequence[str] | None,
+    days: int | None,
+    limits: Mapping[str, float | None],
+    as_json: bool,
+) -> None:
+    """Make a key and print its text, which cannot be shown again.
+
+    Args:
+        limits: Fields of `Quota` by name; None leaves the default.
+    """
     lifetime = None if days is None else timedelta(days=days)
+    quota = Quota.model_validate({name: limit for name, limit in limits.items() if limit is not None})
     with _key_store() as store:
-        issued = issue_key(store, name=name, owner=owner, scopes=_known(scopes), lifetime=lifetime)
+        issued = issue_key(store, name=name, owner=owner, scopes=_known(scopes), quota=quota, lifetime=lifetime)
     if as_json:
         print_json({"key": issued.key.model_dump(mode="json"), "text": issued.text})
     else:
@@ -43,13 +56,24 @@ def revoke(key_id: str) -> None:
 
 def _table(keys: Sequence[ApiKey]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("Key", "Name", "Owner", "Rights", "Expires", "State"):
+    for heading in ("Key", "Name", "Owner", "Rights", "Quota", "Expires", "State"):
         table.add_column(heading, no_wrap=heading in ("Key", "Expires", "State"))
     for key in keys:
         expires = key.expires_at.strftime("%Y-%m-%d") if key.expires_at else "never"
         state = "revoked" if key.revoked_at else ""
-        table.add_row(key.id, escape(key.name), escape(key.owner), ", ".join(key.scopes), expires, state)
+        rights, quota = ", ".join(key.scopes), _quota(key.quota)
+        table.add_row(key.id, escape(key.name), escape(key.owner), rights, quota, expires, state)
     return table
+
+
+def _quota(quota: Quota) -> str:
+    limits = (
+        ("queued", quota.max_queued),
+        ("running", quota.max_running),
+        ("min/day", quota.minutes_per_day),
+        ("requests/min", quota.requests_per_minute),
+    )
+    return ", ".join(f"{limit:g} {what}" for what, limit in limits if limit is not None)
 
 
 def _known(scopes: Sequence[str] | None) -> tuple[Scope, ...]:

@@ -1,6 +1,6 @@
 """`srr submit`, `status`, `cancel`, `retry`, `logs`: the commands that talk to a running service."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,11 @@ def submit(
     revision: str,
     calibration_text: Path | None,
     evaluation_text: Path | None,
+    private: bool | None,
+    tags: Sequence[str],
+    force: bool,
+    acknowledge_license: bool,
+    idempotency_key: str | None,
     hub_token: str | None,
     wait: bool,
     as_json: bool,
@@ -40,6 +45,11 @@ def submit(
         revision=revision,
         calibration=_text(calibration_text),
         evaluation=_text(evaluation_text),
+        private=private,
+        tags=tuple(tags),
+        force=force,
+        acknowledge_license=acknowledge_license,
+        idempotency_key=idempotency_key,
         hub_token=hub_token,
     )
     if wait:

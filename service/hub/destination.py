@@ -25,6 +25,8 @@ class Destination:
     paths: tuple[str, ...] = ()
     made_from: str | None = None
     """Source of the artifact of ours it holds, as the report there says."""
+    writable: bool | None = None
+    """Whether the token may write there; None where that was not asked."""
 
     @property
     def exists(self) -> bool:

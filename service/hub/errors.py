@@ -13,6 +13,7 @@ HubError
 │   └── RemoteCodeError          needs_remote_code
 ├── InvalidWeightsError          invalid_checkpoint
 ├── LicenseError                 license_forbids_derivatives
+│   └── LicenseUnclearError      license_unclear
 ├── DestinationError             destination_refused
 │   ├── DestinationConflictError     destination_conflict
 │   ├── DestinationForbiddenError    destination_forbidden
@@ -107,6 +108,12 @@ class LicenseError(HubError):
     """A licence that forbids derivatives, which a compressed model is."""
 
     code = "license_forbids_derivatives"
+
+
+class LicenseUnclearError(LicenseError):
+    """A licence that nobody here can judge: missing, or one that is on no list. Whoever submits has to."""
+
+    code = "license_unclear"
 
 
 class DestinationError(HubError):

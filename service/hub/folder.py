@@ -21,16 +21,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import parse_local_safetensors_file_metadata
-from huggingface_hub.errors import HFValidationError
 from huggingface_hub.repocard import metadata_load
-from huggingface_hub.utils._validators import validate_repo_id
 from pydantic import BaseModel, ConfigDict
 from yaml import YAMLError
 
 from service.hub.destination import REPORT_FILE, Destination, report_source
-from service.hub.errors import InvalidRepoIdError, ModelNotFoundError, RevisionNotFoundError
+from service.hub.errors import ModelNotFoundError, RevisionNotFoundError
 from service.hub.metadata import card_fields
 from service.hub.model import RepoFile, ResolvedModel
+from service.hub.naming import check_repo_id
 from service.hub.weights import Weights, read_weights
 
 MAIN = "main"
@@ -139,6 +138,8 @@ class FolderRepository:
 class FolderMetadata:
     """`HubMetadata` over a directory tree. Tokens are ignored: whoever may read the directory may read it all."""
 
+    is_local = True
+
     def __init__(self, root: Path) -> None:
         self.root = root
 
@@ -204,40 +205,37 @@ class FolderMetadata:
         repository = self.repository(repo_id)
         head = repository.find(MAIN) if repository.exists else None
         if head is None:
-            return Destination(repo_id)
+            return Destination(repo_id, writable=True)
         return Destination(
             repo_id=repo_id,
             head=head,
             private=repository.settings().private,
             paths=tuple(repository.commit(head).files),
             made_from=report_source(_json_object(repository.snapshot(head) / REPORT_FILE)),
+            writable=True,
         )
+
+    def visible_destination(self, repo_id: str) -> Destination:
+        """Look at a destination without a token; a folder knows none."""
+        return self.destination(repo_id)
 
     def repository(self, repo_id: str) -> FolderRepository:
         """Return the place of a repository, existing or not. Raises InvalidRepoIdError, and never leaves the root."""
-        try:
-            validate_repo_id(repo_id)
-        except HFValidationError:
-            raise InvalidRepoIdError(f"{repo_id!r} is not a repository id; write it as owner/name.") from None
-        if repo_id.count("/") != 1:
-            raise InvalidRepoIdError(f"{repo_id!r} is not a repository id; write it as owner/name.")
+        check_repo_id(repo_id)
         return FolderRepository(self.root / repo_id)
 
     def existing(self, repo_id: str) -> FolderRepository:
         """Return the place of a repository that exists. Raises ModelNotFoundError."""
         repository = self.repository(repo_id)
         if not repository.exists or not repository.refs("heads"):
-            known = ", ".join(list(self._some_ids())) or "nothing yet"
-            raise ModelNotFoundError(f"{repo_id} does not exist in the folder hub, which holds {known}; check the id.")
+            # Nothing is said of what does exist: its names may be another caller's secret.
+            raise ModelNotFoundError(f"{repo_id} does not exist in the folder hub; check the id, or import the model.")
         return repository
 
     def repository_ids(self) -> Iterator[str]:
         """Yield every repository id, in alphabetical order."""
         for settings in sorted(self.root.glob("*/*/repository.json")):
             yield settings.parent.relative_to(self.root).as_posix()
-
-    def _some_ids(self, limit: int = 5) -> Iterator[str]:
-        yield from (repo_id for repo_id, _ in zip(self.repository_ids(), range(limit), strict=False))
 
 
 def _json_object(path: Path) -> Mapping[str, Any] | None:

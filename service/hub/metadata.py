@@ -9,9 +9,10 @@ from huggingface_hub.utils._safetensors import SafetensorsFileMetadata
 
 from service.hub.client import HubClient
 from service.hub.destination import MAX_REPORT_BYTES, REPORT_FILE, Destination, report_source
-from service.hub.errors import DestinationForbiddenError, DisabledModelError, ModelNotFoundError
+from service.hub.errors import AccessDeniedError, DestinationForbiddenError, DisabledModelError, ModelNotFoundError
 from service.hub.model import RepoFile, ResolvedModel
 from service.hub.namespaces import Namespaces
+from service.hub.naming import check_repo_id
 from service.hub.translation import Subject
 from service.hub.weights import Weights, read_weights
 
@@ -21,6 +22,10 @@ _PARALLEL_HEADERS = 8
 
 class HubMetadata(Protocol):
     """What can be known of a model without downloading a weight. Every call raises HubError only."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is the operator's own folder: it knows no tokens, and what is in it was put there on purpose."""
 
     def resolve(self, model_id: str, revision: str = "main", *, token: str | None = None) -> ResolvedModel:
         """Pin a revision to its commit and list what is there.
@@ -47,9 +52,18 @@ class HubMetadata(Protocol):
             InvalidRepoIdError, DestinationForbiddenError, InvalidTokenError, HubUnavailableError: as their names say.
         """
 
+    def visible_destination(self, repo_id: str) -> Destination:
+        """Look at a destination as anybody sees it: whoever will write there brings a token that is not at hand.
+
+        Raises:
+            InvalidRepoIdError, HubUnavailableError: as their names say.
+        """
+
 
 class HuggingFaceMetadata:
     """`HubMetadata` over the Hub's HTTP interface."""
+
+    is_local = False
 
     def __init__(self, client: HubClient) -> None:
         self._client = client
@@ -104,8 +118,21 @@ class HuggingFaceMetadata:
             info = self._client.ask(lambda: api.model_info(repo_id, token=token), subject)
         except ModelNotFoundError:
             self._check_namespace(repo_id, token)
-            return Destination(repo_id)
+            return Destination(repo_id, writable=True)
         self._client.ask(lambda: api.auth_check(repo_id, token=token, write=True), subject)
+        return self._existing(repo_id, info, token, writable=True)
+
+    def visible_destination(self, repo_id: str) -> Destination:
+        """Look at a destination as anybody sees it. One request, two when it exists."""
+        check_repo_id(repo_id)
+        subject = Subject(repo_id)
+        try:
+            info = self._client.ask(lambda: self._client.api.model_info(repo_id, token=False), subject)
+            return self._existing(repo_id, info, None, writable=None)
+        except (ModelNotFoundError, AccessDeniedError):
+            return Destination(repo_id)
+
+    def _existing(self, repo_id: str, info: ModelInfo, token: str | None, *, writable: bool | None) -> Destination:
         paths = tuple(sibling.rfilename for sibling in info.siblings or ())
         return Destination(
             repo_id=repo_id,
@@ -113,6 +140,7 @@ class HuggingFaceMetadata:
             private=bool(info.private),
             paths=paths,
             made_from=self._made_from(repo_id, info.sha, paths, token),
+            writable=writable,
         )
 
     def _check_namespace(self, repo_id: str, token: str) -> None:

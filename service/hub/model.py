@@ -7,7 +7,13 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
-from service.hub.errors import LicenseError, NoSafetensorsError, RemoteCodeError, UnsafeModelError
+from service.hub.errors import (
+    LicenseError,
+    LicenseUnclearError,
+    NoSafetensorsError,
+    RemoteCodeError,
+    UnsafeModelError,
+)
 
 ALLOWED_FILES = (
     "*.safetensors",
@@ -49,6 +55,9 @@ _FORBIDDEN_SUFFIXES = (".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".ckpt", ".p
 
 NO_DERIVATIVES = frozenset({"cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"})
 """Hub licence identifiers that forbid derivatives. Source: the Hub's list of licences."""
+
+UNCLEAR_LICENSES = frozenset({"other", "unknown"})
+"""Hub licence identifiers that say nothing about derivatives; `other` comes with a text of its own."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,22 @@ def check_compressible(model: ResolvedModel) -> None:
             f"{model.model_id} is licensed {model.license}, which forbids derivatives, and a compressed model is one; "
             "ask its owner for permission and another licence."
         )
+
+
+def check_license(model: ResolvedModel, *, acknowledged: bool) -> None:
+    """Refuse a licence that only a person can judge, unless that person has.
+
+    Raises:
+        LicenseUnclearError: it is missing, `other` or `unknown`, and was not acknowledged.
+    """
+    if acknowledged or (model.license is not None and model.license.lower() not in UNCLEAR_LICENSES):
+        return
+    stated = f"states the licence {model.license!r}" if model.license else "states no licence"
+    name = f" ({model.license_name})" if model.license_name else ""
+    raise LicenseUnclearError(
+        f"{model.model_id} {stated}{name}, so whether it may be compressed and published is not known here; read its "
+        "terms and, if they allow it, set acknowledge_license on the job or the watch."
+    )
 
 
 def _check_files(model: ResolvedModel) -> None:

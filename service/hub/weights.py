@@ -1,8 +1,10 @@
 """The tensors of a model by name, type and shape, from the headers of its files."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from huggingface_hub.errors import SafetensorsParsingError
 from huggingface_hub.utils._safetensors import SafetensorsFileMetadata
@@ -16,6 +18,10 @@ _MALFORMED = (SafetensorsParsingError, KeyError, TypeError, ValueError, Attribut
 
 _SMALLEST_BYTES = 8 + 2
 """The length of the header, and the shortest header there is."""
+_IN_BLOCK = re.compile(r"(.*?\.\d+)\.(.*)")
+_ROUTER = re.compile(r"(^|\.)(gate|router|shared_expert_gate)\.weight$")
+
+Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,44 @@ class StoredTensor:
 
 
 @dataclass(frozen=True)
+class Anatomy:
+    """What a run would make of a model, judged by names and shapes: matrices of repeated blocks are compressed.
+
+    The core decides by the model class; without it, a transposed layer counts the wrong way round.
+    """
+
+    shapes: tuple[Shape, ...]
+    """(out, in) of every compressed weight."""
+    largest_block: int
+    """Values in the largest of the repeated blocks."""
+    input_widths: tuple[int, ...]
+    """Width of every distinct input of the layers of the first block."""
+
+
+@dataclass(frozen=True)
 class Weights:
     """Every tensor of a model, by name."""
 
     tensors: Mapping[str, StoredTensor]
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """The blocks and the weights in them that a run would compress."""
+        shapes: list[Shape] = []
+        blocks: dict[str, int] = {}
+        inputs: dict[str, set[tuple[str, int]]] = {}
+        for name, tensor in self.tensors.items():
+            found = _IN_BLOCK.fullmatch(name)
+            if found is None:
+                continue
+            block, rest = found.groups()
+            blocks[block] = blocks.get(block, 0) + math.prod(tensor.shape)
+            if len(tensor.shape) == 2 and rest.endswith(".weight") and not _ROUTER.search(rest):
+                shapes.append((int(tensor.shape[0]), int(tensor.shape[1])))
+                layer = rest.removesuffix(".weight").rpartition(".")[0]
+                inputs.setdefault(block, set()).add((layer, int(tensor.shape[1])))
+        first = next(iter(inputs.values()), set())
+        return Anatomy(tuple(shapes), max(blocks.values(), default=0), tuple(sorted(width for _, width in first)))
 
     @property
     def parameters(self) -> int:
@@ -58,9 +98,10 @@ def read_weights(model: ResolvedModel, read: HeaderReader) -> Weights:
         InvalidWeightsError: a header is damaged, or two files declare the same tensor.
     """
     tensors: dict[str, StoredTensor] = {}
-    empty = next((file for file in model.weights if file.size_bytes < _SMALLEST_BYTES), None)
-    if empty is not None:
-        raise InvalidWeightsError(f"{empty.path} of {model.model_id} is empty; ask its owner to upload it again.")
+    short = next((file for file in model.weights if file.size_bytes < _SMALLEST_BYTES), None)
+    if short is not None:
+        state = "damaged: it is too short for a header" if short.size_bytes else "empty"
+        raise InvalidWeightsError(f"{short.path} of {model.model_id} is {state}; ask its owner to upload it again.")
     try:
         for file, header in zip(model.weights, read(model.weights), strict=True):
             _add(tensors, model, file, header)

@@ -3,6 +3,7 @@
 JobError
 ├── JobNotFoundError            job_not_found
 ├── InvalidJobError             invalid_job
+├── CapacityError               exceeds_capacity
 ├── InvalidCursorError          invalid_cursor
 ├── IdempotencyConflictError    idempotency_conflict
 ├── JobFinishedError            job_finished
@@ -35,6 +36,12 @@ class InvalidJobError(JobError):
     """A submission that names things which cannot go together."""
 
     code = "invalid_job"
+
+
+class CapacityError(JobError):
+    """A job that no worker has the memory or the disk for."""
+
+    code = "exceeds_capacity"
 
 
 class InvalidCursorError(JobError):

@@ -91,6 +91,14 @@ class MemoryJobStore:
             self._send(job, timedelta(0))
             return job
 
+    def replayed(self, owner: str, idempotency_key: str, *, request_digest: str) -> Job | None:
+        """Return the job that this key led to, or None when it is new."""
+        with self._lock:
+            digest, job_id, _ = self._keys.get((owner, idempotency_key), (request_digest, "", None))
+            if digest != request_digest:
+                raise IdempotencyConflictError("this idempotency key came before with another request; use a new key")
+            return self.get(job_id) if job_id else None
+
     def get(self, job_id: str) -> Job:
         """Return a job."""
         return self._row(job_id).job
@@ -230,6 +238,7 @@ class MemoryJobStore:
             same = self._same_work(row.job)
             if same is not None:
                 raise JobNotRetryableError(f"job {same.id} does the same work already")
+            after = after.model_copy(update={"brought_token": row.job.brought_token or credential is not None})
             self._change(row, after)
             row.credential = credential
             return row.job

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from service.jobs.access import owned_job
-from service.jobs.credentials import CredentialVault, require_own_token
+from service.jobs.credentials import CredentialVault, require_hub_token, require_own_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.schema import Job
 from service.jobs.store import JobStore
@@ -25,9 +25,17 @@ def retry(
     Raises:
         JobNotFoundError: it does not exist or belongs to another owner.
         JobNotRetryableError: it has not ended, or it succeeded.
-        InvalidJobError: its owner must bring a token.
+        InvalidJobError: its owner must bring a token, it had one and gets none now, or the token is malformed.
     """
-    require_own_token(owned_job(store, job_id, owner).owner, hub_token)
+    before = owned_job(store, job_id, owner)
+    require_own_token(before.owner, hub_token)
+    require_hub_token(hub_token)
+    if before.needs_hub_token and hub_token is None:
+        # With the worker's token it might read, or publish as, somebody the caller never meant.
+        raise InvalidJobError(
+            f"job {job_id} came with a Hub token of its own, which was deleted when it ended; retry it with hub_token, "
+            "or submit it anew"
+        )
     if hub_token is not None and vault is None:
         raise InvalidJobError("this service keeps no Hub tokens; use the one it was configured with")
     sealed = None

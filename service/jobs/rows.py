@@ -24,6 +24,8 @@ _PLAIN = (
     "calibration",
     "evaluation",
     "tags",
+    "acknowledge_license",
+    "brought_token",
     "result",
     "failure",
     "has_report",

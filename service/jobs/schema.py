@@ -78,6 +78,7 @@ class JobSubmission(_Frozen):
     calibration: JobText | None = None
     evaluation: JobText | None = None
     tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(default=(), max_length=32)
+    acknowledge_license: bool = Field(default=False, description="A person has read an unclear licence.")
     max_attempts: int = Field(default=3, ge=1, le=10)
 
 
@@ -130,6 +131,8 @@ class Job(_Frozen):
     calibration: JobText | None = None
     evaluation: JobText | None = None
     tags: tuple[str, ...] = ()
+    acknowledge_license: bool = False
+    brought_token: bool = Field(default=False, description="Whether it came with a Hub token of its own.")
     owner: str = Field(default="local", description="The API key or user the job belongs to.")
     result: JobResult | None = None
     failure: JobFailure | None = None
@@ -144,6 +147,11 @@ class Job(_Frozen):
     traceparent: str | None = Field(
         default=None, description="W3C trace context of the request that submitted the job."
     )
+
+    @property
+    def needs_hub_token(self) -> bool:
+        """Whether a retry has to bring a token again: the job's own was deleted when it ended."""
+        return self.brought_token and self.state in (JobState.FAILED, JobState.CANCELED)
 
 
 class JobEvent(_Frozen):

@@ -114,8 +114,20 @@ def reserve_key(connection: Connection, job: Job, key: str, digest: str | None, 
             connection.execute(insert(keys).values(mine))
             return None
     except IntegrityError:
-        query = select(keys.c.request_digest, keys.c.job_id).where(keys.c.owner == job.owner, keys.c.key == key)
-        found = connection.execute(query).one()
+        return find_key(connection, job.owner, key, digest)
+
+
+def find_key(connection: Connection, owner: str, key: str, digest: str | None) -> str | None:
+    """Return the id of the job an idempotency key is bound to, or None.
+
+    Raises:
+        IdempotencyConflictError: it came before with another request.
+    """
+    keys = tables.idempotency_keys.c
+    query = select(keys.request_digest, keys.job_id).where(keys.owner == owner, keys.key == key)
+    found = connection.execute(query).one_or_none()
+    if found is None:
+        return None
     if found.request_digest != digest:
         raise IdempotencyConflictError("this idempotency key came before with another request; use a new key")
     before: str = found.job_id

@@ -41,6 +41,7 @@ from service.jobs.schema import (
 from service.jobs.sql_changes import ChangeWriter
 from service.jobs.sql_statements import (
     delete_messages,
+    find_key,
     find_same_work,
     held_by,
     insert_credential,
@@ -110,6 +111,12 @@ class SqlJobStore:
                 insert_credential(connection, job.id, credential)
             self._writer.open(connection, job)
         return job
+
+    def replayed(self, owner: str, idempotency_key: str, *, request_digest: str) -> Job | None:
+        """Return the job that this key led to, or None when it is new."""
+        with reading(self._engine) as connection:
+            job_id = find_key(connection, owner, idempotency_key, request_digest)
+            return None if job_id is None else read_job(connection, job_id)
 
     def get(self, job_id: str) -> Job:
         """Return a job."""
@@ -292,6 +299,7 @@ class SqlJobStore:
             same = find_same_work(connection, before)
             if same is not None:
                 raise JobNotRetryableError(f"job {same.id} does the same work already")
+            after = after.model_copy(update={"brought_token": before.brought_token or credential is not None})
             self._writer.change(connection, before, after)
             replace_credential(connection, job_id, credential)
             return after

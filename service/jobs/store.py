@@ -43,6 +43,13 @@ class JobStore(Protocol):
             IdempotencyConflictError: the key was used by this owner with another request.
         """
 
+    def replayed(self, owner: str, idempotency_key: str, *, request_digest: str) -> Job | None:
+        """Return the job that this key led to, or None when it is new or its day is over.
+
+        Raises:
+            IdempotencyConflictError: the key was used by this owner with another request.
+        """
+
     def get(self, job_id: str) -> Job:
         """Return a job, its texts by digest only. Raises JobNotFoundError."""
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import structlog
 
-from service.jobs.credentials import CredentialVault, require_own_token
+from service.jobs.credentials import CredentialVault, require_hub_token, require_own_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.ids import new_id
 from service.jobs.policy import utc_now
@@ -31,6 +31,8 @@ def submit(
     hub_token_expires_at: datetime | None = None,
     idempotency_key: str | None = None,
     content_key: str | None = None,
+    source_sha: str | None = None,
+    force: bool = False,
     traceparent: str | None = None,
 ) -> Job:
     """Persist a job and wake the sender. Does not wait for the broker.
@@ -42,12 +44,15 @@ def submit(
         hub_token_expires_at: When it ends by itself, if that is known; a worker does not begin with it then.
         traceparent: Trace the job belongs to; the current one by default.
         idempotency_key: The same key and request of the same owner give the same job for a day.
+        source_sha: Commit the revision was resolved to, if it was; the worker compresses that one.
+        force: Whether the caller insists on another run; a part of the request that the key stands for.
 
     Raises:
-        InvalidJobError: source and destination are the same, the key is too long, or the owner must bring a token.
+        InvalidJobError: source and destination are the same, the key or the token is malformed, or the owner must bring
+            a token.
         IdempotencyConflictError: the key came before with another request.
     """
-    _check(submission, idempotency_key)
+    check_submission(submission, idempotency_key=idempotency_key, hub_token=hub_token)
     require_own_token(owner, hub_token)
     if hub_token is not None and vault is None:
         raise InvalidJobError("this service keeps no Hub tokens; use the one it was configured with")
@@ -55,7 +60,9 @@ def submit(
     job = Job(
         id=new_id("job"),
         state=JobState.QUEUED,
-        **{name: getattr(submission, name) for name in JobSubmission.model_fields},
+        **{name: getattr(submission, name) for name in JobSubmission.model_fields if name != "source"},
+        source=submission.source.model_copy(update={"sha": source_sha}),
+        brought_token=hub_token is not None,
         owner=owner,
         created_at=now,
         updated_at=now,
@@ -65,7 +72,7 @@ def submit(
     stored = store.add(
         job,
         idempotency_key=idempotency_key,
-        request_digest=hashlib.sha256(submission.model_dump_json().encode()).hexdigest(),
+        request_digest=_request_digest(submission, force=force),
         credential=(
             vault.seal(hub_token, expires_at=hub_token_expires_at)
             if vault is not None and hub_token is not None
@@ -77,10 +84,38 @@ def submit(
     return stored
 
 
-def _check(submission: JobSubmission, idempotency_key: str | None) -> None:
+def replay(
+    submission: JobSubmission, *, owner: str, store: JobStore, idempotency_key: str | None, force: bool = False
+) -> Job | None:
+    """Return the job that this request made when it came before, or None when it is new.
+
+    Raises:
+        IdempotencyConflictError: the key came before with another request.
+    """
+    if idempotency_key is None:
+        return None
+    return store.replayed(owner, idempotency_key, request_digest=_request_digest(submission, force=force))
+
+
+def check_submission(
+    submission: JobSubmission, *, idempotency_key: str | None = None, hub_token: str | None = None
+) -> None:
+    """Refuse what is wrong by itself, whatever the Hub says.
+
+    Raises:
+        InvalidJobError: source and destination are the same, or the key or the token is malformed.
+    """
     if submission.source.model_id.lower() == submission.destination.repo_id.lower():
         raise InvalidJobError(
             f"destination {submission.destination.repo_id!r} is the source itself; name another repository"
         )
     if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
         raise InvalidJobError(f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} characters")
+    require_hub_token(hub_token)
+
+
+def _request_digest(submission: JobSubmission, *, force: bool) -> str:
+    # What came later is added only where it was asked for, so that keys of an earlier version replay.
+    flags = {"force": force, "acknowledge_license": submission.acknowledge_license}
+    said = submission.model_dump_json(exclude={"acknowledge_license"}) + "".join(sorted(filter(flags.get, flags)))
+    return hashlib.sha256(said.encode()).hexdigest()

@@ -23,10 +23,30 @@ class Worker(BaseModel):
     name: str
     host: str
     device: str
+    """The name of the GPU, or cpu; until that has been looked up, what the operator chose."""
+    device_memory_bytes: int | None = None
+    """Memory of the GPU; None without one, or before it was looked up."""
+    host_memory_bytes: int | None = None
+    scratch_bytes: int | None = None
+    """Disk for one job, as it was free when the worker started."""
+    operations_per_second: float | None = None
+    """Rate of one large square product in float32, measured at the start."""
+    has_hub_token: bool = False
+    """Whether jobs that bring no Hub token run with one of this worker."""
     version: str
     started_at: datetime
     seen_at: datetime
     job_id: str | None = None
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether layers are computed on a GPU."""
+        return self.device_memory_bytes is not None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory layers are computed in, the GPU's or the machine's; None where it is not known."""
+        return self.device_memory_bytes if self.has_gpu else self.host_memory_bytes
 
     def is_alive(self, *, now: datetime) -> bool:
         """Whether it was heard of lately."""
@@ -43,7 +63,7 @@ class WorkerRegistry:
         """Record that a worker is alive, and forget those that have been gone for a day."""
         values = worker.model_dump(exclude={"job_id"})
         with writing(self._engine) as connection:
-            seen = update(tables.workers).where(_WORKERS.name == worker.name).values(seen_at=worker.seen_at)
+            seen = update(tables.workers).where(_WORKERS.name == worker.name).values(values)
             if connection.execute(seen).rowcount == 0:
                 connection.execute(insert(tables.workers).values(values))
             connection.execute(delete(tables.workers).where(_WORKERS.seen_at < worker.seen_at - _FORGET_AFTER))

@@ -5,6 +5,7 @@ ApiKeyError
 ├── KeyNotFoundError        api_key_not_found
 ├── MissingScopeError       missing_scope
 ├── QuotaExceededError      quota_exceeded
+├── QuotaTooLargeError      quota_too_large
 └── RateLimitedError        rate_limited
 """
 
@@ -41,6 +42,12 @@ class QuotaExceededError(ApiKeyError):
     code = "quota_exceeded"
     retry_after_seconds: ClassVar[float] = 60.0
     """A guess: room comes when a job ends, and nobody knows when that is."""
+
+
+class QuotaTooLargeError(ApiKeyError):
+    """A key that was to have more than the one that makes it."""
+
+    code = "quota_too_large"
 
 
 class RateLimitedError(ApiKeyError):

@@ -21,6 +21,11 @@ class Quota(_Frozen):
     minutes_per_day: float | None = Field(default=None, ge=0, description="Minutes of running jobs in 24 hours.")
     requests_per_minute: int = Field(default=600, ge=1, le=100_000)
 
+    def beyond(self, other: "Quota") -> tuple[str, ...]:
+        """Return the names of the limits that allow more than another quota does; none when it fits inside."""
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in Quota.model_fields)
+        return tuple(name for name, mine, theirs in pairs if theirs is not None and (mine is None or mine > theirs))
+
 
 class ApiKey(_Frozen):
     """One key: whose it is and what it may do."""

@@ -160,6 +160,7 @@ def _submit_one(release: Release, watch: Watch, recipe: Recipe, repo_id: str, de
         destination=JobDestination(repo_id=repo_id, private=watch.private),
         recipe=recipe,
         tags=("release", f"watch:{watch.id}"[:64]),
+        acknowledge_license=watch.acknowledge_license,
     )
     job = submit(
         submission,

@@ -36,6 +36,9 @@ class WatchRules(_Frozen):
         examples=["our-org/{name}-{recipe}-{bits}bit"],
     )
     private: bool | None = None
+    acknowledge_license: bool = Field(
+        default=False, description="The terms of these models were read and allow this, whatever their cards state."
+    )
     max_weight_bytes: int | None = Field(default=None, gt=0, description="Larger models are skipped.")
     per_day: int = Field(default=10, ge=1, le=10_000, description="Releases acted on in 24 hours; the rest waits.")
     enabled: bool = True

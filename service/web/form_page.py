@@ -99,8 +99,8 @@ class FormPage:
 
 
 def messages_of(error: Exception) -> dict[str, str]:
-    """Return what is wrong by field; under "" what concerns no single one."""
-    return error.messages if isinstance(error, FormError) else {"": sentence(str(error))}
+    """Return what is wrong by field; under "" what concerns no single one, all of it where there is more than one."""
+    return error.messages if isinstance(error, FormError) else {"": sentence(str(error.__cause__ or error))}
 
 
 def preview_of(values: dict[str, str], owner: str) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from urllib.parse import quote
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Form, Query, Request, status
+from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
 from service.accounts.errors import HubAccessEndedError
 from service.api.dependencies import JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
-from service.api.jobs import same_work
 from service.api.model_schemas import ProblemNote
 from service.api.preflight import refused, validate
+from service.api.submission import submit_checked
 from service.hub.errors import HubError, HubUnavailableError, InvalidRepoIdError
 from service.hub.folder import MAIN
 from service.jobs.access import owned_job
@@ -19,9 +20,8 @@ from service.jobs.cancel import cancel
 from service.jobs.errors import InvalidJobError, JobError
 from service.jobs.policy import utc_now
 from service.jobs.retry import retry
-from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
+from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState, JobSubmission
 from service.jobs.store import JobStore
-from service.jobs.submit import submit
 from service.keys.errors import QuotaExceededError
 from service.web import choices, compare, usage, workers
 from service.web.again import values_of
@@ -34,6 +34,7 @@ from service.web.hub_access import job_token
 from service.web.rendering import is_fragment
 from service.web.searching import MAX_SCANNED, find_jobs
 from service.web.views import STATE_LABELS, JobView, job_view
+from srr_core.errors import UnsupportedModelError
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
@@ -43,6 +44,7 @@ for part in (compare.router, workers.router, usage.router):
 JOBS_PER_PAGE = 25
 MAX_FORM_TEXT_BYTES = 16 * 1024 * 1024
 _EVENTS_PER_READ = 500
+_REFUSALS = (FormError, JobError, HubError, UnsupportedModelError, QuotaExceededError, HubAccessEndedError)
 # Progress events are the many; the job itself says how far it is.
 _SHOWN_KINDS: tuple[EventKind, ...] = ("state", "layer", "log")
 
@@ -82,10 +84,10 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         # Half a name is no mistake yet.
         return page.check(values, None)
     try:
-        wanted = submission(SubmitForm(values=values, texts={}), owner=caller.owner)
+        wanted = _acknowledging(submission(SubmitForm(values=values, texts={}), owner=caller.owner), data)
         token = job_token(typed, request, caller, services).text
         validation = await run_sync(
-            lambda: validate(wanted, services.hubs, services.store, owner=caller.owner, token=token)
+            lambda: validate(wanted, services.hubs, services.store, services.fleet, owner=caller.owner, token=token)
         )
     except (FormError, InvalidJobError, HubAccessEndedError) as error:
         return page.refuse_check(values, error)
@@ -104,22 +106,19 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
         form = SubmitForm(values=typed_values(data), texts={})
         try:
             form = await read_form(data)
-            wanted, force = submission(form, owner=caller.owner), bool(form.values["force"])
-            await run_sync(caller.require_room, services.store)
+            wanted = _acknowledging(submission(form, owner=caller.owner), data)
             token = job_token(form.hub_token, request, caller, services)
             job = await run_sync(
-                lambda: submit(
+                lambda: submit_checked(
                     wanted,
-                    owner=caller.owner,
-                    store=services.store,
-                    wake=services.wake,
-                    vault=services.vault,
+                    services,
+                    caller,
                     hub_token=token.text,
                     hub_token_expires_at=token.expires_at,
-                    content_key=None if force else same_work(wanted, services),
+                    force=bool(form.values["force"]),
                 )
             )
-        except (FormError, JobError, HubError, QuotaExceededError, HubAccessEndedError) as error:
+        except _REFUSALS as error:
             return page.refuse(dict(form.values), error)
     is_earlier = job.created_at < began
     return RedirectResponse(f"/jobs/{job.id}{'?same=1' if is_earlier else ''}", status.HTTP_303_SEE_OTHER)
@@ -192,6 +191,7 @@ def retry_form(
 ) -> Response:
     """Try a job again and go back to its page. Its Hub token was deleted when it ended, so it may be given again."""
     pages.guard.check(request, csrf_token)
+    caller.require_room(services.store)
     token = job_token(hub_token.strip() or None, request, caller, services)
     retry(
         job.id,
@@ -233,6 +233,10 @@ def _has_rivals(store: JobStore, job: Job) -> bool:
         return False
     wanted = JobFilter(owner=job.owner, states=(JobState.SUCCEEDED,), model_id=job.source.model_id)
     return len(store.list(wanted, limit=2).jobs) > 1
+
+
+def _acknowledging(wanted: JobSubmission, data: FormData) -> JobSubmission:
+    return wanted.model_copy(update={"acknowledge_license": bool(data.get("acknowledge_license"))})
 
 
 def _source_url(services: Services, job: Job) -> str | None:

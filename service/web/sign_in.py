@@ -10,7 +10,8 @@ from starlette.responses import RedirectResponse, Response
 
 from service.api.callers import Caller, KeyHolders
 from service.api.dependencies import KeysDep, KeyWriter, Services, ServicesDep
-from service.api.keys import KeyCreate, new_key
+from service.api.key_schemas import KeyCreate
+from service.api.keys import new_key
 from service.keys import KeyStore
 from service.keys.errors import InvalidKeyError, MissingScopeError
 from service.web.cookies import end_session, local_path, set_session

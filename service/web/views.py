@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from service.jobs.eta import remaining_seconds
 from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
 from service.web.charts import Chart, bar_chart
 from service.web.formatting import duration
@@ -31,9 +32,6 @@ STATE_LABELS: Mapping[JobState, str] = {
     JobState.FAILED: "Failed",
     JobState.CANCELED: "Canceled",
 }
-# Below this share the time that is left would be a guess about a guess.
-_ETA_FROM_PROGRESS = 0.05
-_ETA_FROM_SECONDS = 10.0
 _ETA_FROM_LAYERS = 3
 LOG_LINES = 200
 
@@ -127,6 +125,7 @@ def job_view(
     layers = layer_points(events if resumed != 0 else [event for event in events if event.attempt == job.attempt])
     total = total_layers(events)
     is_resumed = resumed != 0 and has_earlier_layers(job, events)
+    left = remaining_after_resume(job, events) if is_resumed else remaining_seconds(job, now)
     return JobView(
         job=job,
         state_label=STATE_LABELS[job.state],
@@ -136,7 +135,7 @@ def job_view(
         charts=layer_charts(layers, total=total),
         log=tuple(line for line in map(log_line, events) if line is not None)[-LOG_LINES:],
         elapsed=_elapsed(job, now),
-        remaining=remaining_after_resume(job, events) if is_resumed else remaining(job, now),
+        remaining=None if left is None else duration(left),
         resumed_layers=resumed,
         queue_position=queue_position,
         can_compare=can_compare,
@@ -194,8 +193,8 @@ def resumed_layers(job: Job, events: Iterable[JobEvent]) -> int | None:
     return None if first is None else max(int(first.data["completed"]) - 1, 0)
 
 
-def remaining_after_resume(job: Job, events: Iterable[JobEvent]) -> str | None:
-    """Return the time the layers that are left will take at the pace of this attempt, or None when it has none yet.
+def remaining_after_resume(job: Job, events: Iterable[JobEvent]) -> float | None:
+    """Return the seconds the layers that are left will take at the pace of this attempt, or None when it has none yet.
 
     The share of the work that is done says nothing here: most of it took no time, because it was done before.
     """
@@ -204,7 +203,7 @@ def remaining_after_resume(job: Job, events: Iterable[JobEvent]) -> str | None:
         return None
     seconds = (own[-1].created_at - own[0].created_at).total_seconds()
     left = int(own[-1].data["total"]) - int(own[-1].data["completed"])
-    return duration(seconds / (len(own) - 1) * left) if left > 0 else None
+    return seconds / (len(own) - 1) * left if left > 0 else None
 
 
 def _layers_of(job: Job, events: Iterable[JobEvent]) -> Iterator[JobEvent]:
@@ -228,19 +227,6 @@ def log_line(event: JobEvent) -> LogLine | None:
     if event.kind == "state":
         return LogLine(at=event.created_at, text=_state_text(event.data))
     return None
-
-
-def remaining(job: Job, now: datetime) -> str | None:
-    """Return an estimate of the time left, or None when it would not be honest.
-
-    Assumes that the rest goes as fast as what is done, which resumed work and evaluation may belie.
-    """
-    if job.started_at is None or job.state in TERMINAL_STATES or job.progress < _ETA_FROM_PROGRESS:
-        return None
-    elapsed = (now - job.started_at).total_seconds()
-    if elapsed < _ETA_FROM_SECONDS:
-        return None
-    return duration(elapsed * (1 - job.progress) / job.progress)
 
 
 def report_charts(report: Report) -> LayerCharts:

@@ -9,18 +9,12 @@ import torch
 
 from srr_core.checkpoint.architecture import Architecture
 from srr_core.checkpoint.header import TensorEntry
-from srr_core.checkpoint.layers import Layer, LayerPlan, plan_layers
+from srr_core.checkpoint.layers import LayerPlan, plan_layers
 from srr_core.errors import CheckpointError, RecipeError, UnsupportedModelError
 from srr_core.pipeline.plan import choose_layout
-from srr_core.recipe import AutocorrelationSpec, FixedSpec, GPTQSpec, QuIPSharpSpec, Recipe
+from srr_core.recipe import Recipe, cost
 
-BASE_MEMORY_BYTES = 10**9
-"""The interpreter, torch and transformers."""
-BLOCK_COPIES = 3
-"""Float32 copies of the largest block a run may hold at once."""
 PROBE_SIZE = 1024
-SLOW_PRODUCT_SHARE = 0.5
-"""Heuristic: thin products, QR and casts reach about half the rate of a large square product."""
 
 
 @dataclass(frozen=True)
@@ -84,50 +78,32 @@ def inspect_model(config_directory: Path, entries: Mapping[str, TensorEntry], re
         all_linear=plan.all_linear,
         has_experts=any(layer.expert is not None for layer in layers),
         memory_bytes=_memory(architecture, plan, entries, recipe),
-        operations=_calibration_operations(weights, recipe) + sum(_layer_operations(layer, recipe) for layer in layers),
+        operations=cost.operations(recipe, (layer.shape for layer in layers)),
     )
 
 
 def estimate_seconds(inspection: Inspection, device: torch.device) -> float:
     """Return how long a run would take here, from the rate of one square product. Costs about a tenth of a second."""
+    return cost.seconds(inspection.operations, operations_per_second(device))
+
+
+def operations_per_second(device: torch.device) -> float:
+    """Return the rate of one square product in float32. Costs about a tenth of a second."""
     matrix = torch.rand(PROBE_SIZE, PROBE_SIZE, device=device)
     matrix @ matrix
     began, rounds = time.perf_counter(), 3
     for _ in range(rounds):
         matrix = (matrix @ matrix).clamp_(0, 1)
     float(matrix.sum())
-    rate = 2 * PROBE_SIZE**3 * rounds / (time.perf_counter() - began)
-    return inspection.operations / (rate * SLOW_PRODUCT_SHARE)
+    return 2 * PROBE_SIZE**3 * rounds / (time.perf_counter() - began)
 
 
 def _memory(architecture: Architecture, plan: LayerPlan, entries: Mapping[str, TensorEntry], recipe: Recipe) -> int:
     block = max(sum(entries[name].num_bytes // entries[name].dtype.itemsize for name in b.tensors) for b in plan.blocks)
     inputs = {(layer.name.rpartition(".")[0], layer.shape[1]) for layer in plan.blocks[0].layers}
-    statistics = sum(8 * width * width for _, width in inputs)
-    hidden_size = int(getattr(architecture.config.get_text_config(), "hidden_size", 0))
-    hidden = 4 * hidden_size * _tokens(recipe)
-    return BASE_MEMORY_BYTES + BLOCK_COPIES * 4 * block + statistics + hidden
-
-
-def _tokens(recipe: Recipe) -> int:
-    return recipe.calibration.num_sequences * recipe.calibration.sequence_length
-
-
-def _calibration_operations(weights: list[int], recipe: Recipe) -> float:
-    return 2.0 * _tokens(recipe) * sum(weights)
-
-
-def _layer_operations(layer: Layer, recipe: Recipe) -> float:
-    rows, columns = layer.shape
-    factor = columns**3 / 3 + 1.0 * _tokens(recipe) * columns**2
-    product = 1.0 * rows * columns**2
-    width = max(int(recipe.sketch.oversampling * recipe.rank), recipe.rank + 16) if recipe.rank else 0
-    sketch = 4.0 * (recipe.sketch.power_iterations + 1) * rows * columns * width
-    preserves = recipe.rank > 0 and not (
-        isinstance(recipe.rank_selector, FixedSpec) and recipe.rank_selector.fraction == 0
+    return cost.memory_bytes(
+        recipe,
+        largest_block=block,
+        input_widths=[width for _, width in inputs],
+        hidden_size=int(getattr(architecture.config.get_text_config(), "hidden_size", 0)),
     )
-    quantize = (
-        2.0 * rows * columns**2 if isinstance(recipe.quantizer, GPTQSpec | QuIPSharpSpec) else 10.0 * rows * columns
-    )
-    scaled = product if isinstance(recipe.scaling, AutocorrelationSpec) else 2 * product
-    return factor + scaled + (product + 2 * sketch) * preserves + recipe.iterations * (scaled + sketch + quantize)

@@ -22,11 +22,14 @@ from service.jobs.credentials import CredentialVault
 from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.tables import metadata
+from service.jobs.workers import WorkerRegistry
 from service.keys import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.store import NotificationStore
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
+from tests.service.models import write_model
+from worker.folder_hub import FolderHub
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -94,12 +97,14 @@ def application(
     tmp_path: Path,
     sign_in: Literal["none", "keys"],
 ) -> FastAPI:
-    """The application over the stores and an empty folder hub."""
+    """The application over the stores and a folder hub that holds org/model."""
     settings = ServiceSettings(source_hub="folder", sign_in=sign_in)
+    FolderHub(tmp_path / "hub").import_model(write_model(tmp_path / "model"), "org/model")
     parts = Parts(
         store=job_store,
         wake=lambda: None,
         hubs=ConfiguredHubs(settings, data_dir=tmp_path),
+        workers=WorkerRegistry(engine),
         keys=KeyStore(engine),
         watches=watches,
         notifications=notifications,

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM
 
 from service.hub.client import HubClient
-from service.hub.errors import DestinationConflictError
+from service.hub.errors import DestinationConflictError, LicenseUnclearError
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import Job, JobDestination, JobSource, JobState, JobSubmission, JobText
 from service.jobs.submit import submit
@@ -125,3 +125,10 @@ def test_somebody_elses_repository_is_refused_before_the_work(bench: Bench) -> N
         bench.run(job)
 
     assert not bench.folder.joinpath(job.id, "source").exists()
+
+
+def test_a_licence_nobody_acknowledged_is_refused_by_the_worker_too(bench: Bench) -> None:
+    bench.server.push("acme/pico", {"README.md": b"---\nlicense: other\n---\n"})
+
+    with pytest.raises(LicenseUnclearError, match="acknowledge_license"):
+        bench.run(bench.submit())

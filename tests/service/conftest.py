@@ -16,11 +16,14 @@ from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import IDEMPOTENCY_LIFETIME
 from service.jobs.tables import metadata
+from service.jobs.workers import WorkerRegistry
 from service.keys import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.store import NotificationStore
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
+from tests.service.models import write_model
+from worker.folder_hub import FolderHub
 
 
 @pytest.fixture
@@ -42,6 +45,18 @@ def hub_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def hub(hub_dir: Path) -> FolderHub:
+    """The folder hub, empty."""
+    return FolderHub(hub_dir)
+
+
+@pytest.fixture
+def org_model(hub: FolderHub, tmp_path: Path) -> str:
+    """A small model in the folder hub, as org/model with the tag v1; returns its commit."""
+    return hub.import_model(write_model(tmp_path / "org-model"), "org/model", tag="v1")
+
+
+@pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     """A database with every table."""
     engine = open_database(f"sqlite:///{tmp_path / 'service.sqlite3'}")
@@ -54,6 +69,12 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 def keys(engine: Engine) -> KeyStore:
     """An empty store of API keys."""
     return KeyStore(engine)
+
+
+@pytest.fixture
+def workers(engine: Engine) -> WorkerRegistry:
+    """An empty list of workers."""
+    return WorkerRegistry(engine)
 
 
 @pytest.fixture
@@ -75,10 +96,17 @@ def vault() -> CredentialVault:
 
 
 @pytest.fixture
+def hubs(settings: ServiceSettings, hub_dir: Path) -> ConfiguredHubs:
+    """The folder hub, for sources and destinations."""
+    return ConfiguredHubs(settings.model_copy(update={"source_hub": "folder"}), data_dir=hub_dir.parent)
+
+
+@pytest.fixture
 def parts(
     settings: ServiceSettings,
     job_store: MemoryJobStore,
-    hub_dir: Path,
+    hubs: ConfiguredHubs,
+    workers: WorkerRegistry,
     keys: KeyStore,
     watches: WatchStore,
     notifications: NotificationStore,
@@ -86,11 +114,11 @@ def parts(
     engine: Engine,
 ) -> Parts:
     """What the application stands on."""
-    hubs = ConfiguredHubs(settings.model_copy(update={"source_hub": "folder"}), data_dir=hub_dir.parent)
     return Parts(
         store=job_store,
         wake=lambda: None,
         hubs=hubs,
+        workers=workers,
         keys=keys,
         watches=watches,
         notifications=notifications,

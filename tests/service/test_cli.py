@@ -21,6 +21,8 @@ from srr_core.errors import RecipeError
 from srr_core.recipe import PRESETS
 from tests.service import finished
 
+pytestmark = pytest.mark.usefixtures("org_model")
+
 
 @dataclass(frozen=True)
 class Done:
@@ -142,6 +144,19 @@ def test_a_job_is_submitted_looked_at_and_canceled(srr: Command, url: str, job_s
     assert [line.split()[-1] for line in logs.stdout.splitlines()] == ["queued", "canceled"]
 
 
+def test_a_submission_carries_its_options(srr: Command, url: str, job_store: MemoryJobStore) -> None:
+    options = ("--tag", "a", "--tag", "b", "--private", "--acknowledge-license", "--idempotency-key", "k")
+    submit = ("submit", "org/model", "-d", "org/out", "--url", url)
+
+    first, again = (srr(*submit, *options).stdout.strip() for _ in range(2))
+    forced = srr(*submit, "--private", "--force").stdout.strip()
+
+    job = job_store.get(first)
+    assert (job.tags, job.destination.private, job.acknowledge_license) == (("a", "b"), True, True)
+    assert again == first
+    assert forced != first
+
+
 def test_a_refused_submission_names_the_field_and_exits_with_2(srr: Command, url: str) -> None:
     done = srr("submit", "not-a-repository", "-d", "org/out", "--url", url)
 
@@ -190,6 +205,19 @@ def test_the_operator_makes_lists_and_revokes_keys(
     assert [(key["id"], key["scopes"]) for key in listed] == [(key_id, ["jobs:read"])]
     assert revoked.stdout.strip() == f"{key_id} revoked"
     assert (unknown.returncode, "jobs:destroy" in unknown.stderr) == (2, True)
+
+
+def test_the_operator_sets_and_sees_the_quota_of_a_key(
+    srr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_DATA_DIR", str(tmp_path))
+    limits = ("--max-queued", "3", "--max-running", "2", "--minutes-per-day", "90", "--requests-per-minute", "5")
+
+    made = json.loads(srr("keys", "create", "limited", "--json", *limits).stdout)["key"]
+    table = srr("keys", "list").stdout
+
+    assert made["quota"] == {"max_queued": 3, "max_running": 2, "minutes_per_day": 90.0, "requests_per_minute": 5}
+    assert "3 queued" in table
 
 
 def test_a_recipe_comes_from_a_name_a_file_and_changes(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from fastapi.testclient import TestClient
 from service.jobs.memory_store import MemoryJobStore
 from tests.service import finished
 
+pytestmark = pytest.mark.usefixtures("org_model")
 BODY = {
     "source": {"model_id": "org/model", "revision": "v1"},
     "recipe": "srr",
@@ -13,14 +14,14 @@ BODY = {
 }
 
 
-def test_a_submitted_job_is_accepted_and_found_at_its_location(http: TestClient) -> None:
+def test_a_submitted_job_is_accepted_and_found_at_its_location(http: TestClient, org_model: str) -> None:
     response = http.post("/v1/jobs", json=BODY)
 
     assert response.status_code == 202
     assert int(response.headers["retry-after"]) > 0
     job = http.get(response.headers["location"]).json()
     assert job["state"] == "queued"
-    assert job["source"] == {"model_id": "org/model", "revision": "v1", "sha": None}
+    assert job["source"] == {"model_id": "org/model", "revision": "v1", "sha": org_model}
     assert job["recipe"]["name"] == "srr"
     assert job["queue_position"] == 0
 
@@ -86,6 +87,35 @@ def test_an_idempotency_key_for_another_request_is_refused(http: TestClient) -> 
     response = http.post("/v1/jobs", json={**BODY, "recipe": "lqer"}, headers={"Idempotency-Key": "key-1"})
 
     assert (response.status_code, response.json()["code"]) == (422, "idempotency_conflict")
+
+
+def test_force_is_part_of_the_request_that_a_key_stands_for(http: TestClient) -> None:
+    http.post("/v1/jobs", json=BODY, headers={"Idempotency-Key": "key-1"})
+
+    response = http.post("/v1/jobs", json={**BODY, "force": True}, headers={"Idempotency-Key": "key-1"})
+
+    assert (response.status_code, response.json()["code"]) == (422, "idempotency_conflict")
+
+
+@pytest.mark.parametrize("token", ["é", "a b", "a\n", "\x00"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/jobs", BODY),
+        ("/v1/jobs:validate", BODY),
+        ("/v1/models:inspect", {"model_id": "org/model"}),
+        ("/v1/jobs/job_00000000000000000000000000/retry", {}),
+    ],
+)
+def test_a_hub_token_that_no_header_can_carry_is_refused(
+    http: TestClient, path: str, body: dict[str, object], token: str
+) -> None:
+    response = http.post(path, json={**body, "hub_token": token})
+
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    (error,) = response.json()["errors"]
+    assert error["field"] == "body.hub_token"
+    assert "printable ASCII" in error["message"]
 
 
 def test_a_hub_token_is_never_sent_back(http: TestClient, job_store: MemoryJobStore) -> None:
@@ -186,6 +216,19 @@ def test_a_failed_job_can_be_retried_and_a_running_one_cannot(http: TestClient, 
     assert (refused.status_code, refused.json()["code"]) == (409, "job_not_retryable")
 
 
+def test_a_retry_of_a_job_that_had_its_own_token_needs_one_again(http: TestClient) -> None:
+    job = http.post("/v1/jobs", json={**BODY, "hub_token": "hf_abcdefghijklmnop"}).json()
+    canceled = http.post(f"/v1/jobs/{job['id']}/cancel").json()
+
+    without = http.post(f"/v1/jobs/{job['id']}/retry")
+    again = http.post(f"/v1/jobs/{job['id']}/retry", json={"hub_token": "hf_abcdefghijklmnop"})
+
+    assert (job["needs_hub_token"], canceled["needs_hub_token"]) == (False, True)
+    assert (without.status_code, without.json()["code"]) == (422, "invalid_job")
+    assert "hub_token" in without.json()["detail"]
+    assert (again.status_code, again.json()["needs_hub_token"]) == (202, False)
+
+
 def test_recipes_are_listed_with_their_options(http: TestClient) -> None:
     recipes = {recipe["name"]: recipe for recipe in http.get("/v1/recipes").json()["recipes"]}
 
@@ -194,12 +237,12 @@ def test_recipes_are_listed_with_their_options(http: TestClient) -> None:
     assert recipes["qera-exact"]["title"]
 
 
-def test_the_same_work_on_the_same_commit_is_done_once_unless_forced(http: TestClient) -> None:
-    body = {**BODY, "source": {"model_id": "org/model", "revision": "d" * 40}}
+def test_the_same_work_on_the_same_commit_is_done_once_unless_forced(http: TestClient, org_model: str) -> None:
+    named = {**BODY, "source": {"model_id": "org/model", "revision": org_model}}
 
-    first, again = http.post("/v1/jobs", json=body), http.post("/v1/jobs", json=body)
-    other = http.post("/v1/jobs", json={**body, "recipe": "lqer"})
-    forced = http.post("/v1/jobs", json={**body, "force": True})
+    first, again = http.post("/v1/jobs", json=BODY), http.post("/v1/jobs", json=named)
+    other = http.post("/v1/jobs", json={**BODY, "recipe": "lqer"})
+    forced = http.post("/v1/jobs", json={**BODY, "force": True})
 
     assert again.json()["id"] == first.json()["id"]
     assert len({answer.json()["id"] for answer in (first, other, forced)}) == 3

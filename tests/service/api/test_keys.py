@@ -10,6 +10,7 @@ from service.keys import ALL_SCOPES, KeyStore, Quota, Scope, issue_key
 from service.settings import ServiceSettings
 from tests.service import finished
 
+pytestmark = pytest.mark.usefixtures("org_model")
 BODY = {"source": {"model_id": "org/model"}, "destination": {"repo_id": "org/out"}}
 
 
@@ -93,6 +94,23 @@ def test_a_quota_that_is_used_up_stops_further_jobs(
     assert int(answer.headers["retry-after"]) > 0
 
 
+def test_a_replay_is_answered_although_the_quota_is_used_up(http: TestClient, keys: KeyStore) -> None:
+    header = bearer(keys, quota=Quota(max_queued=1)) | {"Idempotency-Key": "key-1"}
+
+    first, second = (http.post("/v1/jobs", json=BODY, headers=header) for _ in range(2))
+
+    assert (second.status_code, second.json()["id"]) == (202, first.json()["id"])
+
+
+def test_a_retry_counts_against_the_quota(http: TestClient, keys: KeyStore, job_store: MemoryJobStore) -> None:
+    header = bearer(keys, owner="ann", quota=Quota(max_queued=1))
+    failed, _ = finished.failed(job_store, owner="ann"), finished.queued(job_store, owner="ann")
+
+    answer = http.post(f"/v1/jobs/{failed.id}/retry", headers=header)
+
+    assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
+
+
 def test_a_key_is_shown_once_used_listed_and_revoked(http: TestClient, keys: KeyStore) -> None:
     header = bearer(keys)
 
@@ -116,6 +134,20 @@ def test_a_key_cannot_give_away_what_it_does_not_have(http: TestClient, keys: Ke
     answer = http.post("/v1/api-keys", json={"name": "more", "scopes": ["jobs:write"]}, headers=header)
 
     assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope")
+
+
+def test_a_key_may_have_less_than_the_one_that_makes_it_but_not_more(http: TestClient, keys: KeyStore) -> None:
+    header = bearer(keys, quota=Quota(max_queued=5, max_running=None, minutes_per_day=60))
+    body = {"name": "nightly", "scopes": ["jobs:read"]}
+
+    less = http.post("/v1/api-keys", json={**body, "max_queued": 2, "max_running": 3}, headers=header)
+    more = http.post("/v1/api-keys", json={**body, "max_queued": 6, "minutes_per_day": 61}, headers=header)
+    listed = http.get("/v1/api-keys", headers=header).json()["keys"][0]["quota"]
+
+    assert less.status_code == 201
+    assert (listed["max_queued"], listed["max_running"], listed["minutes_per_day"]) == (2, 3, 60)
+    assert (more.status_code, more.json()["code"]) == (403, "quota_too_large")
+    assert "max_queued 5, minutes_per_day 60" in more.json()["detail"]
 
 
 def test_a_key_of_somebody_else_cannot_be_revoked(http: TestClient, keys: KeyStore) -> None:

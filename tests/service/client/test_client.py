@@ -10,13 +10,17 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.api.callers import KeyHolders
+from service.api.key_schemas import KeyCreate
 from service.client import ApiError, Client, JobFailedError, UnreachableError
 from service.commands.serve import LOOPBACK, listen
 from service.jobs.memory_store import MemoryJobStore
-from service.keys import KeyStore, issue_key
+from service.jobs.schema import JobState
+from service.keys import ALL_SCOPES, KeyStore, issue_key
 from service.settings import ServiceSettings
 from tests.service import finished
 from worker.folder_hub import FolderHub
+
+pytestmark = pytest.mark.usefixtures("org_model")
 
 
 @pytest.fixture
@@ -93,6 +97,31 @@ def test_events_and_logs_tell_the_same_story(client: Client, job_store: MemoryJo
     assert next(client.events(job.id, after=3)).sequence == 4
 
 
+def test_jobs_are_filtered_and_read_page_by_page(client: Client, job_store: MemoryJobStore) -> None:
+    queued, failed = finished.queued(job_store, recipe="lqer"), finished.failed(job_store)
+
+    page = client.job_page(limit=1)
+
+    assert [job.id for job in client.jobs(recipe="lqer")] == [queued.id]
+    assert [job.id for job in client.jobs(state=[JobState.FAILED, JobState.RUNNING])] == [failed.id]
+    assert list(client.jobs(created_before=queued.created_at)) == []
+    assert [job.id for job in client.jobs(created_after=queued.created_at, limit=1)] == [failed.id, queued.id]
+    assert [job.id for job in page.jobs] == [failed.id]
+    assert [job.id for job in client.job_page(cursor=page.next_cursor).jobs] == [queued.id]
+
+
+def test_watches_endpoints_and_usage_are_looked_after(client: Client) -> None:
+    watch = client.create_watch({"name": "w", "pattern": "org/*", "recipes": ["srr"], "destination": "me/{name}"})
+    endpoint = client.create_endpoint({"url": "https://1.1.1.1/hook"})
+
+    assert [one.id for one in client.watches()] == [watch.id]
+    assert [one.id for one in client.endpoints()] == [endpoint.endpoint.id]
+    client.delete_watch(watch.id)
+    client.delete_endpoint(endpoint.endpoint.id)
+
+    assert (client.watches(), client.endpoints(), client.usage().queued) == ((), (), 0)
+
+
 def test_a_model_is_inspected_and_a_submission_validated(client: Client, hub_dir: Path, tiny_llama: Path) -> None:
     FolderHub(hub_dir).import_model(tiny_llama, "org/model")
 
@@ -123,3 +152,15 @@ class TestWithKeys:
 
         assert refused.value.problem.code == "sign_in_required"
         assert isinstance(application.state.services.callers, KeyHolders)
+
+    def test_keys_are_made_listed_and_revoked(self, url: str, keys: KeyStore) -> None:
+        text = issue_key(keys, name="test", owner="ann", scopes=ALL_SCOPES, lifetime=timedelta(days=1)).text
+
+        with Client(url, api_key=text) as ann:
+            made = ann.create_key(KeyCreate(name="nightly", scopes=("jobs:read",), max_queued=2))
+            revoked = ann.revoke_key(made.key.id)
+            listed = ann.keys().keys
+
+        assert made.key.quota.max_queued == 2
+        assert revoked.revoked_at is not None
+        assert [key.name for key in listed] == ["nightly", "test"]

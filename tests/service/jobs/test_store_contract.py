@@ -20,6 +20,7 @@ from service.jobs.schema import (
     JobSource,
     JobState,
     JobText,
+    SealedSecret,
 )
 from service.jobs.store import JobStore
 from srr_core.recipe import named_recipe
@@ -32,6 +33,35 @@ def test_added_job_comes_back_as_it_was(store: JobStore, make_job: MakeJob) -> N
 
     assert store.add(job) == job
     assert store.get(job.id) == job
+
+
+def test_replay_finds_the_job_of_a_key_and_tells_another_request_apart(store: JobStore, make_job: MakeJob) -> None:
+    job = store.add(make_job(owner="alice"), idempotency_key="k", request_digest="d")
+
+    assert store.replayed("alice", "k", request_digest="d") == job
+    assert store.replayed("bob", "k", request_digest="d") is None
+    assert store.replayed("alice", "other", request_digest="d") is None
+    with pytest.raises(IdempotencyConflictError):
+        store.replayed("alice", "k", request_digest="other")
+
+
+def test_job_that_brought_a_token_needs_one_again_once_it_has_ended(store: JobStore, make_job: MakeJob) -> None:
+    job = store.add(make_job(brought_token=True))
+    store.cancel(job.id)
+
+    assert not job.needs_hub_token
+    assert store.get(job.id).needs_hub_token
+
+
+def test_token_that_came_with_a_retry_is_remembered_as_the_jobs_own(
+    store: JobStore, make_job: MakeJob, clock: Clock
+) -> None:
+    job = store.add(make_job())
+    store.cancel(job.id)
+    sealed = SealedSecret(ciphertext=b"x", expires_at=clock.now + timedelta(hours=1))
+
+    assert store.retry(job.id, credential=sealed).brought_token
+    assert store.get(job.id).brought_token
 
 
 def test_unknown_job_is_reported_as_such(store: JobStore) -> None:

@@ -237,6 +237,15 @@ def test_every_recipe_of_a_watch_gets_its_job(town: Town) -> None:
     assert len(town.found(watch)[0].job_ids) == 2
 
 
+def test_terms_that_a_watch_acknowledged_are_acknowledged_by_its_jobs(town: Town) -> None:
+    watch = town.watch(acknowledge_license=True)
+    town.deliver(watch, payload("acme/model", town.release("acme/model")))
+    town.act()
+
+    (job,) = town.submitted()
+    assert job.acknowledge_license
+
+
 def test_switched_off_watch_starts_nothing(town: Town) -> None:
     watch = town.watch()
     town.deliver(watch, payload("acme/model", town.release("acme/model")))

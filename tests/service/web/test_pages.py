@@ -13,6 +13,8 @@ from tests.service import finished
 from tests.service.web.visiting import FORM, token_of
 from worker.folder_hub import FolderHub
 
+pytestmark = pytest.mark.usefixtures("org_model")
+
 
 def test_a_form_without_our_token_is_refused(http: TestClient, job_store: MemoryJobStore) -> None:
     token_of(http)

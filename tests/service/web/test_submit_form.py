@@ -13,6 +13,8 @@ from tests.service import finished
 from tests.service.web.visiting import FORM, only_job, token_of
 from worker.folder_hub import FolderHub
 
+pytestmark = pytest.mark.usefixtures("org_model")
+
 
 def test_a_form_becomes_a_job_and_leads_to_its_page(http: TestClient, job_store: MemoryJobStore) -> None:
     form = {**FORM, "csrf_token": token_of(http), "num_bits": "2", "rank": "16", "num_sequences": "8"}
@@ -226,3 +228,35 @@ def test_a_form_that_comes_back_is_still_a_new_job(http: TestClient) -> None:
     page = http.post("/jobs", data={**FORM, "model_id": "x", "csrf_token": token_of(http)}).text
 
     assert set(re.findall(r'aria-current="\w+">(\w[\w ]*)<', page)) == {"New job"}
+
+
+def test_a_form_that_is_sent_twice_makes_one_job_unless_forced(http: TestClient, job_store: MemoryJobStore) -> None:
+    form = {**FORM, "csrf_token": token_of(http)}
+
+    places = [http.post("/jobs", data=form, follow_redirects=False).headers["location"] for _ in range(2)]
+    forced = http.post("/jobs", data={**form, "force": "on"}, follow_redirects=False).headers["location"]
+
+    assert places[0] == places[1] != forced
+    assert len(job_store.list(JobFilter(), limit=10).jobs) == 2
+
+
+def test_a_licence_is_acknowledged_on_the_form(http: TestClient, job_store: MemoryJobStore) -> None:
+    http.post("/jobs", data={**FORM, "csrf_token": token_of(http), "acknowledge_license": "on"})
+
+    assert job_store.get(only_job(job_store)).acknowledge_license
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/check"])
+def test_a_token_that_no_header_can_carry_is_explained(http: TestClient, path: str) -> None:
+    response = http.post(path, data={**FORM, "csrf_token": token_of(http), "hub_token": "é"})
+
+    assert response.status_code in (200, 422)
+    assert "printable ASCII" in response.text
+
+
+def test_a_form_for_a_job_that_would_fail_is_shown_again_with_why(http: TestClient, job_store: MemoryJobStore) -> None:
+    response = http.post("/jobs", data={**FORM, "csrf_token": token_of(http), "model_id": "org/none"})
+
+    assert response.status_code == 422
+    assert "org/none does not exist" in response.text
+    assert job_store.list(JobFilter(), limit=1).jobs == ()

@@ -7,7 +7,7 @@ import pytest
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import Job
 from service.web.formatting import duration, size
-from service.web.views import job_view, layer_points, remaining, remaining_after_resume, stage_views
+from service.web.views import job_view, layer_points, remaining_after_resume, stage_views
 from tests.service import finished
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -40,9 +40,9 @@ def test_every_stage_of_a_succeeded_job_is_done(job_store: MemoryJobStore) -> No
 def test_the_time_left_is_told_only_when_it_is_known(job_store: MemoryJobStore) -> None:
     job = finished.running(job_store)
 
-    assert remaining(at(job, progress=0.01, seconds=600), NOW) is None
-    assert remaining(at(job, progress=0.5, seconds=2), NOW) is None
-    assert remaining(at(job, progress=0.25, seconds=60), NOW) == "3 min 0 s"
+    assert job_view(at(job, progress=0.01, seconds=600), [], now=NOW).remaining is None
+    assert job_view(at(job, progress=0.5, seconds=2), [], now=NOW).remaining is None
+    assert job_view(at(job, progress=0.25, seconds=60), [], now=NOW).remaining == "3 min 0 s"
 
 
 def test_a_layer_that_was_done_twice_counts_once(job_store: MemoryJobStore) -> None:

@@ -1,0 +1,115 @@
+"""What was looked up of a commit, remembered for a short while: a commit never changes, and asking costs time."""
+
+import hashlib
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from service.hub.destination import Destination
+from service.hub.errors import HubUnavailableError
+from service.hub.metadata import HubMetadata
+from service.hub.model import ResolvedModel
+from service.hub.weights import Weights
+
+REMEMBER_SECONDS = 120.0
+"""Access that was taken away meanwhile is noticed by the worker, which asks the hub itself."""
+REST_SECONDS = 10.0
+"""A hub that did not answer is left alone for so long, or every request would wait for its time limit."""
+MAX_REMEMBERED = 64
+"""The tensors of a mixture of experts take tens of megabytes, those of other models less than one."""
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_Key = tuple[str, str, str | None]
+V = TypeVar("V")
+T = TypeVar("T")
+
+
+class CachedMetadata:
+    """`HubMetadata` over another one. Branches and tags are asked for every time: they move.
+
+    What one token was told is not told to another: entries are kept by the hash of the token. Safe for threads.
+    """
+
+    def __init__(self, hub: HubMetadata, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._models = _Remembered[ResolvedModel](clock)
+        self._weights = _Remembered[Weights](clock)
+        self._rests_until = 0.0
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is the operator's own folder."""
+        return self._hub.is_local
+
+    def resolve(self, model_id: str, revision: str = "main", *, token: str | None = None) -> ResolvedModel:
+        """Pin a revision to its commit and list what is there."""
+        if COMMIT.fullmatch(revision):
+            known = self._models.get((model_id, revision, _hash(token)))
+            if known is not None:
+                return known
+        model = self._ask(lambda: self._hub.resolve(model_id, revision, token=token))
+        self._models.put((model_id, model.sha, _hash(token)), model)
+        return model
+
+    def inspect(self, model: ResolvedModel, *, token: str | None = None) -> Weights:
+        """Read the headers of the weights."""
+        key = (model.model_id, model.sha, _hash(token))
+        weights = self._weights.get(key)
+        if weights is None:
+            weights = self._ask(lambda: self._hub.inspect(model, token=token))
+            self._weights.put(key, weights)
+        return weights
+
+    def artifact_source(self, model: ResolvedModel, *, token: str | None = None) -> str | None:
+        """Return what a repository of ours was compressed from."""
+        return self._ask(lambda: self._hub.artifact_source(model, token=token))
+
+    def destination(self, repo_id: str, *, token: str | None = None) -> Destination:
+        """Look at the repository an artifact is to be published to."""
+        return self._ask(lambda: self._hub.destination(repo_id, token=token))
+
+    def visible_destination(self, repo_id: str) -> Destination:
+        """Look at a destination as anybody sees it."""
+        return self._ask(lambda: self._hub.visible_destination(repo_id))
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        left = self._rests_until - self._clock()
+        if left > 0:
+            raise HubUnavailableError(
+                f"The hub did not answer a moment ago; try again in {left:.0f} seconds.", retry_after_seconds=left
+            )
+        try:
+            return call()
+        except HubUnavailableError:
+            self._rests_until = self._clock() + REST_SECONDS
+            raise
+
+
+class _Remembered(Generic[V]):
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[_Key, tuple[float, V]] = OrderedDict()
+
+    def get(self, key: _Key) -> V | None:
+        with self._lock:
+            until, value = self._entries.get(key, (0.0, None))
+            if value is None or until <= self._clock():
+                return None
+            self._entries.move_to_end(key)
+            return value
+
+    def put(self, key: _Key, value: V) -> None:
+        with self._lock:
+            self._entries[key] = (self._clock() + REMEMBER_SECONDS, value)
+            self._entries.move_to_end(key)
+            while len(self._entries) > MAX_REMEMBERED:
+                self._entries.popitem(last=False)
+
+
+def _hash(token: str | None) -> str | None:
+    return None if token is None else hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,24 @@
+"""How many windows of its texts a job is calibrated and evaluated on."""
+
+from typing import TypeVar
+
+from service.jobs.schema import Job, JobSubmission, JobText
+from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
+
+Windows = TypeVar("Windows", CalibrationSpec, EvaluationSpec)
+
+
+def job_recipe(job: Job | JobSubmission) -> Recipe:
+    """Return the recipe of a job with the number and length of windows its texts ask for."""
+    recipe = job.recipe
+    changes: dict[str, object] = {}
+    if job.calibration is not None:
+        changes["calibration"] = _windows(recipe.calibration, job.calibration)
+    if job.evaluation is not None:
+        changes["evaluation"] = _windows(recipe.evaluation or EvaluationSpec(), job.evaluation)
+    return recipe.model_copy(update=changes)
+
+
+def _windows(spec: Windows, text: JobText) -> Windows:
+    wanted = {"num_sequences": text.num_sequences, "sequence_length": text.sequence_length}
+    return spec.model_copy(update={name: value for name, value in wanted.items() if value is not None})

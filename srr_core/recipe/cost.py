@@ -1,0 +1,68 @@
+"""What a run would take, from shapes alone: no weight is read and no torch is needed, so the service may ask."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from srr_core.recipe.quantizers import GPTQSpec, QuIPSharpSpec
+from srr_core.recipe.rank_selectors import FixedSpec
+from srr_core.recipe.recipe import Recipe
+from srr_core.recipe.scalings import AutocorrelationSpec
+
+BASE_MEMORY_BYTES = 10**9
+"""The interpreter, torch and transformers."""
+BLOCK_COPIES = 3
+"""Float32 copies of the largest block a run may hold at once."""
+SLOW_PRODUCT_SHARE = 0.5
+"""Heuristic: thin products, QR and casts reach about half the rate of a large square product."""
+
+Shape = tuple[int, int]
+
+
+def memory_bytes(recipe: Recipe, *, largest_block: int, input_widths: Iterable[int], hidden_size: int) -> int:
+    """Return the estimated peak of a run, in the memory where layers are computed.
+
+    Args:
+        largest_block: Values in the largest of the repeated blocks.
+        input_widths: Width of every distinct input of a block's layers; each has a square of statistics.
+        hidden_size: Width of what goes from block to block.
+    """
+    statistics = sum(8 * width * width for width in input_widths)
+    hidden = 4 * hidden_size * _tokens(recipe)
+    return BASE_MEMORY_BYTES + BLOCK_COPIES * 4 * largest_block + statistics + hidden
+
+
+def operations(recipe: Recipe, shapes: Iterable[Shape]) -> float:
+    """Return the estimated floating-point operations of calibration and decomposition; evaluation is not in it."""
+    return sum((count * _layer_operations(shape, recipe) for shape, count in Counter(shapes).items()), 0.0)
+
+
+def seconds(total_operations: float, operations_per_second: float) -> float:
+    """Return how long so many operations take at the rate of a large square product."""
+    return total_operations / (operations_per_second * SLOW_PRODUCT_SHARE)
+
+
+def _tokens(recipe: Recipe) -> int:
+    return recipe.calibration.num_sequences * recipe.calibration.sequence_length
+
+
+def _layer_operations(shape: Shape, recipe: Recipe) -> float:
+    rows, columns = shape
+    calibrate = 2.0 * _tokens(recipe) * rows * columns
+    factor = columns**3 / 3 + 1.0 * _tokens(recipe) * columns**2
+    product = 1.0 * rows * columns**2
+    width = max(int(recipe.sketch.oversampling * recipe.rank), recipe.rank + 16) if recipe.rank else 0
+    sketch = 4.0 * (recipe.sketch.power_iterations + 1) * rows * columns * width
+    preserves = recipe.rank > 0 and not (
+        isinstance(recipe.rank_selector, FixedSpec) and recipe.rank_selector.fraction == 0
+    )
+    quantize = (
+        2.0 * rows * columns**2 if isinstance(recipe.quantizer, GPTQSpec | QuIPSharpSpec) else 10.0 * rows * columns
+    )
+    scaled = product if isinstance(recipe.scaling, AutocorrelationSpec) else 2 * product
+    return (
+        calibrate
+        + factor
+        + scaled
+        + (product + 2 * sketch) * preserves
+        + recipe.iterations * (scaled + sketch + quantize)
+    )

@@ -1,0 +1,44 @@
+"""What a run would take: how the estimates grow, and that the service's and the core's are one."""
+
+from pathlib import Path
+
+import pytest
+
+from service.hub.folder import FolderMetadata
+from srr_core.checkpoint.reader import CheckpointReader
+from srr_core.pipeline import inspect_model
+from srr_core.recipe import cost, named_recipe, override
+from worker.folder_hub import FolderHub
+
+RECIPE = named_recipe("srr")
+
+
+def test_operations_add_up_over_layers_and_grow_with_the_rank() -> None:
+    one = cost.operations(RECIPE, [(64, 32)])
+
+    assert cost.operations(RECIPE, [(64, 32)] * 3) == pytest.approx(3 * one)
+    assert cost.operations(override(RECIPE, {"rank": RECIPE.rank * 2}), [(64, 32)]) > one
+    assert cost.operations(RECIPE, []) == 0
+
+
+def test_memory_grows_with_the_block_the_inputs_and_the_tokens() -> None:
+    base = cost.memory_bytes(RECIPE, largest_block=1000, input_widths=[32], hidden_size=32)
+    longer = override(RECIPE, {"calibration.num_sequences": RECIPE.calibration.num_sequences * 2})
+
+    assert cost.memory_bytes(RECIPE, largest_block=1001, input_widths=[32], hidden_size=32) == base + 12
+    assert cost.memory_bytes(RECIPE, largest_block=1000, input_widths=[32, 8], hidden_size=32) == base + 8 * 64
+    assert cost.memory_bytes(longer, largest_block=1000, input_widths=[32], hidden_size=32) > base
+
+
+def test_names_and_shapes_give_what_the_model_class_gives(tiny_llama: Path, tmp_path: Path) -> None:
+    FolderHub(tmp_path).import_model(tiny_llama, "org/model")
+    hub = FolderMetadata(tmp_path)
+    anatomy = hub.inspect(hub.resolve("org/model")).anatomy
+
+    inspection = inspect_model(tiny_llama, CheckpointReader(tiny_llama).entries, RECIPE)
+
+    assert sorted(anatomy.shapes) == sorted(inspection.shapes)
+    assert cost.operations(RECIPE, anatomy.shapes) == pytest.approx(inspection.operations)
+    assert inspection.memory_bytes == cost.memory_bytes(
+        RECIPE, largest_block=anatomy.largest_block, input_widths=anatomy.input_widths, hidden_size=256
+    )

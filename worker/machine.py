@@ -1,0 +1,71 @@
+"""What this machine offers to jobs: its memory, its scratch disk, and the device they compute on."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Holds `max` or the memory a container may use. Source: Linux, cgroup v2."""
+_log = structlog.get_logger(__name__)
+
+
+class Device(BaseModel):
+    """The device layers are computed on, as `worker.probe` found it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str
+    device_memory_bytes: int | None
+    operations_per_second: float
+
+
+class DeviceProbe:
+    """Asks for the device in a process of its own, because only that one needs torch. Never waits for it."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = tuple(command)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process."""
+        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
+    def result(self) -> Device | None:
+        """Return what was found, once; None before and after that, and where nothing could be found."""
+        if self._process is None or self._process.poll() is None:
+            return None
+        said, _ = self._process.communicate()
+        status, self._process = self._process.returncode, None
+        try:
+            return Device.model_validate_json(said)
+        except ValidationError:
+            _log.warning("device_not_found", status=status)
+            return None
+
+    def stop(self) -> None:
+        """End the process if it is still at work."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def host_memory_bytes(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
+    """Return the memory processes of this machine, or of this container, may use together."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = cgroup_limit.read_text(encoding="ascii").strip()
+    except OSError:
+        return installed
+    return min(installed, int(limit)) if limit.isdigit() else installed
+
+
+def scratch_bytes(root: Path, *, reserve_bytes: int, budget_bytes: int) -> int:
+    """Return the disk one job may use, as it is free now; makes the directory."""
+    root.mkdir(parents=True, exist_ok=True)
+    return max(0, min(shutil.disk_usage(root).free - reserve_bytes, budget_bytes))

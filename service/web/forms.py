@@ -27,7 +27,7 @@ ADVANCED_FIELDS = (
     "tags",
     "force",
 )
-TEXT_FIELDS = ("model_id", "revision", "repo_id", "visibility", "recipe", *ADVANCED_FIELDS)
+TEXT_FIELDS = ("model_id", "revision", "repo_id", "visibility", "recipe", "acknowledge_license", *ADVANCED_FIELDS)
 FILE_FIELDS = ("calibration_text", "evaluation_text")
 VISIBILITY: Final[Mapping[str, bool | None]] = {"": None, "private": True, "public": False}
 WINDOW_FIELDS = ("num_sequences", "sequence_length")
@@ -106,6 +106,7 @@ def submission(form: SubmitForm, *, owner: str) -> JobSubmission:
         calibration=calibration,
         evaluation=evaluation,
         tags=tags or (),
+        acknowledge_license=bool(values["acknowledge_license"]),
     )
 
 

@@ -5,7 +5,6 @@ from urllib.parse import quote
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Form, Query, Request, status
-from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
 from service.accounts.errors import HubAccessEndedError
@@ -20,7 +19,7 @@ from service.jobs.cancel import cancel
 from service.jobs.errors import InvalidJobError, JobError
 from service.jobs.policy import utc_now
 from service.jobs.retry import retry
-from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState, JobSubmission
+from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
 from service.jobs.store import JobStore
 from service.keys.errors import QuotaExceededError
 from service.web import choices, compare, usage, workers
@@ -84,7 +83,7 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         # Half a name is no mistake yet.
         return page.check(values, None)
     try:
-        wanted = _acknowledging(submission(SubmitForm(values=values, texts={}), owner=caller.owner), data)
+        wanted = submission(SubmitForm(values=values, texts={}), owner=caller.owner)
         token = job_token(typed, request, caller, services).text
         validation = await run_sync(
             lambda: validate(wanted, services.hubs, services.store, services.fleet, owner=caller.owner, token=token)
@@ -106,7 +105,7 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
         form = SubmitForm(values=typed_values(data), texts={})
         try:
             form = await read_form(data)
-            wanted = _acknowledging(submission(form, owner=caller.owner), data)
+            wanted = submission(form, owner=caller.owner)
             token = job_token(form.hub_token, request, caller, services)
             job = await run_sync(
                 lambda: submit_checked(
@@ -233,10 +232,6 @@ def _has_rivals(store: JobStore, job: Job) -> bool:
         return False
     wanted = JobFilter(owner=job.owner, states=(JobState.SUCCEEDED,), model_id=job.source.model_id)
     return len(store.list(wanted, limit=2).jobs) > 1
-
-
-def _acknowledging(wanted: JobSubmission, data: FormData) -> JobSubmission:
-    return wanted.model_copy(update={"acknowledge_license": bool(data.get("acknowledge_license"))})
 
 
 def _source_url(services: Services, job: Job) -> str | None:

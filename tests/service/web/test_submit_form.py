@@ -230,16 +230,6 @@ def test_a_form_that_comes_back_is_still_a_new_job(http: TestClient) -> None:
     assert set(re.findall(r'aria-current="\w+">(\w[\w ]*)<', page)) == {"New job"}
 
 
-def test_a_form_that_is_sent_twice_makes_one_job_unless_forced(http: TestClient, job_store: MemoryJobStore) -> None:
-    form = {**FORM, "csrf_token": token_of(http)}
-
-    places = [http.post("/jobs", data=form, follow_redirects=False).headers["location"] for _ in range(2)]
-    forced = http.post("/jobs", data={**form, "force": "on"}, follow_redirects=False).headers["location"]
-
-    assert places[0] == places[1] != forced
-    assert len(job_store.list(JobFilter(), limit=10).jobs) == 2
-
-
 def test_a_licence_is_acknowledged_on_the_form(http: TestClient, job_store: MemoryJobStore) -> None:
     http.post("/jobs", data={**FORM, "csrf_token": token_of(http), "acknowledge_license": "on"})
 

@@ -22,16 +22,11 @@ from service.accounts import AccountSignIn, Admission, OpenIDProvider, PendingSi
 from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches
 from service.api.callers import CallerPolicy, KeyHolders, SingleUser
 from service.api.dependencies import Services
-from service.api.errors import UnexpectedErrorsMiddleware, install_error_handlers
+from service.api.errors import install_error_handlers
 from service.api.feed import EventFeed
 from service.api.fleet import Fleet, WorkerList
 from service.api.hubs import ConfiguredHubs
-from service.api.middleware import (
-    PlainErrorsMiddleware,
-    RequestIdMiddleware,
-    SecurityHeadersMiddleware,
-    TracingMiddleware,
-)
+from service.api.middleware import PlainErrorsMiddleware, RequestIdMiddleware, SecurityHeadersMiddleware
 from service.api.openapi import install_openapi
 from service.api.outgoing import describe_outgoing
 from service.api.preflight import Hubs
@@ -249,17 +244,13 @@ def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastA
         redoc_url=None,
         lifespan=lifespan,
         strict_content_type=True,
-        # Ours, below: the framework's own spans hold query strings, which may hold secrets.
-        telemetry={"tracing": False, "logs": False, "metrics": False, "operation_spans": False},
         middleware=[
             Middleware(RequestIdMiddleware),
-            Middleware(TracingMiddleware),
             Middleware(SecurityHeadersMiddleware),
             Middleware(PlainErrorsMiddleware),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts)),
             # Not FastAPI's own `max_body_size`: that one sits outside of ours and answers in plain text.
             Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes),
-            Middleware(UnexpectedErrorsMiddleware, page=pages.error),
         ],
     )
     app.state.pages = pages

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-import structlog
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY")
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH")
@@ -48,8 +47,6 @@ def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
 
 _clean_environment()
 sys.addaudithook(_refuse_network)
-# Unconfigured, structlog prints to standard output, which is what commands are judged by.
-structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 from tests.servers import ServerMissingError, postgres_server, redis_server  # noqa: E402  # after the environment
 

@@ -1,14 +1,12 @@
 """Who is calling: an API key, a person who signed in with one, or the one local user."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from starlette.requests import Request
 
 from service.accounts import Account, Admission
-from service.api.middleware import EXTRA_HEADERS
 from service.api.sessions import SESSION_COOKIE, Session, Sessions
 from service.jobs.credentials import brings_own_token
 from service.jobs.store import JobStore
@@ -45,6 +43,7 @@ class Caller:
     quota: Quota | None = None
     """None for the local user, who shares this machine with nobody."""
     key_id: str | None = None
+    rate: RateDecision | None = None
     account: Account | None = None
     """The account of the Hub they have signed in with, if it was one."""
 
@@ -91,17 +90,16 @@ class KeyHolders:
         self._admission = admission
 
     def identify(self, request: Request) -> Caller:
-        """Return who sends a request, count it, and have the answer say how many are left."""
+        """Return who sends a request, and count it."""
         caller = self._caller(request)
         quota = caller.quota or Quota()
         rate = self._limiter.hit(caller.key_id or caller.owner, per_minute=quota.requests_per_minute)
-        request.scope["state"][EXTRA_HEADERS] = rate_limit_headers(rate)
         if not rate.allowed:
             raise RateLimitedError(
-                f"more than {rate.limit} requests in a minute; wait {math.ceil(rate.reset_seconds)} s",
+                f"more than {rate.limit} requests in a minute; wait {rate.reset_seconds:.0f} s",
                 retry_after_seconds=rate.reset_seconds,
             )
-        return caller
+        return replace(caller, rate=rate)
 
     def open_session(self, text: str) -> str:
         """Return the session cookie of the holder of a key. Raises InvalidKeyError."""

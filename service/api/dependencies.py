@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 from service.accounts import AccountSignIn
-from service.api.callers import Caller, CallerPolicy
+from service.api.callers import Caller, CallerPolicy, rate_limit_headers
 from service.api.feed import EventFeed
 from service.api.fleet import Fleet
 from service.api.preflight import Hubs
@@ -67,10 +67,12 @@ async def get_feed(services: ServicesDep) -> EventFeed:
     return services.feed
 
 
-def get_caller(request: Request, services: ServicesDep) -> Caller:
-    """Return the caller."""
+def get_caller(request: Request, response: Response, services: ServicesDep) -> Caller:
+    """Return the caller, and tell them how many requests they have left."""
     caller = services.callers.identify(request)
     request.state.caller = caller  # so that every page can say who has signed in
+    if caller.rate is not None:
+        response.headers.update(rate_limit_headers(caller.rate))
     return caller
 
 

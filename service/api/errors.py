@@ -10,7 +10,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.accounts import errors as accounts
 from service.api.callers import SignInRequiredError
@@ -42,7 +41,6 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     jobs.InvalidJobError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.CapacityError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.InvalidCursorError: HTTPStatus.BAD_REQUEST,
-    jobs.UnstorableTextError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     hub.InvalidRepoIdError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.ModelNotFoundError: HTTPStatus.NOT_FOUND,
@@ -86,40 +84,15 @@ RenderPage = Callable[[Request, Problem], Response]
 _log = structlog.get_logger(__name__)
 
 
-class UnexpectedErrorsMiddleware:
-    """Answers a bug of ours, inside of the middlewares that give a response its id and its headers.
-
-    A handler for `Exception` would stand outside of them: its log line would have no request id.
-    """
-
-    def __init__(self, app: ASGIApp, *, page: RenderPage) -> None:
-        self.app = app
-        self._page = page
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Log the failure once, and answer where nothing was sent yet."""
-        has_begun = False
-
-        async def noted(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, noted)
-        except Exception as error:
-            if scope["type"] != "http" or has_begun:
-                raise
-            _log.exception("request_failed", path=scope["path"], exc_info=error)
-            request = Request(scope)
-            await _answer(request, unexpected_problem(request), self._page)(scope, receive, send)
-
-
 def install_error_handlers(app: FastAPI, *, page: RenderPage) -> None:
     """Make every error of the application a problem document, or a page where a person is looking."""
 
     def answer(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-        return _answer(request, problem, page, headers)
+        if not wants_page(request):
+            return to_response(problem, headers)
+        response = page(request, problem)
+        response.headers.update(headers or {})
+        return response
 
     async def known(request: Request, error: Exception) -> Response:
         return answer(request, known_problem(request, error, status_of(error)), headers_of(error))
@@ -131,18 +104,15 @@ def install_error_handlers(app: FastAPI, *, page: RenderPage) -> None:
         failure = cast("HTTPException", error)
         return answer(request, http_problem(request, failure), failure.headers)
 
+    async def unknown(request: Request, error: Exception) -> Response:
+        _log.error("request_failed", path=request.url.path, exc_info=error)
+        return answer(request, unexpected_problem(request))
+
     for error_type in STATUS:
         app.add_exception_handler(error_type, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-
-
-def _answer(request: Request, problem: Problem, page: RenderPage, headers: Mapping[str, str] | None = None) -> Response:
-    if not wants_page(request):
-        return to_response(problem, headers)
-    response = page(request, problem)
-    response.headers.update(headers or {})
-    return response
+    app.add_exception_handler(Exception, unknown)
 
 
 def status_of(error: Exception) -> HTTPStatus:

@@ -1,7 +1,6 @@
 """What happens around every request: an id to find it by, and headers that bind the browser."""
 
 import re
-import time
 import uuid
 from http import HTTPStatus
 
@@ -10,16 +9,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import plain_problem, to_response, unknown_host_problem
-from service.jobs.tracing import continued_span
+from service.api.problems import plain_problem, to_response
 
 REQUEST_ID_HEADER = "X-Request-ID"
-EXTRA_HEADERS = "extra_headers"
-"""Key of `request.state` under which a dependency leaves headers for the answer, errors included."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics"})
-"""Probes, and files (which have no route): they would drown what people and programs ask for."""
-_log = structlog.get_logger(__name__)
 
 # Nothing inline and nothing from elsewhere: a script that slipped into a model's name has no way to run.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -44,7 +37,7 @@ _SECURITY_HEADERS = {
 
 
 class RequestIdMiddleware:
-    """Give every request an id, the caller's own when it is harmless, and leave one line about it in the log."""
+    """Give every request an id: the caller's own when it is harmless, otherwise a fresh one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -56,63 +49,15 @@ class RequestIdMiddleware:
             return
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
-        state = scope.setdefault("state", {})
-        state["request_id"] = request_id
-        status: int | None = None
+        scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID_HEADER] = request_id
-                headers.update(state.get(EXTRA_HEADERS, {}))
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
-        began = time.perf_counter()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, send_with_id)
-            finally:
-                _log_request(scope, status, time.perf_counter() - began)
-
-
-class TracingMiddleware:
-    """Open a span for every request, below that of the caller if it sent its trace context. No query, no headers."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Name the span by the template of the route once that is known."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        method = scope["method"]
-        with continued_span(method, Headers(scope=scope).get("traceparent"), {"http.request.method": method}) as span:
-
-            async def send_noted(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    span.set_attribute("http.response.status_code", message["status"])
-                    if (route := _route(scope)) is not None:
-                        span.update_name(f"{method} {route}")
-                        span.set_attribute("http.route", route)
-                await send(message)
-
-            await self.app(scope, receive, send_noted)
-
-
-def _route(scope: Scope) -> str | None:
-    route: str | None = getattr(scope.get("route"), "path", None)
-    return route
-
-
-def _log_request(scope: Scope, status: int | None, seconds: float) -> None:
-    # The template of the route, not the path: ids belong into fields of their own, and a query may hold a secret.
-    route = _route(scope)
-    if route in _QUIET_ROUTES or (route is None and status == HTTPStatus.OK):
-        return
-    _log.info("request_finished", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
+            await self.app(scope, receive, send_with_id)
 
 
 class SecurityHeadersMiddleware:
@@ -149,9 +94,7 @@ class PlainErrorsMiddleware:
             nonlocal is_held
             if message["type"] == "http.response.start" and _is_plain_error(message):
                 is_held = True
-                request, status = Request(scope), HTTPStatus(message["status"])
-                is_host = status is HTTPStatus.BAD_REQUEST
-                problem = unknown_host_problem(request) if is_host else plain_problem(request, status)
+                problem = plain_problem(Request(scope), HTTPStatus(message["status"]))
                 await to_response(problem)(scope, receive, send)
             elif not is_held:
                 await send(message)

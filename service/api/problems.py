@@ -45,21 +45,7 @@ def known_problem(request: Request, error: Exception, status: HTTPStatus) -> Pro
 
 
 def invalid_request_problem(request: Request, error: RequestValidationError) -> Problem:
-    """Return the problem of a request that does not fit its schema, or is not written in JSON at all."""
-    if any(item["type"] == "json_invalid" for item in error.errors()):
-        return new_problem(
-            request,
-            HTTPStatus.BAD_REQUEST,
-            code="malformed_json",
-            detail=f"The body is not JSON: {error.errors()[0]['ctx']['error']}.",
-        )
-    if isinstance(error.body, bytes) and request.headers.get("content-type", "") != "application/json":
-        return new_problem(
-            request,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            code="unsupported_media_type",
-            detail="The body must be JSON, sent as `Content-Type: application/json`.",
-        )
+    """Return the problem of a request that does not fit its schema."""
     return new_problem(
         request,
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -73,17 +59,6 @@ def http_problem(request: Request, error: HTTPException) -> Problem:
     """Return the problem of an error that the framework raised: no such route, method not allowed."""
     status = HTTPStatus(error.status_code)
     return new_problem(request, status, code=_code(status), detail=str(error.detail or status.phrase))
-
-
-def unknown_host_problem(request: Request) -> Problem:
-    """Return the problem of a request that was sent to a name this service does not go by."""
-    return new_problem(
-        request,
-        HTTPStatus.BAD_REQUEST,
-        code="unknown_host",
-        detail="The Host header names no host of this service. If it is one, its operator adds it to "
-        "SERVICE_ALLOWED_HOSTS.",
-    )
 
 
 def plain_problem(request: Request, status: HTTPStatus) -> Problem:

@@ -13,13 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
-from pydantic import HttpUrl
 
 from service.app import create_app
 from service.commands.output import EXIT_BAD_INPUT, CommandError, status_console
 from service.jobs.logging import configure_logging
 from service.jobs.settings import JobsSettings
-from service.jobs.tracing import configure_tracing
 from service.settings import ServiceSettings
 
 LOOPBACK = "127.0.0.1"
@@ -35,14 +33,13 @@ def run_api(settings: ServiceSettings) -> None:
     require_private(settings.host, trusted=settings.trust_network or settings.sign_in != "none")
     configure_logging()
     listener = listen(settings.host, settings.port)
-    with _tracing():
-        _server(settings, JobsSettings()).run(sockets=[listener])
+    _server(settings, JobsSettings()).run(sockets=[listener])
 
 
 def run_embedded(*, port: int, data_dir: Path) -> None:
     """Serve on loopback with a worker and a folder hub until Ctrl-C."""
     configure_logging(level="WARNING")
-    with _tracing(), embedded_service(port=port, data_dir=data_dir) as url:
+    with embedded_service(port=port, data_dir=data_dir) as url:
         status_console().print(f"{url} is ready; Ctrl-C stops it. Everything is kept in {data_dir}.")
         signal.pause()
 
@@ -60,18 +57,14 @@ def embedded_service(*, port: int, data_dir: Path) -> Iterator[str]:
     data_dir = data_dir.resolve()
     listener = listen(LOOPBACK, port)
     bound = listener.getsockname()[1]
-    url = f"http://{LOOPBACK}:{bound}"
-    settings = ServiceSettings(host=LOOPBACK, port=bound)
-    if "public_url" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"public_url": HttpUrl(url)})
-    server = _server(settings, JobsSettings(data_dir=data_dir))
+    server = _server(ServiceSettings(host=LOOPBACK, port=bound), JobsSettings(data_dir=data_dir))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
     thread.start()
     worker = WorkerProcess(data_dir)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         _wait_for(server, thread)
-        yield url
+        yield f"http://{LOOPBACK}:{bound}"
     except KeyboardInterrupt:
         if worker.has_failed:
             raise CommandError(f"the worker ended by itself; {data_dir / WORKER_LOG} says why") from None
@@ -81,20 +74,6 @@ def embedded_service(*, port: int, data_dir: Path) -> Iterator[str]:
         worker.stop()
         server.should_exit = True
         thread.join(_STOP_SECONDS)
-
-
-@contextmanager
-def _tracing() -> Iterator[None]:
-    """Export the spans of requests while the body runs, if the environment names an exporter."""
-    try:
-        provider = configure_tracing("srr-api")
-    except LookupError as error:
-        raise CommandError(str(error.args[0]), exit_code=EXIT_BAD_INPUT) from error
-    try:
-        yield
-    finally:
-        if provider is not None:
-            provider.shutdown()
 
 
 class WorkerProcess:

@@ -9,9 +9,9 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from service.jobs.errors import StoreUnavailableError, UnstorableTextError
+from service.jobs.errors import StoreUnavailableError
 
 _BUSY_TIMEOUT_MILLISECONDS = 20_000
 _SQLITE_OUTAGES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY")
@@ -73,11 +73,6 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (DataError, UnicodeEncodeError) as error:
-        # PostgreSQL keeps no NUL in a text, and nothing keeps half of a surrogate pair.
-        raise UnstorableTextError(
-            "a value holds a character that cannot be stored, such as NUL; leave it out"
-        ) from error
     except DBAPIError as error:
         if not _is_outage(error):
             raise

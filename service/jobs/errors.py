@@ -12,7 +12,6 @@ JobError
 ├── TextNotFoundError           text_not_found
 ├── InvalidTransitionError      invalid_transition
 ├── CredentialError             credential_unreadable
-├── UnstorableTextError         unstorable_text
 ├── QueueUnavailableError       queue_unavailable
 └── StoreUnavailableError       store_unavailable
 """
@@ -90,12 +89,6 @@ class CredentialError(JobError):
     """A Hub token that cannot be read any more: it expired, or its key was removed."""
 
     code = "credential_unreadable"
-
-
-class UnstorableTextError(JobError):
-    """A value with a character that no database of ours can keep."""
-
-    code = "unstorable_text"
 
 
 class QueueUnavailableError(JobError):

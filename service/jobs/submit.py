@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Callable
 from datetime import datetime
 
-import structlog
-
 from service.jobs.credentials import CredentialVault, require_hub_token, require_own_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.ids import new_id
@@ -13,8 +11,6 @@ from service.jobs.policy import utc_now
 from service.jobs.schema import Job, JobState, JobSubmission
 from service.jobs.store import JobStore
 from service.jobs.tracing import current_traceparent
-
-_log = structlog.get_logger(__name__)
 
 MAX_IDEMPOTENCY_KEY = 255
 """Characters. Source: Stripe's API, as in the IETF draft httpapi-idempotency-key."""
@@ -80,7 +76,6 @@ def submit(
         ),
     )
     wake()
-    _log.info("job_submitted", job_id=stored.id, is_new=stored.id == job.id)
     return stored
 
 

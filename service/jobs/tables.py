@@ -23,8 +23,6 @@ from sqlalchemy import (
     text,
 )
 
-_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A point in time. SQLite keeps no zone, so that everything is stored and returned as UTC."""
@@ -33,13 +31,8 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the time in UTC; one that UTC cannot tell, at either end of the calendar, is the nearest it can."""
-        if value is None:
-            return None
-        try:
-            return value.astimezone(UTC)
-        except OverflowError:
-            return _FIRST if value.year == _FIRST.year else _LAST
+        """Return the time in UTC."""
+        return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Return the time with its zone."""

@@ -40,8 +40,6 @@ class QuotaExceededError(ApiKeyError):
     """More jobs than the key may have at once, or more time than it may use in a day."""
 
     code = "quota_exceeded"
-    retry_after_seconds: ClassVar[float] = 60.0
-    """A guess: room comes when a job ends, and nobody knows when that is."""
 
 
 class QuotaTooLargeError(ApiKeyError):

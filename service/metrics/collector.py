@@ -1,7 +1,6 @@
 """The numbers as Prometheus families; register it and expose the registry."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 import structlog
@@ -13,7 +12,6 @@ from service.jobs.errors import QueueUnavailableError, StoreUnavailableError
 from service.jobs.policy import utc_now
 from service.jobs.queue import JobQueue
 from service.jobs.schema import TERMINAL_STATES
-from service.jobs.workers import Worker, WorkerRegistry
 from service.metrics.jobs import JobMetrics, read_job_metrics
 
 _log = structlog.get_logger(__name__)
@@ -46,7 +44,6 @@ class InstallationCollector(Collector):
         up = GaugeMetricFamily("srr_up", "Whether a part of the installation answers.", labels=["part"])
         try:
             yield from job_families(read_job_metrics(self._engine, now=self._clock()))
-            yield _workers(WorkerRegistry(self._engine).list(), now=self._clock())
             if self._deliveries is not None:
                 yield _by_state("srr_webhook_deliveries", "Webhook deliveries by state.", self._deliveries())
             up.add_metric(["database"], 1)
@@ -70,14 +67,6 @@ class InstallationCollector(Collector):
             up.add_metric(["broker"], 0)
 
 
-def _workers(workers: Sequence[Worker], *, now: datetime) -> GaugeMetricFamily:
-    family = GaugeMetricFamily("srr_workers", "Workers heard of in the last minute, by device.", labels=["device"])
-    alive = Counter(worker.device for worker in workers if worker.is_alive(now=now))
-    for device, count in sorted(alive.items()):
-        family.add_metric([device], count)
-    return family
-
-
 def job_families(metrics: JobMetrics) -> Iterator[Metric]:
     """Yield the families of the job domain."""
     yield _by_state("srr_jobs", "Jobs by state.", metrics.jobs)
@@ -89,7 +78,7 @@ def job_families(metrics: JobMetrics) -> Iterator[Metric]:
         ("srr_queue_depth", "Jobs that wait for a worker.", metrics.jobs["queued"]),
         ("srr_queue_oldest_seconds", "How long the first in the queue has waited.", metrics.oldest_queued_seconds),
         ("srr_jobs_running", "Jobs a worker holds.", sum(metrics.jobs[name] for name in _HELD_NAMES)),
-        ("srr_worker_busy_seconds", "Wall time of the jobs that ended in the last hour.", metrics.busy_seconds),
+        ("srr_worker_busy_seconds", "Time spent on the jobs that ended in the last hour.", metrics.busy_seconds),
         ("srr_outbox_unsent", "Messages due that the broker has not taken.", metrics.unsent_messages),
     )
     for name, documentation, value in gauges:

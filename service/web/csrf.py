@@ -42,8 +42,8 @@ class FormGuard:
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
             raise ForgedFormError("this form was sent from another site")
         cookie = request.cookies.get(COOKIE, "")
-        if not cookie or not hmac.compare_digest(self._sign(cookie).encode(), token.encode(errors="replace")):
+        if not cookie or not hmac.compare_digest(self._sign(cookie), token):
             raise ForgedFormError("this form is too old or cookies are blocked; load the page again and resend it")
 
     def _sign(self, cookie: str) -> str:
-        return hmac.new(self._key, cookie.encode(errors="replace"), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, cookie.encode(), hashlib.sha256).hexdigest()

@@ -123,11 +123,3 @@ def test_the_files_the_containers_mount_exist() -> None:
     assert files != []
     # Compose resolves paths of every file against the folder of the first one, the root of the project.
     assert [path for path in files if not (DOCKER.parent / Path(path)).exists()] == []
-
-
-def test_the_api_answers_to_the_name_prometheus_calls_it_by() -> None:
-    scraped = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
-    hosts = {target.partition(":")[0] for job in scraped for one in job["static_configs"] for target in one["targets"]}
-    allowed = compose()["services"]["api"]["environment"]["SERVICE_ALLOWED_HOSTS"]
-
-    assert hosts <= set(json.loads(allowed.removeprefix("${SERVICE_ALLOWED_HOSTS:-").removesuffix("}")))

@@ -59,16 +59,6 @@ def test_the_messages_we_send_are_described_as_they_are(http: TestClient, job_st
     assert JobMessage.model_validate(payload).data.failure == job.failure
 
 
-def test_the_schema_says_how_to_sign_in_and_what_a_stranger_is_told(http: TestClient) -> None:
-    schema = http.get("/openapi.json").json()
-    submit, look = schema["paths"]["/v1/jobs"]["post"], schema["paths"]["/v1/jobs/{job_id}"]["get"]
-
-    assert schema["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
-    assert submit["security"] == look["security"] == [{"apiKey": []}, {}]
-    assert {"400", "401", "403", "413", "415", "422", "429"} <= submit["responses"].keys()
-    assert "security" not in schema["paths"]["/livez"]["get"]
-
-
 def test_the_notice_of_a_switched_off_endpoint_is_described_as_it_is(http: TestClient) -> None:
     now = datetime.now(UTC)
     endpoint = Endpoint(id="endpoint_1", owner="local", created_at=now, url="https://example.org")

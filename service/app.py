@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import redis
 from anyio.to_thread import run_sync
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 from starlette.middleware import Middleware
@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches
+from service.api.bodies import refuse_broken_text
 from service.api.callers import KeyHolders, Sessions, SingleUser
 from service.api.dependencies import Services
 from service.api.errors import install_error_handlers
@@ -210,6 +211,7 @@ def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastA
         redoc_url=None,
         lifespan=lifespan,
         strict_content_type=True,
+        dependencies=[Depends(refuse_broken_text)],
         middleware=[
             Middleware(RequestIdMiddleware),
             Middleware(SecurityHeadersMiddleware),

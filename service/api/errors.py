@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from service.api.bodies import unreadable_body_problem
 from service.api.callers import SignInRequiredError
 from service.api.feed import TooManyStreamsError
 from service.api.problems import (
@@ -38,6 +39,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     jobs.IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.InvalidJobError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.InvalidCursorError: HTTPStatus.BAD_REQUEST,
+    jobs.UnstorableTextError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     hub.InvalidRepoIdError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.ModelNotFoundError: HTTPStatus.NOT_FOUND,
@@ -83,11 +85,13 @@ def install_error_handlers(app: FastAPI, *, page: RenderPage) -> None:
         return answer(request, known_problem(request, error, status_of(error)), headers_of(error))
 
     async def invalid(request: Request, error: Exception) -> Response:
-        return answer(request, invalid_request_problem(request, cast("RequestValidationError", error)))
+        failure = cast("RequestValidationError", error)
+        return answer(request, unreadable_body_problem(request, failure) or invalid_request_problem(request, failure))
 
     async def http(request: Request, error: Exception) -> Response:
         failure = cast("HTTPException", error)
-        return answer(request, http_problem(request, failure), failure.headers)
+        problem = unreadable_body_problem(request, failure) or http_problem(request, failure)
+        return answer(request, problem, failure.headers)
 
     async def unknown(request: Request, error: Exception) -> Response:
         _log.error("request_failed", path=request.url.path, exc_info=error)

@@ -4,6 +4,7 @@ JobError
 ├── JobNotFoundError            job_not_found
 ├── InvalidJobError             invalid_job
 ├── InvalidCursorError          invalid_cursor
+├── UnstorableTextError         unstorable_text
 ├── IdempotencyConflictError    idempotency_conflict
 ├── JobFinishedError            job_finished
 ├── JobNotRetryableError        job_not_retryable
@@ -40,6 +41,12 @@ class InvalidCursorError(JobError):
     """A cursor that no list of ours ever returned."""
 
     code = "invalid_cursor"
+
+
+class UnstorableTextError(JobError):
+    """A text with a character that no database keeps: NUL, or half of a surrogate pair."""
+
+    code = "unstorable_text"
 
 
 class IdempotencyConflictError(JobError):

@@ -11,19 +11,6 @@ from service.jobs.memory_store import MemoryJobStore
 PROBLEM = "application/problem+json"
 
 
-def test_malformed_json_is_a_problem(http: TestClient) -> None:
-    response = http.post("/v1/jobs", content=b"{", headers={"Content-Type": "application/json"})
-
-    assert (response.status_code, response.headers["content-type"]) == (422, PROBLEM)
-    assert response.json()["code"] == "invalid_request"
-
-
-def test_json_without_its_content_type_is_refused(http: TestClient) -> None:
-    response = http.post("/v1/jobs", content=b"{}", headers={"Content-Type": "text/plain"})
-
-    assert (response.status_code, response.headers["content-type"]) == (422, PROBLEM)
-
-
 def test_an_unknown_path_and_a_wrong_method_are_problems(http: TestClient) -> None:
     missing, wrong = http.get("/v1/nothing"), http.delete("/v1/jobs")
 

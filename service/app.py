@@ -22,10 +22,17 @@ from service.api import endpoints, events, health, hooks, jobs, keys, models, re
 from service.api.bodies import refuse_broken_text
 from service.api.callers import KeyHolders, Sessions, SingleUser
 from service.api.dependencies import Services
-from service.api.errors import install_error_handlers
+from service.api.errors import answer_unexpected, install_error_handlers
 from service.api.feed import EventFeed
 from service.api.hubs import ConfiguredHubs
-from service.api.middleware import PlainErrorsMiddleware, RequestIdMiddleware, SecurityHeadersMiddleware
+from service.api.middleware import (
+    PlainErrorsMiddleware,
+    RateLimitHeadersMiddleware,
+    RequestIdMiddleware,
+    SecurityHeadersMiddleware,
+    UnexpectedErrorsMiddleware,
+)
+from service.api.observed import ObservedRequestsMiddleware
 from service.api.openapi import install_openapi
 from service.api.outgoing import describe_outgoing
 from service.api.preflight import Hubs
@@ -212,10 +219,14 @@ def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastA
         lifespan=lifespan,
         strict_content_type=True,
         dependencies=[Depends(refuse_broken_text)],
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ObservedRequestsMiddleware says why
         middleware=[
             Middleware(RequestIdMiddleware),
             Middleware(SecurityHeadersMiddleware),
+            Middleware(ObservedRequestsMiddleware),
+            Middleware(RateLimitHeadersMiddleware),
             Middleware(PlainErrorsMiddleware),
+            Middleware(UnexpectedErrorsMiddleware, answer=answer_unexpected(pages.error)),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts)),
             # Not FastAPI's own `max_body_size`: that one sits outside of ours and answers in plain text.
             Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes),

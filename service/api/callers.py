@@ -1,5 +1,6 @@
 """Who is calling: an API key, a person who signed in with one, or the one local user."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -43,7 +44,6 @@ class Caller:
     quota: Quota | None = None
     """None for the local user, who shares this machine with nobody."""
     key_id: str | None = None
-    rate: RateDecision | None = None
 
     def require(self, scope: Scope) -> None:
         """Raise MissingScopeError unless the caller may do this."""
@@ -85,15 +85,19 @@ class KeyHolders:
         self._sessions = sessions
 
     def identify(self, request: Request) -> Caller:
-        """Return the holder of the key a request carries, and count the request."""
+        """Return the holder of the key a request carries, and count the request.
+
+        The key and what is left of its rate are noted in the request's state, for its log line and its headers.
+        """
         key = self._key(request)
         rate = self._limiter.hit(key.id, per_minute=key.quota.requests_per_minute)
+        request.state.key_id, request.state.rate = key.id, rate
         if not rate.allowed:
             raise RateLimitedError(
-                f"more than {rate.limit} requests in a minute; wait {rate.reset_seconds:.0f} s",
+                f"more than {rate.limit} requests in a minute; wait {whole_seconds(rate.reset_seconds)} s",
                 retry_after_seconds=rate.reset_seconds,
             )
-        return Caller(owner=key.owner, scopes=key.scopes, quota=key.quota, key_id=key.id, rate=rate)
+        return Caller(owner=key.owner, scopes=key.scopes, quota=key.quota, key_id=key.id)
 
     def open_session(self, text: str) -> str:
         """Return the session cookie of the holder of a key. Raises InvalidKeyError."""
@@ -141,5 +145,10 @@ def rate_limit_headers(rate: RateDecision) -> dict[str, str]:
     """Return the RateLimit headers of an answer. Source: IETF draft httpapi-ratelimit-headers, as the Hub uses it."""
     return {
         "RateLimit-Policy": f'"requests";q={rate.limit};w=60',
-        "RateLimit": f'"requests";r={rate.remaining};t={rate.reset_seconds:.0f}',
+        "RateLimit": f'"requests";r={rate.remaining};t={whole_seconds(rate.reset_seconds)}',
     }
+
+
+def whole_seconds(seconds: float) -> int:
+    """Return a time to wait as headers and sentences tell it: rounded up, so that nobody comes back too early."""
+    return max(1, math.ceil(seconds))

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
-from service.api.callers import Caller, CallerPolicy, rate_limit_headers
+from service.api.callers import Caller, CallerPolicy
 from service.api.feed import EventFeed
 from service.api.preflight import Hubs
 from service.jobs.access import owned_job
@@ -44,6 +45,14 @@ class Services:
     render_report: Callable[[Request, Job, Mapping[str, Any]], Response]
 
 
+API_KEY = HTTPBearer(
+    scheme_name="apiKey",
+    description="An API key, `srr_...`, made with `srr keys create` or `POST /v1/api-keys`. "
+    "A service on loopback that asks nobody to sign in ignores it.",
+    auto_error=False,
+)
+
+
 async def get_services(request: Request) -> Services:
     """Return the parts of the running application."""
     return cast("Services", request.app.state.services)
@@ -62,18 +71,20 @@ async def get_feed(services: ServicesDep) -> EventFeed:
     return services.feed
 
 
-def get_caller(request: Request, response: Response, services: ServicesDep) -> Caller:
-    """Return the caller, and tell them how many requests they have left."""
-    caller = services.callers.identify(request)
-    if caller.rate is not None:
-        response.headers.update(rate_limit_headers(caller.rate))
-    return caller
+def get_caller(
+    request: Request, services: ServicesDep, _key: Annotated[HTTPAuthorizationCredentials | None, Security(API_KEY)]
+) -> Caller:
+    """Return the caller. The key is declared for the schema; the policy reads it, or the session, by itself."""
+    return services.callers.identify(request)
+
+
+CallerDep = Annotated[Caller, Depends(get_caller)]
 
 
 def caller_with(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
     """Return a dependency that is the caller, if they may do this."""
 
-    async def require(caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
+    async def require(caller: CallerDep) -> Caller:
         caller.require(scope)
         return caller
 
@@ -100,7 +111,6 @@ KeysDep = Annotated[KeyStore, Depends(get_keys)]
 WatchesDep = Annotated[WatchStore, Depends(get_watches)]
 NotificationsDep = Annotated[NotificationStore, Depends(get_notifications)]
 FeedDep = Annotated[EventFeed, Depends(get_feed)]
-CallerDep = Annotated[Caller, Depends(get_caller)]
 JobReader = Annotated[Caller, Depends(caller_with("jobs:read"))]
 JobWriter = Annotated[Caller, Depends(caller_with("jobs:write"))]
 WatchReader = Annotated[Caller, Depends(caller_with("watches:read"))]

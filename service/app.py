@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches
+from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches, workers
 from service.api.bodies import refuse_broken_text
 from service.api.callers import KeyHolders, Sessions, SingleUser
 from service.api.dependencies import Services
@@ -41,6 +41,7 @@ from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
 from service.jobs.settings import JobsSettings
 from service.jobs.store import JobStore
+from service.jobs.workers import WorkerRegistry
 from service.keys import KeyStore, MemoryRateLimiter, RateLimiter, RedisRateLimiter
 from service.metrics import InstallationCollector
 from service.notifications.delivering import Post, send_messages, write_messages
@@ -89,6 +90,7 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
                 store=jobs.store,
                 wake=maintenance.wake,
                 hubs=hubs,
+                workers=WorkerRegistry(jobs.engine),
                 keys=KeyStore(jobs.engine),
                 watches=watches,
                 notifications=notifications,
@@ -116,6 +118,7 @@ class Parts:
     wake: Callable[[], None]
     """Called after every submission; sends what the outbox holds and must not wait for the broker."""
     hubs: Hubs
+    workers: WorkerRegistry
     keys: KeyStore
     watches: WatchStore
     notifications: NotificationStore
@@ -142,6 +145,7 @@ def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services
         wake=parts.wake,
         feed=EventFeed(parts.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
         hubs=parts.hubs,
+        workers=parts.workers,
         keys=parts.keys,
         watches=parts.watches,
         notifications=parts.notifications,
@@ -234,7 +238,7 @@ def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastA
     )
     app.state.pages = pages
     install_error_handlers(app, page=pages.error)
-    for module in (jobs, events, reports, models, keys, watches, hooks, endpoints, usage, recipes, health):
+    for module in (jobs, events, reports, models, keys, watches, hooks, endpoints, usage, recipes, workers, health):
         app.include_router(module.router)
     for pages_router in (web_pages.router, automation.router, sign_in.router):
         app.include_router(pages_router)

@@ -19,6 +19,7 @@ from service.jobs.access import owned_job
 from service.jobs.credentials import CredentialVault
 from service.jobs.schema import Job, JobId
 from service.jobs.store import JobStore
+from service.jobs.workers import WorkerRegistry
 from service.keys import KeyStore, Scope
 from service.notifications.store import NotificationStore
 from service.releases.store import WatchStore
@@ -37,6 +38,7 @@ class Services:
     """Sends what the outbox holds, without waiting for it."""
     feed: EventFeed
     hubs: Hubs
+    workers: WorkerRegistry
     callers: CallerPolicy
     keys: KeyStore
     watches: WatchStore
@@ -81,10 +83,13 @@ def get_caller(
 CallerDep = Annotated[Caller, Depends(get_caller)]
 
 
-def caller_with(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
+def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     """Return a dependency that is the caller, if they may do this."""
 
-    async def require(caller: CallerDep) -> Caller:
+    async def require(
+        caller: CallerDep,
+        _key: Annotated[HTTPAuthorizationCredentials | None, Security(API_KEY, scopes=[scope])],
+    ) -> Caller:
         caller.require(scope)
         return caller
 

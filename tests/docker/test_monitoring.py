@@ -27,8 +27,10 @@ BUSY = JobMetrics(
     oldest_queued_seconds=1.0,
     shortest_lease_seconds=1.0,
     unsent_messages=1,
+    workers_alive=1,
+    ended={"failed": 1},
     publish_failures=1,
-    busy_seconds=1.0,
+    wall_seconds=1.0,
     stage_seconds={"compress": 1.0},
 )
 

@@ -23,6 +23,7 @@ from service.jobs.credentials import CredentialVault
 from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.tables import metadata
+from service.jobs.workers import WorkerRegistry
 from service.keys import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.endpoints import create_endpoint, send_trial
@@ -103,6 +104,7 @@ def application(
         store=job_store,
         wake=lambda: None,
         hubs=ConfiguredHubs(settings, data_dir=tmp_path),
+        workers=WorkerRegistry(engine),
         keys=KeyStore(engine),
         watches=watches,
         notifications=notifications,

@@ -20,6 +20,7 @@ from service.jobs.logging import configure_logging
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import IDEMPOTENCY_LIFETIME
 from service.jobs.tables import metadata
+from service.jobs.workers import WorkerRegistry
 from service.keys import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.store import NotificationStore
@@ -61,6 +62,12 @@ def keys(engine: Engine) -> KeyStore:
 
 
 @pytest.fixture
+def workers(engine: Engine) -> WorkerRegistry:
+    """An empty list of workers."""
+    return WorkerRegistry(engine)
+
+
+@pytest.fixture
 def watches(engine: Engine) -> WatchStore:
     """An empty store of watches."""
     return WatchStore(engine)
@@ -83,6 +90,7 @@ def application(
     settings: ServiceSettings,
     job_store: MemoryJobStore,
     hub_dir: Path,
+    workers: WorkerRegistry,
     keys: KeyStore,
     watches: WatchStore,
     notifications: NotificationStore,
@@ -95,6 +103,7 @@ def application(
         store=job_store,
         wake=lambda: None,
         hubs=hubs,
+        workers=workers,
         keys=keys,
         watches=watches,
         notifications=notifications,

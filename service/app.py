@@ -6,7 +6,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-import redis
 from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
@@ -39,6 +38,7 @@ from service.api.preflight import Hubs
 from service.jobs.credentials import CredentialVault
 from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
+from service.jobs.redis_client import redis_client
 from service.jobs.settings import JobsSettings
 from service.jobs.store import JobStore
 from service.jobs.workers import WorkerRegistry
@@ -203,9 +203,8 @@ def _notification_duties(store: NotificationStore, jobs: Jobs, settings: Service
 
 
 def _limiter(settings: JobsSettings) -> RateLimiter:
-    if settings.resolved_broker_url.startswith(("redis://", "rediss://")):
-        return RedisRateLimiter(redis.Redis.from_url(settings.resolved_broker_url), prefix=settings.key_prefix)
-    return MemoryRateLimiter()
+    client = redis_client(settings)
+    return MemoryRateLimiter() if client is None else RedisRateLimiter(client, prefix=settings.key_prefix)
 
 
 def _secret(settings: ServiceSettings) -> str | None:

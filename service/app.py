@@ -6,9 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-import redis
 from anyio.to_thread import run_sync
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 from starlette.middleware import Middleware
@@ -19,14 +18,22 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from service.accounts import AccountSignIn, Admission, OpenIDProvider, PendingSignIns
-from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches
+from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches, workers
+from service.api.bodies import refuse_broken_text
 from service.api.callers import CallerPolicy, KeyHolders, SingleUser
 from service.api.dependencies import Services
-from service.api.errors import install_error_handlers
+from service.api.errors import answer_unexpected, install_error_handlers
 from service.api.feed import EventFeed
-from service.api.fleet import Fleet, WorkerList
+from service.api.fleet import Fleet
 from service.api.hubs import ConfiguredHubs
-from service.api.middleware import PlainErrorsMiddleware, RequestIdMiddleware, SecurityHeadersMiddleware
+from service.api.middleware import (
+    PlainErrorsMiddleware,
+    RateLimitHeadersMiddleware,
+    RequestIdMiddleware,
+    SecurityHeadersMiddleware,
+    UnexpectedErrorsMiddleware,
+)
+from service.api.observed import ObservedRequestsMiddleware
 from service.api.openapi import install_openapi
 from service.api.outgoing import describe_outgoing
 from service.api.preflight import Hubs
@@ -34,6 +41,7 @@ from service.api.sessions import Sessions
 from service.jobs.credentials import CredentialVault
 from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
+from service.jobs.redis_client import redis_client
 from service.jobs.settings import JobsSettings
 from service.jobs.store import JobStore
 from service.jobs.workers import WorkerRegistry
@@ -113,7 +121,7 @@ class Parts:
     wake: Callable[[], None]
     """Called after every submission; sends what the outbox holds and must not wait for the broker."""
     hubs: Hubs
-    workers: WorkerList
+    workers: WorkerRegistry
     keys: KeyStore
     watches: WatchStore
     notifications: NotificationStore
@@ -142,6 +150,7 @@ def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services
         feed=EventFeed(parts.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
         hubs=parts.hubs,
         fleet=Fleet(parts.workers),
+        workers=parts.workers,
         keys=parts.keys,
         watches=parts.watches,
         notifications=parts.notifications,
@@ -225,9 +234,8 @@ def _notification_duties(store: NotificationStore, jobs: Jobs, settings: Service
 
 
 def _limiter(settings: JobsSettings) -> RateLimiter:
-    if settings.resolved_broker_url.startswith(("redis://", "rediss://")):
-        return RedisRateLimiter(redis.Redis.from_url(settings.resolved_broker_url), prefix=settings.key_prefix)
-    return MemoryRateLimiter()
+    client = redis_client(settings)
+    return MemoryRateLimiter() if client is None else RedisRateLimiter(client, prefix=settings.key_prefix)
 
 
 def _secret(settings: ServiceSettings) -> str | None:
@@ -244,10 +252,15 @@ def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastA
         redoc_url=None,
         lifespan=lifespan,
         strict_content_type=True,
+        dependencies=[Depends(refuse_broken_text)],
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ObservedRequestsMiddleware says why
         middleware=[
             Middleware(RequestIdMiddleware),
             Middleware(SecurityHeadersMiddleware),
+            Middleware(ObservedRequestsMiddleware),
+            Middleware(RateLimitHeadersMiddleware),
             Middleware(PlainErrorsMiddleware),
+            Middleware(UnexpectedErrorsMiddleware, answer=answer_unexpected(pages.error)),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts)),
             # Not FastAPI's own `max_body_size`: that one sits outside of ours and answers in plain text.
             Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes),
@@ -255,7 +268,7 @@ def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastA
     )
     app.state.pages = pages
     install_error_handlers(app, page=pages.error)
-    for module in (jobs, events, reports, models, keys, watches, hooks, endpoints, usage, recipes, health):
+    for module in (jobs, events, reports, models, keys, watches, hooks, endpoints, usage, recipes, workers, health):
         app.include_router(module.router)
     for pages_router in (web_pages.router, automation.router, sign_in.router, account_sign_in.router):
         app.include_router(pages_router)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import redis
@@ -79,6 +80,26 @@ def redis_server() -> Iterator[str]:
         command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
         with _running(command, Path(directory) / "log", user=None, ready=lambda: _redis_answers(port)):
             yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def sentinel_server(redis_url: str, *, master_name: str) -> Iterator[str]:
+    """Run a Redis Sentinel that watches a Redis server and yield its URL.
+
+    Raises:
+        ServerMissingError: Redis is not installed.
+        ServerStartError: it did not answer.
+    """
+    master = urlsplit(redis_url)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="srr-sentinel-") as directory:
+        config = Path(directory) / "sentinel.conf"
+        config.write_text(
+            f"port {port}\nbind 127.0.0.1\nsentinel monitor {master_name} {master.hostname} {master.port} 1\n"
+        )
+        command = [find_redis(), str(config), "--sentinel"]
+        with _running(command, Path(directory) / "log", user=None, ready=lambda: _redis_answers(port)):
+            yield f"sentinel://127.0.0.1:{port}/0"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Who is calling: an API key, a person who signed in with one, or the one local user."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -43,7 +44,6 @@ class Caller:
     quota: Quota | None = None
     """None for the local user, who shares this machine with nobody."""
     key_id: str | None = None
-    rate: RateDecision | None = None
     account: Account | None = None
     """The account of the Hub they have signed in with, if it was one."""
 
@@ -90,16 +90,20 @@ class KeyHolders:
         self._admission = admission
 
     def identify(self, request: Request) -> Caller:
-        """Return who sends a request, and count it."""
+        """Return who sends a request, and count it.
+
+        Who it was and what is left of their rate are noted in the request's state, for its log line and its headers.
+        """
         caller = self._caller(request)
         quota = caller.quota or Quota()
         rate = self._limiter.hit(caller.key_id or caller.owner, per_minute=quota.requests_per_minute)
+        request.state.key_id, request.state.rate = caller.key_id, rate
         if not rate.allowed:
             raise RateLimitedError(
-                f"more than {rate.limit} requests in a minute; wait {rate.reset_seconds:.0f} s",
+                f"more than {rate.limit} requests in a minute; wait {whole_seconds(rate.reset_seconds)} s",
                 retry_after_seconds=rate.reset_seconds,
             )
-        return replace(caller, rate=rate)
+        return caller
 
     def open_session(self, text: str) -> str:
         """Return the session cookie of the holder of a key. Raises InvalidKeyError."""
@@ -153,5 +157,10 @@ def rate_limit_headers(rate: RateDecision) -> dict[str, str]:
     """Return the RateLimit headers of an answer. Source: IETF draft httpapi-ratelimit-headers, as the Hub uses it."""
     return {
         "RateLimit-Policy": f'"requests";q={rate.limit};w=60',
-        "RateLimit": f'"requests";r={rate.remaining};t={rate.reset_seconds:.0f}',
+        "RateLimit": f'"requests";r={rate.remaining};t={whole_seconds(rate.reset_seconds)}',
     }
+
+
+def whole_seconds(seconds: float) -> int:
+    """Return a time to wait as headers and sentences tell it: rounded up, so that nobody comes back too early."""
+    return max(1, math.ceil(seconds))

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 from service.accounts import AccountSignIn
-from service.api.callers import Caller, CallerPolicy, rate_limit_headers
+from service.api.callers import Caller, CallerPolicy
 from service.api.feed import EventFeed
 from service.api.fleet import Fleet
 from service.api.preflight import Hubs
@@ -20,6 +21,7 @@ from service.jobs.access import owned_job
 from service.jobs.credentials import CredentialVault
 from service.jobs.schema import Job, JobId
 from service.jobs.store import JobStore
+from service.jobs.workers import WorkerRegistry
 from service.keys import KeyStore, Scope
 from service.notifications.store import NotificationStore
 from service.releases.store import WatchStore
@@ -39,6 +41,7 @@ class Services:
     feed: EventFeed
     hubs: Hubs
     fleet: Fleet
+    workers: WorkerRegistry
     callers: CallerPolicy
     accounts: AccountSignIn | None
     """None where nobody signs in with an account of the Hub."""
@@ -47,6 +50,14 @@ class Services:
     notifications: NotificationStore
     metrics: CollectorRegistry
     render_report: Callable[[Request, Job, Mapping[str, Any]], Response]
+
+
+API_KEY = HTTPBearer(
+    scheme_name="apiKey",
+    description="An API key, `srr_...`, made with `srr keys create` or `POST /v1/api-keys`. "
+    "A service on loopback that asks nobody to sign in ignores it.",
+    auto_error=False,
+)
 
 
 async def get_services(request: Request) -> Services:
@@ -67,19 +78,25 @@ async def get_feed(services: ServicesDep) -> EventFeed:
     return services.feed
 
 
-def get_caller(request: Request, response: Response, services: ServicesDep) -> Caller:
-    """Return the caller, and tell them how many requests they have left."""
+def get_caller(
+    request: Request, services: ServicesDep, _key: Annotated[HTTPAuthorizationCredentials | None, Security(API_KEY)]
+) -> Caller:
+    """Return the caller. The key is declared for the schema; the policy reads it, or the session, by itself."""
     caller = services.callers.identify(request)
     request.state.caller = caller  # so that every page can say who has signed in
-    if caller.rate is not None:
-        response.headers.update(rate_limit_headers(caller.rate))
     return caller
 
 
-def caller_with(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
+CallerDep = Annotated[Caller, Depends(get_caller)]
+
+
+def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     """Return a dependency that is the caller, if they may do this."""
 
-    async def require(caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
+    async def require(
+        caller: CallerDep,
+        _key: Annotated[HTTPAuthorizationCredentials | None, Security(API_KEY, scopes=[scope])],
+    ) -> Caller:
         caller.require(scope)
         return caller
 
@@ -106,7 +123,6 @@ KeysDep = Annotated[KeyStore, Depends(get_keys)]
 WatchesDep = Annotated[WatchStore, Depends(get_watches)]
 NotificationsDep = Annotated[NotificationStore, Depends(get_notifications)]
 FeedDep = Annotated[EventFeed, Depends(get_feed)]
-CallerDep = Annotated[Caller, Depends(get_caller)]
 JobReader = Annotated[Caller, Depends(caller_with("jobs:read"))]
 JobWriter = Annotated[Caller, Depends(caller_with("jobs:write"))]
 WatchReader = Annotated[Caller, Depends(caller_with("watches:read"))]

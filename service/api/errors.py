@@ -1,18 +1,17 @@
 """The one table from an exception to an HTTP status, and the handlers that apply it."""
 
-import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import cast
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.accounts import errors as accounts
-from service.api.callers import SignInRequiredError
+from service.api.bodies import unreadable_body_problem
+from service.api.callers import SignInRequiredError, whole_seconds
 from service.api.feed import TooManyStreamsError
 from service.api.problems import (
     http_problem,
@@ -41,6 +40,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     jobs.InvalidJobError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.CapacityError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.InvalidCursorError: HTTPStatus.BAD_REQUEST,
+    jobs.UnstorableTextError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     hub.InvalidRepoIdError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.ModelNotFoundError: HTTPStatus.NOT_FOUND,
@@ -81,38 +81,45 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 """A subclass without a row of its own has the status of its nearest ancestor; anything else is a 500."""
 
 RenderPage = Callable[[Request, Problem], Response]
-_log = structlog.get_logger(__name__)
 
 
 def install_error_handlers(app: FastAPI, *, page: RenderPage) -> None:
-    """Make every error of the application a problem document, or a page where a person is looking."""
-
-    def answer(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-        if not wants_page(request):
-            return to_response(problem, headers)
-        response = page(request, problem)
-        response.headers.update(headers or {})
-        return response
+    """Make every expected error of the application a problem document, or a page where a person is looking."""
 
     async def known(request: Request, error: Exception) -> Response:
-        return answer(request, known_problem(request, error, status_of(error)), headers_of(error))
+        return _answer(request, known_problem(request, error, status_of(error)), page, headers_of(error))
 
     async def invalid(request: Request, error: Exception) -> Response:
-        return answer(request, invalid_request_problem(request, cast("RequestValidationError", error)))
+        failure = cast("RequestValidationError", error)
+        problem = unreadable_body_problem(request, failure) or invalid_request_problem(request, failure)
+        return _answer(request, problem, page)
 
     async def http(request: Request, error: Exception) -> Response:
         failure = cast("HTTPException", error)
-        return answer(request, http_problem(request, failure), failure.headers)
-
-    async def unknown(request: Request, error: Exception) -> Response:
-        _log.error("request_failed", path=request.url.path, exc_info=error)
-        return answer(request, unexpected_problem(request))
+        problem = unreadable_body_problem(request, failure) or http_problem(request, failure)
+        return _answer(request, problem, page, failure.headers)
 
     for error_type in STATUS:
         app.add_exception_handler(error_type, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unknown)
+
+
+def answer_unexpected(page: RenderPage) -> Callable[[Request], Response]:
+    """Return what answers a request that failed by a bug of ours."""
+
+    def answer(request: Request) -> Response:
+        return _answer(request, unexpected_problem(request), page)
+
+    return answer
+
+
+def _answer(request: Request, problem: Problem, page: RenderPage, headers: Mapping[str, str] | None = None) -> Response:
+    if not wants_page(request):
+        return to_response(problem, headers)
+    response = page(request, problem)
+    response.headers.update(headers or {})
+    return response
 
 
 def status_of(error: Exception) -> HTTPStatus:
@@ -127,7 +134,7 @@ def headers_of(error: Exception) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     retry_after = getattr(error, "retry_after_seconds", None)
     if retry_after is not None:
-        headers["Retry-After"] = str(math.ceil(retry_after))
+        headers["Retry-After"] = str(whole_seconds(retry_after))
     return headers
 
 

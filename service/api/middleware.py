@@ -1,16 +1,21 @@
-"""What happens around every request: an id to find it by, and headers that bind the browser."""
+"""What happens around every request: an id to find it by, headers on every answer, and an answer to every failure."""
 
 import re
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import plain_problem, to_response
+from service.api.callers import rate_limit_headers
+from service.api.problems import plain_problem, to_response, unknown_host_problem
+from service.api.schemas import Problem
 
+_log = structlog.get_logger(__name__)
 REQUEST_ID_HEADER = "X-Request-ID"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
@@ -77,6 +82,62 @@ class SecurityHeadersMiddleware:
         await self.app(scope, receive, send_with_headers)
 
 
+class RateLimitHeadersMiddleware:
+    """Tell callers what is left of their rate with every answer, errors included.
+
+    A dependency cannot: what it sets is lost when an operation raises, or returns a response of its own.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the headers where the caller was counted."""
+
+        async def send_with_rate(message: Message) -> None:
+            rate = scope["state"].get("rate")
+            if message["type"] == "http.response.start" and rate is not None:
+                MutableHeaders(scope=message).update(rate_limit_headers(rate))
+            await send(message)
+
+        await self.app(scope, receive, send_with_rate if scope["type"] == "http" else send)
+
+
+class UnexpectedErrorsMiddleware:
+    """Log an exception that nobody expected, once and with the id of its request, and answer in our words.
+
+    Starlette's own place for this is outside of every middleware: its answer has no request id and no headers of
+    ours, and it raises the exception again for the server to log a second time.
+    """
+
+    def __init__(self, app: ASGIApp, answer: Callable[[Request], Response]) -> None:
+        self.app = app
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer instead of raising; a response that has begun is cut off, which the client can see."""
+        has_begun = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = has_begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            _log.error("request_failed", route=route_of(scope), exc_info=error)
+            if not has_begun:
+                await self._answer(Request(scope))(scope, receive, send)
+
+
+def route_of(scope: Scope) -> str | None:
+    """Return the template of the path that was asked for, without anybody's ids; None when nothing is there."""
+    return getattr(scope.get("route"), "path", None)
+
+
 class PlainErrorsMiddleware:
     """Turn the plain-text errors of the middlewares inside, which know nothing of problems, into problems.
 
@@ -94,12 +155,16 @@ class PlainErrorsMiddleware:
             nonlocal is_held
             if message["type"] == "http.response.start" and _is_plain_error(message):
                 is_held = True
-                problem = plain_problem(Request(scope), HTTPStatus(message["status"]))
-                await to_response(problem)(scope, receive, send)
+                await to_response(_problem(Request(scope), HTTPStatus(message["status"])))(scope, receive, send)
             elif not is_held:
                 await send(message)
 
         await self.app(scope, receive, send_problem if scope["type"] == "http" else send)
+
+
+def _problem(request: Request, status: HTTPStatus) -> Problem:
+    # Of the two middlewares inside, only the one that knows our hosts answers 400.
+    return unknown_host_problem(request) if status is HTTPStatus.BAD_REQUEST else plain_problem(request, status)
 
 
 def _is_plain_error(message: Message) -> bool:

@@ -15,6 +15,8 @@ from service.api.schemas import Problem, ProblemField
 from srr_core.errors import RecipeError
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+_SHOWN_HOST = 100
+"""Characters of a foreign Host header that are sent back; a header may have thousands."""
 
 
 def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
@@ -64,6 +66,18 @@ def http_problem(request: Request, error: HTTPException) -> Problem:
 def plain_problem(request: Request, status: HTTPStatus) -> Problem:
     """Return the problem of a status that says it all."""
     return new_problem(request, status, code=_code(status), detail=f"{status.phrase}. {status.description}".strip())
+
+
+def unknown_host_problem(request: Request) -> Problem:
+    """Return the problem of a Host header that is not ours."""
+    host = request.headers.get("host", "")[:_SHOWN_HOST]
+    return new_problem(
+        request,
+        HTTPStatus.BAD_REQUEST,
+        code="unknown_host",
+        detail=f"This service does not answer to the host {host!r}: use one of its own, or add it to "
+        "SERVICE_ALLOWED_HOSTS.",
+    )
 
 
 def unexpected_problem(request: Request) -> Problem:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from service.api.key_schemas import KeyCreate, KeyList, KeyResource, NewKey, UsageResource
 from service.api.model_schemas import ModelResource, Validation
 from service.api.schemas import EventData, EventList, JobList, JobResource, Problem, RecipeList
+from service.api.worker_schemas import WorkerList
 from service.client.errors import ApiError, JobFailedError, UnreachableError
 from service.jobs.schema import TERMINAL_STATES, JobState
 from service.notifications.schema import Endpoint, NewEndpoint
@@ -147,6 +148,10 @@ class Client:
         """Return what is known of a model without downloading a weight."""
         body = {"model_id": model_id, "revision": revision, "hub_token": hub_token}
         return self._call(ModelResource, "POST", "/v1/models:inspect", json=body)
+
+    def workers(self) -> WorkerList:
+        """Return who could run a job, and how many jobs wait."""
+        return self._call(WorkerList, "GET", "/v1/workers")
 
     def job(self, job_id: str) -> JobResource:
         """Return a job as it is now."""

@@ -13,11 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
+from pydantic import HttpUrl
 
 from service.app import create_app
 from service.commands.output import EXIT_BAD_INPUT, CommandError, status_console
 from service.jobs.logging import configure_logging
 from service.jobs.settings import JobsSettings
+from service.jobs.tracing import configure_tracing
 from service.settings import ServiceSettings
 
 LOOPBACK = "127.0.0.1"
@@ -33,13 +35,16 @@ def run_api(settings: ServiceSettings) -> None:
     require_private(settings.host, trusted=settings.trust_network or settings.sign_in != "none")
     configure_logging()
     listener = listen(settings.host, settings.port)
-    _server(settings, JobsSettings()).run(sockets=[listener])
+    # The server raises the signal that stopped it again at its end, and the last spans have to go out after that.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with _traced():
+        _server(settings, JobsSettings()).run(sockets=[listener])
 
 
 def run_embedded(*, port: int, data_dir: Path) -> None:
     """Serve on loopback with a worker and a folder hub until Ctrl-C."""
     configure_logging(level="WARNING")
-    with embedded_service(port=port, data_dir=data_dir) as url:
+    with _traced(), embedded_service(port=port, data_dir=data_dir) as url:
         status_console().print(f"{url} is ready; Ctrl-C stops it. Everything is kept in {data_dir}.")
         signal.pause()
 
@@ -57,14 +62,15 @@ def embedded_service(*, port: int, data_dir: Path) -> Iterator[str]:
     data_dir = data_dir.resolve()
     listener = listen(LOOPBACK, port)
     bound = listener.getsockname()[1]
-    server = _server(ServiceSettings(host=LOOPBACK, port=bound), JobsSettings(data_dir=data_dir))
+    url = f"http://{LOOPBACK}:{bound}"
+    server = _server(embedded_settings(url), JobsSettings(data_dir=data_dir))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
     thread.start()
     worker = WorkerProcess(data_dir)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         _wait_for(server, thread)
-        yield f"http://{LOOPBACK}:{bound}"
+        yield url
     except KeyboardInterrupt:
         if worker.has_failed:
             raise CommandError(f"the worker ended by itself; {data_dir / WORKER_LOG} says why") from None
@@ -74,6 +80,13 @@ def embedded_service(*, port: int, data_dir: Path) -> Iterator[str]:
         worker.stop()
         server.should_exit = True
         thread.join(_STOP_SECONDS)
+
+
+def embedded_settings(url: str) -> ServiceSettings:
+    """Return the settings of a service that listens at an address; links in messages lead there by default."""
+    settings = ServiceSettings(host=LOOPBACK)
+    is_chosen = "public_url" in settings.model_fields_set
+    return settings if is_chosen else settings.model_copy(update={"public_url": HttpUrl(url)})
 
 
 class WorkerProcess:
@@ -155,6 +168,19 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}", exit_code=EXIT_BAD_INPUT) from error
     return listener
+
+
+@contextmanager
+def _traced() -> Iterator[None]:
+    try:
+        tracing = configure_tracing("srr-api")
+    except LookupError as error:
+        raise CommandError(str(error), exit_code=EXIT_BAD_INPUT) from error
+    try:
+        yield
+    finally:
+        if tracing is not None:
+            tracing.shutdown()
 
 
 def _server(settings: ServiceSettings, jobs_settings: JobsSettings) -> uvicorn.Server:

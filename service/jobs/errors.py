@@ -5,6 +5,7 @@ JobError
 ├── InvalidJobError             invalid_job
 ├── CapacityError               exceeds_capacity
 ├── InvalidCursorError          invalid_cursor
+├── UnstorableTextError         unstorable_text
 ├── IdempotencyConflictError    idempotency_conflict
 ├── JobFinishedError            job_finished
 ├── JobNotRetryableError        job_not_retryable
@@ -47,6 +48,12 @@ class InvalidCursorError(JobError):
     """A cursor that no list of ours ever returned."""
 
     code = "invalid_cursor"
+
+
+class UnstorableTextError(JobError):
+    """A text with a character that no database keeps: NUL, or half of a surrogate pair."""
+
+    code = "unstorable_text"
 
 
 class IdempotencyConflictError(JobError):

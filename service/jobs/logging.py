@@ -10,13 +10,27 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 _SECRET = re.compile(
-    r"\b(?:hf_oauth_[A-Za-z0-9._-]{8,}|hf_[A-Za-z0-9]{8,}|api_org_[A-Za-z0-9]{8,}"
-    r"|srr_[A-Za-z0-9]+_[A-Za-z0-9_-]{8,}|whsec_[A-Za-z0-9+/=]{8,})"
-    r"|(?<=Bearer )[^\s\"',;]+|(?<=bearer )[^\s\"',;]+"
+    r"\bhf_(?:(?:oauth|jwt|app)_[\w.-]{8,}|[A-Za-z0-9]{8,})"
+    r"|\bapi_org_[A-Za-z0-9]{8,}"
+    r"|\bsrr_[A-Za-z0-9]+_[A-Za-z0-9_-]{8,}"
+    r"|\bwhsec_[A-Za-z0-9+/=]{8,}"
+    r"|\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)*"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
 )
-"""Hub tokens, our API keys, webhook secrets, bearer tokens, and user:password in a URL."""
-_SECRET_NAMES = frozenset({"token", "hub_token", "password", "secret", "authorization", "api_key", "credential"})
+"""Hub tokens, our API keys, webhook secrets, JSON web tokens, and user:password in a URL."""
+_ANNOUNCED = re.compile(
+    r"""(?ix) (
+        \b (?: bearer | authorization ["']? \s* [=:] \s* ["']? basic ) \s+
+      | [?&] (?:token|secret|password|key|api_key|code|sig|signature) =
+      | \b (?:access|id|refresh|hub|hf|csrf)_token ["']? \s* [=:] \s* ["']?
+      | \b client_secret ["']? \s* [=:] \s* ["']?
+    ) [^\s"'&\#,;<>)}]+"""
+)
+"""What the words before it call a secret: in a header, in a query string, in a printed object. The words stay."""
+_SECRET_NAMES = frozenset(
+    {"token", "password", "secret", "authorization", "cookie", "set_cookie", "api_key", "credential"}
+)
+_SECRET_ENDINGS = ("_token", "_secret", "_password", "_api_key")
 MASK = "[masked]"
 _CHATTY = ("alembic", "kombu.connection", "httpx2", "httpcore2")
 """Libraries whose INFO lines say what our own events say better."""
@@ -24,7 +38,7 @@ _CHATTY = ("alembic", "kombu.connection", "httpx2", "httpcore2")
 
 def mask(text: str) -> str:
     """Return a text with everything that looks like a secret replaced."""
-    return _SECRET.sub(MASK, text)
+    return _SECRET.sub(MASK, _ANNOUNCED.sub(rf"\g<1>{MASK}", text))
 
 
 def mask_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -65,7 +79,7 @@ def configure_logging(*, level: str = "INFO", stream: TextIO | None = None) -> N
 
 
 def _masked(value: Any, key: str = "") -> Any:
-    if key.lower() in _SECRET_NAMES and value:
+    if value and _names_a_secret(key):
         return MASK
     if isinstance(value, str):
         return mask(value)
@@ -74,3 +88,8 @@ def _masked(value: Any, key: str = "") -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_masked(item) for item in value]
     return value if value is None or isinstance(value, int | float | bool) else mask(str(value))
+
+
+def _names_a_secret(key: str) -> bool:
+    name = key.lower().replace("-", "_")
+    return name in _SECRET_NAMES or name.endswith(_SECRET_ENDINGS)

@@ -129,7 +129,9 @@ def create_celery(settings: JobsSettings) -> Celery:
 def _transport_options(settings: JobsSettings) -> Mapping[str, Any]:
     if urlsplit(settings.resolved_broker_url).scheme == "filesystem":
         return _file_folders(settings.data_dir / "broker")
+    master = {"master_name": settings.broker_master_name} if settings.broker_master_name is not None else {}
     return {
+        **master,
         "visibility_timeout": settings.visibility_timeout_seconds,
         "global_keyprefix": settings.key_prefix,
         "health_check_interval": 25,

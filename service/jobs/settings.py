@@ -2,10 +2,12 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SENTINEL_SCHEME: Final = "sentinel://"
 
 
 def _default_data_dir() -> Path:
@@ -18,7 +20,7 @@ class JobsSettings(BaseSettings):
     The defaults are the embedded service: SQLite and a broker made of files, both in the data directory.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SERVICE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SERVICE_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="Database, broker files and key of the embedded service."
@@ -28,7 +30,11 @@ class JobsSettings(BaseSettings):
         description="SQLAlchemy URL, postgresql+psycopg://... or sqlite:///...; None: jobs.sqlite3 in data_dir.",
     )
     broker_url: SecretStr | None = Field(
-        default=None, description="redis://..., rediss://... or sentinel://...; None: files in data_dir."
+        default=None,
+        description="redis://..., rediss://... or sentinel://one:26379;sentinel://two:26379; None: files in data_dir.",
+    )
+    broker_master_name: str | None = Field(
+        default=None, min_length=1, description="Name of the master the Sentinels watch; needed with sentinel://."
     )
     queue_name: str = Field(
         default="srr-jobs", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Queue of the broker that workers read."
@@ -61,6 +67,18 @@ class JobsSettings(BaseSettings):
     @classmethod
     def _split_keys(cls, value: object) -> object:
         return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _know_the_broker(self) -> Self:
+        if self.broker_url is None:
+            return self
+        if not self.resolved_broker_url.startswith(("redis://", "rediss://", SENTINEL_SCHEME)):
+            raise ValueError("SERVICE_BROKER_URL begins with redis://, rediss:// or sentinel://")
+        if self.resolved_broker_url.startswith(SENTINEL_SCHEME) and self.broker_master_name is None:
+            raise ValueError(
+                "SERVICE_BROKER_URL names Sentinels: set SERVICE_BROKER_MASTER_NAME to their master's name"
+            )
+        return self
 
     @property
     def resolved_database_url(self) -> str:

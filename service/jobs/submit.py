@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Callable
 from datetime import datetime
 
+import structlog
+
 from service.jobs.credentials import CredentialVault, require_hub_token, require_own_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.ids import new_id
@@ -12,6 +14,7 @@ from service.jobs.schema import Job, JobState, JobSubmission
 from service.jobs.store import JobStore
 from service.jobs.tracing import current_traceparent
 
+_log = structlog.get_logger(__name__)
 MAX_IDEMPOTENCY_KEY = 255
 """Characters. Source: Stripe's API, as in the IETF draft httpapi-idempotency-key."""
 
@@ -75,6 +78,8 @@ def submit(
             else None
         ),
     )
+    # The line that joins the ids: whoever has the request's, bound by the edge, finds the job.
+    _log.info("job_submitted", job_id=stored.id, is_new=stored.id == job.id)
     wake()
     return stored
 

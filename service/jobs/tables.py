@@ -1,6 +1,6 @@
 """The tables jobs are kept in. `migrations/` makes them; a test holds the two together."""
 
-from datetime import UTC, datetime
+from datetime import MINYEAR, UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -25,21 +25,32 @@ from sqlalchemy import (
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time. SQLite keeps no zone, so that everything is stored and returned as UTC."""
+    """A point in time. SQLite keeps no zone, so that everything is stored and returned as UTC.
+
+    A time without a zone is one in UTC. One that only its zone keeps inside the years 1 to 9999 becomes their end.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Return the time in UTC."""
-        return None if value is None else value.astimezone(UTC)
+        return None if value is None else _in_utc(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Return the time with its zone."""
         if value is None:
             return None
-        aware: datetime = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return aware.astimezone(UTC)
+        return _in_utc(value)
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC) if value.year == MINYEAR else datetime.max.replace(tzinfo=UTC)
 
 
 metadata = MetaData(

@@ -9,7 +9,7 @@ from opentelemetry import context, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.jobs.logging import mask
@@ -48,11 +48,13 @@ def current_traceparent() -> str | None:
 
 
 @contextmanager
-def span(name: str, attributes: Mapping[str, str | int] | None = None) -> Iterator[Span]:
+def span(
+    name: str, attributes: Mapping[str, str | int] | None = None, *, kind: SpanKind = SpanKind.INTERNAL
+) -> Iterator[Span]:
     """Open a span below the current one. A failure is recorded by its class and masked words, without a trace."""
     tracer = trace.get_tracer(_TRACER)
     with tracer.start_as_current_span(
-        name, attributes=dict(attributes or {}), record_exception=False, set_status_on_exception=False
+        name, kind=kind, attributes=dict(attributes or {}), record_exception=False, set_status_on_exception=False
     ) as opened:
         try:
             yield opened
@@ -63,13 +65,17 @@ def span(name: str, attributes: Mapping[str, str | int] | None = None) -> Iterat
 
 @contextmanager
 def continued_span(
-    name: str, traceparent: str | None, attributes: Mapping[str, str | int] | None = None
+    name: str,
+    traceparent: str | None,
+    attributes: Mapping[str, str | int] | None = None,
+    *,
+    kind: SpanKind = SpanKind.INTERNAL,
 ) -> Iterator[Span]:
     """Open a span below one of another process, or the first of a new trace when that is None or malformed."""
     carrier = {} if traceparent is None else {"traceparent": traceparent}
     token = context.attach(_PROPAGATOR.extract(carrier))
     try:
-        with span(name, attributes) as opened:
+        with span(name, attributes, kind=kind) as opened:
             yield opened
     finally:
         context.detach(token)

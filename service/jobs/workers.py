@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, delete, func, insert, select, update
 
 from service.jobs import tables
 from service.jobs.database import reading, writing
+from service.jobs.schema import JobState
 
 SILENT_AFTER = timedelta(seconds=60)
 """A worker not heard of for so long counts as gone."""
@@ -72,6 +73,12 @@ class WorkerRegistry:
         """Record that a worker has ended."""
         with writing(self._engine) as connection:
             connection.execute(delete(tables.workers).where(_WORKERS.name == name))
+
+    def queue_depth(self) -> int:
+        """Return how many jobs wait for a worker."""
+        waiting = select(func.count()).where(_JOBS.state == str(JobState.QUEUED))
+        with reading(self._engine) as connection:
+            return connection.execute(waiting).scalar_one()
 
     def list(self) -> Sequence[Worker]:
         """Return the workers heard of in the last day, those that hold a job with it, latest first."""

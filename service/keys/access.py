@@ -18,6 +18,8 @@ N = TypeVar("N", int, float)
 _DAY = timedelta(hours=24)
 _TOUCH_EVERY = timedelta(minutes=1)
 """`last_used_at` is only so exact, so that reading jobs in a loop does not write in a loop."""
+_NEXT_JOB, _NEXT_HOUR = timedelta(minutes=1), timedelta(hours=1)
+"""When asking again makes sense: a guess, since nobody knows when a job ends or the day's minutes run out of it."""
 
 
 def issue_key(
@@ -75,13 +77,16 @@ def require_quota(quota: Quota, usage: Usage) -> None:
     """Raise QuotaExceededError when one more job would be more than the owner may have."""
     minutes = usage.running_seconds / 60
     checks = (
-        (quota.max_queued, usage.queued, "jobs waiting"),
-        (quota.max_running, usage.running, "jobs running"),
-        (quota.minutes_per_day, minutes, "minutes of running jobs in 24 hours"),
+        (quota.max_queued, usage.queued, "jobs waiting", _NEXT_JOB),
+        (quota.max_running, usage.running, "jobs running", _NEXT_JOB),
+        (quota.minutes_per_day, minutes, "minutes of running jobs in 24 hours", _NEXT_HOUR),
     )
-    for limit, used, what in checks:
+    for limit, used, what, pause in checks:
         if limit is not None and used >= limit:
-            raise QuotaExceededError(f"the quota of {limit:g} {what} is used up ({used:.3g}); wait, or ask for more")
+            raise QuotaExceededError(
+                f"the quota of {limit:g} {what} is used up ({used:.3g}); wait, or ask for more",
+                retry_after_seconds=pause.total_seconds(),
+            )
 
 
 def lack_of_room(owner: str, *, keys: KeyStore, jobs: JobStore, clock: Callable[[], datetime] = utc_now) -> str | None:

@@ -41,6 +41,10 @@ class QuotaExceededError(ApiKeyError):
 
     code = "quota_exceeded"
 
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
 
 class QuotaTooLargeError(ApiKeyError):
     """A key that was to have more than the one that makes it."""

@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 import structlog
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
 from service.jobs.errors import QueueUnavailableError, StoreUnavailableError
 from service.jobs.policy import utc_now
 from service.jobs.queue import JobQueue
-from service.jobs.schema import TERMINAL_STATES
 from service.metrics.jobs import JobMetrics, read_job_metrics
 
 _log = structlog.get_logger(__name__)
@@ -68,17 +67,26 @@ class InstallationCollector(Collector):
 
 
 def job_families(metrics: JobMetrics) -> Iterator[Metric]:
-    """Yield the families of the job domain."""
+    """Yield the families of the job domain.
+
+    All are gauges: a job that is tried again or deleted leaves its count, and a counter that falls is read as one
+    that began anew, with everything in it counted twice.
+    """
     yield _by_state("srr_jobs", "Jobs by state.", metrics.jobs)
-    finished = CounterMetricFamily("srr_jobs_finished", "Jobs that have ended, by state.", labels=["state"])
-    for state in sorted(TERMINAL_STATES):
-        finished.add_metric([str(state)], metrics.jobs[str(state)])
-    yield finished
+    documentation = "Jobs that ended in the last hour and were not tried again, by state."
+    yield _by_state("srr_jobs_ended_last_hour", documentation, metrics.ended)
     gauges = (
         ("srr_queue_depth", "Jobs that wait for a worker.", metrics.jobs["queued"]),
         ("srr_queue_oldest_seconds", "How long the first in the queue has waited.", metrics.oldest_queued_seconds),
         ("srr_jobs_running", "Jobs a worker holds.", sum(metrics.jobs[name] for name in _HELD_NAMES)),
-        ("srr_worker_busy_seconds", "Time spent on the jobs that ended in the last hour.", metrics.busy_seconds),
+        ("srr_workers_alive", "Workers heard of within the last minute.", metrics.workers_alive),
+        (
+            "srr_job_wall_seconds_last_hour",
+            "Wall-clock time within the last hour that workers held jobs, the last attempt of each; what of it a GPU "
+            "computed is not measured.",
+            metrics.wall_seconds,
+        ),
+        ("srr_publish_failures_last_hour", "Jobs that failed while publishing.", metrics.publish_failures),
         ("srr_outbox_unsent", "Messages due that the broker has not taken.", metrics.unsent_messages),
     )
     for name, documentation, value in gauges:
@@ -86,8 +94,6 @@ def job_families(metrics: JobMetrics) -> Iterator[Metric]:
     if metrics.shortest_lease_seconds is not None:
         documentation = "Until the first lease runs out; negative: a worker is lost."
         yield GaugeMetricFamily("srr_lease_remaining_seconds", documentation, value=metrics.shortest_lease_seconds)
-    documentation = "Jobs that failed while publishing."
-    yield CounterMetricFamily("srr_publish_failures", documentation, value=metrics.publish_failures)
     stages = GaugeMetricFamily("srr_stage_seconds", "Mean time of a stage in the last hour.", labels=["stage"])
     for stage, seconds in sorted(metrics.stage_seconds.items()):
         stages.add_metric([stage], seconds)

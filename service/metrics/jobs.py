@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, and_, func, or_, select
 
 from service.jobs import tables
 from service.jobs.database import reading
 from service.jobs.schema import TERMINAL_STATES, JobState
 from service.jobs.transitions import HELD_STATES
+from service.jobs.workers import SILENT_AFTER
 
-_JOBS, _OUTBOX = tables.jobs.c, tables.job_outbox.c
+_JOBS, _OUTBOX, _WORKERS = tables.jobs.c, tables.job_outbox.c, tables.workers.c
 _TERMINAL = tuple(sorted(str(state) for state in TERMINAL_STATES))
 _HELD = tuple(sorted(str(state) for state in HELD_STATES))
 RECENT = timedelta(hours=1)
@@ -32,10 +33,14 @@ class JobMetrics:
     """Until the first lease runs out; negative when a worker is lost and not yet reaped. None: nothing runs."""
     unsent_messages: int
     """Messages that are due and that the broker has not taken."""
+    workers_alive: int
+    """Workers heard of lately, busy or not."""
+    ended: Mapping[str, int]
+    """Number of jobs that ended in the last hour and were not tried again, by state, every final state named."""
     publish_failures: int
-    """Jobs that failed while publishing."""
-    busy_seconds: float
-    """Time of the last attempts of the jobs that ended in the last hour."""
+    """Those of them that failed while publishing."""
+    wall_seconds: float
+    """Time within the last hour that jobs were in the hands of workers, the current or last attempt of each."""
     stage_seconds: Mapping[str, float]
     """Mean time of each stage over the jobs of the last hour."""
 
@@ -46,6 +51,7 @@ def read_job_metrics(engine: Engine, *, now: datetime) -> JobMetrics:
     Raises:
         StoreUnavailableError: the database does not answer.
     """
+    since = now - RECENT
     with reading(engine) as connection:
         counted = connection.execute(select(_JOBS.state, func.count()).group_by(_JOBS.state))
         found = {str(state): int(count) for state, count in counted}
@@ -53,23 +59,32 @@ def read_job_metrics(engine: Engine, *, now: datetime) -> JobMetrics:
         oldest = connection.execute(queued).scalar_one()
         lease = connection.execute(select(func.min(_JOBS.lease_until)).where(_JOBS.state.in_(_HELD))).scalar_one()
         unsent = select(func.count()).where(_OUTBOX.sent_at.is_(None), _OUTBOX.available_at <= now)
-        failed = select(func.count()).where(_JOBS.state == str(JobState.FAILED), _JOBS.stage == "publish")
+        alive = select(func.count()).where(_WORKERS.seen_at > now - SILENT_AFTER)
+        recent = (_JOBS.state.in_(_TERMINAL), _JOBS.finished_at > since)
+        ended = dict.fromkeys(_TERMINAL, 0)
+        for state, count in connection.execute(select(_JOBS.state, func.count()).where(*recent).group_by(_JOBS.state)):
+            ended[state] = count
+        failed = select(func.count()).where(*recent, _JOBS.state == str(JobState.FAILED), _JOBS.stage == "publish")
         return JobMetrics(
             jobs={str(state): found.get(str(state), 0) for state in JobState},
             oldest_queued_seconds=0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
             shortest_lease_seconds=None if lease is None else (lease - now).total_seconds(),
             unsent_messages=connection.execute(unsent).scalar_one(),
+            workers_alive=connection.execute(alive).scalar_one(),
+            ended=ended,
             publish_failures=connection.execute(failed).scalar_one(),
-            busy_seconds=_busy_seconds(connection, now - RECENT),
-            stage_seconds=_stage_seconds(connection, now - RECENT),
+            wall_seconds=_wall_seconds(connection, since, now),
+            stage_seconds=_stage_seconds(connection, since),
         )
 
 
-def _busy_seconds(connection: Connection, since: datetime) -> float:
+def _wall_seconds(connection: Connection, since: datetime, now: datetime) -> float:
+    has_ended = and_(_JOBS.state.in_(_TERMINAL), _JOBS.finished_at > since)
     query = select(_JOBS.started_at, _JOBS.finished_at).where(
-        _JOBS.state.in_(_TERMINAL), _JOBS.finished_at > since, _JOBS.started_at.is_not(None)
+        or_(has_ended, _JOBS.state.in_(_HELD)), _JOBS.started_at.is_not(None)
     )
-    return float(sum((finished - started).total_seconds() for started, finished in connection.execute(query)))
+    spans = ((max(started, since), finished or now) for started, finished in connection.execute(query))
+    return float(sum(max(0.0, (until - begun).total_seconds()) for begun, until in spans))
 
 
 def _stage_seconds(connection: Connection, since: datetime) -> Mapping[str, float]:

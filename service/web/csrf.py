@@ -42,8 +42,13 @@ class FormGuard:
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
             raise ForgedFormError("this form was sent from another site")
         cookie = request.cookies.get(COOKIE, "")
-        if not cookie or not hmac.compare_digest(self._sign(cookie), token):
+        if not cookie or not hmac.compare_digest(self._sign(cookie).encode(), _bytes(token)):
             raise ForgedFormError("this form is too old or cookies are blocked; load the page again and resend it")
 
     def _sign(self, cookie: str) -> str:
-        return hmac.new(self._key, cookie.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, _bytes(cookie), hashlib.sha256).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    # A form may hold any text; strings that are not ASCII cannot be compared in constant time.
+    return text.encode(errors="replace")

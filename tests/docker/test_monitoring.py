@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
+from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
+from service.app import create_app
 from service.jobs.database import migrate, open_database
 from service.jobs.queue import MemoryJobQueue
+from service.jobs.settings import JobsSettings
 from service.metrics import InstallationCollector, JobMetrics
 from service.metrics.collector import job_families
+from service.settings import ServiceSettings
 from tests.docker.files import DOCKER, compose
 
 MONITORING = DOCKER / "monitoring"
@@ -23,8 +27,10 @@ BUSY = JobMetrics(
     oldest_queued_seconds=1.0,
     shortest_lease_seconds=1.0,
     unsent_messages=1,
+    workers_alive=1,
+    ended={"failed": 1},
     publish_failures=1,
-    busy_seconds=1.0,
+    wall_seconds=1.0,
     stage_seconds={"compress": 1.0},
 )
 
@@ -113,6 +119,19 @@ def test_prometheus_scrapes_the_api_of_the_compose_file() -> None:
     assert host in compose()["services"]
     assert compose()["services"]["api"]["ports"][0].endswith(f":{port}")
     assert scrape["metrics_path"] == "/metrics"
+
+
+def test_the_api_answers_to_the_host_prometheus_calls_it_by(tmp_path: Path) -> None:
+    scrape = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"][0]
+    target = scrape["static_configs"][0]["targets"][0]
+    given = compose()["services"]["api"]["environment"]["SERVICE_ALLOWED_HOSTS"]
+    settings = ServiceSettings(allowed_hosts=json.loads(given.removeprefix("${SERVICE_ALLOWED_HOSTS:-")[:-1]))
+
+    with TestClient(create_app(settings, JobsSettings(data_dir=tmp_path))) as client:
+        answer = client.get(scrape["metrics_path"], headers={"Host": target})
+
+    assert answer.status_code == 200
+    assert "srr_up" in answer.text
 
 
 def test_the_files_the_containers_mount_exist() -> None:

@@ -1,9 +1,12 @@
 """The application in this process, over a store in memory: everything but the worker is real."""
 
+import io
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -13,6 +16,7 @@ from service.api.hubs import ConfiguredHubs
 from service.app import Parts, build_app
 from service.jobs.credentials import CredentialVault
 from service.jobs.database import open_database
+from service.jobs.logging import configure_logging
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import IDEMPOTENCY_LIFETIME
 from service.jobs.tables import metadata
@@ -138,3 +142,15 @@ def http(application: FastAPI) -> Iterator[TestClient]:
     """A browser-like client that sees errors as responses."""
     with TestClient(application, base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """What this process logs, as it is logged by the API."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    yield stream
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()

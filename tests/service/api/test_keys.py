@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fastapi.testclient import TestClient
 
+from service.api.callers import rate_limit_headers, whole_seconds
 from service.jobs.memory_store import MemoryJobStore
-from service.keys import ALL_SCOPES, KeyStore, Quota, Scope, issue_key
+from service.keys import ALL_SCOPES, KeyStore, Quota, RateDecision, Scope, issue_key
 from service.settings import ServiceSettings
 from tests.service import finished
 
@@ -77,6 +78,24 @@ def test_the_rate_is_limited_and_told(http: TestClient, keys: KeyStore) -> None:
     assert answers[0].headers["ratelimit"].startswith('"requests";r=1;')
     assert answers[2].json()["code"] == "rate_limited"
     assert 0 < int(answers[2].headers["retry-after"]) <= 60
+    assert answers[2].headers["ratelimit-policy"] == '"requests";q=2;w=60'
+    assert answers[2].headers["ratelimit"].startswith('"requests";r=0;')
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, 1), (0.004, 1), (1.0, 1), (9.2, 10)])
+def test_nobody_is_told_to_wait_for_nothing_or_too_short(seconds: float, told: int) -> None:
+    assert whole_seconds(seconds) == told
+    assert rate_limit_headers(RateDecision(False, 6000, 0, seconds))["RateLimit"] == f'"requests";r=0;t={told}'
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/jobs/job_01k9z6h3v2m8q4t7w1x5y0c3d6", 404), ("/v1/jobs?limit=0", 422), ("/metrics", 200)]
+)
+def test_the_rate_is_told_with_every_answer(http: TestClient, keys: KeyStore, path: str, status: int) -> None:
+    answer = http.get(path, headers=bearer(keys, quota=Quota(requests_per_minute=9)))
+
+    assert answer.status_code == status
+    assert answer.headers["ratelimit"].startswith('"requests";r=8;')
 
 
 def test_a_quota_that_is_used_up_stops_further_jobs(
@@ -88,6 +107,8 @@ def test_a_quota_that_is_used_up_stops_further_jobs(
     answer = http.post("/v1/jobs", json=BODY, headers=header)
 
     assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
+    assert answer.headers["retry-after"] == "60"
+    assert answer.headers["ratelimit"]
 
 
 def test_a_replay_is_answered_although_the_quota_is_used_up(http: TestClient, keys: KeyStore) -> None:

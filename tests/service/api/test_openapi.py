@@ -2,7 +2,9 @@
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 
 from service.api.outgoing import EndpointMessage, JobMessage
@@ -68,3 +70,59 @@ def test_the_notice_of_a_switched_off_endpoint_is_described_as_it_is(http: TestC
 
     assert described["operationId"] == "onEndpointDisabled"
     assert EndpointMessage.model_validate(payload).model_dump(mode="json")["data"] == payload["data"]
+
+
+@pytest.fixture
+def schema(http: TestClient) -> dict[str, Any]:
+    """The schema as it is served."""
+    return dict(http.get("/openapi.json").json())
+
+
+def operations(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return each operation with its path."""
+    return [(path, operation) for path, item in schema["paths"].items() for operation in item.values()]
+
+
+def test_a_key_is_sent_as_a_bearer_token(schema: dict[str, Any]) -> None:
+    scheme = schema["components"]["securitySchemes"]["apiKey"]
+
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    assert "srr keys create" in scheme["description"]
+
+
+def test_only_what_is_public_wants_no_key(schema: dict[str, Any]) -> None:
+    public = {path for path, operation in operations(schema) if "security" not in operation}
+
+    assert public == {"/livez", "/readyz", "/v1/recipes", "/v1/hooks/huggingface/{watch_id}"}
+
+
+def test_what_wants_a_key_says_which_scope_and_how_it_refuses(schema: dict[str, Any]) -> None:
+    secured = {path: operation for path, operation in operations(schema) if "security" in operation}
+    silent = [path for path, operation in secured.items() if not {"401", "429", "503"} <= set(operation["responses"])]
+    scoped = {path for path, operation in secured.items() if operation["security"] != [{"apiKey": []}]}
+
+    assert silent == []
+    assert set(secured) - scoped == {"/metrics"}
+    assert [path for path in scoped if "403" not in secured[path]["responses"]] == []
+    create = schema["paths"]["/v1/jobs"]["post"]
+    assert create["security"] == [{"apiKey": ["jobs:write"]}]
+    assert {"Retry-After", "RateLimit"} <= set(create["responses"]["429"]["headers"])
+    assert "jobs:write" in create["responses"]["403"]["description"]
+
+
+def test_what_takes_json_says_how_it_refuses_the_rest(schema: dict[str, Any]) -> None:
+    bodies = [operation["responses"] for _, operation in operations(schema) if "requestBody" in operation]
+
+    assert bodies != []
+    assert [sorted(responses) for responses in bodies if not {"400", "413", "415"} <= set(responses)] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["JobResource", "EventData", "KeyResource", "RecipeResource", "WorkerResource", "Watch", "Endpoint", "Problem"],
+)
+def test_a_resource_has_a_whole_example(schema: dict[str, Any], name: str) -> None:
+    model = schema["components"]["schemas"][name]
+
+    (example,) = model["examples"]
+    assert set(example) == set(model["properties"])

@@ -51,6 +51,12 @@ def test_a_job_is_submitted_listed_canceled_and_retried(client: Client) -> None:
     assert client.retry(job.id).attempt == 2
 
 
+def test_workers_are_listed(client: Client) -> None:
+    listed = client.workers()
+
+    assert (listed.workers, listed.queue_depth) == ([], 0)
+
+
 def test_the_same_key_gives_the_same_job_however_often_it_is_sent(client: Client) -> None:
     first = client.submit("org/model", destination="org/out", idempotency_key="key-1")
     second = client.submit("org/model", destination="org/out", idempotency_key="key-1")

@@ -3,23 +3,11 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
-from service.jobs.logging import configure_logging, mask
-
-
-@pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    stream = io.StringIO()
-    configure_logging(stream=stream)
-    yield stream
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+from service.jobs.logging import mask
 
 
 @pytest.mark.parametrize(
@@ -30,6 +18,21 @@ def stream() -> Iterator[io.StringIO]:
         ("srr_k3y1d_abcdefgh12345678", "abcdefgh"),
         ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "MfKQ9r8G"),
         ("Bearer abc.def-ghi", "abc.def"),
+        ("BEARER abc.def-ghi", "abc.def"),
+        ("Authorization: bearer  abc.def-ghi", "abc.def"),
+        ("Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("hf_oauth_eyJhbGci.eyJzdWIi-x_y", "eyJ"),
+        ("hf_oauth_abcdEFGH12345678", "abcdEFGH"),
+        ("hf_jwt_abcdEFGH12345678", "abcdEFGH"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl", "c2lnbmF0dXJl"),
+        ("https://host/path?token=opaque&x=1", "opaque"),
+        ("https://host/path?x=1&secret=opaque", "opaque"),
+        ("https://host/callback?code=opaque&state=s", "opaque"),
+        ("access_token=opaque", "opaque"),
+        ("{'access_token': 'opaque', 'id_token': 'opaque'}", "opaque"),
+        ('{"refresh_token":"opaque"}', "opaque"),
+        ("ID_TOKEN=opaque", "opaque"),
+        ("client_secret=opaque", "opaque"),
         ("redis://user:pass@host:6379/0", "pass"),
         ("postgresql+psycopg://srr:s3cret@db/srr", "s3cret"),
     ],
@@ -42,8 +45,26 @@ def test_secret_in_a_text_is_masked(text: str, secret: str) -> None:
     assert masked.endswith(" after")
 
 
-def test_job_id_is_not_a_secret() -> None:
-    assert mask("job_01k0000000000000000000000a of org/srr_model") == "job_01k0000000000000000000000a of org/srr_model"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "job_01k0000000000000000000000a of org/srr_model",
+        "hf_hub_download in huggingface_hub",
+        "https://host/v1/jobs?tag=nightly&cursor=abc",
+        "code=job_not_found keyed=1 tokens: 128",
+        "Basic usage",
+        "https://user@host:8000/path",
+    ],
+)
+def test_what_is_no_secret_stays_readable(text: str) -> None:
+    assert mask(text) == text
+
+
+@pytest.mark.parametrize("key", ["hub_token", "Id-Token", "access_token", "Cookie", "client_secret", "X-Api-Key"])
+def test_value_under_a_name_of_a_secret_is_masked_whatever_it_is(stream: io.StringIO, key: str) -> None:
+    structlog.get_logger("worker").info("request_sent", headers={key: "opaque"})
+
+    assert json.loads(stream.getvalue())["headers"] == {key: "[masked]"}
 
 
 def test_event_is_one_line_of_json_with_what_was_bound(stream: io.StringIO) -> None:

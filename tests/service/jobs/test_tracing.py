@@ -1,11 +1,7 @@
 """One trace from a request, over a stored job, to another process."""
 
-from collections.abc import Iterator
-
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.jobs.memory_store import MemoryJobStore
@@ -13,16 +9,6 @@ from service.jobs.schema import JobDestination, JobSource, JobSubmission
 from service.jobs.submit import submit
 from service.jobs.tracing import configure_tracing, continued_span, current_traceparent, span
 from srr_core.recipe import named_recipe
-
-
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
-    yield exporter
-    provider.shutdown()
 
 
 def test_job_carries_the_trace_of_its_request_into_another_process(spans: InMemorySpanExporter) -> None:

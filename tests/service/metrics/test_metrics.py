@@ -11,9 +11,11 @@ from sqlalchemy import Engine
 from service.jobs.database import migrate, open_database
 from service.jobs.policy import RetryPolicy
 from service.jobs.queue import MemoryJobQueue
+from service.jobs.retry import retry
 from service.jobs.schema import Job, JobDestination, JobFailure, JobResult, JobSource, JobSubmission
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.submit import submit
+from service.jobs.workers import SILENT_AFTER, Worker, WorkerRegistry
 from service.metrics import InstallationCollector, read_job_metrics
 from srr_core.recipe import named_recipe
 
@@ -79,10 +81,60 @@ def test_numbers_follow_the_jobs(engine: Engine, store: SqlJobStore, clock: Cloc
     assert found.oldest_queued_seconds == pytest.approx(40)
     assert found.shortest_lease_seconds == pytest.approx(20)
     assert found.unsent_messages == 1
+    assert found.ended == {"succeeded": 1, "failed": 1, "canceled": 0}
     assert found.publish_failures == 1
-    assert found.busy_seconds == pytest.approx(60)
+    assert found.wall_seconds == pytest.approx(30 + 30 + 40)
     assert found.stage_seconds == {"compress": 20.0, "verify": 2.0}
-    assert read_job_metrics(engine, now=clock.now + timedelta(hours=2)).stage_seconds == {}
+    later = read_job_metrics(engine, now=clock.now + timedelta(hours=2))
+    assert later.ended == {"succeeded": 0, "failed": 0, "canceled": 0}
+    assert (later.publish_failures, later.stage_seconds) == (0, {})
+
+
+def test_a_job_that_runs_for_hours_counts_while_it_runs_and_never_more_than_the_hour(
+    engine: Engine, store: SqlJobStore, clock: Clock
+) -> None:
+    job = add(store)
+    store.claim(job.id, 1, worker="w", lease=timedelta(hours=9))
+    clock.now += timedelta(hours=5)
+    running = read_job_metrics(engine, now=clock.now).wall_seconds
+    store.fail(job.id, 1, worker="w", failure=JobFailure(code="out_of_memory", message="full"))
+    clock.now += timedelta(minutes=15)
+
+    assert running == pytest.approx(3600)
+    assert read_job_metrics(engine, now=clock.now).wall_seconds == pytest.approx(45 * 60)
+
+
+def test_a_job_that_is_tried_again_leaves_the_count_of_failures(
+    engine: Engine, store: SqlJobStore, clock: Clock
+) -> None:
+    job = add(store)
+    store.claim(job.id, 1, worker="w", lease=LEASE)
+    store.fail(job.id, 1, worker="w", failure=JobFailure(code="out_of_memory", message="full"))
+    before = read_job_metrics(engine, now=clock.now).ended["failed"]
+    retry(job.id, owner="me", store=store, wake=lambda: None)
+
+    assert before == 1
+    assert read_job_metrics(engine, now=clock.now).ended["failed"] == 0
+
+
+def test_workers_count_while_they_are_heard_of(engine: Engine, clock: Clock) -> None:
+    registry = WorkerRegistry(engine)
+    worker = Worker(name="w1", host="h", device="cpu", version="0", started_at=clock.now, seen_at=clock.now)
+    registry.beat(worker)
+    registry.beat(worker.model_copy(update={"name": "w2"}))
+    alive = read_job_metrics(engine, now=clock.now).workers_alive
+
+    assert alive == 2
+    assert read_job_metrics(engine, now=clock.now + SILENT_AFTER).workers_alive == 0
+
+
+def test_no_number_is_a_counter(engine: Engine) -> None:
+    registry = CollectorRegistry()
+    registry.register(InstallationCollector(engine, queue=MemoryJobQueue(), deliveries=lambda: {"pending": 3}))
+
+    text = generate_latest(registry).decode()
+
+    assert " counter" not in text
 
 
 def test_scrape_has_every_family(engine: Engine, store: SqlJobStore, clock: Clock) -> None:
@@ -96,10 +148,11 @@ def test_scrape_has_every_family(engine: Engine, store: SqlJobStore, clock: Cloc
     text = generate_latest(registry).decode()
 
     assert 'srr_jobs{state="running"} 1.0' in text
-    assert 'srr_jobs_finished_total{state="failed"} 0.0' in text
+    assert 'srr_jobs_ended_last_hour{state="failed"} 0.0' in text
+    assert "srr_workers_alive 0.0" in text
     assert "srr_queue_depth 0.0" in text
     assert "srr_lease_remaining_seconds 60.0" in text
-    assert "srr_publish_failures_total 0.0" in text
+    assert "srr_publish_failures_last_hour 0.0" in text
     assert 'srr_webhook_deliveries{state="pending"} 3.0' in text
     assert 'srr_up{part="database"} 1.0' in text
     assert 'srr_up{part="broker"} 1.0' in text

@@ -47,6 +47,9 @@ def _add_common_problems(operation: dict[str, Any]) -> None:
     """Add what an operation may answer because it wants a key, a scope or a body of JSON."""
     for status, response in _common_problems(operation):
         described = operation["responses"].setdefault(str(int(status)), response)
+        if status is HTTPStatus.FORBIDDEN and response["description"] not in described["description"]:
+            # Forbidden for a reason of the operation's own as well.
+            described["description"] += f". {response['description']}"
         described.setdefault("headers", {}).update(response.get("headers", {}))
     operation["responses"] = dict(sorted(operation["responses"].items()))
 

@@ -29,7 +29,10 @@ def test_a_body_of_another_type_is_unsupported_and_told_which_one_is(http: TestC
 def test_a_body_that_is_missing_names_the_missing_field(http: TestClient) -> None:
     answer = http.post("/v1/jobs", headers=JSON)
 
-    assert (answer.status_code, answer.json()["errors"]) == (422, [{"field": "body", "message": "Field required"}])
+    assert (answer.status_code, answer.json()["errors"]) == (
+        422,
+        [{"field": "body", "message": "Field required", "code": None}],
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,6 @@ def test_a_body_that_is_missing_names_the_missing_field(http: TestClient) -> Non
         ("/v1/jobs", '{"recipe": "\ud800"}'.encode("utf-16-le", "surrogatepass")),
         ("/v1/api-keys", b'{"name": "\\ud800", "scopes": ["jobs:read"]}'),
         ("/v1/watches", b'{"name": "\\ud800", "pattern": "a/*", "destination": "a/{name}"}'),
-        ("/v1/hooks/huggingface/watch_01k9z6h3v2m8q4t7w1x5y0c3d6", b'{"event": {"\\ud800": 1}}'),
     ],
 )
 def test_half_of_a_surrogate_pair_is_refused_wherever_it_is(http: TestClient, path: str, body: bytes) -> None:
@@ -51,9 +53,10 @@ def test_half_of_a_surrogate_pair_is_refused_wherever_it_is(http: TestClient, pa
     assert "surrogate" in answer.json()["errors"][0]["message"]
 
 
+@pytest.mark.usefixtures("org_model")
 def test_a_whole_pair_and_the_words_for_half_of_one_are_text(http: TestClient, job_store: MemoryJobStore) -> None:
     text = rb'"text": "\ud83d\ude00 \\ud800"'
-    body = b'{"source": {"model_id": "a/b"}, "destination": {"repo_id": "a/c"}, "calibration": {%s}}' % text
+    body = b'{"source": {"model_id": "org/model"}, "destination": {"repo_id": "a/c"}, "calibration": {%s}}' % text
 
     assert http.post("/v1/jobs", content=body, headers=JSON).status_code == 202
     (job,) = job_store.list(JobFilter(), limit=1).jobs

@@ -196,7 +196,7 @@ def test_a_form_can_be_checked_without_submitting(
 def test_a_check_says_what_stands_in_the_way(http: TestClient) -> None:
     form = {**FORM, "csrf_token": token_of(http)}
 
-    missing = http.post("/check", data=form, headers={"HX-Request": "true"}).text
+    missing = http.post("/check", data={**form, "model_id": "org/none"}, headers={"HX-Request": "true"}).text
     wrong = http.post("/check", data={**form, "rank": "-1"}, headers={"HX-Request": "true"}).text
 
     assert "model_not_found" in missing

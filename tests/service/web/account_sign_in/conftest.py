@@ -11,6 +11,11 @@ from tests.oidc_server.server import OIDCServer
 from tests.service.web.account_sign_in.steps import CALLBACK, PUBLIC
 
 
+@pytest.fixture(autouse=True)
+def _a_model(org_model: str) -> None:
+    """What jobs are submitted for exists."""
+
+
 @pytest.fixture
 def provider() -> Iterator[OIDCServer]:
     """A provider that knows this service and Ann."""

@@ -120,8 +120,16 @@ def http(application: FastAPI) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.fixture(autouse=True)
+def silence() -> Iterator[None]:
+    """Nothing that is logged gets between the lines a command prints: logging is configured by those who serve."""
+    structlog.configure(logger_factory=structlog.testing.ReturnLoggerFactory())
+    yield
+    structlog.reset_defaults()
+
+
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
+def stream(silence: None) -> Iterator[io.StringIO]:
     """What this process logs, as it is logged by the API."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
@@ -129,4 +137,3 @@ def stream() -> Iterator[io.StringIO]:
     configure_logging(stream=stream)
     yield stream
     root.handlers, root.level = handlers, level
-    structlog.reset_defaults()

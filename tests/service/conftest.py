@@ -120,20 +120,13 @@ def http(application: FastAPI) -> Iterator[TestClient]:
         yield client
 
 
-@pytest.fixture(autouse=True)
-def silence() -> Iterator[None]:
-    """Nothing that is logged gets between the lines a command prints: logging is configured by those who serve."""
-    structlog.configure(logger_factory=structlog.testing.ReturnLoggerFactory())
-    yield
-    structlog.reset_defaults()
-
-
 @pytest.fixture
-def stream(silence: None) -> Iterator[io.StringIO]:
+def stream() -> Iterator[io.StringIO]:
     """What this process logs, as it is logged by the API."""
     root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    handlers, level, before = root.handlers, root.level, structlog.get_config()
     stream = io.StringIO()
     configure_logging(stream=stream)
     yield stream
     root.handlers, root.level = handlers, level
+    structlog.configure(**before)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+import structlog
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -50,6 +51,8 @@ def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
 
 _clean_environment()
 sys.addaudithook(_refuse_network)
+# Unconfigured, structlog prints to standard output, which is what commands are judged by.
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 from tests.servers import ServerMissingError, postgres_server, redis_server  # noqa: E402  # after the environment
 

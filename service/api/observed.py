@@ -72,4 +72,5 @@ def _describe(span: Span, method: str, route: str | None, status: int | None) ->
 
 
 def _caller(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {"key_id": state["key_id"]} if "key_id" in state else {}
+    key_id = state.get("key_id")
+    return {} if key_id is None else {"key_id": key_id}

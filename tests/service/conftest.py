@@ -148,9 +148,9 @@ def http(application: FastAPI) -> Iterator[TestClient]:
 def stream() -> Iterator[io.StringIO]:
     """What this process logs, as it is logged by the API."""
     root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    handlers, level, before = root.handlers, root.level, structlog.get_config()
     stream = io.StringIO()
     configure_logging(stream=stream)
     yield stream
     root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+    structlog.configure(**before)

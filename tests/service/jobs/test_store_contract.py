@@ -1,7 +1,8 @@
 """What every job store promises, whatever it keeps jobs in."""
 
 import threading
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -10,6 +11,7 @@ from service.jobs.errors import (
     InvalidCursorError,
     JobNotFoundError,
     TextNotFoundError,
+    UnstorableTextError,
 )
 from service.jobs.ids import new_id
 from service.jobs.schema import (
@@ -251,3 +253,19 @@ def test_trace_of_the_request_travels_with_its_message(store: JobStore, make_job
 
 def test_ping_answers(store: JobStore) -> None:
     store.ping()
+
+
+def test_times_at_the_ends_of_the_calendar_are_no_error(store: JobStore, make_job: MakeJob) -> None:
+    job = store.add(make_job())
+    first = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+    last = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-14)))
+
+    assert store.list(JobFilter(created_before=first), limit=10).jobs == ()
+    assert [one.id for one in store.list(JobFilter(created_after=first, created_before=last), limit=10).jobs] == [
+        job.id
+    ]
+
+
+def test_a_text_the_database_cannot_keep_finds_nothing_or_is_refused(store: JobStore) -> None:
+    with suppress(UnstorableTextError):
+        assert store.list(JobFilter(tag="a\x00b"), limit=10).jobs == ()

@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from service.jobs import tables
-from service.jobs.errors import IdempotencyConflictError, JobNotFoundError
+from service.jobs.errors import IdempotencyConflictError, InvalidJobError, JobNotFoundError
 from service.jobs.rows import JOB_COLUMNS, job_from_row
 from service.jobs.schema import Job, JobState, SealedSecret, Usage
 from service.jobs.transitions import ATTACHABLE_STATES, HELD_STATES
@@ -76,15 +77,16 @@ def insert_or_find(connection: Connection, job: Job, values: Mapping[str, Any]) 
     if job.content_key is None:
         connection.execute(insert(tables.jobs).values(values))
         return None
-    try:
-        with connection.begin_nested():
-            connection.execute(insert(tables.jobs).values(values))
-    except IntegrityError:
-        same = find_same_work(connection, job)
-        if same is None:
-            raise
-        return same
-    return None
+    # The conflict is left to the database: a savepoint around a plain insert would cost two more round trips.
+    table = tables.jobs
+    dialect_insert = postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    unless_present = dialect_insert.values(values).on_conflict_do_nothing().returning(_JOBS.id)
+    if connection.execute(unless_present).one_or_none() is not None:
+        return None
+    same = find_same_work(connection, job)
+    if same is None:
+        raise InvalidJobError(f"job {job.id} exists already, or the one that does the same work has just ended")
+    return same
 
 
 def find_same_work(connection: Connection, job: Job) -> Job | None:

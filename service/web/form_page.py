@@ -76,7 +76,7 @@ class FormPage:
         sign_in_again: str | None = None,
     ) -> Response:
         values["recipe"] = values["recipe"] if values["recipe"] in PRESETS else DEFAULT_RECIPE
-        summary = preview_of(values, self.caller.owner)
+        summary = preview_of(values, namespace_of(self.caller))
         wrong = messages or {}
         return self.pages.render(
             self.request,
@@ -96,6 +96,11 @@ class FormPage:
             **summary,
             **_checked(validation, summary["recipe"]),
         )
+
+
+def namespace_of(caller: Caller) -> str:
+    """Return who an empty destination belongs to: an account by its name, which the owner of its jobs is not."""
+    return caller.account.name if caller.account is not None else caller.owner
 
 
 def messages_of(error: Exception) -> dict[str, str]:

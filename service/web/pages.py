@@ -27,7 +27,7 @@ from service.web.again import values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
 from service.web.filtering import JobQuery
-from service.web.form_page import PREVIEW_SHAPE, FormPage, preview_of
+from service.web.form_page import PREVIEW_SHAPE, FormPage, namespace_of, preview_of
 from service.web.forms import FormError, SubmitForm, read_form, submission, typed_values
 from service.web.hub_access import job_token
 from service.web.rendering import is_fragment
@@ -68,7 +68,7 @@ def submit_page(
 def preview(request: Request, pages: PagesDep, caller: JobReader) -> Response:
     """Show what the form as it stands would do. A fragment for the form page."""
     values = typed_values(request.query_params)
-    return pages.render(request, "preview.html", values=values, **preview_of(values, caller.owner))
+    return pages.render(request, "preview.html", values=values, **preview_of(values, namespace_of(caller)))
 
 
 @router.post("/check")
@@ -83,7 +83,7 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         # Half a name is no mistake yet.
         return page.check(values, None)
     try:
-        wanted = submission(SubmitForm(values=values, texts={}), owner=caller.owner)
+        wanted = submission(SubmitForm(values=values, texts={}), owner=namespace_of(caller))
         token = job_token(typed, request, caller, services).text
         validation = await run_sync(
             lambda: validate(wanted, services.hubs, services.store, services.fleet, owner=caller.owner, token=token)
@@ -105,7 +105,7 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
         form = SubmitForm(values=typed_values(data), texts={})
         try:
             form = await read_form(data)
-            wanted = submission(form, owner=caller.owner)
+            wanted = submission(form, owner=namespace_of(caller))
             token = job_token(form.hub_token, request, caller, services)
             job = await run_sync(
                 lambda: submit_checked(

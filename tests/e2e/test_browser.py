@@ -106,7 +106,7 @@ def every_page(
     finished.finish_layer(job_store, running, "model.layers.0.mlp.up_proj", error=0.125, preserved_rank=3)
     rules = WatchRules(name="ours", pattern="org/*", recipes=(named_recipe("srr"),), destination="us/{name}")
     watch = create_watch(rules, owner="local", store=watches, vault=vault)
-    watches.record(FOUND.model_copy(update={"watch_id": watch.id}))
+    watches.record([FOUND.model_copy(update={"watch_id": watch.id})])
     now = datetime.now(UTC)
     worker = Worker(name=finished.WORKER, host="rack", device="cuda", version="0.1.0", started_at=now, seen_at=now)
     WorkerRegistry(notifications.engine).beat(worker)

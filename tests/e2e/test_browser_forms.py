@@ -17,7 +17,7 @@ def test_a_watch_is_tried_made_paused_and_deleted(
     with visit(browser, url, viewport=viewport, java_script_enabled=javascript) as page:
         page.goto("/watches/new")
         page.get_by_label("Name").fill("ours")
-        page.get_by_label("Models").fill("org/*")
+        page.get_by_label("Models").fill("nobody/*")
         page.get_by_label("Destination").fill("us/{name}-{recipe}")
         page.get_by_role("checkbox", name="srr-gptq").check()
         page.get_by_role("button", name="Try it on the last 30 days").click()

@@ -20,12 +20,15 @@ from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter
 from service.jobs.tables import metadata
+from service.jobs.workers import WorkerRegistry
 from service.keys import KeyStore
 from service.notifications.store import NotificationStore
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from tests.oidc_server.people import CLIENT_ID, CLIENT_SECRET
 from tests.oidc_server.server import ANN, OIDCServer
+from tests.service.models import write_model
+from worker.folder_hub import FolderHub
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -60,6 +63,7 @@ def url(job_store: MemoryJobStore, tmp_path: Path) -> Iterator[str]:
     address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
     engine = open_database(f"sqlite:///{tmp_path / 'service.sqlite3'}")
     metadata.create_all(engine)
+    FolderHub(tmp_path / "hub").import_model(write_model(tmp_path / "model"), "org/model")
     with OIDCServer(redirect_uri=f"{address}/sign-in/huggingface/callback", host="localhost") as provider:
         settings = ServiceSettings.model_validate(
             {
@@ -75,6 +79,7 @@ def url(job_store: MemoryJobStore, tmp_path: Path) -> Iterator[str]:
             store=job_store,
             wake=lambda: None,
             hubs=ConfiguredHubs(settings, data_dir=tmp_path),
+            workers=WorkerRegistry(engine),
             keys=KeyStore(engine),
             watches=WatchStore(engine),
             notifications=NotificationStore(engine),

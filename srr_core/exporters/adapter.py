@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from srr_core.errors import CheckpointError, ExportError
+from srr_core.errors import ExportError
 from srr_core.exporters.base import stored
 from srr_core.exporters.experts import expert_factors, expert_part, expert_targets
-from srr_core.runtime.checked import ReadTensor, expect
+from srr_core.runtime.artifact_files import ADAPTER_CONFIG_FILE, ADAPTER_DTYPE, ADAPTER_FILE, factor_names
+from srr_core.runtime.checked import ReadTensor, expect, require_finite
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_DTYPE = torch.bfloat16
+ADAPTER_WEIGHTS = ADAPTER_FILE
+ADAPTER_CONFIG = ADAPTER_CONFIG_FILE
 
 AdapterTask = Literal["CAUSAL_LM", "FEATURE_EXTRACTION"]
 _BLOCK_SUFFIX = re.compile(r"(?:^|\.)([^.]+\.\d+\..+)$")
@@ -29,11 +29,6 @@ def adapter_names(module_name: str) -> tuple[str, str]:
     """Return the names of R and of L in the adapter file; experts of a layer share theirs."""
     part = expert_part(module_name)
     return factor_names(module_name) if part is None else part.names()
-
-
-def factor_names(module_name: str) -> tuple[str, str]:
-    """Return the names of R and of L of one layer, before experts are fused."""
-    return f"base_model.model.{module_name}.lora_A.weight", f"base_model.model.{module_name}.lora_B.weight"
 
 
 def adapter_tensors(
@@ -80,8 +75,7 @@ def read_adapter(
     else:
         left, right = expert_factors(part, read, rank=rank, shape=shape)
     for name, tensor in ((name_left, left), (name_right, right)):
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"tensor {name} of the adapter holds NaN or infinity")
+        require_finite(tensor, name)
     return left, right
 
 

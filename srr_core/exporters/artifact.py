@@ -8,19 +8,17 @@ from typing import Any
 from jaxtyping import Shaped
 from torch import Tensor
 
-from srr_core.checkpoint.header import read_header
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError
-from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_names, read_adapter
+from srr_core.exporters.adapter import ADAPTER_WEIGHTS, adapter_names, read_adapter
 from srr_core.exporters.base import Layout
 from srr_core.exporters.layouts import layout_of
-from srr_core.runtime.codecs import SHAPE_SUFFIX
+from srr_core.runtime.artifact_files import CONFIG_FILE, adapter_entries, check_layers, packed_modules
 from srr_core.runtime.stored_forms import read_marker
 from srr_core.types import QuantizedTensor
 
-CONFIG_NAME = "config.json"
-_SHAPE_SUFFIX = f".{SHAPE_SUFFIX}"
+CONFIG_NAME = CONFIG_FILE
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Artifact:
 
     def module_names(self) -> list[str]:
         """Return the compressed modules, in the order of the file."""
-        return [name.removesuffix(_SHAPE_SUFFIX) for name in self.weights if name.endswith(_SHAPE_SUFFIX)]
+        return packed_modules(self.weights)
 
     def plain_names(self) -> list[str]:
         """Return the tensors kept as they were in the source."""
@@ -80,42 +78,19 @@ def open_artifact(directory: Path) -> Artifact:
     layout = layout_of(quantization_config, file=CONFIG_NAME)
     rank = read_marker(quantization_config, file=CONFIG_NAME).rank
     weights = CheckpointReader(directory)
-    artifact = Artifact(directory, config, layout, rank, weights, _open_adapter(directory, rank))
-    _check_names(artifact)
+    shapes = check_layers(weights, layout.codec)
+    if not shapes:
+        raise CheckpointError(f"{directory.name!r}: no layer of the checkpoint is compressed")
+    entries = adapter_entries(directory, rank, shapes)
+    adapter = CheckpointReader(directory, entries=entries) if rank else None
+    artifact = Artifact(directory, config, layout, rank, weights, adapter)
+    _check_adapter_names(artifact)
     return artifact
 
 
-def _open_adapter(directory: Path, rank: int) -> CheckpointReader | None:
-    file = directory / ADAPTER_WEIGHTS
-    if rank == 0:
-        if file.exists():
-            raise CheckpointError(f"{ADAPTER_WEIGHTS}: {CONFIG_NAME} says there is no adapter, but the file exists")
-        return None
-    if not file.exists():
-        raise CheckpointError(f"{ADAPTER_WEIGHTS} is missing: without it the model would be Q alone, not Q + L·R")
-    stated = read_json(directory / ADAPTER_CONFIG)
-    if (stated.get("r"), stated.get("lora_alpha")) != (rank, rank):
-        raise CheckpointError(
-            f"{ADAPTER_CONFIG}: r and lora_alpha are {stated.get('r')!r} and {stated.get('lora_alpha')!r}, "
-            f"{CONFIG_NAME} says {rank}"
-        )
-    return CheckpointReader(directory, entries=read_header(file))
-
-
-def _check_names(artifact: Artifact) -> None:
-    modules = artifact.module_names()
-    if not modules:
-        raise CheckpointError(f"{artifact.directory.name!r}: no layer of the checkpoint is compressed")
-    for module in modules:
-        names = artifact.layout.tensor_names(module)
-        for name in names:
-            artifact.weights.entry(name)
-        dense = f"{module}.weight"
-        if dense in artifact.weights and dense not in names:
-            file = artifact.weights.entry(dense).file.name
-            raise CheckpointError(f"{file}: dense tensor {dense!r} lies beside its packed form")
+def _check_adapter_names(artifact: Artifact) -> None:
     if artifact.adapter is not None:
-        wanted = {name for module in modules for name in adapter_names(module)}
+        wanted = {name for module in artifact.module_names() for name in adapter_names(module)}
         for name in sorted(wanted.symmetric_difference(artifact.adapter)):
             state = "is missing" if name in wanted else "belongs to no compressed layer"
             raise CheckpointError(f"{ADAPTER_WEIGHTS}: tensor {name!r} {state}")

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from srr_core.exporters.adapter import ADAPTER_DTYPE
+from srr_core.runtime.artifact_files import ADAPTER_DTYPE
 from srr_core.types import QuantizedTensor
 
 _INTEGER_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

@@ -13,12 +13,14 @@ from srr_core.checkpoint.writer import write_json, write_tensors
 from srr_core.errors import DestinationError, StorageError
 from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.exporters.artifact import CONFIG_NAME, Artifact, open_artifact
+from srr_core.exporters.reload import check_complete
 from srr_core.recipe import Spec
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
 SHARD_BYTES = 2_000_000_000
 """Of a dense or repacked shard; one shard is in memory at a time."""
+LICENCE_FILES = ("LICENSE*", "NOTICE*", "USE_POLICY*")
 _OWN_FILES = frozenset({CONFIG_NAME, INDEX_NAME, ADAPTER_CONFIG, ADAPTER_WEIGHTS, "README.md", ".gitattributes"})
 
 
@@ -51,6 +53,7 @@ def export_with(exporter: Exporter[Any], artifact: Path, destination: Path) -> t
     if destination.exists():
         raise DestinationError(f"{destination} exists already; choose a new folder or remove it first")
     opened = open_artifact(artifact)
+    check_complete(opened)
     partial = destination.with_name(f".{destination.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -84,6 +87,13 @@ def carry_files(artifact: Artifact, destination: Path) -> None:
     """Copy tokenizer, generation and licence files: whatever is not weights or ours to write."""
     for file in sorted(artifact.directory.iterdir()):
         if file.is_file() and file.suffix != ".safetensors" and file.name not in _OWN_FILES:
+            shutil.copyfile(file, destination / file.name)
+
+
+def carry_licence(artifact: Artifact, destination: Path) -> None:
+    """Copy the licence and what belongs to it, for formats that take nothing else along."""
+    for pattern in LICENCE_FILES:
+        for file in sorted(artifact.directory.glob(pattern)):
             shutil.copyfile(file, destination / file.name)
 
 

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from srr_core.errors import ExportError
 from srr_core.exporters.artifact import Artifact
-from srr_core.exporters.exporter import Exporter
+from srr_core.exporters.exporter import Exporter, carry_licence
 from srr_core.recipe import GGUFSpec
 
 MODEL_FILE = "model.gguf"
@@ -33,7 +33,13 @@ class GGUFExporter(Exporter[GGUFSpec]):
 
         writer = ModelWriter(artifact, self.spec)
         notes = [writer.write(destination / MODEL_FILE)]
+        context = writer.naming.context_length
+        if context < writer.naming.config.max_position_embeddings:
+            notes.append(
+                f"keep to {context} tokens: beyond its attention window llama.cpp attends to more than the model"
+            )
         if self.spec.merged == "none" and artifact.adapter is not None:
             write_adapter(artifact, writer.naming, destination / ADAPTER_FILE)
             notes.append(f"use both: llama-cli -m {MODEL_FILE} --lora {ADAPTER_FILE}; without the second it is Q alone")
+        carry_licence(artifact, destination)
         return tuple(notes)

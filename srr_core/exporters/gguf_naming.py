@@ -51,6 +51,13 @@ class Naming:
             raise ExportError(f"rotary embeddings of type {rope['rope_type']!r} are not exported to GGUF")
         self.rope_theta = float(rope.get("rope_theta", 10000.0))
 
+    @property
+    def context_length(self) -> int:
+        """Tokens up to which llama.cpp computes what the model does: it knows no attention window for this family."""
+        window = getattr(self.config, "sliding_window", None)
+        longest = int(self.config.max_position_embeddings)
+        return longest if window is None else min(longest, int(window))
+
     def name(self, tensor: str) -> str:
         """Return llama.cpp's name of a tensor. Raises ExportError for one it has no place for."""
         found = self._names.get_name(tensor, try_suffixes=_SUFFIXES)
@@ -72,7 +79,7 @@ class Naming:
         """Write what llama.cpp needs to build the graph."""
         config = self.config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        writer.add_context_length(config.max_position_embeddings)
+        writer.add_context_length(self.context_length)
         writer.add_embedding_length(config.hidden_size)
         writer.add_block_count(config.num_hidden_layers)
         writer.add_feed_forward_length(config.intermediate_size)

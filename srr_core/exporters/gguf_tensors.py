@@ -50,7 +50,7 @@ def encode(name: str, weight: IntegerTensor, grid: IntegerGrid, *, allow_inexact
     if not allow_inexact:
         raise ExportError(
             f"{name}: {best.block_type.name}, the best fit, would round {best.inexact} of {weight.codes.numel()} "
-            "weights; compress with quantizer.exponent_window, export merged, or pass --allow-inexact"
+            "weights; compress with quantizer.exponent_window, export merged, or set allow_inexact=true"
         )
     return best
 

@@ -1,7 +1,7 @@
 """Q in the tensors of GPTQ: the stream of compressed-tensors transposed, with zero points and group indices.
 
 `qweight` int32 [in·b/32, out], `qzeros` int32 [groups, out·b/32] holding zero - 1 (the first version of the
-format), `scales` [groups, out], `g_idx` int32 [in]. Checked against GPTQModel 7.6: weights equal to the last bit.
+format), `scales` [groups, out], `g_idx` int32 [in]. Checked with GPTQModel 7.6 and 7.7: weights are bit-equal.
 """
 
 import shutil

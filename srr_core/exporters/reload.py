@@ -1,7 +1,6 @@
 """The artifact as its users meet it: loaded by stock transformers, compared with Q + L·R computed densely."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,14 @@ import torch
 import transformers
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from srr_core.errors import VerificationError
+from srr_core.errors import CheckpointError, VerificationError
 from srr_core.exporters.artifact import Artifact, open_artifact
+from srr_core.runtime.artifact_files import empty_model, model_class, read_configuration
 from srr_core.runtime.integration import match_modules
+from srr_core.runtime.plain_tensors import require_complete
 from srr_core.runtime.stored_forms import MARKER
 
 _MATMULS_PER_BLOCK = 4
@@ -71,10 +73,14 @@ def dense_state(artifact: Artifact, dtype: torch.dtype = torch.float32) -> dict[
 
 def transposed_modules(artifact: Artifact) -> frozenset[str]:
     """Return the compressed modules whose dense weight is stored [in, out], as GPT-2's Conv1D does."""
-    with torch.device("meta"):
-        model = model_class(artifact.config)(dense_config(artifact))
+    model = _empty_model(artifact)
     names = match_modules(model, artifact.module_names())
     return frozenset(file for name, file in names.items() if isinstance(model.get_submodule(name), Conv1D))
+
+
+def check_complete(artifact: Artifact) -> None:
+    """Check that the files fill every place of the model, each with a tensor of its shape. Raises CheckpointError."""
+    require_complete(_empty_model(artifact), artifact.weights.entries)
 
 
 def merged_weight(artifact: Artifact, module_name: str) -> Float[Tensor, "out in"]:
@@ -96,29 +102,20 @@ def dense_model(artifact: Artifact) -> nn.Module:
 
 
 def dense_config(artifact: Artifact) -> Any:
-    """Return the model's configuration without its quantization."""
-    config = transformers.AutoConfig.from_pretrained(artifact.directory)
+    """Return the model's configuration without its quantization. Raises CheckpointError."""
+    config = read_configuration(artifact.directory)
     del config.quantization_config
     return config
 
 
-def model_class(config: Mapping[str, Any]) -> Any:
-    """Return the transformers class that `architectures` of a config.json names.
-
-    Raises:
-        VerificationError: none is named, or transformers does not have it.
-    """
-    architectures = config.get("architectures") or [None]
-    found = getattr(transformers, str(architectures[0]), None)
-    if found is None:
-        raise VerificationError(f"config.json names the architecture {architectures[0]!r}, unknown to transformers")
-    return found
+def _empty_model(artifact: Artifact) -> PreTrainedModel:
+    return empty_model(artifact.config, dense_config(artifact), num_tensors=len(artifact.weights))
 
 
 def _load_as_a_user(artifact: Artifact) -> nn.Module:
     is_causal = "ForCausalLM" in model_class(artifact.config).__name__
     auto: Any = transformers.AutoModelForCausalLM if is_causal else model_class(artifact.config)
-    config = transformers.AutoConfig.from_pretrained(artifact.directory)
+    config = read_configuration(artifact.directory)
     if artifact.layout.stock_loadable:
         # Without our entry transformers takes the stock route even though this package is imported.
         config.quantization_config = {k: v for k, v in config.quantization_config.items() if k != MARKER}
@@ -126,7 +123,7 @@ def _load_as_a_user(artifact: Artifact) -> nn.Module:
         model, info = auto.from_pretrained(
             artifact.directory, config=config, dtype=torch.float32, output_loading_info=True
         )
-    except (RuntimeError, ValueError, KeyError, OSError, TypeError) as error:
+    except (RuntimeError, ValueError, KeyError, OSError, TypeError, CheckpointError) as error:
         raise VerificationError(f"{artifact.directory.name}: stock transformers cannot load it: {error}") from error
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])

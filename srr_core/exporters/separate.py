@@ -11,7 +11,7 @@ from srr_core.checkpoint.writer import write_json
 from srr_core.errors import ExportError
 from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.exporters.artifact import Artifact
-from srr_core.exporters.exporter import Exporter, carry_files, write_config
+from srr_core.exporters.exporter import Exporter, carry_files, carry_licence, write_config
 from srr_core.recipe import AdapterSpec
 from srr_core.runtime.stored_forms import MARKER
 
@@ -41,6 +41,7 @@ class SeparateAdapterExporter(Exporter[AdapterSpec]):
         shutil.copyfile(artifact.directory / ADAPTER_WEIGHTS, adapter / ADAPTER_WEIGHTS)
         config = read_json(artifact.directory / ADAPTER_CONFIG)
         write_json(adapter / ADAPTER_CONFIG, {**config, "base_model_name_or_path": self.spec.base_model})
+        carry_licence(artifact, adapter)
         return (f"load {BASE_FOLDER}/ first, then {ADAPTER_FOLDER}/ on top: PeftModel.from_pretrained(model, adapter)",)
 
     def _write_base(self, artifact: Artifact, base: Path) -> None:

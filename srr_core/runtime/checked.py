@@ -1,4 +1,4 @@
-"""Tensors of a file, taken only in the dtype and shape the layout wrote."""
+"""Tensors of a file, taken only in the dtype and shape the layout wrote, and only with numbers in them."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,3 +22,13 @@ def expect(tensor: Tensor, name: str, *, dtype: torch.dtype, shape: Sequence[int
     if tuple(tensor.shape) != tuple(shape):
         raise CheckpointError(f"tensor {name} has shape {tuple(tensor.shape)}, the layout needs {tuple(shape)}")
     return tensor
+
+
+def require_finite(tensor: Tensor, name: str) -> None:
+    """Check scales and factors, which no layout writes as NaN or infinity; integers always pass.
+
+    Raises:
+        CheckpointError: the message names the tensor.
+    """
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise CheckpointError(f"tensor {name} holds NaN or infinity")

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from srr_core.errors import CheckpointError
-from srr_core.runtime.checked import ReadTensor, expect
+from srr_core.runtime.checked import ReadTensor, expect, require_finite
 from srr_core.runtime.grid import IntegerGrid, checked_integer
 from srr_core.runtime.packing import pack_bits, pack_int32, packed_columns, unpack_bits, unpack_int32
 from srr_core.types import IntegerTensor, QuantizedTensor
@@ -58,13 +58,14 @@ class Codec(ABC):
         """Return one layer of a checkpoint.
 
         Raises:
-            CheckpointError: a tensor is missing or not as declared; the message names it.
+            CheckpointError: a tensor is missing, not as declared or not finite; the message names it.
         """
         shape = read_shape(module_name, read)
         tensors = {}
         for suffix, declared in self.declared(shape).items():
             name = f"{module_name}.{suffix}"
             tensors[suffix] = expect(read(name), name, dtype=declared.dtype, shape=declared.shape)
+            require_finite(tensors[suffix], name)
         return self.rebuild(shape, tensors)
 
 

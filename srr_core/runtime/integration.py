@@ -20,15 +20,21 @@ from transformers.quantizers.quantizer_compressed_tensors import CompressedTenso
 from transformers.utils.import_utils import is_peft_available
 from transformers.utils.quantization_config import CompressedTensorsConfig, QuantizationConfigMixin
 
-from srr_core.checkpoint.header import TensorEntry, read_header
+from srr_core.checkpoint.header import read_header
 from srr_core.errors import CheckpointError
-from srr_core.runtime.codecs import SHAPE_SUFFIX, Codec
+from srr_core.runtime.artifact_files import (
+    ADAPTER_CONFIG_FILE,
+    CONFIG_FILE,
+    check_inside,
+    check_layer,
+    check_packed_names,
+    is_expert,
+    packed_modules,
+)
+from srr_core.runtime.codecs import Codec
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.stored_forms import COMPRESSED_TENSORS, MARKER, Marker, is_ours, read_marker
 
-CONFIG_FILE = "config.json"
-_SHAPE_ENDING = f".{SHAPE_SUFFIX}"
-_EXPERT = re.compile(r"\.experts\.\d+\.")
 _FROM_BLOCK = re.compile(r"(?:^|\.)([^.]+\.\d+\..+)$")
 
 
@@ -48,7 +54,7 @@ class PackedConfig(QuantizationConfigMixin):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
-        """Return the configuration of a config.json; `load` adds the keys `widen` and `native`, which are not saved."""
+        """Return the configuration of a config.json; `load` adds the keys of its options, which are not saved."""
         written = dict(config_dict)
         options = {key: bool(written.pop(key, False)) for key in ("widen", "native")}
         config = cls(written, **options)
@@ -81,31 +87,44 @@ class PackedQuantizer(HfQuantizer):
     serialized_names = CompressedTensorsHfQuantizer.serialized_names
     compressor: ModelCompressor | None = None
     """Decodes experts; set when the checkpoint has any."""
+    names_in_files: Mapping[str, str] = {}
+    """Packed modules, by their name in the model; filled before weights are loaded."""
 
     def validate_environment(self, *args: Any, **kwargs: Any) -> None:
         """Refuse what would silently lose the correction.
 
         Raises:
             ImportError: the artifact has an adapter and peft is not installed.
+            ValueError: `device_map` sends layers to disk.
         """
         if self.quantization_config.marker.rank > 0 and not is_peft_available():
             raise ImportError(
                 "this model is Q + L·R with L·R as a PEFT adapter; without peft it would be Q alone: pip install peft"
             )
+        refuse_disk(kwargs.get("device_map"))
 
     def _process_model_before_weight_loading(
         self, model: PreTrainedModel, checkpoint_files: list[str] | None = None, **kwargs: Any
     ) -> PreTrainedModel:
         if not checkpoint_files:
             raise CheckpointError("a packed model is loaded from its files, not from a state dict")
-        entries = {name: entry for file in checkpoint_files for name, entry in read_header(Path(file)).items()}
-        if any(_EXPERT.search(name) for name in packed_modules(entries)):
+        files = [Path(file) for file in checkpoint_files]
+        check_inside(str(model.config.name_or_path), files)
+        entries = {name: entry for file in files for name, entry in read_header(file).items()}
+        marker = self.quantization_config.marker
+        check_packed_names(entries, marker.codec())
+        if marker.rank > 0 and not (files[0].parent / ADAPTER_CONFIG_FILE).exists():
+            raise CheckpointError(
+                f"{ADAPTER_CONFIG_FILE} is missing: without it the model would be Q alone, not Q + L·R"
+            )
+        packed = packed_modules(entries)
+        if any(map(is_expert, packed)):
             self.compressor = self._expert_decoder()
-        codec = self.quantization_config.marker.codec()
-        for name, file_name in match_modules(model, packed_modules(entries)).items():
-            packed = _packed_like(model.get_submodule(name), codec, self.quantization_config)
-            check_entries(file_name, packed, entries)
-            model.set_submodule(name, packed)
+        self.names_in_files = match_modules(model, packed)
+        for name, file_name in self.names_in_files.items():
+            layer = _packed_like(model.get_submodule(name), marker.codec(), self.quantization_config)
+            check_layer(file_name, (layer.out_features, layer.in_features), layer.codec, entries)
+            model.set_submodule(name, layer)
         return model
 
     def _expert_decoder(self) -> ModelCompressor:
@@ -124,12 +143,16 @@ class PackedQuantizer(HfQuantizer):
         return []
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
-        for module in model.modules():
+        for name, module in model.named_modules():
             if isinstance(module, PackedLinear) and module.weight.device.type != "meta":
+                module.check_stored(self.names_in_files.get(name, name))
                 module.prepare(model.dtype)
         if self.compressor is not None:
             _widen_experts(model)
         return model
+
+    def _dequantize(self, model: Any, dtype: Any = None) -> Any:
+        raise NotImplementedError("packed layers are not made dense in memory; `srr export --to merged` writes Q + L·R")
 
     def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
         """State dicts hold the tensors of the file, so saving writes the artifact's weights again."""
@@ -141,9 +164,10 @@ class PackedQuantizer(HfQuantizer):
         return True
 
 
-def packed_modules(entries: Iterable[str]) -> list[str]:
-    """Return the modules of a checkpoint whose weights are packed."""
-    return [name.removesuffix(_SHAPE_ENDING) for name in entries if name.endswith(_SHAPE_ENDING)]
+def refuse_disk(device_map: Any) -> None:
+    """Raise ValueError for a `device_map` that sends layers to disk: accelerate would read codes back as numbers."""
+    if isinstance(device_map, Mapping) and "disk" in device_map.values():
+        raise ValueError("packed layers cannot be offloaded to disk; map them to a device or to the CPU")
 
 
 def match_modules(model: nn.Module, file_names: Iterable[str]) -> dict[str, str]:
@@ -154,30 +178,12 @@ def match_modules(model: nn.Module, file_names: Iterable[str]) -> dict[str, str]
     Raises:
         CheckpointError: the model has none of them, or a packed weight belongs to another kind of module.
     """
-    by_tail = {_tail(name): name for name in file_names if not _EXPERT.search(name)}
+    by_tail = {_tail(name): name for name in file_names if not is_expert(name)}
     found = {name: by_tail[_tail(name)] for name, _ in model.named_modules() if _tail(name) in by_tail}
     missing = sorted(set(by_tail.values()) - set(found.values()))
     if missing:
         raise CheckpointError(f"{type(model).__name__} has no module for the packed weight of {missing[0]}")
     return found
-
-
-def check_entries(file_name: str, packed: PackedLinear, entries: Mapping[str, TensorEntry]) -> None:
-    """Check that the file holds what a packed module declares, before any memory is taken.
-
-    Raises:
-        CheckpointError: a tensor is missing or has another dtype or shape; the message names file and tensor.
-    """
-    for suffix, declared in packed.codec.declared((packed.out_features, packed.in_features)).items():
-        name = f"{file_name}.{suffix}"
-        entry = entries.get(name)
-        if entry is None:
-            raise CheckpointError(f"tensor {name!r} is in no file of the checkpoint")
-        if (entry.dtype, entry.shape) != (declared.dtype, declared.shape):
-            raise CheckpointError(
-                f"{entry.file.name}: tensor {name!r} is {entry.dtype} {list(entry.shape)}, "
-                f"the model needs {declared.dtype} {list(declared.shape)}"
-            )
 
 
 def register() -> None:

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from srr_core.errors import CheckpointError
+from srr_core.runtime.checked import require_finite
 from srr_core.runtime.codecs import SHAPE_SUFFIX, Codec
 from srr_core.runtime.dispatch import choose_path
 from srr_core.runtime.paths import Case, Path
@@ -52,6 +54,22 @@ class PackedLinear(nn.Linear):
         if self.path is None:
             return self.codec.rebuild(self._shape, self._stored_parameters())
         return self.path.restore(self._path_buffers())
+
+    def check_stored(self, file_name: str) -> None:
+        """Check the tensors as they were loaded, which headers cannot tell.
+
+        Args:
+            file_name: Of the layer in its files, for the message.
+        Raises:
+            CheckpointError: a shape that is not this layer's, or a scale that is not a number.
+        """
+        shape = tuple(cast(Tensor, self._parameters[SHAPE_SUFFIX]).tolist())
+        if shape != self._shape:
+            raise CheckpointError(
+                f"tensor {file_name}.{SHAPE_SUFFIX} holds {list(shape)}, the model needs {list(self._shape)}"
+            )
+        for suffix, tensor in self._stored_parameters().items():
+            require_finite(tensor, f"{file_name}.{suffix}")
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Choose the path for activations of `dtype` on the device the weight is on, and pack for it."""
@@ -109,7 +127,7 @@ class PackedLinear(nn.Linear):
     def __getattr__(self, name: str) -> Any:
         # Other libraries probe `weight` for its device; the packed tensor answers for it.
         if name == "weight" and "weight" not in self._parameters:
-            return self._anchor()
+            return self._anchor() if self.path is None else self._anchor().as_subclass(_PackedCodes)
         return super().__getattr__(name)
 
     def _anchor(self) -> Tensor:
@@ -165,6 +183,17 @@ class PackedLinear(nn.Linear):
         if self.path is None and self._anchor().device.type != "meta":
             self.prepare(torch.get_default_dtype())
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+class _PackedCodes(Tensor):
+    """What `weight` answers with: device, dtype and shape of packed codes, but no numbers to change."""
+
+    @property
+    def data(self) -> Tensor:  # type: ignore[override]  # torch has a descriptor here, to be read and written
+        """Refuse: PEFT merges an adapter by writing here, and 8-bit codes even have the shape of the weight."""
+        raise TypeError(
+            "the weight is packed, so L·R cannot be merged into it in memory; `srr export --to merged` writes the sum"
+        )
 
 
 class _PackedProduct(torch.autograd.Function):

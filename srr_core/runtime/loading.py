@@ -1,22 +1,32 @@
 """One call from a folder or a repository to a model whose weights stay packed and whose L·R is attached."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from torch import nn
-from transformers import PreTrainedModel
-from transformers.utils.hub import cached_file
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from srr_core.checkpoint.header import read_header
+from srr_core.checkpoint.index import INDEX_NAME, read_json
+from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError
-from srr_core.runtime.integration import CONFIG_FILE, register
+from srr_core.runtime.artifact_files import (
+    ADAPTER_FILE,
+    ADAPTER_PREFIX,
+    CONFIG_FILE,
+    adapter_entries,
+    check_layers,
+    empty_model,
+    locate,
+    read_configuration,
+)
+from srr_core.runtime.checked import require_finite
+from srr_core.runtime.integration import refuse_disk, register
 from srr_core.runtime.linear import PackedLinear
+from srr_core.runtime.plain_tensors import require_complete
 from srr_core.runtime.stored_forms import read_marker
 
-ADAPTER_FILE = "adapter_model.safetensors"
 _HUB_OPTIONS = frozenset({"revision", "token", "cache_dir", "local_files_only"})
 
 
@@ -32,56 +42,83 @@ def load(
     """Return one of our artifacts as a transformers model for inference, or for training adapters on top.
 
     Args:
-        model: A folder, or a repository id that transformers downloads.
+        model: A folder, or a repository id whose files transformers downloads.
         device: A device, or a `device_map` of transformers ("auto" included).
         dtype: Of activations and of what is not packed; the artifact's own by default.
         widen: Hold 2- and 3-bit codes as 4 bits where that is faster: bfloat16 on a CPU, block 32.
         native: Compile the C kernels with this machine's compiler (about a second) and use them on a CPU.
-        options: Passed to `from_pretrained`: revision, token, cache_dir, local_files_only.
+        options: Where the repository is found: revision, token, cache_dir, local_files_only. Others are passed to
+            `from_pretrained`.
 
     Raises:
-        CheckpointError: not one of our artifacts, damaged, or without the adapter it needs.
+        CheckpointError: not one of our artifacts, damaged, incomplete, or without the adapter it needs; the message
+            names the file and the tensor.
         ImportError: peft is needed and not installed.
+        ValueError: `device` sends layers to disk.
     """
     register()
     source = str(model)
-    hub = {key: value for key, value in options.items() if key in _HUB_OPTIONS}
-    config = transformers.AutoConfig.from_pretrained(source, **hub)
+    hub = {key: options.pop(key) for key in sorted(_HUB_OPTIONS & options.keys())}
+    folder = locate(source, hub)
+    config = read_configuration(folder)
     written = getattr(config, "quantization_config", None)
     if not isinstance(written, dict):
         raise CheckpointError(f"{source}: {CONFIG_FILE} has no quantization_config; this is not one of our artifacts")
     marker = read_marker(written, file=CONFIG_FILE)
-    if marker.rank > 0:
-        _check_adapter_file(source, hub)
+    if getattr(config, "transformers_weights", None) is not None:
+        raise CheckpointError(f"{CONFIG_FILE}: transformers_weights names other weights than {INDEX_NAME}")
+    weights = CheckpointReader(folder)
+    adapter = adapter_entries(folder, marker.rank, check_layers(weights, marker.codec()))
+    del config.quantization_config
+    empty = empty_model(read_json(folder / CONFIG_FILE), config, num_tensors=len(weights))
+    require_complete(empty, weights.entries)
     config.quantization_config = {**written, "widen": widen, "native": native}
-    loaded: PreTrainedModel = _model_class(config).from_pretrained(
-        source, config=config, dtype=dtype or "auto", **_placement(device), **options
-    )
+    loaded = _loaded(type(empty), folder, config, {"dtype": dtype or "auto", **_placement(device), **options})
+    loaded.config.name_or_path = source
     if marker.rank > 0:
-        _check_attached(loaded, source)
+        _check_attached(loaded, adapter)
         _narrow_factors(loaded)
+        for adapter_config in loaded.peft_config.values():
+            # So that an adapter that is trained further and saved is loaded again on top of the same weights.
+            adapter_config.base_model_name_or_path = source
     loaded.eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     return loaded
 
 
-def _check_adapter_file(source: str, hub: Mapping[str, Any]) -> None:
+def _loaded(
+    kind: type[PreTrainedModel], folder: Path, config: PreTrainedConfig, options: Mapping[str, Any]
+) -> PreTrainedModel:
     try:
-        found = cached_file(source, ADAPTER_FILE, **hub)
-    except OSError as error:
-        raise CheckpointError(
-            f"{source}: {ADAPTER_FILE} is missing; without it the model would be Q alone, not Q + L·R"
-        ) from error
-    names = set(read_header(Path(str(found))))
-    for name in sorted(names):
-        partner = name.replace(".lora_A.", ".lora_B.") if ".lora_A." in name else name.replace(".lora_B.", ".lora_A.")
-        if partner not in names:
-            raise CheckpointError(f"{ADAPTER_FILE}: tensor {partner!r} is missing beside {name!r}")
+        model: PreTrainedModel = kind.from_pretrained(folder, config=config, **options)
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # what a stranger's numbers make of code that trusts them
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(f"{folder.name}: transformers cannot load it: {reason}") from error
+    return model
 
 
-def _check_attached(model: nn.Module, source: str) -> None:
+def _check_attached(model: nn.Module, adapter: Iterable[str]) -> None:
     bare = [name for name, module in model.named_modules() if _is_bare(name, module)]
     if bare:
-        raise CheckpointError(f"{source}: the adapter leaves {bare[0]} without its L·R; the artifact is damaged")
+        raise CheckpointError(f"{ADAPTER_FILE}: leaves {bare[0]} without its L·R; the artifact is damaged")
+    factors = dict(_factors(model))
+    for name in sorted(factors.keys() ^ set(adapter)):
+        state = "is missing" if name in factors else "belongs to no layer of the model"
+        raise CheckpointError(f"{ADAPTER_FILE}: tensor {name!r} {state}")
+    for name, factor in factors.items():
+        if not factor.is_meta:
+            require_finite(factor, f"{name} of {ADAPTER_FILE}")
+
+
+def _factors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    """Yield L and R of every layer by their names in the adapter's file."""
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            yield f"{ADAPTER_PREFIX}{name.replace('.default.', '.')}", parameter
 
 
 def _narrow_factors(model: PreTrainedModel) -> None:
@@ -97,15 +134,8 @@ def _is_bare(name: str, module: nn.Module) -> bool:
     return isinstance(module, PackedLinear) and not name.endswith(".base_layer")
 
 
-def _model_class(config: Any) -> Any:
-    architectures = getattr(config, "architectures", None) or [None]
-    found = getattr(transformers, str(architectures[0]), None)
-    if found is None:
-        raise CheckpointError(f"{CONFIG_FILE}: names the architecture {architectures[0]!r}, unknown to transformers")
-    return found
-
-
 def _placement(device: str | torch.device | Mapping[str, Any]) -> dict[str, Any]:
+    refuse_disk(device)
     if isinstance(device, Mapping) or device in ("auto", "balanced", "sequential"):
         return {"device_map": device}
     return {} if torch.device(device).type == "cpu" else {"device_map": {"": torch.device(device)}}

@@ -35,7 +35,8 @@ from srr_core.exporters.experts import fuse_factors
 from srr_core.exporters.layouts import native_layout
 from srr_core.exporters.verify import ExpectedLayer
 from srr_core.quantizers import QUANTIZERS
-from srr_core.recipe import QuantizerSpec, Recipe
+from srr_core.recipe import QuantizerSpec, QuIPSharpSpec, Recipe
+from srr_core.types import Statistics
 
 TOKENS = torch.arange(3, 23).reshape(2, 10)
 RANK = 4
@@ -156,7 +157,7 @@ def build_artifact(
         is_transposed = not has_experts and isinstance(model.get_submodule(name), Conv1D)
         weight = tensors[f"{name}.weight"].float()
         weight = weight.t().contiguous() if is_transposed else weight
-        quantized = QUANTIZERS.build(spec).quantize(weight, None)
+        quantized = QUANTIZERS.build(spec).quantize(weight, _statistics(spec, weight.shape[1]))
         left, right = _factors(weight - quantized.dequantize(), rank)
         files |= layout.layer_tensors(name, quantized)
         if rank:
@@ -183,6 +184,13 @@ def build_artifact(
     with torch.inference_mode():
         outputs = dense_model(TOKENS)[0]
     return PicoArtifact(directory, expected, layout, outputs)
+
+
+def _statistics(spec: QuantizerSpec, in_features: int) -> Statistics | None:
+    """White inputs, for the one quantizer here that asks for any."""
+    if not isinstance(spec, QuIPSharpSpec):
+        return None
+    return Statistics(torch.eye(in_features, dtype=torch.float64), torch.ones(in_features, dtype=torch.float64), 1)
 
 
 def _factors(error: Tensor, rank: int) -> tuple[Tensor, Tensor]:

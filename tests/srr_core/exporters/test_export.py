@@ -18,6 +18,7 @@ from srr_core.exporters.artifact import open_artifact
 from srr_core.exporters.export import EXPORTERS, export
 from srr_core.recipe import AdapterSpec, GGUFSpec, GPTQFormatSpec, IntegerSpec, MergedSpec, MXIntSpec, NormalFloatSpec
 from srr_core.runtime import PackedLinear
+from tests.pico import build_model
 from tests.srr_core.exporters.artifacts import TOKENS, build_artifact, pico_bert, pico_llama
 
 
@@ -167,6 +168,15 @@ def test_gguf_tokenizer_read_by_transformers_splits_text_the_same_way(artifact, 
     assert [token for token in theirs if token != 0] == [token for token in ours if token != 0]
 
 
+def test_gguf_context_ends_where_the_attention_window_does(tmp_path):
+    built = build_artifact(tmp_path / "a", build_model("MistralForCausalLM", vocab_size=4096), MXIntSpec(num_bits=4))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(DEMO_MODEL / name, built.directory / name)
+    notes = export(built.directory, tmp_path / "g", GGUFSpec())
+    assert "keep to 8 tokens" in notes[1]
+    assert gguf.GGUFReader(tmp_path / "g" / "model.gguf").fields["llama.context_length"].contents() == 8
+
+
 def test_gguf_of_an_unknown_architecture_is_refused(tmp_path):
     built = build_artifact(tmp_path / "a", pico_bert(), MXIntSpec(num_bits=4))
     with pytest.raises(ExportError, match="not BertForMaskedLM"):
@@ -177,6 +187,24 @@ def test_gguf_without_a_tokenizer_is_refused(tmp_path):
     built = build_artifact(tmp_path / "a", pico_llama(biases=False), MXIntSpec(num_bits=4))
     with pytest.raises(ExportError, match=r"tokenizer\.json is missing"):
         export(built.directory, tmp_path / "g", GGUFSpec())
+
+
+@pytest.mark.parametrize(
+    ("spec", "folders"),
+    [
+        (MergedSpec(), ["."]),
+        (AdapterSpec(), ["base", "adapter"]),
+        (GPTQFormatSpec(), ["."]),
+        (GGUFSpec(), ["."]),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_licence_of_the_source_goes_with_every_export(artifact, tmp_path, spec, folders):
+    shutil.copytree(artifact.directory, tmp_path / "a")
+    for name in ("LICENSE", "NOTICE.txt"):
+        (tmp_path / "a" / name).write_text("terms")
+    export(tmp_path / "a", tmp_path / "x", spec)
+    assert all((tmp_path / "x" / folder / name).exists() for folder in folders for name in ("LICENSE", "NOTICE.txt"))
 
 
 def test_destination_that_exists_is_refused(artifact, tmp_path):

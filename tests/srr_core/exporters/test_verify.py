@@ -102,7 +102,7 @@ def test_truncated_shard_is_found(artifact):
 
 def test_model_that_ignores_its_adapter_fails_the_logit_check(artifact):
     file = artifact.directory / ADAPTER_CONFIG
-    file.write_text(json.dumps({**json.loads(file.read_text()), "target_modules": ["layers.0.mlp.up_proj"]}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "layers_to_transform": [0]}))
     with pytest.raises(VerificationError, match=r"differs from Q \+ L·R"):
         verify_logits(artifact.directory, TOKENS)
 

@@ -1,0 +1,72 @@
+"""Tensors that are not packed: each has the shape of its place in the model, and no place stays without a tensor.
+
+transformers fills a place that no file has a tensor for with random numbers, and prints a report; `load` refuses.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+from srr_core.checkpoint.header import TensorEntry
+from srr_core.errors import CheckpointError
+from srr_core.runtime.artifact_files import is_expert, packed_modules
+from srr_core.runtime.integration import match_modules
+
+
+def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> None:
+    """Compare a dense model on the meta device with the tensors of an artifact.
+
+    Raises:
+        CheckpointError: a tensor has another shape or kind than its place, or a place has no tensor.
+    """
+    modules = packed_modules(entries)
+    packed = match_modules(model, modules)
+    # Experts are decoded while they are loaded, under the names of their dense weights.
+    decoded = [f"{module}.weight" for module in modules if is_expert(module)]
+    state = model.state_dict()
+    filled = {name for name in state if name.rpartition(".")[0] in packed and not name.endswith(".bias")}
+    find = _Places(model, state)
+    for name in (*entries, *decoded):
+        place, is_fused = find(name)
+        if place not in state or place in filled:
+            continue
+        filled.add(place)
+        entry = entries.get(name)
+        if entry is not None and not is_fused:
+            _check_fit(entry, name, state[place].shape, is_float=state[place].is_floating_point())
+    for target, source in model.all_tied_weights_keys.items():
+        if source in filled or target in filled:
+            filled |= {source, target}
+    optional = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]  # noqa: SLF001  # transformers has no public name for it
+    for name in state:
+        if name not in filled and not any(pattern.search(name) for pattern in optional):
+            raise CheckpointError(f"no file of the checkpoint holds tensor {name!r} of {type(model).__name__}")
+
+
+class _Places:
+    """Finds the parameter a tensor of a file becomes, by the rules transformers itself renames with."""
+
+    def __init__(self, model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
+        mapping = get_model_conversion_mapping(model)
+        self._renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+        self._converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+        self._prefix = model.base_model_prefix
+        self._state = dict(state)
+
+    def __call__(self, name: str) -> tuple[str, bool]:
+        """Return the parameter, and whether it is made from several tensors."""
+        place, pattern = rename_source_key(name, self._renamings, self._converters, self._prefix, self._state)
+        return place, pattern is not None
+
+
+def _check_fit(entry: TensorEntry, name: str, shape: Sequence[int], *, is_float: bool) -> None:
+    if entry.shape != tuple(shape):
+        raise CheckpointError(
+            f"{entry.file.name}: tensor {name!r} has shape {list(entry.shape)}, the model needs {list(shape)}"
+        )
+    if entry.dtype.is_floating_point != is_float:
+        raise CheckpointError(f"{entry.file.name}: tensor {name!r} has dtype {entry.dtype}, which the model cannot use")

@@ -64,22 +64,24 @@ def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantiz
     recipe = method.recipe
     rank = min(recipe.rank, *weight.shape)
     scaled = method.scaling.times(weight)
+    # Inputs that never fired leave a scaled weight narrower than the layer, with fewer directions to preserve.
+    num_directions = min(rank, *scaled.shape)
     candidates = Candidates(
-        rank=rank,
+        rank=num_directions,
         weight=weight,
         scaled=scaled,
-        leading_directions=lambda: _leading(scaled, rank, recipe.sketch, seed),
-        probe=lambda: method.probe(weight.shape[0], rank),
+        leading_directions=lambda: _leading(scaled, num_directions, recipe.sketch, seed),
+        probe=lambda: method.probe(weight.shape[0], num_directions),
     )
-    choices = method.selector.choices(candidates) if rank else [torch.arange(0)]
+    choices = method.selector.choices(candidates) if num_directions else [torch.arange(0)]
     judge = _Judge(weight, scaled, method)
     best: _Attempt | None = None
     for choice in choices:
         directions = candidates.directions.left[:, choice.to(weight.device)] if len(choice) else None
-        for attempt in _rounds(weight, directions, rank, judge, quantize, seed):
-            if best is None or not recipe.keep_best or attempt.errors.output < best.errors.output:
-                best = attempt
-    assert best is not None  # noqa: S101  # a selector offers at least one choice and a recipe at least one round
+        kept = _kept(_rounds(weight, directions, rank, judge, quantize, seed), recipe)
+        if best is None or kept.errors.output < best.errors.output:
+            best = kept
+    assert best is not None  # noqa: S101  # a selector offers at least one choice
     return best.decomposition(method, rank_was_clamped=rank < recipe.rank)
 
 
@@ -113,6 +115,15 @@ class _Attempt:
             errors=self.errors,
             notes=(*method.scaling.notes, *self.quantized.notes, *clamped),
         )
+
+
+def _kept(attempts: Iterator[_Attempt], recipe: Recipe) -> _Attempt:
+    """Return the round to keep: the best, or the last where the method says so."""
+    kept = next(attempts)
+    for attempt in attempts:
+        if not recipe.keep_best or attempt.errors.output < kept.errors.output:
+            kept = attempt
+    return kept
 
 
 def _rounds(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from srr_core.checkpoint.architecture import Architecture
 from srr_core.checkpoint.layers import LayerPlan
+from srr_core.errors import NonFiniteWeightError
 
 Hidden = Float[Tensor, "_ length hidden"]
 
@@ -96,6 +97,7 @@ class BlockwiseModel:
         """Embed all batches and record what each block will be called with."""
         moved = tuple(batch.to(self._device) for batch in batches)
         with self.outer_weights():
+            self._require_finite()
             self._learn_return_type(moved[0][:1])
             hidden: list[Hidden] = []
             calls: list[list[_Call]] = []
@@ -134,6 +136,15 @@ class BlockwiseModel:
                 with torch.no_grad(), self._replaced(_injecting(hidden)):
                     logits = self._model(input_ids=batch, use_cache=False).logits
                 yield batch, logits
+
+    def _require_finite(self) -> None:
+        # Here, because calibration may never look at the row of an embedding that is broken.
+        for name, parameter in self._model.named_parameters():
+            if not parameter.is_meta and not bool(torch.isfinite(parameter).all()):
+                bad = int((~torch.isfinite(parameter)).sum())
+                raise NonFiniteWeightError(
+                    f"{name} holds {bad} values that are NaN or infinite; repair the source checkpoint"
+                )
 
     def _learn_return_type(self, batch: Int64[Tensor, "one length"]) -> None:
         # A block may return its hidden states or a tuple around them; only running one tells.

@@ -1,7 +1,6 @@
 """Text to token windows: the same tokens whatever the number of workers or batches."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             directory, trust_remote_code=False, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, TypeError, ImportError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         first = str(error).strip().split("\n")[0]
         raise CheckpointError(f"the tokenizer of {directory.name!r} cannot be loaded: {first}") from error
     return tokenizer
@@ -73,7 +72,7 @@ def cut_windows(
     try:
         with text_file.open(encoding="utf-8") as stream:
             text = stream.read(wanted * CHARACTERS_PER_TOKEN)
-            text += stream.readline() if text else ""
+            text += stream.readline(wanted * CHARACTERS_PER_TOKEN) if text else ""
             ids = _tokenize(tokenizer, text)
             if len(ids) < wanted and (rest := stream.read()):
                 ids = _tokenize(tokenizer, text + rest)

@@ -161,7 +161,8 @@ def check_supported(config: Mapping[str, Any]) -> str:
     if config.get("auto_map"):
         raise UnsupportedModelError("the model needs code from its repository (auto_map); such code is never run")
     if config.get("quantization_config"):
-        method = dict(config["quantization_config"]).get("quant_method", "unknown")
+        described = config["quantization_config"]
+        method = described.get("quant_method", "unknown") if isinstance(described, Mapping) else described
         raise UnsupportedModelError(f"the model is quantized already ({method}); start from its 16-bit source")
     if name is None:
         raise UnsupportedModelError("config.json names no architecture, so the model class is unknown")

@@ -54,7 +54,7 @@ def inspect_model(config_directory: Path, entries: Mapping[str, TensorEntry], re
     try:
         architecture = Architecture(config_directory)
         plan = plan_layers(architecture, entries)
-        choose_layout(plan, recipe)
+        choose_layout(architecture, plan, recipe)
     except (UnsupportedModelError, CheckpointError, RecipeError) as error:
         return Inspection(is_supported=False, reason=str(error), architecture="")
     layers = plan.layers

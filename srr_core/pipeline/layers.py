@@ -127,6 +127,10 @@ class LayerCompressor:
             )
         except (NonFiniteWeightError, NumericalError) as error:
             raise type(error)(f"layer {layer.name}: {error}") from error
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # public, but not declared so
+            raise NumericalError(
+                f"layer {layer.name}: a factorization failed, as values near the end of float32 do"
+            ) from error
         tensors = self._plan.layout.layer_tensors(layer.name, result.quantized)
         names = {"base": list(tensors), "adapter": []}
         if self._plan.recipe.rank:

@@ -11,12 +11,24 @@ from srr_core.calibration.dataset import TokenWindows, cut_windows, load_tokeniz
 from srr_core.checkpoint.architecture import Architecture
 from srr_core.checkpoint.layers import LayerPlan, plan_layers
 from srr_core.checkpoint.reader import CheckpointReader
-from srr_core.errors import CalibrationError, DestinationError, EvaluationError, RecipeError
+from srr_core.errors import (
+    CalibrationError,
+    DestinationError,
+    EvaluationError,
+    RecipeError,
+    UnsupportedModelError,
+)
 from srr_core.exporters.base import Layout
 from srr_core.exporters.layouts import native_layout
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
 
 DISTRIBUTION = "srr-compression"
+_NOT_RELOADED = frozenset({"llama4", "llama4_text"})
+"""Stock transformers (5.23) finds no weights for the per-expert tensors of these when they are quantized."""
+_ADAPTER_NOT_RELOADED = frozenset(
+    {"deepseek_v2", "deepseek_v3", "glm4_moe", "qwen3_next", "llava", "gemma3", "mistral3", "mamba", "mamba2"}
+)
+"""PEFT (0.21) drops adapters of their shared experts, attaches them to the vision tower too, or forbids a module."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class RunPlan:
             "calibration text": self.calibration.describe().token_sha256,
             "core version": core_version(),
             "torch version": torch.__version__,
+            "transformers version": version("transformers"),
+            "number of threads": str(torch.get_num_threads()),
             "device": self.device.type,
         }
 
@@ -77,7 +91,7 @@ def plan_run(
     architecture = Architecture(source)
     weights = CheckpointReader(source)
     layers = plan_layers(architecture, weights.entries)
-    layout = choose_layout(layers, recipe)
+    layout = choose_layout(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)
     notes: list[str] = []
     window = _window(recipe.calibration, architecture, "calibration", notes)
@@ -119,13 +133,15 @@ def plan_run(
     )
 
 
-def choose_layout(layers: LayerPlan, recipe: Recipe) -> Layout:
+def choose_layout(architecture: Architecture, layers: LayerPlan, recipe: Recipe) -> Layout:
     """Return the layout the artifact will be written in.
 
     Raises:
+        UnsupportedModelError: stock loaders are known to lose a part of the result.
         RecipeError: the model has experts, and the only layout that holds the codes is one no loader can read
             experts from: transformers keeps them fused and dense.
     """
+    _require_loadable(architecture, recipe)
     has_experts = any(layer.expert is not None for layer in layers.layers)
     layout = native_layout(
         recipe.quantizer,
@@ -139,6 +155,19 @@ def choose_layout(layers: LayerPlan, recipe: Recipe) -> Layout:
             "use a symmetric integer grid whose group divides every layer, such as mxint with block_size 32"
         )
     return layout
+
+
+def _require_loadable(architecture: Architecture, recipe: Recipe) -> None:
+    kind = str(architecture.model.config.model_type)
+    if kind in _NOT_RELOADED:
+        raise UnsupportedModelError(
+            f"transformers does not load quantized experts of {kind!r} models; nothing could run the result"
+        )
+    if recipe.rank and kind in _ADAPTER_NOT_RELOADED:
+        raise UnsupportedModelError(
+            f"peft does not attach every L·R of {kind!r} models, so a part of the correction would be lost without a "
+            "word; use a recipe of rank 0, such as weight-only"
+        )
 
 
 def choose_device(name: str) -> torch.device:

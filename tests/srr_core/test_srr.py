@@ -213,3 +213,17 @@ def test_weighted_losses_of_the_identity_scaling_are_still_of_the_output() -> No
     total = output_length(problem.weight, problem.statistics)
     assert result.errors.output == pytest.approx(expected / total, rel=1e-4)
     assert result.errors.scaled == pytest.approx(result.errors.weight, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_live", [0, 1, 5])
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_fewer_live_inputs_than_ranks_are_no_error(name: str, num_live: int) -> None:
+    problem = random_problem()
+    gram = problem.statistics.autocorrelation.clone()
+    gram[num_live:], gram[:, num_live:] = 0, 0
+    dying = Problem(problem.weight, Statistics(gram, gram.diagonal().sqrt(), 1000))
+
+    result = solve(dying, override(PRESETS[name], {"rank": min(PRESETS[name].rank, 8)}))
+
+    assert bool(torch.isfinite(rebuild(result)).all())
+    assert 0 <= result.errors.output <= 1 + 1e-6

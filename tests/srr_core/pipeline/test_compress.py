@@ -10,6 +10,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from srr_core.checkpoint.architecture import Architecture
+from srr_core.checkpoint.layers import plan_layers
+from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.resume import WorkFolder
 from srr_core.errors import (
     CalibrationError,
@@ -23,7 +26,7 @@ from srr_core.errors import (
 )
 from srr_core.pipeline import compress
 from srr_core.pipeline.assemble import assemble
-from srr_core.pipeline.plan import RunPlan
+from srr_core.pipeline.plan import RunPlan, choose_layout
 from srr_core.recipe import PRESETS, Recipe, override
 from srr_core.report import Report
 from tests.pico import ARCHITECTURES, WINDOW, build_checkpoint, write_text
@@ -193,6 +196,28 @@ def test_a_weight_that_is_not_finite_is_refused_by_name(value: float, tmp_path: 
         compress(source, small(), tmp_path / "out", calibration_text=text)
     assert isinstance(caught.value, NonFiniteWeightError)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_embedding_that_is_not_finite_is_refused_though_no_token_meets_it(tmp_path: Path, text: Path) -> None:
+    def change(model: Any) -> None:
+        model.model.embed_tokens.weight[-1] = float("nan")
+
+    source = build_checkpoint(tmp_path / "source", change=change)
+    with pytest.raises(NonFiniteWeightError, match="embed_tokens"):
+        compress(source, small(), tmp_path / "out", calibration_text=text)
+
+
+@pytest.mark.parametrize(("kind", "rank", "reason"), [("deepseek_v3", 4, "rank 0"), ("llama4_text", 0, "experts")])
+def test_a_model_of_which_stock_loaders_lose_a_part_is_refused(
+    kind: str, rank: int, reason: str, tmp_path: Path
+) -> None:
+    source = build_checkpoint(tmp_path / "source")
+    architecture, weights = Architecture(source), CheckpointReader(source)
+    layers = plan_layers(architecture, weights.entries)
+    architecture.model.config.model_type = kind
+
+    with pytest.raises(UnsupportedModelError, match=reason):
+        choose_layout(architecture, layers, override(small(), {"rank": rank}))
 
 
 def test_a_layer_of_zeros_is_compressed_to_zeros(tmp_path: Path, text: Path) -> None:

@@ -131,11 +131,16 @@ def export(
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", metavar="DESTINATION")],
     to: Annotated[str, typer.Option("--to", help="merged, adapter, gptq or gguf.", metavar="FORMAT")],
     assignments: Annotated[
-        list[str], typer.Option("--set", help="An option of the format; may be repeated.", metavar="allow_inexact=true")
+        list[str], typer.Option("--set", help="An option of the format; may be repeated.", metavar="merged=f16")
     ] = [],  # noqa: B006  # Typer copies it
+    *,
+    allow_inexact: Annotated[
+        bool, typer.Option("--allow-inexact", help="gguf: round what no block type holds exactly, and count it.")
+    ] = False,
 ) -> None:
-    """Convert a compressed model for other tools, exactly or not at all."""
-    _worker_command("export", "worker.model_commands")(artifact, destination, target=to, assignments=assignments)
+    """Convert a compressed model for other tools, exactly or, if that is allowed, nearly."""
+    chosen = [*assignments, "allow_inexact=true"] if allow_inexact else assignments
+    _worker_command("export", "worker.model_commands")(artifact, destination, target=to, assignments=chosen)
 
 
 @app.command()

@@ -168,7 +168,12 @@ def _llama_cpp(grid: _Grid | None, sizes: Collection[Shape], *, has_experts: boo
     if obstacle is not None or grid is None:
         return CompatibilityRow(runtime=name, verdict="no", reason=str(obstacle), evidence="run")
     reason = f"{gguf_type(grid.num_bits, grid.group_size, is_power_of_two=grid.is_power_of_two)} holds Q exactly"
-    return CompatibilityRow(runtime=name, verdict="yes", reason=f"{reason}, L·R in a LoRA file; Llama, Mistral, Qwen2, Qwen3", evidence="run")
+    return CompatibilityRow(
+        runtime=name,
+        verdict="yes",
+        reason=f"{reason}, L·R in a LoRA file; Llama, Mistral, Qwen2, Qwen3",
+        evidence="run",
+    )
 
 
 def gguf_type(num_bits: int, group_size: int, *, is_power_of_two: bool) -> str:

@@ -1,11 +1,11 @@
 """Problem documents (RFC 9457): how each is worded, and how it is described to clients."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse, Response
 from service.api.refusal import SubmissionRefusedError
 from service.api.schemas import Problem, ProblemField
 from srr_core.errors import RecipeError
+from srr_core.recipe import Recipe
+from srr_core.recipe.known_fields import what_is_known
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _SHOWN_HOST = 100
@@ -53,7 +55,10 @@ def invalid_request_problem(request: Request, error: RequestValidationError) -> 
         HTTPStatus.UNPROCESSABLE_ENTITY,
         code="invalid_request",
         detail="The request is not valid; `errors` names each wrong field.",
-        errors=[ProblemField(field=_dotted(item["loc"]), message=item["msg"]) for item in error.errors()],
+        errors=[
+            ProblemField(field=_dotted(item["loc"]), message=item["msg"] + _known(request, item["type"], item["loc"]))
+            for item in error.errors()
+        ],
     )
 
 
@@ -106,7 +111,21 @@ def recipe_fields(error: RecipeError) -> list[ProblemField]:
     if not isinstance(cause, ValidationError):
         return [ProblemField(field="body.recipe", message=str(error))]
     items = cause.errors(include_url=False, include_context=False)
-    return [ProblemField(field=_dotted(("body", "recipe", *item["loc"])), message=item["msg"]) for item in items]
+    return [
+        ProblemField(
+            field=_dotted(("body", "recipe", *item["loc"])),
+            message=item["msg"] + what_is_known(Recipe, item["type"], item["loc"]),
+        )
+        for item in items
+    ]
+
+
+def _known(request: Request, error_type: str, location: Sequence[int | str]) -> str:
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model = body.field_info.annotation if body is not None else None
+    if not isinstance(model, type) or not issubclass(model, BaseModel) or location[:1] != ("body",):
+        return ""
+    return what_is_known(model, error_type, location[1:])
 
 
 def new_problem(

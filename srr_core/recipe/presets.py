@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from srr_core.errors import RecipeError
+from srr_core.recipe.known_fields import what_is_known
 from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
 from srr_core.recipe.recipe import Recipe, SketchSpec
@@ -254,5 +255,6 @@ def describe_validation(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(str(part) for part in item['loc']) or 'recipe'}: {item['msg']}"
         + ("" if isinstance(item["input"], dict) else f" (got {item['input']!r})")
+        + what_is_known(Recipe, item["type"], item["loc"])
         for item in error.errors(include_url=False, include_context=False)
     )

@@ -83,3 +83,24 @@ def test_every_response_forbids_inline_and_foreign_scripts(http: TestClient) -> 
     assert http.get("/").headers["content-security-policy"] == CONTENT_SECURITY_POLICY
     assert "unsafe-inline" not in CONTENT_SECURITY_POLICY
     assert http.get("/v1/nothing").headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "known"),
+    [
+        ({"sauce": 1}, "body.sauce", "source, recipe, destination"),
+        ({"source": {"model": "a/b"}}, "body.source.model", "model_id, revision"),
+        ({"recipe": {"name": "srr", "ranc": 4}}, "body.recipe.ranc", "rank"),
+        ({"recipe": {"name": "srr", "quantizer": {"num_bitz": 2}}}, "body.recipe.quantizer.mxint.num_bitz", "num_bits"),
+    ],
+)
+def test_an_unknown_field_is_answered_with_those_that_are_known(
+    http: TestClient, changes: dict[str, object], field: str, known: str
+) -> None:
+    body = {"source": {"model_id": "a/b"}, "destination": {"repo_id": "c/d"}} | changes
+
+    answer = http.post("/v1/jobs", json=body)
+
+    messages = {error["field"]: error["message"] for error in answer.json()["errors"]}
+    assert answer.status_code == 422
+    assert known in messages[field]

@@ -18,6 +18,7 @@ from service.jobs.schema import Job, JobResult, JobText
 from service.jobs.store import JobStore
 from service.jobs.tracing import span
 from service.jobs.windows import job_recipe
+from srr_core.errors import ResumeMismatchError
 from srr_core.recipe import Recipe
 from srr_core.report import Report
 from worker.hub import ModelHub, PublishedCommit
@@ -28,6 +29,8 @@ from worker.workspace import Workspace
 if TYPE_CHECKING:  # that module loads torch, which takes seconds and is needed by the core only
     from srr_core.types import OnProgress, ShouldStop
 
+PARTIAL_SUFFIX = ".partial"
+"""What the core adds to the name of an artifact for its unfinished layers."""
 SPACE_FACTOR = 2.5
 """Scratch space as a multiple of the download: source, unfinished layers and artifact at their largest. A heuristic."""
 
@@ -161,19 +164,29 @@ def _compress(
         progress.say("Found the artifact of an earlier attempt, complete.")
         return finished
     shutil.rmtree(workspace.artifact, ignore_errors=True)
-    return tools.compress(
-        source,
-        recipe,
-        workspace.artifact,
-        calibration_text=_text(job.calibration, workspace.calibration_text, CALIBRATION_TEXT, tools.store),
-        evaluation_text=_text(job.evaluation, workspace.evaluation_text, EVALUATION_TEXT, tools.store),
-        model_id=model.model_id,
-        revision=model.sha,
-        artifact_id=job.destination.repo_id,
-        device=tools.device,
-        on_progress=progress.on_progress,
-        should_stop=should_stop,
-    )
+
+    def compress() -> Report:
+        return tools.compress(
+            source,
+            recipe,
+            workspace.artifact,
+            calibration_text=_text(job.calibration, workspace.calibration_text, CALIBRATION_TEXT, tools.store),
+            evaluation_text=_text(job.evaluation, workspace.evaluation_text, EVALUATION_TEXT, tools.store),
+            model_id=model.model_id,
+            revision=model.sha,
+            artifact_id=job.destination.repo_id,
+            device=tools.device,
+            on_progress=progress.on_progress,
+            should_stop=should_stop,
+        )
+
+    try:
+        return compress()
+    except ResumeMismatchError as error:
+        # An upgrade, or another machine, between two attempts: nobody is there to remove the folder by hand.
+        progress.say(f"The layers of an earlier attempt cannot be continued, so this one starts over: {error}")
+        shutil.rmtree(workspace.artifact.with_name(f"{workspace.artifact.name}{PARTIAL_SUFFIX}"), ignore_errors=True)
+        return compress()
 
 
 def _publish(

@@ -59,7 +59,7 @@ class JobDestination(_Frozen):
 class JobText(_Frozen):
     """A text to calibrate or evaluate on. Without `text` the bundled WikiText-2 slice is used."""
 
-    text: str | None = Field(default=None, max_length=MAX_TEXT_CHARACTERS)
+    text: str | None = Field(default=None, min_length=1, max_length=MAX_TEXT_CHARACTERS)
     sha256: str | None = Field(
         default=None,
         pattern=r"^[0-9a-f]{64}$",

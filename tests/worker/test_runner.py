@@ -14,7 +14,7 @@ from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import RetryPolicy
 from service.jobs.schema import Job, JobDestination, JobSource, JobState, JobSubmission, JobText
 from service.jobs.submit import submit
-from srr_core.errors import StopRequested, StorageError
+from srr_core.errors import ResumeMismatchError, StopRequested, StorageError
 from srr_core.recipe import named_recipe
 from srr_core.report import Report
 from tests.worker.artifacts import report, write_artifact
@@ -131,6 +131,20 @@ def test_attempt_after_a_failed_publication_does_not_compress_again(shop: Shop) 
 
     assert done.state is JobState.SUCCEEDED
     assert len(shop.calls) == 1
+
+
+def test_layers_that_cannot_be_continued_are_done_again(shop: Shop) -> None:
+    leftover = shop.workspace.artifact.with_name(f"{shop.workspace.artifact.name}.partial")
+    leftover.mkdir(parents=True)
+
+    def refuse_leftover() -> None:
+        if leftover.exists():
+            raise ResumeMismatchError("unfinished work with another number of threads")
+
+    shop.during = refuse_leftover
+
+    assert shop.attempt(shop.submit()).state is JobState.SUCCEEDED
+    assert len(shop.calls) == 2
 
 
 def test_later_attempt_stays_at_the_commit_of_the_first(shop: Shop, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, pr
 from service.commands.progress import JobProgress
 from service.commands.remote import follow, print_report, print_summary
 from service.commands.serve import embedded_service
+from service.jobs.logging import configure_logging
 from srr_core.recipe import PRESETS, Recipe
 
 if TYPE_CHECKING:  # torch: only the commands that compute pay for it
@@ -91,6 +92,7 @@ def demo(*, model: str | None, recipe: Recipe, data_dir: Path, exit_when_done: b
     """Run a service of its own, submit a model over REST, show its progress and print the report."""
     from worker.folder_hub import FolderHub
 
+    configure_logging(level="WARNING")
     console = status_console()
     data_dir = data_dir.resolve()
     source = model or DEMO_ID

@@ -20,6 +20,7 @@ from service.api.problems import (
     to_response,
     unexpected_problem,
 )
+from service.api.refusal import SubmissionRefusedError
 from service.api.schemas import Problem
 from service.hub import errors as hub
 from service.jobs import errors as jobs
@@ -124,7 +125,10 @@ def _answer(request: Request, problem: Problem, page: RenderPage, headers: Mappi
 
 def status_of(error: Exception) -> HTTPStatus:
     """Return the status of an exception whose type, or an ancestor of it, has a row in the table."""
-    return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
+    status = next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
+    # What a submission names is a part of its body: nothing is missing at the address it was sent to.
+    is_named_in_body = status is HTTPStatus.NOT_FOUND and isinstance(error.__cause__, SubmissionRefusedError)
+    return HTTPStatus.UNPROCESSABLE_ENTITY if is_named_in_body else status
 
 
 def headers_of(error: Exception) -> dict[str, str]:

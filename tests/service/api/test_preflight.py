@@ -43,8 +43,8 @@ class TestFolderHub:
     @pytest.mark.parametrize(
         ("body", "status", "code"),
         [
-            (source("no/such"), 404, "model_not_found"),
-            (source("org/model", "v9"), 404, "revision_not_found"),
+            (source("no/such"), 422, "model_not_found"),
+            (source("org/model", "v9"), 422, "revision_not_found"),
             (source("org/taken"), 422, "no_safetensors"),
             (source("org/nd"), 422, "license_forbids_derivatives"),
             (source("org/code"), 422, "needs_remote_code"),
@@ -201,7 +201,7 @@ class TestHuggingFaceHub:
 
         answer = http.post("/v1/jobs", json=source("alice/secret"))
 
-        assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
+        assert (answer.status_code, answer.json()["code"]) == (422, "model_not_found")
 
     def test_what_a_workers_own_token_may_see_is_left_to_the_worker(
         self, http: TestClient, hub_server: HubServer, workers: WorkerRegistry

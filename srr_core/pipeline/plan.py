@@ -23,6 +23,8 @@ from srr_core.exporters.layouts import native_layout
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
 
 DISTRIBUTION = "srr-compression"
+_NOT_RUN = frozenset({"deberta", "deberta-v2", "xlnet", "openai-gpt"})
+"""Their blocks hand on more, or otherwise, than hidden states; they cannot be run one at a time."""
 _NOT_RELOADED = frozenset({"llama4", "llama4_text"})
 """Stock transformers (5.23) finds no weights for the per-expert tensors of these when they are quantized."""
 _ADAPTER_NOT_RELOADED = frozenset(
@@ -159,6 +161,11 @@ def choose_layout(architecture: Architecture, layers: LayerPlan, recipe: Recipe)
 
 def _require_loadable(architecture: Architecture, recipe: Recipe) -> None:
     kind = str(architecture.model.config.model_type)
+    if kind in _NOT_RUN or architecture.model.main_input_name != "input_ids":
+        raise UnsupportedModelError(
+            f"blocks of {kind!r} models cannot be run one at a time on a text; causal language models and BERT-like "
+            "encoders can"
+        )
     if kind in _NOT_RELOADED:
         raise UnsupportedModelError(
             f"transformers does not load quantized experts of {kind!r} models; nothing could run the result"

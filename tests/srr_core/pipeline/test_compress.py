@@ -207,7 +207,10 @@ def test_an_embedding_that_is_not_finite_is_refused_though_no_token_meets_it(tmp
         compress(source, small(), tmp_path / "out", calibration_text=text)
 
 
-@pytest.mark.parametrize(("kind", "rank", "reason"), [("deepseek_v3", 4, "rank 0"), ("llama4_text", 0, "experts")])
+@pytest.mark.parametrize(
+    ("kind", "rank", "reason"),
+    [("deepseek_v3", 4, "rank 0"), ("llama4_text", 0, "experts"), ("deberta-v2", 4, "one at a time")],
+)
 def test_a_model_of_which_stock_loaders_lose_a_part_is_refused(
     kind: str, rank: int, reason: str, tmp_path: Path
 ) -> None:

@@ -245,9 +245,7 @@ class WhiteNoiseProbe:
             noise = torch.rand(out_features, self._in_features, generator=generator).mul_(2).sub_(1)
             noise = noise.to(self._device)
             scaled = self._scaling.times(noise)
-            # Only the energy of the leading directions is needed, and its error is second order: half will do.
-            brief = self._sketch.model_copy(update={"power_iterations": -(-self._sketch.power_iterations // 2)})
-            leading = _leading(scaled, rank, brief, self._seed)
+            leading = _leading(scaled, rank, self._sketch, self._seed)
             self._spectra[key] = Spectrum(leading.singular_values, float(scaled.norm()) ** 2)
         return self._spectra[key]
 

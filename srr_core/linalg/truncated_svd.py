@@ -32,34 +32,41 @@ def truncated_svd(
 ) -> SVDFactors:
     """Return the leading left singular vectors and singular values of a matrix.
 
-    Randomized range finder with `power_iterations` rounds of subspace iteration, a QR after every product.
-    Where the sketch would be as wide as the matrix, a dense SVD is taken instead. The same seed, device,
-    dtype and number of threads give the same bits.
+    Randomized range finder with `power_iterations` rounds of subspace iteration, a QR after every product. The
+    triplets are those of the matrix on the last right basis, which costs no product of its own. Where the sketch
+    would be as wide as the matrix, a dense SVD is taken instead. The same seed, device, dtype and number of
+    threads give the same bits.
 
     Args:
         matrix: Finite; computed in its own dtype, so pass float32 or wider. Not modified.
         rank: Number of triplets, 0 <= rank <= min(m, n).
         oversampling: Columns of the sketch as a multiple of the rank; at least rank + 16 are used.
+        power_iterations: At least 1.
         start: Columns near the wanted left vectors, for instance of an earlier, similar matrix. They replace
-            as many random columns, and each saves about a power iteration.
+            as many random columns; where they are at least half of the rank, one power iteration of several is saved.
     Raises:
-        ValueError: rank is out of range.
+        ValueError: rank or power_iterations is out of range.
     Source: Halko, Martinsson, Tropp (2011), Alg. 4.4 and 5.1, arXiv:0909.4061.
     """
     height, width = matrix.shape
     if not 0 <= rank <= min(height, width):
         raise ValueError(f"rank {rank} is outside 0..{min(height, width)} for a {height}x{width} matrix")
+    if power_iterations < 1:
+        raise ValueError(f"power_iterations is {power_iterations}; it must be at least 1")
     if rank == 0:
         return SVDFactors(matrix.new_zeros(height, 0), matrix.new_zeros(0))
     sketch = max(int(oversampling * rank), rank + MIN_OVERSAMPLING)
+    is_warm = start is not None and 2 * start.shape[1] >= rank
     with exact_matmul():
         if sketch >= min(height, width):
             left, singular_values, _ = torch.linalg.svd(matrix, full_matrices=False)
             return SVDFactors(left[:, :rank].contiguous(), singular_values[:rank].contiguous())
-        basis = _orthonormal(matrix @ _start_columns(matrix, sketch, seed, start))
-        for _ in range(power_iterations):
-            basis = _orthonormal(matrix @ _orthonormal(matrix.mT @ basis))
-        return _rotate_to_singular(basis, basis.mT @ matrix, rank)
+        right = _start_columns(matrix, sketch, seed, start)
+        for _ in range(max(power_iterations - is_warm, 1)):
+            right = _orthonormal(matrix.mT @ _orthonormal(matrix @ right))
+        basis, triangular = torch.linalg.qr(matrix @ right)
+        rotation, singular_values, _ = torch.linalg.svd(triangular)
+        return SVDFactors((basis @ rotation[:, :rank]).contiguous(), singular_values[:rank].contiguous())
 
 
 def _start_columns(
@@ -76,10 +83,3 @@ def _start_columns(
 def _orthonormal(columns: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
     basis: Tensor = torch.linalg.qr(columns).Q
     return basis
-
-
-def _rotate_to_singular(basis: Float[Tensor, "m k"], projected: Float[Tensor, "k n"], rank: int) -> SVDFactors:
-    # The SVD of a wide k x n matrix costs k² n through its small triangular factor.
-    triangular = torch.linalg.qr(projected.mT, mode="r").R.mT
-    left, singular_values, _ = torch.linalg.svd(triangular, full_matrices=False)
-    return SVDFactors((basis @ left[:, :rank]).contiguous(), singular_values[:rank].contiguous())

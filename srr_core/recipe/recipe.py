@@ -26,7 +26,7 @@ class SketchSpec(Spec):
     oversampling: float = Field(
         default=2.0, ge=1.0, le=8.0, description="Columns of the sketch as a multiple of the rank."
     )
-    power_iterations: int = Field(default=2, ge=0, le=32)
+    power_iterations: int = Field(default=2, ge=1, le=32)
 
 
 class Recipe(Spec):

@@ -58,8 +58,8 @@ def test_a_warm_start_is_as_good_with_fewer_iterations() -> None:
     nearby = matrix + 1e-4 * torch.randn(160, 120, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     start = truncated_svd(nearby, 10, power_iterations=8).left
 
-    cold = truncated_svd(matrix, 10, power_iterations=0)
-    warm = truncated_svd(matrix, 10, power_iterations=0, start=start)
+    cold = truncated_svd(matrix, 10, power_iterations=1)
+    warm = truncated_svd(matrix, 10, power_iterations=1, start=start)
 
     assert warm.singular_values.sum() > cold.singular_values.sum()
 
@@ -74,6 +74,11 @@ def test_rank_zero_is_empty() -> None:
 def test_a_rank_outside_the_matrix_is_refused(rank: int) -> None:
     with pytest.raises(ValueError, match=r"outside 0\.\.3"):
         truncated_svd(torch.ones(5, 3), rank)
+
+
+def test_no_power_iteration_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        truncated_svd(torch.ones(5, 3), 1, power_iterations=0)
 
 
 def test_a_matrix_of_zeros_has_zero_singular_values() -> None:

@@ -20,10 +20,12 @@ from srr_core.errors import (
     DestinationError,
     EvaluationError,
     NonFiniteWeightError,
+    NumericalError,
     RecipeError,
     SrrError,
     UnsupportedModelError,
 )
+from srr_core.linalg.truncated_svd import SVDFactors, truncated_svd
 from srr_core.pipeline import compress
 from srr_core.pipeline.assemble import assemble
 from srr_core.pipeline.plan import RunPlan, choose_layout
@@ -221,6 +223,19 @@ def test_a_model_of_which_stock_loaders_lose_a_part_is_refused(
 
     with pytest.raises(UnsupportedModelError, match=reason):
         choose_layout(architecture, layers, override(small(), {"rank": rank}))
+
+
+def test_a_projection_that_grows_fails_the_run_by_the_name_of_its_layer(
+    tmp_path: Path, text: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def skewed(matrix: torch.Tensor, rank: int, **options: Any) -> SVDFactors:
+        found = truncated_svd(matrix, rank, **options)
+        return SVDFactors(3 * found.left, found.singular_values)
+
+    monkeypatch.setattr("srr_core.srr.truncated_svd", skewed)
+    with pytest.raises(NumericalError, match=r"layer model\.layers\.0\.self_attn\.q_proj: a projection of length"):
+        compress(source, small("qera-exact"), tmp_path / "out", calibration_text=text)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_layer_of_zeros_is_compressed_to_zeros(tmp_path: Path, text: Path) -> None:

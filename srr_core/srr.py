@@ -124,7 +124,10 @@ def _require_projection(attempt: "_Attempt", dtype: torch.dtype) -> None:
     # Rounding moves ‖LR‖ by at most half an eps for R and, L having `rank` orthogonal columns, √rank of that for L.
     rounding = torch.finfo(dtype).eps * attempt.low_rank.left.shape[1] ** 0.5
     if not attempt.errors.correction <= 1 + PROJECTION_TOLERANCE + rounding:
-        raise NumericalError(f"L·R is {attempt.errors.correction:.6g} times as long as the error it corrects")
+        raise NumericalError(
+            f"L·R is {attempt.errors.correction:.6g} times as long as the error it corrects and may be no longer; "
+            "the values of the weight may be near the end of float32"
+        )
 
 
 def _kept(attempts: Iterator[_Attempt], recipe: Recipe) -> _Attempt:

@@ -200,6 +200,24 @@ def test_a_weight_that_is_not_finite_is_refused_by_name(value: float, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "norm", "layer"),
+    [
+        ("LlamaForCausalLM", "input_layernorm", r"self_attn\.q_proj"),
+        ("MixtralForCausalLM", "post_attention_layernorm", r"block_sparse_moe\.experts\.\d\.w\d"),
+    ],
+)
+def test_an_activation_that_overflows_is_refused_by_the_name_of_the_layer(
+    name: str, norm: str, layer: str, tmp_path: Path, text: Path
+) -> None:
+    def change(model: Any) -> None:
+        model.get_parameter(f"model.layers.1.{norm}.weight").fill_(1e25)
+
+    source = build_checkpoint(tmp_path / "source", name, change=change)
+    with pytest.raises(NumericalError, match=rf"layer model\.layers\.1\.{layer}: its input"):
+        compress(source, small(), tmp_path / "out", calibration_text=text)
+
+
 def test_an_embedding_that_is_not_finite_is_refused_though_no_token_meets_it(tmp_path: Path, text: Path) -> None:
     def change(model: Any) -> None:
         model.model.embed_tokens.weight[-1] = float("nan")

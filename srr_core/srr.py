@@ -47,6 +47,7 @@ class Method:
     """What L and R are stored in; errors are measured after the rounding."""
 
 
+@exact_matmul()
 def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantize, *, seed: int = 0) -> Decomposition:
     """Return the best W ≈ Q + L·R the recipe finds.
 
@@ -195,8 +196,7 @@ def project(
     """
     if directions is None:
         return matrix.new_zeros(matrix.shape[0], 0), matrix.new_zeros(0, matrix.shape[1])
-    with exact_matmul():
-        right = directions.mT @ matrix
+    right = directions.mT @ matrix
     length, bound = _product_length(directions, right), float(matrix.norm())
     if not length <= bound * (1 + PROJECTION_TOLERANCE):
         raise NumericalError(f"a projection of length {length:.6g} came from a matrix of length {bound:.6g}")
@@ -287,12 +287,11 @@ class _Judge:
         """Return the errors of Q + LR, given W - Q, the same scaled by the method, and LR."""
         output = scaled_error if self._is_exact else self.method.exact.times(error)
         left, right = low_rank.stored_left.to(error), low_rank.stored_right.to(error)
-        with exact_matmul():
-            correction = left @ right
-            scaled = _ratio(scaled_error - left @ self.method.scaling.times(right), self._scaled_length)
-            remaining_output = scaled
-            if not self._is_exact:
-                remaining_output = _ratio(output - left @ self.method.exact.times(right), self._output_length)
+        correction = left @ right
+        scaled = _ratio(scaled_error - left @ self.method.scaling.times(right), self._scaled_length)
+        remaining_output = scaled
+        if not self._is_exact:
+            remaining_output = _ratio(output - left @ self.method.exact.times(right), self._output_length)
         return LayerErrors(
             output=remaining_output,
             quantized_output=_ratio(output, self._output_length),

@@ -27,7 +27,10 @@ class InputAccumulator:
         self.num_tokens = 0
 
     def add(self, inputs: Float[Tensor, "*batch tokens in"]) -> None:
-        """Take in activations; the last two dimensions are the tokens of one sequence and the features."""
+        """Take in activations; the last two dimensions are the tokens of one sequence and the features.
+
+        The mean of |x| is over all of them where a model has flattened the sequences of a batch to tokens.
+        """
         if not inputs.numel():
             return
         sequences = inputs.detach().reshape(-1, *inputs.shape[-2:]).to(torch.float32)

@@ -61,7 +61,8 @@ class LayerCompressor:
             return
         plan = self._plan
         model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
-        stream = model.start(list(plan.calibration.batches(plan.recipe.calibration.batch_size)))
+        batch_size = 1 if self._scaling.per_sequence else plan.recipe.calibration.batch_size
+        stream = model.start(list(plan.calibration.batches(batch_size)))
         last = max(block.index for block in plan.layers.blocks if not all(map(self._is_finished, block.layers)))
         for block in plan.layers.blocks[: last + 1]:
             self._run_block(model, stream, block)

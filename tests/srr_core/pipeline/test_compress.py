@@ -310,6 +310,16 @@ def test_the_same_run_gives_the_same_bits(tmp_path: Path, text: Path, source: Pa
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "OPTForCausalLM", "MixtralForCausalLM"])
+def test_lqer_does_not_depend_on_the_batch_size(name: str, tmp_path: Path, text: Path) -> None:
+    source = build_checkpoint(tmp_path / "source", name)
+    for batch_size in (1, 5):
+        recipe = small("lqer", **{"calibration.batch_size": batch_size})
+        compress(source, recipe, tmp_path / str(batch_size), calibration_text=text, model_id="org/model")
+    first, second = (load_file(tmp_path / folder / "adapter_model.safetensors") for folder in ("1", "5"))
+    assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
+
+
 def test_the_source_is_not_modified(tmp_path: Path, text: Path, source: Path) -> None:
     before = {file.name: file.read_bytes() for file in source.iterdir()}
     compress(source, small(), tmp_path / "out", calibration_text=text)

@@ -71,7 +71,7 @@ class LayerReport(_Frozen):
     calibration_tokens: int
     seconds: float
     notes: tuple[str, ...] = ()
-    """Fallbacks taken in this layer: damping raised, statistic singular, rank clamped."""
+    """Fallbacks taken in this layer, and doubts: damping raised, statistic singular, rank clamped, few tokens."""
 
 
 class KeptTensor(_Frozen):

@@ -170,7 +170,7 @@ class LayerCompressor:
             bits_per_weight=self._plan.recipe.bits_per_weight(*layer.shape),
             calibration_tokens=statistics.num_tokens,
             seconds=round(seconds, 4),
-            notes=(*notes, *result.notes),
+            notes=(*notes, *_scarcity(statistics.num_tokens, layer.shape[1]), *result.notes),
         )
 
     def _is_finished(self, layer: Layer) -> bool:
@@ -180,6 +180,15 @@ class LayerCompressor:
         # From names alone, so that neither the order of layers nor the number of workers matters.
         text = f"{self._plan.model_id}\0{name}\0{self._plan.recipe.seed}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def _scarcity(num_tokens: int, in_features: int) -> tuple[str, ...]:
+    if not 0 < num_tokens < in_features:  # no token at all has a note of its own
+        return ()
+    return (
+        f"calibrated on {num_tokens} tokens, fewer than its {in_features} inputs, so the error on other text may be "
+        "larger; give more or longer calibration sequences",
+    )
 
 
 def _require_finite(module: nn.Module, block: Block) -> None:

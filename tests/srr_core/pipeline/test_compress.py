@@ -285,6 +285,14 @@ def test_a_rank_above_the_layer_is_clamped_and_noted(tmp_path: Path, text: Path,
     assert any("clamped" in note for layer in report.layers for note in layer.notes)
 
 
+def test_fewer_calibration_tokens_than_inputs_are_noted(tmp_path: Path, text: Path, source: Path) -> None:
+    recipe = small(**{"calibration.num_sequences": 3})
+    report = compress(source, recipe, tmp_path / "out", calibration_text=text)
+    noted = {layer.shape[1] for layer in report.layers if any("calibrated on 48 tokens" in n for n in layer.notes)}
+    assert noted == {64}
+    assert {layer.shape[1] for layer in report.layers} == {32, 64}
+
+
 def test_rank_zero_writes_no_adapter(tmp_path: Path, text: Path, source: Path) -> None:
     compress(source, small("weight-only"), tmp_path / "out", calibration_text=text)
     assert not (tmp_path / "out" / "adapter_model.safetensors").exists()

@@ -119,5 +119,5 @@ class Report(_Frozen):
     kept: tuple[KeptTensor, ...]
     environment: Environment
     seconds: dict[str, float]
-    """By stage."""
+    """By stage, each without the others: `calibrate` is running the model, `compress` decomposing its layers."""
     notes: tuple[str, ...] = ()

@@ -60,12 +60,14 @@ class LayerCompressor:
         if len(done) == len(self._positions):
             return
         plan = self._plan
-        model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
-        batch_size = 1 if self._scaling.per_sequence else plan.recipe.calibration.batch_size
-        stream = model.start(list(plan.calibration.batches(batch_size)))
         last = max(block.index for block in plan.layers.blocks if not all(map(self._is_finished, block.layers)))
-        for block in plan.layers.blocks[: last + 1]:
-            self._run_block(model, stream, block)
+        blocks = plan.layers.blocks[: last + 1]
+        with self._watch.stage("calibrate", len(blocks)):
+            model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
+            batch_size = 1 if self._scaling.per_sequence else plan.recipe.calibration.batch_size
+            stream = model.start(list(plan.calibration.batches(batch_size)))
+            for block in blocks:
+                self._run_block(model, stream, block)
 
     def _run_block(self, model: BlockwiseModel, stream: Stream, block: Block) -> None:
         # Finished layers of the block are watched too: a group, and so its seed, must not depend on a resume.
@@ -82,10 +84,14 @@ class LayerCompressor:
                 with inputs.watching(), routed:
                     ended = self._after_batch(inputs)
                     model.run_block(stream, module, after_batch=ended, advance=number == len(rounds))
+                if number == len(rounds):
+                    self._watch.advance("calibrate", block=block.index)
                 for members, statistics in inputs.groups():
-                    self._compress_group([waiting.pop(name) for name in members], statistics, block.index)
+                    with self._watch.timed("compress"):
+                        self._compress_group([waiting.pop(name) for name in members], statistics, block.index)
                 for members, statistics, notes in routed.groups():
-                    self._compress_group([waiting.pop(name) for name in members], statistics, block.index, notes)
+                    with self._watch.timed("compress"):
+                        self._compress_group([waiting.pop(name) for name in members], statistics, block.index, notes)
         for layer in waiting.values():
             self.unused[layer.name] = UNUSED
             self._watch.advance("compress", layer=layer.name, block=block.index)

@@ -117,7 +117,9 @@ def test_the_report_follows_its_contract(tmp_path: Path, text: Path, source: Pat
     assert set(wanted.split()) <= set(report["layers"][0])
     assert {"name", "protocol", "source", "compressed", "tokens"} <= set(report["evaluation"][0])
     assert report["environment"]["core_version"]
-    assert {"compress", "assemble", "verify", "evaluate"} <= set(report["seconds"])
+    assert list(report["seconds"]) == ["plan", "compress", "calibrate", "assemble", "verify", "evaluate"]
+    decomposing = sum(layer["seconds"] for layer in report["layers"])
+    assert decomposing <= report["seconds"]["compress"] + 1e-3
     assert Recipe.model_validate(report["recipe"]) == small()
     assert json.loads((tmp_path / "out" / "recipe.json").read_text()) == report["recipe"]
 
@@ -141,7 +143,16 @@ def test_tokenizer_and_licence_travel_and_nothing_else_does(tmp_path: Path, text
 def test_progress_counts_every_layer_and_every_stage(tmp_path: Path, text: Path, source: Path) -> None:
     seen = []
     compress(source, small(), tmp_path / "out", calibration_text=text, evaluation_text=text, on_progress=seen.append)
-    assert list(dict.fromkeys(p.stage for p in seen)) == ["plan", "compress", "assemble", "verify", "evaluate"]
+    assert list(dict.fromkeys(p.stage for p in seen)) == [
+        "plan",
+        "compress",
+        "calibrate",
+        "assemble",
+        "verify",
+        "evaluate",
+    ]
+    calibrated = [(p.completed, p.total, p.block) for p in seen if p.stage == "calibrate"]
+    assert calibrated == [(0, 2, None), (1, 2, 0), (2, 2, 1)]
     layers = [p for p in seen if p.stage == "compress" and p.layer]
     assert [p.completed for p in layers] == list(range(1, 15))
     assert all(p.total == 14 and p.metrics["output_error"] > 0 for p in layers)

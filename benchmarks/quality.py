@@ -100,9 +100,10 @@ def row(name: str, report: Report, reference: Report | None) -> str:
         pairs = zip(report.layers, reference.layers, strict=True)
         share = f"{100 * fmean(mine.output_error < other.output_error for mine, other in pairs):.0f} %"
     measured = report.evaluation[0]
+    seconds = report.seconds["calibrate"] + report.seconds["compress"]
     return (
         f"| {name} | {report.bits_per_weight.total:.2f} | {measured.compressed:.2f} | {report.mean_output_error:.4f} "
-        f"| {share} | {report.seconds['compress']:.1f} |"
+        f"| {share} | {seconds:.1f} |"
     )
 
 

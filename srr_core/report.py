@@ -71,7 +71,7 @@ class LayerReport(_Frozen):
     calibration_tokens: int
     seconds: float
     notes: tuple[str, ...] = ()
-    """Fallbacks taken in this layer: damping raised, statistic singular, rank clamped."""
+    """Fallbacks taken in this layer, and doubts: damping raised, statistic singular, rank clamped, few tokens."""
 
 
 class KeptTensor(_Frozen):
@@ -119,5 +119,5 @@ class Report(_Frozen):
     kept: tuple[KeptTensor, ...]
     environment: Environment
     seconds: dict[str, float]
-    """By stage."""
+    """By stage, each without the others: `calibrate` is running the model, `compress` decomposing its layers."""
     notes: tuple[str, ...] = ()

@@ -47,6 +47,7 @@ class Method:
     """What L and R are stored in; errors are measured after the rounding."""
 
 
+@exact_matmul()
 def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantize, *, seed: int = 0) -> Decomposition:
     """Return the best W ≈ Q + L·R the recipe finds.
 
@@ -59,7 +60,8 @@ def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantiz
         quantize: Rounds a weight of the same shape to codes.
         seed: Of the sketches. The same seed, device and number of threads give the same bits.
     Raises:
-        NumericalError: a projection grew, which only non-finite input or a broken driver can cause.
+        NumericalError: a projection, or L·R as stored, is longer than what it corrects, which only non-finite input
+            or a broken driver can cause.
     """
     recipe = method.recipe
     rank = min(recipe.rank, *weight.shape)
@@ -82,6 +84,8 @@ def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantiz
         if best is None or kept.errors.output < best.errors.output:
             best = kept
     assert best is not None  # noqa: S101  # a selector offers at least one choice
+    if recipe.reconstruct == "joint":
+        _require_projection(best, method.factor_dtype)
     return best.decomposition(method, rank_was_clamped=rank < recipe.rank)
 
 
@@ -114,6 +118,16 @@ class _Attempt:
             iterations=self.rounds,
             errors=self.errors,
             notes=(*method.scaling.notes, *self.quantized.notes, *clamped),
+        )
+
+
+def _require_projection(attempt: "_Attempt", dtype: torch.dtype) -> None:
+    # Rounding moves ‖LR‖ by at most half an eps for R and, L having `rank` orthogonal columns, √rank of that for L.
+    rounding = torch.finfo(dtype).eps * attempt.low_rank.left.shape[1] ** 0.5
+    if not attempt.errors.correction <= 1 + PROJECTION_TOLERANCE + rounding:
+        raise NumericalError(
+            f"L·R is {attempt.errors.correction:.6g} times as long as the error it corrects and may be no longer; "
+            "the values of the weight may be near the end of float32"
         )
 
 
@@ -182,12 +196,17 @@ def project(
     """
     if directions is None:
         return matrix.new_zeros(matrix.shape[0], 0), matrix.new_zeros(0, matrix.shape[1])
-    with exact_matmul():
-        right = directions.mT @ matrix
-    length, bound = float(right.norm()), float(matrix.norm()) * (1 + PROJECTION_TOLERANCE)
-    if not length <= bound:
-        raise NumericalError(f"a projection of length {length:.6g} came from an error of length {bound:.6g}")
+    right = directions.mT @ matrix
+    length, bound = _product_length(directions, right), float(matrix.norm())
+    if not length <= bound * (1 + PROJECTION_TOLERANCE):
+        raise NumericalError(f"a projection of length {length:.6g} came from a matrix of length {bound:.6g}")
     return directions, right
+
+
+def _product_length(left: Float[Tensor, "out k"], right: Float[Tensor, "k in"]) -> float:
+    """Return ‖L·R‖ without the product: ‖LR‖² = tr(LᵀL · RRᵀ), in float64 because it squares."""
+    left, right = left.double(), right.double()
+    return float(((left.mT @ left) * (right @ right.mT)).sum().clamp_min(0).sqrt())
 
 
 def _balanced(left: Float[Tensor, "out k"], right: Float[Tensor, "k in"], dtype: torch.dtype) -> _LowRank:
@@ -266,12 +285,11 @@ class _Judge:
         """Return the errors of Q + LR, given W - Q, the same scaled by the method, and LR."""
         output = scaled_error if self._is_exact else self.method.exact.times(error)
         left, right = low_rank.stored_left.to(error), low_rank.stored_right.to(error)
-        with exact_matmul():
-            correction = left @ right
-            scaled = _ratio(scaled_error - left @ self.method.scaling.times(right), self._scaled_length)
-            remaining_output = scaled
-            if not self._is_exact:
-                remaining_output = _ratio(output - left @ self.method.exact.times(right), self._output_length)
+        correction = left @ right
+        scaled = _ratio(scaled_error - left @ self.method.scaling.times(right), self._scaled_length)
+        remaining_output = scaled
+        if not self._is_exact:
+            remaining_output = _ratio(output - left @ self.method.exact.times(right), self._output_length)
         return LayerErrors(
             output=remaining_output,
             quantized_output=_ratio(output, self._output_length),

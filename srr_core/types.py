@@ -110,7 +110,8 @@ class Progress:
     """A step of a run: `completed` of `total` units of one stage are done."""
 
     stage: str
-    """plan, calibrate, compress, assemble, verify or evaluate."""
+    """plan, calibrate, compress, assemble, verify or evaluate. The units of calibrate are blocks, those of compress
+    layers; these two alternate, block by block."""
     completed: int
     total: int
     block: int | None = None

@@ -32,7 +32,6 @@ DEMO_WINDOWS = {"num_sequences": 64, "sequence_length": 256}
 DEMO_EVALUATION = {"num_sequences": 100, "sequence_length": 256}
 _STAGE_SHARES = {
     "plan": (0.0, 0.02),
-    "calibrate": (0.02, 0.8),
     "compress": (0.02, 0.8),
     "assemble": (0.8, 0.82),
     "verify": (0.82, 0.9),
@@ -196,6 +195,9 @@ def _download_folder(destination: Path) -> Path:
 
 
 def _show(progress: JobProgress, step: "Progress") -> None:
+    if step.stage == "calibrate":  # alternates with compress block by block; one stage to who waits
+        progress.remark(f"calibrated {step.completed} of {step.total} blocks")
+        return
     begin, end = _STAGE_SHARES[step.stage]
     if step.layer is not None and step.metrics:
         progress.remark(f"{step.layer}  error {step.metrics.get('output_error', 0.0):.4f}")

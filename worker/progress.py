@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 _STAGE_SHARES: Mapping[str, tuple[float, float]] = {
     "download": (0.0, 0.15),
     "plan": (0.15, 0.16),
-    "calibrate": (0.16, 0.80),
+    "calibrate": (0.16, 0.16),
     "compress": (0.16, 0.80),
     "assemble": (0.80, 0.82),
     "verify": (0.82, 0.87),
@@ -27,7 +27,7 @@ _STAGE_SHARES: Mapping[str, tuple[float, float]] = {
     "publish": (0.95, 1.0),
 }
 """Where each stage begins and ends in the bar: a heuristic, from runs of the demo model. Calibration and
-compression alternate block by block and share one stretch."""
+compression alternate block by block, and finished layers alone move the bar."""
 _MINIMUM_SECONDS = 0.5
 
 

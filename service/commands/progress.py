@@ -27,6 +27,7 @@ class JobProgress:
         self._title = title
         self._task: TaskID | None = None
         self._stage = ""
+        self._printed: set[str] = set()
 
     def __enter__(self) -> Self:
         self._console.print(escape(self._title))
@@ -44,6 +45,7 @@ class JobProgress:
         if kind == "progress":
             self.advance(str(data.get("stage", "")), float(data.get("progress", 0.0)))
         elif kind == "state":
+            self._printed.clear()
             self.advance(str(data.get("state", "")), None)
         elif kind == "layer":
             self.remark(f"{data.get('layer', '')}  error {float(data.get('output_error', 0.0)):.4f}")
@@ -52,8 +54,9 @@ class JobProgress:
         """Show the stage and how much of the whole is done, from 0 to 1."""
         if self._task is None:
             return
-        if not self._console.is_terminal and stage != self._stage:
+        if not self._console.is_terminal and stage not in self._printed:
             self._console.print(escape(stage))
+        self._printed.add(stage)
         if stage != self._stage:
             self.remark("")
         self._stage = stage

@@ -57,7 +57,7 @@ class ExpertCollector(TorchFunctionMode):
                 identity = torch.eye(width, dtype=torch.float64, device=self._device)
                 yield tuple(names), Statistics(identity, identity.diagonal(), 0), (UNROUTED,)
             else:
-                yield tuple(names), accumulator.finish(), ()
+                yield tuple(names), accumulator.finish(names[0]), ()
 
     def _see(self, inputs: Tensor, address: int) -> None:
         if address not in self._members:

@@ -27,7 +27,10 @@ class InputAccumulator:
         self.num_tokens = 0
 
     def add(self, inputs: Float[Tensor, "*batch tokens in"]) -> None:
-        """Take in activations; the last two dimensions are the tokens of one sequence and the features."""
+        """Take in activations; the last two dimensions are the tokens of one sequence and the features.
+
+        The mean of |x| is over all of them where a model has flattened the sequences of a batch to tokens.
+        """
         if not inputs.numel():
             return
         sequences = inputs.detach().reshape(-1, *inputs.shape[-2:]).to(torch.float32)
@@ -38,16 +41,21 @@ class InputAccumulator:
         self._largest = torch.maximum(self._largest, means.amax(dim=0))
         self.num_tokens += len(tokens)
 
-    def finish(self) -> Statistics:
+    def finish(self, layer: str) -> Statistics:
         """Return the means.
 
+        Args:
+            layer: Name of a layer with these inputs, for the error.
         Raises:
-            NumericalError: an activation was not finite.
+            NumericalError: an activation, or its square in float32, was not finite.
         """
         lower = self._gram.tril(-1)
         gram = (lower + lower.mT + torch.diag(self._gram.diagonal())) / max(self.num_tokens, 1)
         if not bool(torch.isfinite(gram).all()):
-            raise NumericalError("an activation of the calibration text is not finite")
+            raise NumericalError(
+                f"layer {layer}: its input on the calibration text is not finite or too large to square in float32; "
+                "the model overflows before it, so repair the source checkpoint"
+            )
         return Statistics(gram, self._largest, self.num_tokens)
 
     def _add_gram(self, tokens: Float[Tensor, "tokens in"]) -> None:
@@ -100,7 +108,7 @@ class InputCollector:
         """Yield each group of module names with its statistics, freeing them one after the other."""
         for leader in list(self._groups):
             group = self._groups.pop(leader)
-            yield tuple(group.members), group.accumulator.finish()
+            yield tuple(group.members), group.accumulator.finish(leader)
 
     def _see(self, name: str, inputs: Tensor) -> None:
         key = (inputs.data_ptr(), inputs.numel(), inputs.shape[-1], inputs._version)  # noqa: SLF001  # the only witness of an in-place change

@@ -27,6 +27,10 @@ from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError, UnsupportedModelError
 
 MIN_BLOCKS = 1
+MIN_WINDOW = 2
+"""Tokens; with fewer there is no next token to predict."""
+WINDOW_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""Names of the longest window in configurations; the last is MPT's."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +77,31 @@ class Architecture:
 
     @property
     def max_sequence_length(self) -> int | None:
-        """The longest window the model was made for, when its configuration says so."""
+        """The longest window the model was made for, when its configuration says so.
+
+        Raises:
+            UnsupportedModelError: the configuration gives a length that no text fits into.
+        """
         text = self.config.get_text_config()
-        value = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
-        if not isinstance(value, int):
+        field = next((name for name in WINDOW_FIELDS if getattr(text, name, None) is not None), None)
+        if field is None:
             return None
-        # RoBERTa-like embeddings keep the first positions for padding.
-        offset = (
-            value - 2 if getattr(self.config, "model_type", "") in {"roberta", "xlm-roberta", "camembert"} else value
+        value = getattr(text, field)
+        if type(value) is not int or value - self._padding_positions() < MIN_WINDOW:
+            raise UnsupportedModelError(
+                f"config.json gives {field} as {value!r}, which leaves no room for two tokens; give the length "
+                "the model was trained for"
+            )
+        return value - self._padding_positions()
+
+    def _padding_positions(self) -> int:
+        # RoBERTa-like embeddings count positions from behind the row that padding has.
+        rows = (
+            getattr(module, "padding_idx", None)
+            for path, module in self.model.named_modules()
+            if path.rpartition(".")[2] == "position_embeddings"
         )
-        return max(offset, 1)
+        return max((row + 1 for row in rows if row is not None), default=0)
 
     def placement(self, tensor_name: str) -> Placement | None:
         """Return what a tensor of the checkpoint becomes, or None when the model has no place for it."""

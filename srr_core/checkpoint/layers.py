@@ -14,6 +14,7 @@ from srr_core.errors import CheckpointError, UnsupportedModelError
 
 ROUTER_NAMES = frozenset({"gate", "router", "shared_expert_gate"})
 FLOAT_BYTES = frozenset({2, 4, 8})
+STACKED_EXPERTS = "experts of a mixture that share one tensor; only experts with a tensor each are compressed"
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ def _layer(
 ) -> Layer | str:
     path, _, leaf = parameter.rpartition(".")
     module = modules[path]
+    if not is_fused and "Expert" in type(module).__name__:
+        return STACKED_EXPERTS
     if len(entry.shape) != 2:
         return "not a matrix"
     if not entry.dtype.is_floating_point or entry.dtype.itemsize not in FLOAT_BYTES:
@@ -151,9 +154,8 @@ def _layer(
         return "router of a mixture of experts"
     if leaf != "weight" or not isinstance(module, nn.Linear | Conv1D):
         return f"not a Linear weight ({type(module).__name__})"
-    if isinstance(module, Conv1D):
-        return Layer(tensor, path, (columns, rows), is_transposed=True)
-    return Layer(tensor, path, (rows, columns), is_transposed=False)
+    is_transposed = isinstance(module, Conv1D)
+    return Layer(tensor, path, (columns, rows) if is_transposed else (rows, columns), is_transposed=is_transposed)
 
 
 def _expert_index(tensor: str) -> int | None:

@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from srr_core.linalg.precision import exact_matmul
-
 TRIANGULAR_PANELS = 8
 
 
@@ -25,8 +23,7 @@ class PSDFactor:
         """Return matrix · Sᵀ, in the dtype of the matrix. Costs half a square product when triangular."""
         inputs = matrix if self.live is None else matrix.index_select(1, self.live)
         transposed = self.transposed.to(matrix)
-        with exact_matmul():
-            return _times_lower(inputs, transposed) if self.is_triangular else inputs @ transposed
+        return _times_lower(inputs, transposed) if self.is_triangular else inputs @ transposed
 
 
 def psd_factor(gram: Float[Tensor, "n n"], *, dtype: torch.dtype = torch.float32) -> PSDFactor:

@@ -60,11 +60,14 @@ class LayerCompressor:
         if len(done) == len(self._positions):
             return
         plan = self._plan
-        model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
-        stream = model.start(list(plan.calibration.batches(plan.recipe.calibration.batch_size)))
         last = max(block.index for block in plan.layers.blocks if not all(map(self._is_finished, block.layers)))
-        for block in plan.layers.blocks[: last + 1]:
-            self._run_block(model, stream, block)
+        blocks = plan.layers.blocks[: last + 1]
+        with self._watch.stage("calibrate", len(blocks)):
+            model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
+            batch_size = 1 if self._scaling.per_sequence else plan.recipe.calibration.batch_size
+            stream = model.start(list(plan.calibration.batches(batch_size)))
+            for block in blocks:
+                self._run_block(model, stream, block)
 
     def _run_block(self, model: BlockwiseModel, stream: Stream, block: Block) -> None:
         # Finished layers of the block are watched too: a group, and so its seed, must not depend on a resume.
@@ -81,10 +84,14 @@ class LayerCompressor:
                 with inputs.watching(), routed:
                     ended = self._after_batch(inputs)
                     model.run_block(stream, module, after_batch=ended, advance=number == len(rounds))
+                if number == len(rounds):
+                    self._watch.advance("calibrate", block=block.index)
                 for members, statistics in inputs.groups():
-                    self._compress_group([waiting.pop(name) for name in members], statistics, block.index)
+                    with self._watch.timed("compress"):
+                        self._compress_group([waiting.pop(name) for name in members], statistics, block.index)
                 for members, statistics, notes in routed.groups():
-                    self._compress_group([waiting.pop(name) for name in members], statistics, block.index, notes)
+                    with self._watch.timed("compress"):
+                        self._compress_group([waiting.pop(name) for name in members], statistics, block.index, notes)
         for layer in waiting.values():
             self.unused[layer.name] = UNUSED
             self._watch.advance("compress", layer=layer.name, block=block.index)
@@ -169,7 +176,7 @@ class LayerCompressor:
             bits_per_weight=self._plan.recipe.bits_per_weight(*layer.shape),
             calibration_tokens=statistics.num_tokens,
             seconds=round(seconds, 4),
-            notes=(*notes, *result.notes),
+            notes=(*notes, *_scarcity(statistics.num_tokens, layer.shape[1]), *result.notes),
         )
 
     def _is_finished(self, layer: Layer) -> bool:
@@ -179,6 +186,15 @@ class LayerCompressor:
         # From names alone, so that neither the order of layers nor the number of workers matters.
         text = f"{self._plan.model_id}\0{name}\0{self._plan.recipe.seed}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def _scarcity(num_tokens: int, in_features: int) -> tuple[str, ...]:
+    if not 0 < num_tokens < in_features:  # no token at all has a note of its own
+        return ()
+    return (
+        f"calibrated on {num_tokens} tokens, fewer than its {in_features} inputs, so the error on other text may be "
+        "larger; give more or longer calibration sequences",
+    )
 
 
 def _require_finite(module: nn.Module, block: Block) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from srr_core.calibration.dataset import TokenWindows, cut_windows, load_tokenizer
 from srr_core.checkpoint.architecture import Architecture
-from srr_core.checkpoint.layers import LayerPlan, plan_layers
+from srr_core.checkpoint.layers import STACKED_EXPERTS, LayerPlan, plan_layers
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import (
     CalibrationError,
@@ -95,7 +95,7 @@ def plan_run(
     layers = plan_layers(architecture, weights.entries)
     layout = choose_layout(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)
-    notes: list[str] = []
+    notes = _stacked_experts(layers, weights)
     window = _window(recipe.calibration, architecture, "calibration", notes)
     calibration = cut_windows(
         calibration_text,
@@ -196,6 +196,17 @@ def core_version() -> str:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
         return "0+unknown"
+
+
+def _stacked_experts(layers: LayerPlan, weights: CheckpointReader) -> list[str]:
+    kept = sum(weights.entries[name].num_bytes for name, reason in layers.kept.items() if reason == STACKED_EXPERTS)
+    if not kept:
+        return []
+    return [
+        f"the experts, {100 * kept / weights.total_bytes():.0f} % of the model's bytes, are kept in their source "
+        "precision: this model stores all experts of a block in one tensor, and only experts with a tensor each are "
+        "compressed"
+    ]
 
 
 def _window(spec: CalibrationSpec | EvaluationSpec, architecture: Architecture, use: str, notes: list[str]) -> int:

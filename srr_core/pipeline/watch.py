@@ -16,7 +16,13 @@ class Watch:
         self._should_stop = should_stop
         self._totals: dict[str, int] = {}
         self._completed: dict[str, int] = {}
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._inner_seconds = 0.0
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage; those of a stage inside another count to the inner one alone."""
+        return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[None]:
@@ -28,11 +34,20 @@ class Watch:
         self._totals[name], self._completed[name] = total, 0
         self._tell(Progress(name, 0, total))
         self.check()
-        began = time.perf_counter()
+        with self.timed(name):
+            yield
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Count the time of this scope to a stage, and not to the stage around it."""
+        began, outer_seconds = time.perf_counter(), self._inner_seconds
+        self._inner_seconds = 0.0
         try:
             yield
         finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 3)
+            seconds = time.perf_counter() - began
+            self._seconds[name] = self._seconds.get(name, 0.0) + seconds - self._inner_seconds
+            self._inner_seconds = outer_seconds + seconds
 
     def advance(
         self,

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from srr_core.errors import NonFiniteWeightError
+from srr_core.linalg.precision import exact_matmul
 from srr_core.recipe import Spec
 from srr_core.types import QuantizedTensor, Statistics
 
@@ -39,7 +40,8 @@ class Quantizer(ABC, Generic[SpecT]):
         """
         single = weight.detach().to(torch.float32)
         _check(single, statistics, self.needs_statistics)
-        return self._quantize(single, statistics if self.needs_statistics else None, seed=seed)
+        with exact_matmul():
+            return self._quantize(single, statistics if self.needs_statistics else None, seed=seed)
 
     @abstractmethod
     def _quantize(

@@ -13,8 +13,6 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from srr_core.linalg.precision import exact_matmul
-
 PANEL = 128
 """Inputs per panel, the reference's block size; the errors of 4096 rows then fit the second-level cache."""
 
@@ -40,18 +38,17 @@ def round_with_feedback(
             made so far, before the first of them is rounded.
     """
     errors = torch.empty_like(weight)
-    with exact_matmul():
-        for start, stop in backwards(weight.shape[0], panel):
-            targets = torch.addmm(weight[start:stop], lower[stop:, start:stop].mT, errors[stop:])
-            if enter_panel is not None:
-                enter_panel(start, _compensated(weight[start:stop], targets, lower[start:stop, start:stop]))
-            # Rows, not columns, are read in every step: twice as fast.
-            coupling = lower[start:stop, start:stop].mT.contiguous()
-            for first in range(stop - step, start - 1, -step):
-                after, offset = first + step, first - start
-                done = coupling[offset : offset + step, offset + step :]
-                target = torch.addmm(targets[offset : offset + step], done, errors[after:stop])
-                torch.sub(weight[first:after], round_step(first, target), out=errors[first:after])
+    for start, stop in backwards(weight.shape[0], panel):
+        targets = torch.addmm(weight[start:stop], lower[stop:, start:stop].mT, errors[stop:])
+        if enter_panel is not None:
+            enter_panel(start, _compensated(weight[start:stop], targets, lower[start:stop, start:stop]))
+        # Rows, not columns, are read in every step: twice as fast.
+        coupling = lower[start:stop, start:stop].mT.contiguous()
+        for first in range(stop - step, start - 1, -step):
+            after, offset = first + step, first - start
+            done = coupling[offset : offset + step, offset + step :]
+            target = torch.addmm(targets[offset : offset + step], done, errors[after:stop])
+            torch.sub(weight[first:after], round_step(first, target), out=errors[first:after])
     return errors
 
 

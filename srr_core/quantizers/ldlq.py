@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from srr_core.linalg.precision import exact_matmul
 from srr_core.quantizers.feedback import PANEL, backwards, round_with_feedback
 from srr_core.quantizers.lattice import WIDTH, LatticeCode, LatticeCodebook
 
@@ -97,8 +96,7 @@ def _sweep(
     errors = round_with_feedback(scaled, lower, codes.round, step=WIDTH)
     sweep = Sweep(scaled, scale, codes, errors, loss=0.0)
     coordinate_passes(sweep, gram, passes=trial_passes)
-    with exact_matmul():
-        loss = float((gram @ errors).mul_(errors).sum(dtype=torch.float64) * scale.double().square())
+    loss = float((gram @ errors).mul_(errors).sum(dtype=torch.float64) * scale.double().square())
     return replace(sweep, loss=loss)
 
 
@@ -110,10 +108,9 @@ def coordinate_passes(sweep: Sweep, gram: Float32[Tensor, "in in"], *, passes: i
     """
     starts = range(0, len(gram), WIDTH)
     inverses = torch.linalg.inv(torch.stack([gram[start : start + WIDTH, start : start + WIDTH] for start in starts]))
-    with exact_matmul():
-        for _ in range(passes):
-            if not _coordinate_pass(sweep.weight, sweep.errors, gram, inverses, sweep.codes.round):
-                break
+    for _ in range(passes):
+        if not _coordinate_pass(sweep.weight, sweep.errors, gram, inverses, sweep.codes.round):
+            break
 
 
 def _coordinate_pass(

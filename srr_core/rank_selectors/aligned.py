@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from srr_core.linalg.precision import exact_matmul
 from srr_core.rank_selectors.base import Candidates, RankSelector
 
 
@@ -22,9 +21,8 @@ class AlignedSelector(RankSelector):
     def choices(self, candidates: Candidates) -> Sequence[Int[Tensor, " preserved"]]:
         """Return the one set."""
         rank = candidates.rank
-        with exact_matmul():
-            scaled = candidates.scaled.to(torch.float64)
-            directions = torch.linalg.eigh(scaled @ scaled.mT).eigenvectors.flip(1)
-            scores = (directions.mT @ candidates.weight.to(torch.float64)).norm(dim=1)
+        scaled = candidates.scaled.to(torch.float64)
+        directions = torch.linalg.eigh(scaled @ scaled.mT).eigenvectors.flip(1)
+        scores = (directions.mT @ candidates.weight.to(torch.float64)).norm(dim=1)
         leaders = torch.topk(scores, rank).indices
         return [torch.sort(leaders[leaders < rank]).values.cpu()]

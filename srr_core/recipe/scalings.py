@@ -16,7 +16,7 @@ class IdentitySpec(Spec):
 class LQERSpec(Spec):
     """S diagonal: the largest, over calibration sequences, of the mean magnitude of each input.
 
-    Source: LQER, arXiv:2402.02446.
+    Calibration runs the sequences one at a time, whatever its batch size. Source: LQER, arXiv:2402.02446.
     """
 
     kind: Literal["lqer"] = "lqer"

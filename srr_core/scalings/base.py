@@ -1,7 +1,7 @@
 """What every activation-aware scaling offers: the product of a weight with Sᵀ."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +21,10 @@ class ScalingFactor(ABC):
 
 class Scaling(ABC):
     """A way to make S from statistics."""
+
+    per_sequence: ClassVar[bool] = False
+    """Whether the statistic tells sequences apart, so that calibration must run them one at a time: models flatten
+    batches to tokens, and mixtures reorder them, before their layers see them."""
 
     def __init__(self, spec: Any) -> None:
         self.spec = spec

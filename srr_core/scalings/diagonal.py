@@ -37,6 +37,8 @@ class LQERScaling(Scaling):
     on the batch size. Source: LQER, arXiv:2402.02446.
     """
 
+    per_sequence = True
+
     def factor(self, statistics: Statistics) -> ScalingFactor:
         """Return diag(m) with m floored at 1e-4 and divided by sqrt(min m · max m)."""
         magnitude = statistics.largest_mean_magnitude.clamp_min(LQER_FLOOR)

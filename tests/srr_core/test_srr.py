@@ -1,12 +1,15 @@
 """The identities of the method (spec 10.3), on random layers with decaying inputs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+import srr_core.srr
 from srr_core.errors import NumericalError
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import PRESETS, FixedSpec, IdentitySpec, MXIntSpec, Recipe, override
-from srr_core.srr import project
+from srr_core.srr import decompose, project
 from srr_core.types import Statistics
 from tests.srr_core.problems import Problem, build_method, output_length, random_problem, rebuild, solve
 
@@ -196,6 +199,34 @@ def test_balanced_factors_have_equal_norms_on_both_sides() -> None:
 def test_directions_that_are_not_orthonormal_are_refused() -> None:
     with pytest.raises(NumericalError, match="projection"):
         project(torch.ones(4, 4), 2 * torch.eye(4))
+
+
+def test_a_direction_given_twice_is_refused_though_its_coordinates_are_short() -> None:
+    matrix = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    twice = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    assert float((twice.mT @ matrix).norm()) < float(matrix.norm()) < float((twice @ twice.mT @ matrix).norm())
+    with pytest.raises(NumericalError, match="length 4 came from a matrix"):
+        project(matrix, twice)
+
+
+def test_stored_factors_longer_than_the_error_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    balanced = srr_core.srr._balanced  # nothing but a fault in it makes this error
+
+    def faulty(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> object:
+        found = balanced(left, right, dtype)
+        return replace(found, stored_left=2 * found.stored_left)
+
+    monkeypatch.setattr("srr_core.srr._balanced", faulty)
+    with pytest.raises(NumericalError, match="times as long as the error it corrects"):
+        solve(random_problem(), _recipe("qera-exact", rank=40))
+
+
+@pytest.mark.parametrize("rank", [1, 8, 48])
+def test_rounding_the_factors_to_16_bits_is_no_reason_to_refuse(rank: int) -> None:
+    problem, recipe = random_problem(), _recipe("qera-exact", rank=rank)
+    method = build_method(recipe, problem.statistics, factor_dtype=torch.bfloat16)
+    result = decompose(problem.weight, method, QUANTIZERS.build(recipe.quantizer).quantize)
+    assert 0 < result.errors.correction < 1.01
 
 
 def test_the_probe_is_computed_once_for_layers_of_one_group() -> None:

@@ -78,8 +78,10 @@ def test_compress_leaves_a_card_beside_the_report(tmp_path: Path) -> None:
     recipe.write_text(json.dumps({"name": "srr", **SMALL}))
     srr = [sys.executable, "-m", "service.cli", "compress", str(source), str(tmp_path / "out"), "--recipe", str(recipe)]
 
-    subprocess.run([*srr, "--calibration-text", str(text)], check=True, capture_output=True)
+    done = subprocess.run([*srr, "--calibration-text", str(text)], check=True, capture_output=True, text=True)
 
+    stages = {"plan", "calibrate", "compress", "assemble", "verify", "evaluate"}
+    assert [line for line in done.stderr.split() if line in stages][:4] == ["plan", "compress", "assemble", "verify"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "base_model_relation: quantized" in card
     assert "Install `peft`" in card

@@ -103,6 +103,16 @@ def test_bar_never_goes_back_and_new_stages_are_told_at_once(
     assert shares == sorted(shares)
 
 
+def test_finished_layers_move_the_bar_and_calibrated_blocks_do_not(
+    progress: JobProgress, clock: Hand, told: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    progress.on_progress(Progress("compress", 0, 2))
+    progress.on_progress(Progress("calibrate", 1, 1, block=0))
+    progress.on_progress(Progress("compress", 1, 2))
+
+    assert [data["progress"] for data in told("progress")] == [0.16, 0.16, 0.48]
+
+
 def test_database_that_is_away_delays_layers_and_loses_none(
     progress: JobProgress, store: Flaky, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:

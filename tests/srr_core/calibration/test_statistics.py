@@ -20,7 +20,7 @@ def test_the_statistic_is_that_of_the_definition_whatever_the_batches(width: int
     for batch in torch.split(inputs, batch_size):
         accumulator.add(batch)
 
-    found = accumulator.finish()
+    found = accumulator.finish("layer")
 
     wide = inputs.to(torch.float64)
     tokens = wide.flatten(0, 1)
@@ -33,7 +33,7 @@ def test_the_statistic_is_that_of_the_definition_whatever_the_batches(width: int
 def test_no_tokens_give_a_statistic_of_zeros() -> None:
     accumulator = InputAccumulator(4, torch.device("cpu"))
     accumulator.add(torch.empty(0, 4))
-    found = accumulator.finish()
+    found = accumulator.finish("layer")
     assert found.num_tokens == 0
     assert found.autocorrelation.abs().sum() == 0
 
@@ -44,14 +44,14 @@ def test_many_small_batches_do_not_lose_digits() -> None:
     for _ in range(2000):
         accumulator.add(torch.full((1, 1, 2), 0.5))
     expected = (4096.0**2 + 2000 * 0.25) / 2001
-    assert float(accumulator.finish().autocorrelation[0, 0]) == pytest.approx(expected, rel=1e-12)
+    assert float(accumulator.finish("layer").autocorrelation[0, 0]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_an_activation_that_is_not_finite_is_refused() -> None:
     accumulator = InputAccumulator(2, torch.device("cpu"))
     accumulator.add(torch.tensor([[[1.0, float("inf")]]]))
-    with pytest.raises(NumericalError, match="not finite"):
-        accumulator.finish()
+    with pytest.raises(NumericalError, match="layer down: its input on the calibration text is not finite"):
+        accumulator.finish("down")
 
 
 class _Attention(nn.Module):

@@ -1,18 +1,22 @@
 """What is compressed, what is kept and why, and what is refused before any weight is read."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from srr_core.checkpoint.architecture import Architecture
 from srr_core.checkpoint.layers import LayerPlan, plan_layers
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError, UnsupportedModelError
-from tests.pico import build_checkpoint, read_config
+from srr_core.pipeline import compress
+from srr_core.recipe import PRESETS, override
+from tests.pico import build_checkpoint, byte_tokenizer, read_config, write_text
 
 
 def _plan(directory: Path) -> LayerPlan:
@@ -49,6 +53,34 @@ def test_experts_are_compressed_one_by_one_and_routers_kept(name: str, tmp_path:
     assert len(experts) == 2 * 3 * 3
     routers = [tensor for tensor, reason in plan.kept.items() if reason == "router of a mixture of experts"]
     assert len(routers) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "expert"),
+    [("GptOss", "mlp.experts.gate_up_proj"), ("GraniteMoe", "block_sparse_moe.input_linear.weight")],
+)
+def test_experts_that_share_one_tensor_are_kept_and_the_report_says_why(name: str, expert: str, tmp_path: Path) -> None:
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=259,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        num_local_experts=3,
+        num_experts_per_tok=2,
+    )
+    getattr(transformers, f"{name}ForCausalLM")(config).save_pretrained(tmp_path / "source")
+    byte_tokenizer().save_pretrained(tmp_path / "source")
+    recipe = override(PRESETS["srr"], {"rank": 4, "calibration.num_sequences": 2, "calibration.sequence_length": 16})
+
+    report = compress(tmp_path / "source", recipe, tmp_path / "out", calibration_text=write_text(tmp_path / "text.txt"))
+
+    kept = {tensor.name: tensor.reason for tensor in report.kept}
+    assert "only experts with a tensor each" in kept[f"model.layers.0.{expert}"]
+    assert re.search(r"the experts, [3-6]\d % of the model's bytes, are kept", " ".join(report.notes))
+    assert {layer.name.rpartition(".")[2] for layer in report.layers} == {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
 def test_conv1d_shapes_are_turned_to_out_in(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from srr_core.linalg.precision import exact_matmul
 from srr_core.linalg.truncated_svd import truncated_svd
 
 SINGULAR_VALUES_TOLERANCE = 0.01
@@ -84,15 +83,3 @@ def test_no_power_iteration_is_refused() -> None:
 def test_a_matrix_of_zeros_has_zero_singular_values() -> None:
     found = truncated_svd(torch.zeros(80, 90), 5)
     assert torch.equal(found.singular_values, torch.zeros(5))
-
-
-def test_exact_matmul_restores_the_precision_of_the_caller() -> None:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        with exact_matmul():
-            inside = torch.get_float32_matmul_precision()
-        after = torch.get_float32_matmul_precision()
-    finally:
-        torch.set_float32_matmul_precision(before)
-    assert (inside, after) == ("highest", "high")

@@ -20,10 +20,12 @@ from srr_core.errors import (
     DestinationError,
     EvaluationError,
     NonFiniteWeightError,
+    NumericalError,
     RecipeError,
     SrrError,
     UnsupportedModelError,
 )
+from srr_core.linalg.truncated_svd import SVDFactors, truncated_svd
 from srr_core.pipeline import compress
 from srr_core.pipeline.assemble import assemble
 from srr_core.pipeline.plan import RunPlan, choose_layout
@@ -115,7 +117,9 @@ def test_the_report_follows_its_contract(tmp_path: Path, text: Path, source: Pat
     assert set(wanted.split()) <= set(report["layers"][0])
     assert {"name", "protocol", "source", "compressed", "tokens"} <= set(report["evaluation"][0])
     assert report["environment"]["core_version"]
-    assert {"compress", "assemble", "verify", "evaluate"} <= set(report["seconds"])
+    assert list(report["seconds"]) == ["plan", "compress", "calibrate", "assemble", "verify", "evaluate"]
+    decomposing = sum(layer["seconds"] for layer in report["layers"])
+    assert decomposing <= report["seconds"]["compress"] + 1e-3
     assert Recipe.model_validate(report["recipe"]) == small()
     assert json.loads((tmp_path / "out" / "recipe.json").read_text()) == report["recipe"]
 
@@ -139,7 +143,16 @@ def test_tokenizer_and_licence_travel_and_nothing_else_does(tmp_path: Path, text
 def test_progress_counts_every_layer_and_every_stage(tmp_path: Path, text: Path, source: Path) -> None:
     seen = []
     compress(source, small(), tmp_path / "out", calibration_text=text, evaluation_text=text, on_progress=seen.append)
-    assert list(dict.fromkeys(p.stage for p in seen)) == ["plan", "compress", "assemble", "verify", "evaluate"]
+    assert list(dict.fromkeys(p.stage for p in seen)) == [
+        "plan",
+        "compress",
+        "calibrate",
+        "assemble",
+        "verify",
+        "evaluate",
+    ]
+    calibrated = [(p.completed, p.total, p.block) for p in seen if p.stage == "calibrate"]
+    assert calibrated == [(0, 2, None), (1, 2, 0), (2, 2, 1)]
     layers = [p for p in seen if p.stage == "compress" and p.layer]
     assert [p.completed for p in layers] == list(range(1, 15))
     assert all(p.total == 14 and p.metrics["output_error"] > 0 for p in layers)
@@ -198,6 +211,24 @@ def test_a_weight_that_is_not_finite_is_refused_by_name(value: float, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "norm", "layer"),
+    [
+        ("LlamaForCausalLM", "input_layernorm", r"self_attn\.q_proj"),
+        ("MixtralForCausalLM", "post_attention_layernorm", r"block_sparse_moe\.experts\.\d\.w\d"),
+    ],
+)
+def test_an_activation_that_overflows_is_refused_by_the_name_of_the_layer(
+    name: str, norm: str, layer: str, tmp_path: Path, text: Path
+) -> None:
+    def change(model: Any) -> None:
+        model.get_parameter(f"model.layers.1.{norm}.weight").fill_(1e25)
+
+    source = build_checkpoint(tmp_path / "source", name, change=change)
+    with pytest.raises(NumericalError, match=rf"layer model\.layers\.1\.{layer}: its input"):
+        compress(source, small(), tmp_path / "out", calibration_text=text)
+
+
 def test_an_embedding_that_is_not_finite_is_refused_though_no_token_meets_it(tmp_path: Path, text: Path) -> None:
     def change(model: Any) -> None:
         model.model.embed_tokens.weight[-1] = float("nan")
@@ -221,6 +252,19 @@ def test_a_model_of_which_stock_loaders_lose_a_part_is_refused(
 
     with pytest.raises(UnsupportedModelError, match=reason):
         choose_layout(architecture, layers, override(small(), {"rank": rank}))
+
+
+def test_a_projection_that_grows_fails_the_run_by_the_name_of_its_layer(
+    tmp_path: Path, text: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def skewed(matrix: torch.Tensor, rank: int, **options: Any) -> SVDFactors:
+        found = truncated_svd(matrix, rank, **options)
+        return SVDFactors(3 * found.left, found.singular_values)
+
+    monkeypatch.setattr("srr_core.srr.truncated_svd", skewed)
+    with pytest.raises(NumericalError, match=r"layer model\.layers\.0\.self_attn\.q_proj: a projection of length"):
+        compress(source, small("qera-exact"), tmp_path / "out", calibration_text=text)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_layer_of_zeros_is_compressed_to_zeros(tmp_path: Path, text: Path) -> None:
@@ -252,6 +296,14 @@ def test_a_rank_above_the_layer_is_clamped_and_noted(tmp_path: Path, text: Path,
     assert any("clamped" in note for layer in report.layers for note in layer.notes)
 
 
+def test_fewer_calibration_tokens_than_inputs_are_noted(tmp_path: Path, text: Path, source: Path) -> None:
+    recipe = small(**{"calibration.num_sequences": 3})
+    report = compress(source, recipe, tmp_path / "out", calibration_text=text)
+    noted = {layer.shape[1] for layer in report.layers if any("calibrated on 48 tokens" in n for n in layer.notes)}
+    assert noted == {64}
+    assert {layer.shape[1] for layer in report.layers} == {32, 64}
+
+
 def test_rank_zero_writes_no_adapter(tmp_path: Path, text: Path, source: Path) -> None:
     compress(source, small("weight-only"), tmp_path / "out", calibration_text=text)
     assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
@@ -275,6 +327,16 @@ def test_the_same_run_gives_the_same_bits(tmp_path: Path, text: Path, source: Pa
         compress(source, small(), tmp_path / name, calibration_text=text, model_id="org/model")
     for file in ("model-00001-of-00001.safetensors", "adapter_model.safetensors"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "OPTForCausalLM", "MixtralForCausalLM"])
+def test_lqer_does_not_depend_on_the_batch_size(name: str, tmp_path: Path, text: Path) -> None:
+    source = build_checkpoint(tmp_path / "source", name)
+    for batch_size in (1, 5):
+        recipe = small("lqer", **{"calibration.batch_size": batch_size})
+        compress(source, recipe, tmp_path / str(batch_size), calibration_text=text, model_id="org/model")
+    first, second = (load_file(tmp_path / folder / "adapter_model.safetensors") for folder in ("1", "5"))
+    assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
 
 
 def test_the_source_is_not_modified(tmp_path: Path, text: Path, source: Path) -> None:

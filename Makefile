@@ -50,8 +50,11 @@ bench: setup ## Run every benchmark on a quiet machine; BENCHMARKS.md holds the 
 		echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename $$script .py)"; \
 	done
 
+# Of two pins of one package sort keeps the first, the installed one. A pin of what is not installed here (llama-cpp,
+# another platform) stays; one of what is no longer used is deleted by hand.
 lock: setup ## Pin what is installed now. Torch's +cpu or +cu suffix is left out: any build of it will do.
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+c[pu0-9]*$$//' > constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+c[pu0-9]*$$//' | \
+		LC_ALL=C sort -fu -t= -k1,1 -o constraints.txt - constraints.txt
 	@touch $(STAMP)
 
 clean: ## Remove caches, builds and the demo's data; .venv stays.

@@ -46,7 +46,14 @@ def inspect(source: str, *, recipe: Recipe, revision: str, hub_token: str | None
     if not found.is_supported:
         raise CommandError(f"{source} cannot be compressed: {found.reason}", exit_code=EXIT_BAD_INPUT)
     seconds = estimate_seconds(found, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    rows = compatibility(recipe, found.shapes, all_linear=found.all_linear, has_experts=found.has_experts)
+    rows = compatibility(
+        recipe,
+        found.shapes,
+        architecture=found.architecture,
+        rope=found.rope_type,
+        all_linear=found.all_linear,
+        has_experts=found.has_experts,
+    )
     if as_json:
         facts = {key: value for key, value in asdict(found).items() if key != "shapes"}
         print_json({**facts, "seconds": seconds, "compatibility": [row.model_dump(mode="json") for row in rows]})

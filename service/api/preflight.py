@@ -28,8 +28,9 @@ from service.jobs.schema import JobSubmission
 from service.jobs.store import JobStore
 from service.jobs.windows import job_recipe
 from srr_core.errors import SrrError
+from srr_core.recipe import Recipe
 from srr_core.recipe.architectures import check_config
-from srr_core.recipe.compatibility import compatibility
+from srr_core.recipe.compatibility import CompatibilityRow, compatibility, rope_type
 
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
 _OUR_WORD = "the worker looks with a token of its own, so the job may still work"
@@ -134,7 +135,6 @@ def validate(
     found.require_answers()
     destination, model, weights = found.destination, found.model, found.weights
     recipe = job_recipe(submission)
-    has_experts = model is not None and any(key in (model.config or {}) for key in _EXPERT_KEYS)
     return Validation(
         valid=not found.obstacles,
         problems=_notes(found.obstacles),
@@ -144,10 +144,20 @@ def validate(
         destination_private=found.private,
         destination_writable=destination.writable if destination is not None else None,
         estimate=estimate(recipe, model, weights, store, fleet, owner=owner) if model and weights else None,
-        compatibility=list(compatibility(recipe, weights.anatomy.shapes if weights else (), has_experts=has_experts))
-        if model is not None
-        else [],
+        compatibility=_runtimes(recipe, model, weights) if model is not None else [],
     )
+
+
+def _runtimes(recipe: Recipe, model: ResolvedModel, weights: Weights | None) -> list[CompatibilityRow]:
+    config = model.config or {}
+    rows = compatibility(
+        recipe,
+        weights.anatomy.shapes if weights else (),
+        architecture=next(iter(model.architectures), ""),
+        rope=rope_type(config),
+        has_experts=any(key in config for key in _EXPERT_KEYS),
+    )
+    return list(rows)
 
 
 def _resolve(

@@ -20,7 +20,7 @@ class _Family:
     """llama.cpp rotates neighbours, transformers halves; converters of this family reorder q and k rows."""
 
 
-_FAMILIES = {
+FAMILIES = {
     "LlamaForCausalLM": _Family(gguf.MODEL_ARCH.LLAMA, permutes_heads=True),
     "MistralForCausalLM": _Family(gguf.MODEL_ARCH.LLAMA, permutes_heads=True),
     "Qwen2ForCausalLM": _Family(gguf.MODEL_ARCH.QWEN2, permutes_heads=False),
@@ -37,10 +37,10 @@ class Naming:
 
     def __init__(self, architecture: str, config: Any) -> None:
         try:
-            self._family = _FAMILIES[architecture]
+            self._family = FAMILIES[architecture]
         except KeyError:
             raise ExportError(
-                f"the GGUF export knows {', '.join(_FAMILIES)}, not {architecture}; export merged and use "
+                f"the GGUF export knows {', '.join(FAMILIES)}, not {architecture}; export merged and use "
                 "llama.cpp's own converter"
             ) from None
         self.config = config

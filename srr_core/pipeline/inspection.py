@@ -13,6 +13,7 @@ from srr_core.checkpoint.layers import LayerPlan, plan_layers
 from srr_core.errors import CheckpointError, RecipeError, UnsupportedModelError
 from srr_core.pipeline.plan import choose_layout
 from srr_core.recipe import Recipe, cost
+from srr_core.recipe.compatibility import PLAIN_ROPE, rope_type
 
 PROBE_SIZE = 1024
 
@@ -25,6 +26,7 @@ class Inspection:
     reason: str
     """Why not, or empty."""
     architecture: str
+    rope_type: str = PLAIN_ROPE
     num_blocks: int = 0
     num_layers: int = 0
     compressed_weights: int = 0
@@ -66,6 +68,7 @@ def inspect_model(config_directory: Path, entries: Mapping[str, TensorEntry], re
         is_supported=True,
         reason="",
         architecture=architecture.name,
+        rope_type=rope_type(architecture.config.to_dict()),
         num_blocks=len(plan.blocks),
         num_layers=len(layers),
         compressed_weights=sum(weights),

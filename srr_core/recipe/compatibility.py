@@ -4,8 +4,8 @@
 `source`: read in the runtime's source and never run, so the verdict is at most "untested".
 """
 
-from collections.abc import Collection, Iterable
-from typing import Literal
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,8 +24,10 @@ GPTQ_BITS = (2, 3, 4, 8)
 GPTQ_GROUPS = (32, 64, 128)
 GGUF_BLOCK = 32
 GGUF_SUPERBLOCK = 256
-GGUF_WINDOWS = {2: 3, 3: 5}
-"""Bits to the spread of exponents in a super-block that Q2_K and Q3_K hold exactly."""
+GGUF_WINDOWS = {2: 3, 3: 5, 4: 7, 5: 7, 6: 7}
+"""Bits to the spread of exponents in a super-block that Q2_K, Q3_K and Q6_K hold exactly."""
+GGUF_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+PLAIN_ROPE = "default"
 
 Shape = tuple[int, int]
 
@@ -49,13 +51,29 @@ class _Grid(BaseModel):
     exponent_window: int | None = None
 
 
+def rope_type(config: Mapping[str, Any]) -> str:
+    """Return the type of rotary embedding a config.json asks for, by its names of today and of earlier versions."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(rope, Mapping):
+        return PLAIN_ROPE
+    return str(rope.get("rope_type", rope.get("type", PLAIN_ROPE)))
+
+
 def compatibility(
-    recipe: Recipe, shapes: Iterable[Shape], *, all_linear: bool = True, has_experts: bool = False
+    recipe: Recipe,
+    shapes: Iterable[Shape],
+    *,
+    architecture: str,
+    rope: str = PLAIN_ROPE,
+    all_linear: bool = True,
+    has_experts: bool = False,
 ) -> tuple[CompatibilityRow, ...]:
     """Return a verdict for every runtime we know, in the order people ask for them.
 
     Args:
         shapes: (out, in) of the compressed layers.
+        architecture: The class that config.json names, as LlamaForCausalLM.
+        rope: See `rope_type`.
         all_linear: False for models whose weights are stored transposed, as GPT-2's.
         has_experts: Whether the model routes between experts.
     """
@@ -70,7 +88,7 @@ def compatibility(
         _vllm_cpu(grid, sizes, stock),
         _vllm_lora(recipe.rank),
         _sglang(stock),
-        _llama_cpp(grid, sizes, has_experts=has_experts),
+        _llama_cpp(grid, sizes, architecture, rope, has_experts=has_experts),
         _gptq(grid, sizes, all_linear=all_linear, has_experts=has_experts),
     )
 
@@ -162,16 +180,18 @@ def _sglang(stock: str | None) -> CompatibilityRow:
     return _source("SGLang", stock, "reads compressed-tensors and 16-bit adapters on a quantized base")
 
 
-def _llama_cpp(grid: _Grid | None, sizes: Collection[Shape], *, has_experts: bool) -> CompatibilityRow:
+def _llama_cpp(
+    grid: _Grid | None, sizes: Collection[Shape], architecture: str, rope: str, *, has_experts: bool
+) -> CompatibilityRow:
     name = "llama.cpp (srr export --to gguf)"
-    obstacle = _gguf_obstacle(grid, sizes, has_experts=has_experts)
+    obstacle = _gguf_obstacle(grid, sizes, has_experts=has_experts) or _gguf_model_obstacle(architecture, rope)
     if obstacle is not None or grid is None:
         return CompatibilityRow(runtime=name, verdict="no", reason=str(obstacle), evidence="run")
     reason = f"{gguf_type(grid.num_bits, grid.group_size, is_power_of_two=grid.is_power_of_two)} holds Q exactly"
     return CompatibilityRow(
         runtime=name,
         verdict="yes",
-        reason=f"{reason}, L·R in a LoRA file; Llama, Mistral, Qwen2, Qwen3",
+        reason=f"{reason}, L·R in a LoRA file",
         evidence="run",
     )
 
@@ -200,10 +220,20 @@ def _gguf_obstacle(grid: _Grid | None, sizes: Collection[Shape], *, has_experts:
     window = GGUF_WINDOWS.get(grid.num_bits)
     if odd is None and window is not None and (grid.exponent_window is None or grid.exponent_window > window):
         return (
-            f"exact only with quantizer.exponent_window <= {window}; without it the export is refused where a "
-            "super-block spreads further"
+            f"{gguf_type(grid.num_bits, grid.group_size, is_power_of_two=True)} is exact only with "
+            f"quantizer.exponent_window <= {window}; without it the export is refused where a super-block "
+            "spreads further"
         )
     return odd
+
+
+def _gguf_model_obstacle(architecture: str, rope: str) -> str | None:
+    if architecture not in GGUF_ARCHITECTURES:
+        known = _either(GGUF_ARCHITECTURES)
+        return f"the export knows {known}, not {architecture or 'a model without a class'}; export merged instead"
+    if rope != PLAIN_ROPE:
+        return f"rotary embeddings of type {rope} are not exported; export merged instead"
+    return None
 
 
 def _gptq(grid: _Grid | None, sizes: Collection[Shape], *, all_linear: bool, has_experts: bool) -> CompatibilityRow:
@@ -234,6 +264,6 @@ def _odd_shape(sizes: Collection[Shape], out_multiple: int, in_multiple: int) ->
     return None
 
 
-def _either(values: Iterable[int]) -> str:
+def _either(values: Iterable[object]) -> str:
     words = [str(value) for value in values]
     return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -28,7 +28,7 @@ class MXIntSpec(Spec):
         ge=0,
         le=15,
         description="Clamp each block's exponent to at least the largest of its 256 inputs minus this; "
-        "5 makes 3 bits, and 3 makes 2 bits, exact in GGUF Q3_K and Q2_K.",
+        "3 makes 2 bits, 5 makes 3 and 7 makes 4 to 6 exact in GGUF Q2_K, Q3_K and Q6_K.",
     )
 
     @property

@@ -149,6 +149,8 @@ class PackedQuantizer(HfQuantizer):
                 module.prepare(model.dtype)
         if self.compressor is not None:
             _widen_experts(model)
+        if is_peft_available():
+            _tell_peft()
         return model
 
     def _dequantize(self, model: Any, dtype: Any = None) -> Any:
@@ -192,6 +194,12 @@ def register() -> None:
         register_quantization_config(MARKER)(PackedConfig)
         register_quantizer(MARKER)(PackedQuantizer)
         AUTO_QUANTIZATION_CONFIG_MAPPING[COMPRESSED_TENSORS] = CompressedTensorsOrPackedConfig
+
+
+def _tell_peft() -> None:
+    from srr_core.runtime.fused_adapter import register_fused_adapter  # noqa: PLC0415  # peft is optional
+
+    register_fused_adapter()
 
 
 def _widen_experts(model: PreTrainedModel) -> None:

@@ -97,18 +97,41 @@ class PackedLinear(nn.Linear):
         self._buffer_names = tuple(buffers)
         self.path = path
 
-    def forward(self, input: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:  # torch's own name
-        """Return x·Qᵀ + b in the dtype of x."""
+    def forward(
+        self,
+        input: Float[Tensor, "... in"],  # torch's own name
+        *,
+        shared: Float[Tensor, "... rank"] | None = None,
+        left: Float[Tensor, "out rank"] | None = None,
+    ) -> Float[Tensor, "... out"]:
+        """Return x·Qᵀ + b in the dtype of x; with `shared` also shared·leftᵀ, and then without a gradient."""
         self.prepare(input.dtype)
         flat = input.reshape(-1, self.in_features)
-        y: Tensor = _PackedProduct.apply(flat, self)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if shared is None or left is None:
+            y: Tensor = _PackedProduct.apply(flat, self)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        else:
+            y = self.product(flat, shared=shared.reshape(-1, shared.shape[-1]), left=left)
         y = y.reshape(*input.shape[:-1], self.out_features)
         bias = self._parameters["bias"]
         return y if bias is None else y + bias.to(y.dtype)
 
-    def product(self, x: Float[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
-        """Return x·Qᵀ; not recorded for autograd."""
-        return self._prepared().multiply(self._path_buffers(), x)
+    def product(
+        self,
+        x: Float[Tensor, "rows in"],
+        *,
+        shared: Float[Tensor, "rows rank"] | None = None,
+        left: Float[Tensor, "out rank"] | None = None,
+    ) -> Float[Tensor, "rows out"]:
+        """Return x·Qᵀ, plus shared·leftᵀ where given; not recorded for autograd.
+
+        Args:
+            shared: x·Rᵀ.
+            left: L, in the dtype of `shared`.
+        """
+        path, buffers = self._prepared(), self._path_buffers()
+        if shared is None or left is None:
+            return path.multiply(buffers, x)
+        return path.multiply_corrected(buffers, x, shared, left)
 
     def product_transposed(self, y: Float[Tensor, "rows out"]) -> Float[Tensor, "rows in"]:
         """Return y·Q; not recorded for autograd."""

@@ -53,6 +53,8 @@ class Path(ABC):
     name: ClassVar[str]
     serves_text: ClassVar[str]
     """For people: bits, group, dtype, device and batch this path serves."""
+    fuses_low_rank: ClassVar[bool] = False
+    """Whether `multiply_corrected` takes one pass; where it does not, PEFT adds L·R."""
 
     def __init__(self, case: Case) -> None:
         self.codec = case.codec
@@ -74,6 +76,16 @@ class Path(ABC):
     @abstractmethod
     def multiply(self, buffers: Buffers, x: Float[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
         """Return x·Wᵀ in the dtype of x."""
+
+    def multiply_corrected(
+        self,
+        buffers: Buffers,
+        x: Float[Tensor, "rows in"],
+        shared: Float[Tensor, "rows rank"],
+        left: Float[Tensor, "out rank"],
+    ) -> Float[Tensor, "rows out"]:
+        """Return x·Wᵀ + shared·leftᵀ in the dtype of x; `shared` and `left` are of one dtype."""
+        return (self.multiply(buffers, x) + shared @ left.t()).to(x.dtype)
 
     @abstractmethod
     def multiply_transposed(self, buffers: Buffers, y: Float[Tensor, "rows out"]) -> Float[Tensor, "rows in"]:

@@ -24,7 +24,7 @@ BLOCK_IN = 64
 def _kernel(  # type: ignore[no-untyped-def]  # triton compiles it; its arguments are pointers
     x, plane_0, plane_1, plane_2, scale, zero_point, shared, left, y, rows, outputs, inputs, groups, rank,
     WIDTH_0: tl.constexpr, WIDTH_1: tl.constexpr, WIDTH_2: tl.constexpr, OFFSET: tl.constexpr,
-    HAS_ZERO: tl.constexpr, RANK: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    HAS_ZERO: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     out = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -59,8 +59,8 @@ def _kernel(  # type: ignore[no-untyped-def]  # triton compiles it; its argument
             other=0.0,
         )
         total += tl.dot(sample, tl.trans(weight.to(sample.dtype)), input_precision="ieee")
-    if RANK > 0:
-        index = tl.arange(0, RANK)
+    for start in range(0, rank, BLOCK_K):
+        index = start + tl.arange(0, BLOCK_K)
         used = index[None, :] < rank
         reduced = tl.load(shared + row[:, None] * rank + index[None, :], mask=(row[:, None] < rows) & used, other=0.0)
         factor = tl.load(left + out[:, None] * rank + index[None, :], mask=(out[:, None] < outputs) & used, other=0.0)
@@ -84,8 +84,8 @@ def planar_multiply(
     Args:
         x: [rows, in], columns in planar order, on the device of the planes.
         scale: [out, groups] of any floating dtype.
-        shared: x·Rᵀ [rows, rank], computed once for the layers that share an input; dtype of x.
-        left: L [out, rank], dtype of x.
+        shared: x·Rᵀ [rows, rank].
+        left: L [out, rank], dtype of `shared`.
     """
     x = x.contiguous()
     outputs = planes[0].shape[0]
@@ -99,7 +99,6 @@ def planar_multiply(
     _kernel[grid](
         *arguments, x.shape[0], outputs, x.shape[1], scale.shape[1], rank,
         WIDTH_0=widths[0], WIDTH_1=widths[1], WIDTH_2=widths[2], OFFSET=1 << (num_bits - 1),
-        HAS_ZERO=zero_point is not None, RANK=0 if rank == 0 else max(16, triton.next_power_of_2(rank)),
-        BLOCK_M=BLOCK_ROWS, BLOCK_N=BLOCK_OUT, BLOCK_K=BLOCK_IN,
+        HAS_ZERO=zero_point is not None, BLOCK_M=BLOCK_ROWS, BLOCK_N=BLOCK_OUT, BLOCK_K=BLOCK_IN,
     )  # fmt: skip
     return y

@@ -15,7 +15,10 @@ class TritonPath(TiledPath):
     """Serves what the tiled path serves, on a CUDA device where triton is installed."""
 
     name = "triton"
-    serves_text = "as tiled, cuda, where triton is installed; right in triton's interpreter, unmeasured on a GPU"
+    fuses_low_rank = True
+    serves_text = (
+        "as tiled, cuda, where triton is installed, L·R in its pass; right in the interpreter, unmeasured on a GPU"
+    )
 
     @classmethod
     @override
@@ -26,6 +29,20 @@ class TritonPath(TiledPath):
     @override
     def multiply(self, buffers: Buffers, x: Float[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
         """Return x·Wᵀ in the dtype of x."""
+        return self._launch(buffers, x)
+
+    @override
+    def multiply_corrected(
+        self,
+        buffers: Buffers,
+        x: Float[Tensor, "rows in"],
+        shared: Float[Tensor, "rows rank"],
+        left: Float[Tensor, "out rank"],
+    ) -> Float[Tensor, "rows out"]:
+        """Return x·Wᵀ + shared·leftᵀ in the dtype of x; `shared` and `left` are of one dtype."""
+        return self._launch(buffers, x, shared=shared, left=left)
+
+    def _launch(self, buffers: Buffers, x: Tensor, **low_rank: Tensor) -> Tensor:
         from srr_core.runtime.triton_kernel import planar_multiply  # noqa: PLC0415  # triton comes with CUDA builds only
 
         return planar_multiply(
@@ -34,4 +51,5 @@ class TritonPath(TiledPath):
             self._scale(buffers),
             buffers.get("zero_point"),
             num_bits=self.grid.num_bits,
+            **low_rank,
         )

@@ -48,6 +48,19 @@ def test_inspect_reads_no_weights(tmp_path: Path) -> None:
     assert {row["verdict"] for row in facts["compatibility"]} <= {"yes", "no", "untested"}
 
 
+def test_inspect_judges_the_gguf_export_by_the_model(tmp_path: Path) -> None:
+    source = build_checkpoint(tmp_path / "source")
+    config = json.loads((source / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
+    (source / "config.json").write_text(json.dumps(config))
+
+    facts = json.loads(_run("inspect", str(source), "--set", "rank=4", "--json"))
+
+    (llama_cpp,) = [row for row in facts["compatibility"] if row["runtime"].startswith("llama.cpp")]
+    assert (facts["architecture"], facts["rope_type"]) == ("LlamaForCausalLM", "linear")
+    assert (llama_cpp["verdict"], "type linear" in llama_cpp["reason"]) == ("no", True)
+
+
 def test_the_estimated_size_is_that_of_the_artifact(artifact: Path) -> None:
     facts = json.loads(_run("inspect", str(artifact.parent / "source"), "--set", "rank=4", "--json"))
     report = json.loads((artifact / "report.json").read_text())

@@ -93,6 +93,20 @@ def test_the_runtimes_that_load_the_result_are_named(http: TestClient, hub: Fold
     assert all(row["reason"] for row in rows)
 
 
+def test_a_runtime_that_does_not_know_the_architecture_is_a_no(
+    http: TestClient, hub: FolderHub, tmp_path: Path
+) -> None:
+    hub.import_model(
+        folder(tmp_path / "bert", {"architectures": ["BertForMaskedLM"]}, **{"model.bin": "x"}), "org/bert"
+    )
+
+    rows = http.post("/v1/jobs:validate", json={**BODY, "source": {"model_id": "org/bert"}}).json()["compatibility"]
+
+    (llama_cpp,) = [row for row in rows if row["runtime"].startswith("llama.cpp")]
+    assert llama_cpp["verdict"] == "no"
+    assert "not BertForMaskedLM" in llama_cpp["reason"]
+
+
 def test_every_obstacle_is_named_at_once(http: TestClient, hub: FolderHub, tmp_path: Path) -> None:
     config = {"architectures": ["X"], "auto_map": {"AutoModel": "x.X"}, "quantization_config": {"quant_method": "awq"}}
     hub.import_model(folder(tmp_path / "odd", config, **{"model.bin": "pickle"}), "org/odd")

@@ -5,9 +5,12 @@ import torch
 from gguf.quants import dequantize
 
 from srr_core.errors import ExportError
+from srr_core.exporters.gguf_blocks import SUBBLOCK, SUPERBLOCK
+from srr_core.exporters.gguf_naming import FAMILIES
 from srr_core.exporters.gguf_tensors import encode
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import IntegerSpec, MXIntSpec
+from srr_core.recipe.compatibility import GGUF_ARCHITECTURES, GGUF_WINDOWS, gguf_type
 from srr_core.runtime.grid import integer_grid
 
 EXACT = [
@@ -74,3 +77,30 @@ def test_grids_no_block_type_holds_are_refused(spec):
     quantized = QUANTIZERS.build(spec).quantize(hostile_weight())
     with pytest.raises(ExportError, match="no GGUF block type takes"):
         encode("m", quantized, integer_grid(spec), allow_inexact=True)
+
+
+def spread_over(window, num_bits):
+    """One super-block whose exponents spread over `window` steps, its largest codes used, on a grid of `num_bits`."""
+    spec = MXIntSpec(num_bits=num_bits, block_size=SUBBLOCK)
+    weight = torch.ones(1, SUPERBLOCK)
+    weight[:, SUPERBLOCK // 2 :] = 2.0**-window
+    largest = 2.0 ** (num_bits - 1) - 1
+    weight[:, 1::2] *= -largest / 2.0 ** (num_bits - 2)
+    return spec, QUANTIZERS.build(spec).quantize(weight)
+
+
+def encoded_as_foretold(spec, quantized):
+    grid = integer_grid(spec)
+    encoded = encode("m", quantized, grid, allow_inexact=True)
+    foretold = gguf_type(spec.num_bits, spec.block_size, is_power_of_two=True)
+    return encoded.block_type.name == foretold and encoded.inexact == 0
+
+
+@pytest.mark.parametrize(("num_bits", "window"), GGUF_WINDOWS.items())
+def test_foretold_windows_are_those_the_block_types_hold(num_bits, window):
+    assert encoded_as_foretold(*spread_over(window, num_bits))
+    assert not encoded_as_foretold(*spread_over(window + 1, num_bits))
+
+
+def test_foretold_architectures_are_those_of_the_export():
+    assert set(GGUF_ARCHITECTURES) == set(FAMILIES)

@@ -77,6 +77,15 @@ def test_product_equals_that_of_the_dense_weight(codec, spec):
     torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("codec", "spec"), CASES, ids=CASE_IDS)
+def test_every_path_adds_a_correction_to_its_product(codec, spec):
+    layer, quantized = layer_of(codec, spec)
+    left, right = torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(7)), weight(3)
+    shared = inputs() @ right.t()
+    expected = torch.nn.functional.linear(inputs(), quantized.dequantize() + left @ right, layer.bias)
+    torch.testing.assert_close(layer(inputs(), shared=shared, left=left), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("path", "codec", "spec"), SERVED, ids=SERVED_IDS)
 def test_every_path_gives_back_the_codes_it_was_given(path, codec, spec):
     case = Case(codec, ROWS, COLUMNS, torch.bfloat16, "cpu", widen=True, native=True)

@@ -1,0 +1,68 @@
+"""PEFT told to let a packed layer add L·R in its own pass, on the paths that can.
+
+PEFT's layer computes x·Qᵀ and then adds L·(R·x) by itself. Ours differs only where nothing is trained, one plain
+adapter is active, and the path of the packed layer says `fuses_low_rank`; everything else is PEFT's own code.
+"""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from peft import PeftType
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners import lora
+from torch import Tensor, nn
+from typing_extensions import override
+
+from srr_core.runtime.linear import PackedLinear
+
+
+class FusedLinear(lora.Linear):
+    """PEFT's LoRA layer over a PackedLinear: same parameters, same state, one pass less."""
+
+    @override
+    def forward(self, x: Float[Tensor, "... in"], *args: Any, **kwargs: Any) -> Float[Tensor, "... out"]:
+        """Return x·(Q + L·R)ᵀ + b in the dtype of x, with L·R of the adapters that are active."""
+        # Arguments choose an adapter for each sample, or belong to a variant of LoRA.
+        adapter = None if args or kwargs else self._fusable_adapter(x)
+        if adapter is None:
+            y: Tensor = super().forward(x, *args, **kwargs)
+            return y
+        right, left = cast(nn.Linear, self.lora_A[adapter]), cast(Tensor, self.lora_B[adapter].weight)
+        shared = right(self._cast_input_dtype(x, right.weight.dtype)) * self.scaling[adapter]
+        return cast(Tensor, self.base_layer(x, shared=shared, left=left.to(shared.dtype)))
+
+    def _fusable_adapter(self, x: Tensor) -> str | None:
+        """Return the one active adapter if it is plain and the base layer can add it, else None."""
+        path = cast(PackedLinear, self.base_layer).path
+        if path is None or not path.fuses_low_rank or torch.is_grad_enabled() or self.disable_adapters or self.merged:
+            return None
+        active = [name for name in self.active_adapters if name in self.lora_A]
+        if len(active) != 1:
+            return None
+        (name,) = active
+        is_plain = (
+            name not in self.lora_variant
+            and not self.lora_bias[name]
+            and isinstance(self.lora_dropout[name], nn.Identity)
+        )
+        # accelerate keeps the factors of an offloaded layer elsewhere until PEFT calls them.
+        return name if is_plain and self.lora_B[name].weight.device == x.device else None
+
+
+class PackedLoraModel(lora.LoraModel):
+    """Stands in PEFT's table for LoRA: packed layers get a FusedLinear, all others what they would get anyway."""
+
+    @staticmethod
+    @override
+    def _create_new_module(lora_config: Any, adapter_name: str, target: nn.Module, **kwargs: Any) -> nn.Module:
+        create = lora.LoraModel._create_new_module  # noqa: SLF001  # a static method, so there is no super() for it
+        module: nn.Module = create(lora_config, adapter_name, target, **kwargs)  # type: ignore[no-untyped-call]  # PEFT's
+        if type(module) is lora.Linear and isinstance(module.base_layer, PackedLinear):
+            module.__class__ = FusedLinear
+        return module
+
+
+def register_fused_adapter() -> None:
+    """Put our model into PEFT's table; a second call changes nothing."""
+    PEFT_TYPE_TO_TUNER_MAPPING[PeftType.LORA] = PackedLoraModel

@@ -29,7 +29,7 @@ from srr_core.pipeline.assemble import assemble
 from srr_core.pipeline.plan import RunPlan, choose_layout
 from srr_core.recipe import PRESETS, Recipe, override
 from srr_core.report import Report
-from tests.pico import ARCHITECTURES, WINDOW, build_checkpoint, write_text
+from tests.pico import ARCHITECTURES, WINDOW, build_checkpoint, has_option, write_text
 
 # PEFT 0.21 says so of every adapter on fused experts, and loads it.
 pytestmark = pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning")
@@ -38,6 +38,8 @@ WINDOWS = {
     "calibration": {"num_sequences": 8, "sequence_length": WINDOW, "batch_size": 3},
     "evaluation": {"num_sequences": 3, "sequence_length": WINDOW, "batch_size": 2},
 }
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def small(name: str = "srr", **changes: Any) -> Recipe:
@@ -55,12 +57,31 @@ def source(tmp_path: Path) -> Path:
     return build_checkpoint(tmp_path / "source")
 
 
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("shards", ["5GB", "20KB"], ids=["single-file", "sharded"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_is_compressed_verified_and_measured(name: str, tmp_path: Path, text: Path) -> None:
-    source = build_checkpoint(tmp_path / "source", name)
+def test_every_architecture_is_compressed_verified_and_measured(
+    name: str, shards: str, tied: bool, tmp_path: Path, text: Path
+) -> None:
+    is_sharded = shards == "20KB"
+    # A Latin square: the four runs of an architecture meet every dtype, and biases where it has the option.
+    dtype = DTYPES[(list(ARCHITECTURES).index(name) + 2 * is_sharded + tied) % len(DTYPES)]
+    has_biases = is_sharded == tied
+    source = build_checkpoint(
+        tmp_path / "source",
+        name,
+        dtype=dtype,
+        max_shard_size=shards,
+        tie_word_embeddings=tied,
+        **({"attention_bias": has_biases} if has_option(name, "attention_bias") else {}),
+    )
+    files = [load_file(file) for file in source.glob("*.safetensors")]
 
     report = compress(source, small(), tmp_path / "out", calibration_text=text, evaluation_text=text)
 
+    assert (len(files) > 1) == is_sharded
+    assert report.source.dtype == str(dtype).removeprefix("torch.")
+    assert report.size_bytes.source == sum(tensor.nbytes for file in files for tensor in file.values())
     assert report.layers
     assert all(layer.output_error < layer.output_error_quantized_only for layer in report.layers)
     assert all(layer.correction_ratio <= 1 + 1e-2 for layer in report.layers)

@@ -16,7 +16,8 @@ def check_attached(model: PreTrainedModel, config: Mapping[str, Any], shapes: Ma
     """Attach an adapter whose tensors are on the meta device to a model, exactly as `from_pretrained` does.
 
     PEFT (0.21) drops factors of some shared experts without an error, attaches some to a vision tower too and
-    forbids modules of some models; this asks it instead of listing those. Takes milliseconds and no memory.
+    forbids modules of some models; this asks it instead of listing those. Takes about a second for the largest
+    models, and no memory.
 
     Args:
         model: Dense, on the meta device. The adapter stays attached to it.

@@ -142,26 +142,17 @@ def choose_layout(architecture: Architecture, layers: LayerPlan, recipe: Recipe)
     """Return the layout the artifact will be written in.
 
     Raises:
-        UnsupportedModelError: stock loaders are known to lose a part of the result.
-        RecipeError: the model has experts, and the only layout that holds the codes is one no loader can read
-            experts from: transformers keeps them fused and dense.
+        UnsupportedModelError: loaders would lose a part of the result.
     """
     _require_loadable(architecture)
     if recipe.rank:
         _require_attachable(architecture, layers, recipe.rank)
-    has_experts = any(layer.expert is not None for layer in layers.layers)
-    layout = native_layout(
+    return native_layout(
         recipe.quantizer,
         all_linear=layers.all_linear,
         in_features=[layer.shape[1] for layer in layers.layers],
-        has_fused_experts=has_experts,
+        has_fused_experts=any(layer.expert is not None for layer in layers.layers),
     )
-    if has_experts and not layout.stock_loadable:
-        raise RecipeError(
-            f"the experts of this model cannot be stored with quantizer {recipe.quantizer.kind!r} as it is set: "
-            "use a symmetric integer grid whose group divides every layer, such as mxint with block_size 32"
-        )
-    return layout
 
 
 def _require_loadable(architecture: Architecture) -> None:

@@ -309,11 +309,16 @@ def test_a_block_that_does_not_divide_the_layer_is_padded(tmp_path: Path, text: 
     assert any(layer.shape == (32, 44) for layer in report.layers)
 
 
-def test_experts_that_no_loader_could_read_are_refused(tmp_path: Path, text: Path) -> None:
-    source = build_checkpoint(tmp_path / "source", "Qwen3MoeForCausalLM")
-    with pytest.raises(RecipeError, match="experts"):
-        compress(source, small("gptq"), tmp_path / "out", calibration_text=text)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "text.txt"]
+@pytest.mark.parametrize("recipe", ["gptq", "srr-gptq", "loftq", "srr-quip-sharp"])
+@pytest.mark.parametrize("name", ["Qwen3MoeForCausalLM", "MixtralForCausalLM"])
+def test_experts_in_our_own_layout_are_compressed_verified_and_measured(
+    name: str, recipe: str, tmp_path: Path, text: Path
+) -> None:
+    source = build_checkpoint(tmp_path / "source", name)
+    report = compress(source, small(recipe), tmp_path / "out", calibration_text=text, evaluation_text=text)
+    assert any(".experts." in layer.name for layer in report.layers)
+    assert any(note.startswith("reloaded with our loader") for note in report.notes)
+    assert len(report.evaluation) == 1
 
 
 def test_a_rank_above_the_layer_is_clamped_and_noted(tmp_path: Path, text: Path, source: Path) -> None:

@@ -161,13 +161,15 @@ def refuse_disk(device_map: Any) -> None:
 def match_modules(model: nn.Module, file_names: Iterable[str]) -> dict[str, str]:
     """Return, by name in the model, the name in the file of every packed module the model has; experts left out.
 
-    Names are compared from their block list on, so a model without its head finds its layers too.
+    One name may end with the other, so a model without its head finds its layers too; a vision tower whose blocks
+    are called like those of the language model does not.
 
     Raises:
         CheckpointError: the model has none of them, or a packed weight belongs to another kind of module.
     """
     by_tail = {_tail(name): name for name in file_names if not is_expert(name)}
-    found = {name: by_tail[_tail(name)] for name, _ in model.named_modules() if _tail(name) in by_tail}
+    candidates = ((name, by_tail.get(_tail(name))) for name, _ in model.named_modules())
+    found = {name: file for name, file in candidates if file and (_ends_with(name, file) or _ends_with(file, name))}
     missing = sorted(set(by_tail.values()) - set(found.values()))
     if missing:
         raise CheckpointError(f"{type(model).__name__} has no module for the packed weight of {missing[0]}")
@@ -199,6 +201,10 @@ def _packed_like(module: nn.Module, codec: Codec, config: PackedConfig) -> Packe
         widen=config.widen,
         native=config.native,
     )
+
+
+def _ends_with(path: str, end: str) -> bool:
+    return f".{path}".endswith(f".{end}")
 
 
 def _tail(name: str) -> str:

@@ -22,6 +22,7 @@ from srr_core.exporters.export import export
 from srr_core.exporters.layouts import native_layout
 from srr_core.recipe import AdapterSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.runtime import PackedLinear, load
+from srr_core.runtime.integration import match_modules
 from tests.srr_core.exporters.artifacts import (
     SHARD,
     TOKENS,
@@ -325,6 +326,19 @@ def test_checkpoints_of_other_tools_still_take_the_stock_route(artifact, tmp_pat
     assert not packed_layers(model)
     assert isinstance(model.get_submodule("model.layers.0.mlp.up_proj").base_layer, nn.Linear)
     torch.testing.assert_close(outputs(model), artifact.outputs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_vision_tower_with_blocks_of_the_same_names_stays_as_it_is():
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.LlavaConfig(
+        text_config={"model_type": "llama", **sizes}, vision_config={"model_type": "clip_vision_model", **sizes}
+    )
+    with torch.device("meta"):
+        model = transformers.LlavaForConditionalGeneration(config)
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".layers." in name]
+    language = [name for name in linears if "language_model" in name]
+    assert len(language) < len(linears)
+    assert match_modules(model, language) == dict(zip(language, language, strict=True))
 
 
 @pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys did not match")  # of peft 0.21

@@ -13,6 +13,7 @@ from srr_core.checkpoint.layers import LayerPlan, plan_layers
 from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.pipeline.plan import choose_layout
 from srr_core.recipe import Recipe, cost
+from srr_core.runtime.plain_tensors import require_complete
 
 PROBE_SIZE = 1024
 
@@ -53,6 +54,7 @@ def inspect_model(config_directory: Path, entries: Mapping[str, TensorEntry], re
     """
     try:
         architecture = Architecture(config_directory)
+        require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)
         choose_layout(architecture, plan, recipe)
     except (UnsupportedModelError, CheckpointError) as error:

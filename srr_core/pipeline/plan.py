@@ -28,6 +28,7 @@ from srr_core.exporters.experts import fuse_factors
 from srr_core.exporters.layouts import native_layout
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
 from srr_core.runtime.artifact_files import factor_names
+from srr_core.runtime.plain_tensors import require_complete
 
 DISTRIBUTION = "srr-compression"
 _NOT_RUN = frozenset({"deberta", "deberta-v2", "xlnet", "openai-gpt"})
@@ -87,7 +88,7 @@ def plan_run(
     Raises:
         DestinationError: the destination exists.
         UnsupportedModelError: the model cannot be compressed.
-        CheckpointError: the source is damaged or has no safetensors weights or tokenizer.
+        CheckpointError: the source is damaged, lacks a tensor or has no safetensors weights or tokenizer.
         CalibrationError, EvaluationError: a text is unreadable or too short.
         RecipeError: the device is not there.
     """
@@ -95,6 +96,7 @@ def plan_run(
         raise DestinationError(f"{destination} exists already; choose a new folder or remove it first")
     architecture = Architecture(source)
     weights = CheckpointReader(source)
+    require_complete(architecture.model, weights.entries)
     layers = plan_layers(architecture, weights.entries)
     layout = choose_layout(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)

@@ -63,6 +63,11 @@ def build_model(architecture: str, *, seed: int = 0, **changes: Any) -> PreTrain
     return model
 
 
+def has_option(architecture: str, field: str) -> bool:
+    """Return whether the configuration of an architecture declares a field."""
+    return hasattr(getattr(transformers, ARCHITECTURES[architecture][0])(), field)
+
+
 def build_checkpoint(
     directory: Path,
     architecture: str = "LlamaForCausalLM",

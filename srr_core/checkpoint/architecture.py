@@ -122,7 +122,7 @@ class Architecture:
         # Conversions remember what they have collected, so every load takes fresh ones.
         mapping: list[Any] = list(get_model_conversion_mapping(self.model))
         settings = LoadStateDictConfig(device_map={"": device}, dtype=torch.float32, weight_mapping=mapping)
-        with _without_progress_bar():
+        with silent_loading():
             info, _ = convert_and_load_state_dict_in_model(self.model, state, settings)
         self.model.requires_grad_(False)
         problems = [*info.error_msgs, *(str(value) for value in info.conversion_errors.values())]
@@ -149,12 +149,16 @@ class Architecture:
 
 
 @contextmanager
-def _without_progress_bar() -> Iterator[None]:
+def silent_loading() -> Iterator[None]:
+    """Keep transformers from drawing progress bars and printing load reports; what it finds is returned to us."""
     was_enabled = transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers publishes no type
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the same
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(verbosity)
         if was_enabled:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # the same
 

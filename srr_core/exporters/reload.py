@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError, VerificationError
+from srr_core.exporters.adapter import ADAPTER_CONFIG
 from srr_core.exporters.artifact import Artifact, open_artifact
+from srr_core.exporters.attachment import check_attached
 from srr_core.runtime.artifact_files import empty_model, model_class, read_configuration
 from srr_core.runtime.integration import match_modules
 from srr_core.runtime.plain_tensors import require_complete
@@ -29,6 +32,23 @@ class LogitCheck:
 
     difference: float
     tolerance: float
+
+
+def verify_structure(directory: Path) -> None:
+    """Check that every layer and every factor has its place in the stock model, without reading a weight.
+
+    Raises:
+        VerificationError: a layer or a factor has none; the message names the tensor.
+    """
+    try:
+        artifact = open_artifact(directory)
+        model = _empty_model(artifact)
+        match_modules(model, artifact.module_names())
+        if artifact.adapter is not None:
+            shapes = {name: entry.shape for name, entry in artifact.adapter.entries.items()}
+            check_attached(model, read_json(directory / ADAPTER_CONFIG), shapes)
+    except CheckpointError as error:
+        raise VerificationError(f"{directory.name}: {error}") from error
 
 
 def verify_logits(directory: Path, token_ids: Int[Tensor, "batch tokens"]) -> LogitCheck:
@@ -128,6 +148,11 @@ def _load_as_a_user(artifact: Artifact) -> nn.Module:
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise VerificationError(f"{artifact.directory.name}: stock transformers finds no tensor for {missing}")
+    # Of a model with an adapter these are the adapter's. Other tensors may be left over: those the source has too many.
+    modules = set(artifact.module_names())
+    unread = sorted(name for name in info["unexpected_keys"] if ".lora_" in name or name.rpartition(".")[0] in modules)
+    if unread:
+        raise VerificationError(f"{artifact.directory.name}: stock transformers does not read {', '.join(unread[:3])}")
     # The stock route leaves fused experts in the dtype of their scales; in float32 they hold the same values.
     loaded: nn.Module = model.eval().float() if artifact.layout.stock_loadable else model.eval()
     return loaded

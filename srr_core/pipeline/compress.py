@@ -10,7 +10,7 @@ from srr_core.checkpoint.writer import write_json
 from srr_core.evaluators.perplexity import describe_protocol, perplexity
 from srr_core.exporters.artifact import open_artifact
 from srr_core.exporters.dense_view import DenseView
-from srr_core.exporters.reload import verify_logits
+from srr_core.exporters.reload import verify_logits, verify_structure
 from srr_core.exporters.verify import ExpectedLayer, verify_artifact
 from srr_core.pipeline.assemble import assemble
 from srr_core.pipeline.layers import LayerCompressor, finished_layers
@@ -99,11 +99,12 @@ def _verify(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[str, ...]:
     expected = [ExpectedLayer(layer.name, str(facts["digest"])) for layer, facts in finished_layers(plan, work)]
     with watch.stage("verify", len(expected)):
         verify_artifact(work.artifact, expected, on_layer=watch.stepper("verify"))
+        verify_structure(work.artifact)
         parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
         if parameters > RELOAD_ALWAYS_PARAMETERS and not fits_below_peak(parameters * 4 * RELOAD_COPIES):
             return (
                 "reloading the whole model was not tried: it would take more memory than the run itself; every layer "
-                "was read back and compared bit for bit",
+                "was read back and compared bit for bit, and has its place in the stock model",
             )
         check = verify_logits(work.artifact, plan.calibration.ids[:1, :RELOAD_TOKENS])
     loader = "stock transformers" if plan.layout.stock_loadable else "our loader, which this layout needs"

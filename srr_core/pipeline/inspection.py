@@ -10,10 +10,11 @@ import torch
 from srr_core.checkpoint.architecture import Architecture
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.checkpoint.layers import LayerPlan, plan_layers
-from srr_core.errors import CheckpointError, RecipeError, UnsupportedModelError
+from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.pipeline.plan import choose_layout
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.compatibility import PLAIN_ROPE, rope_type
+from srr_core.runtime.plain_tensors import require_complete
 
 PROBE_SIZE = 1024
 
@@ -55,9 +56,10 @@ def inspect_model(config_directory: Path, entries: Mapping[str, TensorEntry], re
     """
     try:
         architecture = Architecture(config_directory)
+        require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)
         choose_layout(architecture, plan, recipe)
-    except (UnsupportedModelError, CheckpointError, RecipeError) as error:
+    except (UnsupportedModelError, CheckpointError) as error:
         return Inspection(is_supported=False, reason=str(error), architecture="")
     layers = plan.layers
     weights = [layer.shape[0] * layer.shape[1] for layer in layers]

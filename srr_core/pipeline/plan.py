@@ -1,5 +1,6 @@
 """Everything that can be refused before a weight is read, and what a run then needs."""
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -13,24 +14,27 @@ from srr_core.checkpoint.layers import STACKED_EXPERTS, LayerPlan, plan_layers
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import (
     CalibrationError,
+    CheckpointError,
     DestinationError,
     EvaluationError,
+    ExportError,
     RecipeError,
     UnsupportedModelError,
 )
+from srr_core.exporters.adapter import adapter_config, target_modules
+from srr_core.exporters.attachment import check_attached
 from srr_core.exporters.base import Layout
+from srr_core.exporters.experts import fuse_factors
 from srr_core.exporters.layouts import native_layout
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
+from srr_core.runtime.artifact_files import factor_names
+from srr_core.runtime.plain_tensors import require_complete
 
 DISTRIBUTION = "srr-compression"
 _NOT_RUN = frozenset({"deberta", "deberta-v2", "xlnet", "openai-gpt"})
 """Their blocks hand on more, or otherwise, than hidden states; they cannot be run one at a time."""
 _NOT_RELOADED = frozenset({"llama4", "llama4_text"})
 """Stock transformers (5.23) finds no weights for the per-expert tensors of these when they are quantized."""
-_ADAPTER_NOT_RELOADED = frozenset(
-    {"deepseek_v2", "deepseek_v3", "glm4_moe", "qwen3_next", "llava", "gemma3", "mistral3", "mamba", "mamba2"}
-)
-"""PEFT (0.21) drops adapters of their shared experts, attaches them to the vision tower too, or forbids a module."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def plan_run(
     Raises:
         DestinationError: the destination exists.
         UnsupportedModelError: the model cannot be compressed.
-        CheckpointError: the source is damaged or has no safetensors weights or tokenizer.
+        CheckpointError: the source is damaged, lacks a tensor or has no safetensors weights or tokenizer.
         CalibrationError, EvaluationError: a text is unreadable or too short.
         RecipeError: the device is not there.
     """
@@ -92,6 +96,7 @@ def plan_run(
         raise DestinationError(f"{destination} exists already; choose a new folder or remove it first")
     architecture = Architecture(source)
     weights = CheckpointReader(source)
+    require_complete(architecture.model, weights.entries)
     layers = plan_layers(architecture, weights.entries)
     layout = choose_layout(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)
@@ -139,27 +144,20 @@ def choose_layout(architecture: Architecture, layers: LayerPlan, recipe: Recipe)
     """Return the layout the artifact will be written in.
 
     Raises:
-        UnsupportedModelError: stock loaders are known to lose a part of the result.
-        RecipeError: the model has experts, and the only layout that holds the codes is one no loader can read
-            experts from: transformers keeps them fused and dense.
+        UnsupportedModelError: loaders would lose a part of the result.
     """
-    _require_loadable(architecture, recipe)
-    has_experts = any(layer.expert is not None for layer in layers.layers)
-    layout = native_layout(
+    _require_loadable(architecture)
+    if recipe.rank:
+        _require_attachable(architecture, layers, recipe.rank)
+    return native_layout(
         recipe.quantizer,
         all_linear=layers.all_linear,
         in_features=[layer.shape[1] for layer in layers.layers],
-        has_fused_experts=has_experts,
+        has_fused_experts=any(layer.expert is not None for layer in layers.layers),
     )
-    if has_experts and not layout.stock_loadable:
-        raise RecipeError(
-            f"the experts of this model cannot be stored with quantizer {recipe.quantizer.kind!r} as it is set: "
-            "use a symmetric integer grid whose group divides every layer, such as mxint with block_size 32"
-        )
-    return layout
 
 
-def _require_loadable(architecture: Architecture, recipe: Recipe) -> None:
+def _require_loadable(architecture: Architecture) -> None:
     kind = str(architecture.model.config.model_type)
     if kind in _NOT_RUN or architecture.model.main_input_name != "input_ids":
         raise UnsupportedModelError(
@@ -170,11 +168,26 @@ def _require_loadable(architecture: Architecture, recipe: Recipe) -> None:
         raise UnsupportedModelError(
             f"transformers does not load quantized experts of {kind!r} models; nothing could run the result"
         )
-    if recipe.rank and kind in _ADAPTER_NOT_RELOADED:
-        raise UnsupportedModelError(
-            f"peft does not attach every L·R of {kind!r} models, so a part of the correction would be lost without a "
-            "word; use a recipe of rank 0, such as weight-only"
+
+
+def _require_attachable(architecture: Architecture, layers: LayerPlan, rank: int) -> None:
+    modules = [layer.name for layer in layers.layers]
+    factors = {}
+    for layer in layers.layers:
+        right, left = factor_names(layer.name)
+        factors[right] = torch.empty(rank, layer.shape[1], device="meta")
+        factors[left] = torch.empty(layer.shape[0], rank, device="meta")
+    try:
+        config = adapter_config(
+            rank=rank, target_modules=target_modules(modules), base_model=None, task=None, modules=modules
         )
+        shapes = {name: factor.shape for name, factor in fuse_factors(factors, factors.__getitem__)}
+        check_attached(copy.deepcopy(architecture.model), config, shapes)
+    except (CheckpointError, ExportError) as error:
+        raise UnsupportedModelError(
+            f"stock loaders would not give every layer of {architecture.name} its L·R: {error}; "
+            "use a recipe of rank 0, such as weight-only"
+        ) from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -82,7 +82,7 @@ def compatibility(
     stock = _stock_obstacle(grid, sizes, all_linear=all_linear, has_experts=has_experts)
     return (
         _transformers(stock),
-        CompatibilityRow(runtime="srr_core.runtime", verdict="yes", reason="stays packed in memory", evidence="run"),
+        _our_runtime(has_experts=has_experts),
         _marlin(grid, sizes, stock),
         _humming(grid, stock),
         _vllm_cpu(grid, sizes, stock),
@@ -130,6 +130,11 @@ def _transformers(stock: str | None) -> CompatibilityRow:
         return CompatibilityRow(runtime=name, verdict="no", reason=stock, evidence="run")
     reason = "loads Q + L·R with one call, dense in memory; 3, 5, 6, 7 bits need compressed-tensors >= 0.18"
     return CompatibilityRow(runtime=name, verdict="yes", reason=reason, evidence="run")
+
+
+def _our_runtime(*, has_experts: bool) -> CompatibilityRow:
+    reason = "stays packed in memory" + (", but for experts, which are decoded while loading" if has_experts else "")
+    return CompatibilityRow(runtime="srr_core.runtime", verdict="yes", reason=reason, evidence="run")
 
 
 def _source(runtime: str, obstacle: str | None, reason: str) -> CompatibilityRow:

@@ -5,10 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from compressed_tensors.compressors import ModelCompressor
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.integrations.compressed_tensors import CompressedTensorsDequantize
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.auto import (
     AUTO_QUANTIZATION_CONFIG_MAPPING,
@@ -16,7 +14,6 @@ from transformers.quantizers.auto import (
     register_quantizer,
 )
 from transformers.quantizers.base import HfQuantizer
-from transformers.quantizers.quantizer_compressed_tensors import CompressedTensorsHfQuantizer
 from transformers.utils.import_utils import is_peft_available
 from transformers.utils.quantization_config import CompressedTensorsConfig, QuantizationConfigMixin
 
@@ -32,6 +29,7 @@ from srr_core.runtime.artifact_files import (
     packed_modules,
 )
 from srr_core.runtime.codecs import Codec
+from srr_core.runtime.experts import DecodeExperts, serialized_names
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.stored_forms import COMPRESSED_TENSORS, MARKER, Marker, is_ours, read_marker
 
@@ -79,14 +77,13 @@ class PackedQuantizer(HfQuantizer):
     """Replaces the compressed Linear layers of a model on the meta device by packed ones.
 
     Experts are the exception: transformers fuses them into one dense parameter, so they are decoded while
-    they are loaded, by compressed-tensors.
+    they are loaded.
     """
 
     requires_calibration = True
     quantization_config: PackedConfig
-    serialized_names = CompressedTensorsHfQuantizer.serialized_names
-    compressor: ModelCompressor | None = None
-    """Decodes experts; set when the checkpoint has any."""
+    serialized_names: Mapping[str, list[str]] = {}  # type: ignore[assignment]  # read only, there and here
+    """Tensors of the file that the weight of an expert is made from; filled where the checkpoint has experts."""
     names_in_files: Mapping[str, str] = {}
     """Packed modules, by their name in the model; filled before weights are loaded."""
 
@@ -119,7 +116,7 @@ class PackedQuantizer(HfQuantizer):
             )
         packed = packed_modules(entries)
         if any(map(is_expert, packed)):
-            self.compressor = self._expert_decoder()
+            self.serialized_names = serialized_names(marker.codec())
         self.names_in_files = match_modules(model, packed)
         for name, file_name in self.names_in_files.items():
             layer = _packed_like(model.get_submodule(name), marker.codec(), self.quantization_config)
@@ -127,16 +124,9 @@ class PackedQuantizer(HfQuantizer):
             model.set_submodule(name, layer)
         return model
 
-    def _expert_decoder(self) -> ModelCompressor:
-        if self.quantization_config.marker.quant_method != COMPRESSED_TENSORS:
-            raise CheckpointError("experts in our own layout cannot be loaded: transformers holds them fused and dense")
-        written = dict(self.quantization_config.written)
-        stock = CompressedTensorsConfig.from_dict(written)  # type: ignore[no-untyped-call]  # transformers leaves it so
-        return ModelCompressor.from_compression_config(stock)
-
     def get_load_operations(self) -> dict[str, Any]:
         """Return the decoder of experts, if there are any."""
-        return {} if self.compressor is None else {"dequantize": CompressedTensorsDequantize}
+        return {"dequantize": DecodeExperts} if self.serialized_names else {}
 
     def get_weight_conversions(self) -> list[Any]:
         """Return nothing: packed layers take the tensors of the file as they are."""
@@ -147,8 +137,6 @@ class PackedQuantizer(HfQuantizer):
             if isinstance(module, PackedLinear) and module.weight.device.type != "meta":
                 module.check_stored(self.names_in_files.get(name, name))
                 module.prepare(model.dtype)
-        if self.compressor is not None:
-            _widen_experts(model)
         if is_peft_available():
             _tell_peft()
         return model
@@ -157,8 +145,8 @@ class PackedQuantizer(HfQuantizer):
         raise NotImplementedError("packed layers are not made dense in memory; `srr export --to merged` writes Q + L·R")
 
     def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
-        """State dicts hold the tensors of the file, so saving writes the artifact's weights again."""
-        return True
+        """State dicts hold the tensors of the file, so saving writes them again; not those of experts, now dense."""
+        return not self.serialized_names
 
     @property
     def is_trainable(self) -> bool:
@@ -175,13 +163,15 @@ def refuse_disk(device_map: Any) -> None:
 def match_modules(model: nn.Module, file_names: Iterable[str]) -> dict[str, str]:
     """Return, by name in the model, the name in the file of every packed module the model has; experts left out.
 
-    Names are compared from their block list on, so a model without its head finds its layers too.
+    One name may end with the other, so a model without its head finds its layers too; a vision tower whose blocks
+    are called like those of the language model does not.
 
     Raises:
         CheckpointError: the model has none of them, or a packed weight belongs to another kind of module.
     """
     by_tail = {_tail(name): name for name in file_names if not is_expert(name)}
-    found = {name: by_tail[_tail(name)] for name, _ in model.named_modules() if _tail(name) in by_tail}
+    candidates = ((name, by_tail.get(_tail(name))) for name, _ in model.named_modules())
+    found = {name: file for name, file in candidates if file and (_ends_with(name, file) or _ends_with(file, name))}
     missing = sorted(set(by_tail.values()) - set(found.values()))
     if missing:
         raise CheckpointError(f"{type(model).__name__} has no module for the packed weight of {missing[0]}")
@@ -202,13 +192,6 @@ def _tell_peft() -> None:
     register_fused_adapter()
 
 
-def _widen_experts(model: PreTrainedModel) -> None:
-    # They are decoded in the dtype of their scales, bf16, and would be multiplied in it inside a float32 model.
-    for name, parameter in model.named_parameters():
-        if ".experts." in name and parameter.is_floating_point():
-            parameter.data = parameter.data.to(model.dtype)
-
-
 def _packed_like(module: nn.Module, codec: Codec, config: PackedConfig) -> PackedLinear:
     if isinstance(module, nn.Linear):
         in_features, out_features = module.in_features, module.out_features
@@ -226,6 +209,10 @@ def _packed_like(module: nn.Module, codec: Codec, config: PackedConfig) -> Packe
         widen=config.widen,
         native=config.native,
     )
+
+
+def _ends_with(path: str, end: str) -> bool:
+    return f".{path}".endswith(f".{end}")
 
 
 def _tail(name: str) -> str:

@@ -18,7 +18,7 @@ from srr_core.runtime.integration import match_modules
 
 
 def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> None:
-    """Compare a dense model on the meta device with the tensors of an artifact.
+    """Compare a dense model on the meta device with the tensors of an artifact, or of a source.
 
     Raises:
         CheckpointError: a tensor has another shape or kind than its place, or a place has no tensor.

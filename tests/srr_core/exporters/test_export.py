@@ -16,10 +16,11 @@ from srr_core.errors import DestinationError, ExportError
 from srr_core.exporters.adapter import ADAPTER_WEIGHTS
 from srr_core.exporters.artifact import open_artifact
 from srr_core.exporters.export import EXPORTERS, export
+from srr_core.exporters.layouts import native_layout
 from srr_core.recipe import AdapterSpec, GGUFSpec, GPTQFormatSpec, IntegerSpec, MergedSpec, MXIntSpec, NormalFloatSpec
 from srr_core.runtime import PackedLinear
 from tests.pico import build_model
-from tests.srr_core.exporters.artifacts import TOKENS, build_artifact, pico_bert, pico_llama
+from tests.srr_core.exporters.artifacts import TOKENS, build_artifact, pico_bert, pico_llama, pico_moe
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,16 @@ def test_merged_model_is_the_dense_sum_without_our_package(artifact, tmp_path):
     assert not hasattr(model.config, "quantization_config")
     torch.testing.assert_close(outputs(model), artifact.outputs, rtol=1e-5, atol=1e-6)
     assert (tmp_path / "m" / "tokenizer.json").exists()
+
+
+def test_experts_of_our_own_layout_are_merged_for_everyone(tmp_path):
+    spec = IntegerSpec(num_bits=3, group_size=32)
+    layout = native_layout(spec, has_fused_experts=True)
+    experts = build_artifact(tmp_path / "a", pico_moe("mixtral"), spec, layout=layout)
+    export(experts.directory, tmp_path / "m", MergedSpec(dtype="float32"))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    assert not layout.stock_loadable
+    torch.testing.assert_close(outputs(model), experts.outputs, rtol=1e-5, atol=1e-6)
 
 
 def test_merged_weights_are_rounded_once(artifact, tmp_path):

@@ -9,10 +9,19 @@ from safetensors.torch import load_file
 
 from srr_core.errors import VerificationError
 from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from srr_core.exporters.reload import verify_logits
+from srr_core.exporters.reload import verify_logits, verify_structure
 from srr_core.exporters.verify import verify_artifact
-from srr_core.recipe import MXIntSpec
-from tests.srr_core.exporters.artifacts import SHARD, TOKENS, build_artifact, edit_tensors, pico_llama
+from srr_core.recipe import MXIntSpec, NormalFloatSpec
+from tests.srr_core.exporters.artifacts import (
+    RANK,
+    SHARD,
+    TOKENS,
+    build_artifact,
+    edit_tensors,
+    pico_bert,
+    pico_llama,
+    pico_moe,
+)
 
 UP = "model__layers__0__mlp__up_proj"
 
@@ -100,11 +109,73 @@ def test_truncated_shard_is_found(artifact):
         verify_artifact(artifact.directory, artifact.expected)
 
 
+def edit_json(file, **changes):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
 def test_model_that_ignores_its_adapter_fails_the_logit_check(artifact):
-    file = artifact.directory / ADAPTER_CONFIG
-    file.write_text(json.dumps({**json.loads(file.read_text()), "layers_to_transform": [0]}))
+    # An adapter that waits for a token of the prompt which never comes.
+    edit_json(artifact.directory / ADAPTER_CONFIG, alora_invocation_tokens=[95])
     with pytest.raises(VerificationError, match=r"differs from Q \+ L·R"):
         verify_logits(artifact.directory, TOKENS)
+
+
+def test_factor_that_the_loaded_model_does_not_read_is_named(artifact):
+    edit_json(artifact.directory / ADAPTER_CONFIG, layers_to_transform=[0])
+    with pytest.raises(VerificationError, match=r"does not read model\.layers\.1\.mlp\.down_proj\.lora_A"):
+        verify_logits(artifact.directory, TOKENS)
+
+
+@pytest.mark.parametrize("spec", [MXIntSpec(num_bits=4), NormalFloatSpec(num_bits=4)], ids=["stock", "own layout"])
+def test_layer_that_the_loaded_model_does_not_read_is_named(tmp_path, spec):
+    plain = build_artifact(tmp_path / "q", pico_llama(biases=False), spec, rank=0)
+    edit_json(plain.directory / "config.json", num_hidden_layers=1)
+    with pytest.raises(VerificationError, match=r"model\.layers\.1\.mlp\.down_proj"):
+        verify_logits(plain.directory, TOKENS)
+
+
+@pytest.mark.parametrize("model", [pico_llama(), pico_bert(), pico_moe("mixtral")], ids=type)
+@pytest.mark.parametrize("rank", [0, RANK])
+def test_structure_of_an_untouched_artifact_passes(tmp_path, model, rank):
+    verify_structure(build_artifact(tmp_path / "a", model, MXIntSpec(num_bits=3), rank=rank).directory)
+
+
+STRUCTURE = {
+    "factors without a layer": (
+        ADAPTER_CONFIG,
+        {"layers_to_transform": [0]},
+        r"tensor 'model\.layers\.1\.mlp\.down_proj\.lora_A\.weight' belongs to no layer",
+    ),
+    "a place without a factor": (
+        ADAPTER_CONFIG,
+        {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]},
+        r"no tensor of the adapter fills 'lm_head\.lora_A\.weight'",
+    ),
+    "factors of another shape": (
+        "config.json",
+        {"intermediate_size": 128},
+        r"'model\.layers\.0\.mlp\.down_proj\.lora_A\.weight' has shape \[4, 96\], its layer needs \[4, 128\]",
+    ),
+    "layers without a module": (
+        "config.json",
+        {"num_hidden_layers": 1},
+        r"no module for the packed weight of model\.layers\.1\.mlp\.down_proj",
+    ),
+    "an adapter that peft refuses": (
+        ADAPTER_CONFIG,
+        {"layers_pattern": "layers"},
+        r"peft does not attach the adapter: .*layers_to_transform",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STRUCTURE)
+def test_structure_that_does_not_fit_the_model_is_found(tmp_path, kind):
+    artifact = build_artifact(tmp_path / "a", pico_llama(tied=False), MXIntSpec(num_bits=3))
+    file, changes, message = STRUCTURE[kind]
+    edit_json(artifact.directory / file, **changes)
+    with pytest.raises(VerificationError, match=message):
+        verify_structure(artifact.directory)
 
 
 def test_model_that_does_not_load_fails_the_logit_check(artifact):

@@ -112,3 +112,9 @@ def test_transposed_weights_are_left_to_our_runtime():
 def test_rank_above_the_largest_of_vllm_is_a_no():
     assert row(MXIntSpec(), "vLLM --enable-lora", rank=513).verdict == "no"
     assert "--max-lora-rank 64" in row(MXIntSpec(), "vLLM --enable-lora", rank=33).reason
+
+
+@pytest.mark.parametrize("quantizer", [GPTQSpec(), NormalFloatSpec(), QuIPSharpSpec()])
+def test_experts_outside_stock_files_load_with_our_runtime_which_decodes_them(quantizer):
+    assert row(quantizer, "transformers", has_experts=True).verdict == "no"
+    assert "experts, which are decoded" in row(quantizer, "srr_core.runtime", has_experts=True).reason

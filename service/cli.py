@@ -46,10 +46,14 @@ SetOption = Annotated[
     typer.Option("--set", help="Replace a field of the recipe; may be repeated.", metavar="quantizer.num_bits=3"),
 ]
 CalibrationOption = Annotated[
-    Path | None, typer.Option("--calibration-text", help="UTF-8 text to calibrate on.", metavar="FILE")
+    Path | None,
+    typer.Option("--calibration-text", help="UTF-8 text to calibrate on.", metavar="FILE", exists=True, dir_okay=False),
 ]
 EvaluationOption = Annotated[
-    Path | None, typer.Option("--evaluation-text", help="UTF-8 text to measure perplexity on.", metavar="FILE")
+    Path | None,
+    typer.Option(
+        "--evaluation-text", help="UTF-8 text to measure perplexity on.", metavar="FILE", exists=True, dir_okay=False
+    ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]
 UrlOption = Annotated[str, typer.Option("--url", envvar="SRR_URL", help="Address of the service.")]
@@ -137,16 +141,18 @@ def export(
     allow_inexact: Annotated[
         bool, typer.Option("--allow-inexact", help="gguf: round what no block type holds exactly, and count it.")
     ] = False,
+    json: JsonOption = False,
 ) -> None:
     """Convert a compressed model for other tools, exactly or, if that is allowed, nearly."""
     chosen = [*assignments, "allow_inexact=true"] if allow_inexact else assignments
-    _worker_command("export", "worker.model_commands")(artifact, destination, target=to, assignments=chosen)
+    command = _worker_command("export", "worker.model_commands")
+    command(artifact, destination, target=to, assignments=chosen, as_json=json)
 
 
 @app.command()
-def doctor() -> None:
+def doctor(*, json: JsonOption = False) -> None:
     """Show what this machine has, and which code computes which packed layer here."""
-    _worker_command("doctor", "worker.model_commands")()
+    _worker_command("doctor", "worker.model_commands")(as_json=json)
 
 
 @app.command()

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from examples import CALIBRATION_TEXT, DEMO_MODEL, EVALUATION_TEXT
 from service.client import Client
-from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, status_console
+from service.commands.output import EXIT_BAD_INPUT, EXIT_FAILED, CommandError, print_json, print_line, status_console
 from service.commands.progress import JobProgress
 from service.commands.remote import follow, print_report, print_summary
 from service.commands.serve import embedded_service
+from service.hub.errors import HubError, HubUnavailableError
 from service.jobs.logging import configure_logging
 from srr_core.recipe import PRESETS, Recipe
 
@@ -54,7 +55,10 @@ def compress(
 ) -> None:
     """Compress a folder or a model of the Hub into a new folder and print the report."""
     _require_source(source)
+    from srr_core.checkpoint.resume import require_free
     from srr_core.pipeline import compress as run
+
+    require_free(destination)
 
     quiet_libraries()
     with stop_on_interrupt() as should_stop, JobProgress(f"{source} → {destination}") as progress:
@@ -70,9 +74,9 @@ def compress(
             device=device,
             on_progress=lambda step: _show(progress, step),
             should_stop=should_stop,
+            before_publish=lambda artifact, report: _write_card(artifact, destination.name, report, model),
         )
     shutil.rmtree(_download_folder(destination), ignore_errors=True)
-    _write_card(destination, report, model)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -143,6 +147,16 @@ def quiet_libraries() -> None:
     disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+@contextmanager
+def naming_both_places(source: str) -> Iterator[None]:
+    """Let a failure to find a model say that it was looked for here as well as on the Hub."""
+    try:
+        yield
+    except HubError as error:
+        code = EXIT_FAILED if isinstance(error, HubUnavailableError) else EXIT_BAD_INPUT
+        raise CommandError(f"{source} is no folder here, and as a model of the Hub: {error}", exit_code=code) from error
+
+
 def _require_source(source: str) -> None:
     # Before torch is imported: a misspelt folder is said at once.
     is_repository = source.count("/") == 1 and not source.startswith(("/", "."))
@@ -165,7 +179,8 @@ def _local_source(
 
     hub = HuggingFaceHub()
     progress.advance("download", 0.0)
-    model = hub.resolve(source, revision, token=token)
+    with naming_both_places(source):
+        model = hub.resolve(source, revision, token=token)
 
     def show_bytes(done: int, total: int) -> None:
         progress.remark(f"{done / 2**20:.0f} of {total / 2**20:.0f} MiB")
@@ -176,17 +191,15 @@ def _local_source(
     return folder, model
 
 
-def _write_card(destination: Path, report: "Report", model: "ResolvedModel | None") -> None:
+def _write_card(artifact: Path, name: str, report: "Report", model: "ResolvedModel | None") -> None:
     from service.hub.model import ResolvedModel
     from worker.card import model_card
     from worker.publisher import quant_method
 
     folder = ResolvedModel(report.source.id, sha="", private=True, gated=False, files=())
     # A folder has no repository id; its own name is what from_pretrained takes beside it.
-    card = model_card(
-        report, repo_id=f"./{destination.name}", source=model or folder, quant_method=quant_method(destination)
-    )
-    (destination / "README.md").write_text(card, encoding="utf-8")
+    card = model_card(report, repo_id=f"./{name}", source=model or folder, quant_method=quant_method(artifact))
+    (artifact / "README.md").write_text(card, encoding="utf-8")
 
 
 def _download_folder(destination: Path) -> Path:

@@ -12,17 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
 from service.commands.output import EXIT_BAD_INPUT, EXIT_FAILED, CommandError, print_json, print_line, print_table
-from service.commands.recipe_option import parse_assignments
 from service.hub.client import HubClient
 from service.hub.metadata import HuggingFaceMetadata
 from srr_core.checkpoint.header import DTYPES, TensorEntry
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.exporters.export import export as run_export
 from srr_core.pipeline import Inspection, estimate_seconds, inspect_model
-from srr_core.recipe import ExportSpec, Recipe
+from srr_core.recipe import EXPORT_FORMATS, ExportSpec, Recipe, parse_assignments
 from srr_core.recipe.compatibility import CompatibilityRow, compatibility
 from srr_core.recipe.presets import describe_validation
 from srr_core.runtime.dispatch import dispatch_table
+from worker.commands import naming_both_places
 
 PACKAGES = (
     "torch",
@@ -62,12 +62,15 @@ def inspect(source: str, *, recipe: Recipe, revision: str, hub_token: str | None
     _print_compatibility(rows)
 
 
-def export(artifact: Path, destination: Path, *, target: str, assignments: list[str]) -> None:
+def export(artifact: Path, destination: Path, *, target: str, assignments: list[str], as_json: bool) -> None:
     """Convert an artifact and print what its user must know."""
+    if target not in EXPORT_FORMATS:
+        known = ", ".join(EXPORT_FORMATS)
+        raise CommandError(f"--to {target!r} is not an export format; choose one of {known}", exit_code=EXIT_BAD_INPUT)
     try:
         spec: ExportSpec = TypeAdapter(ExportSpec).validate_python({"kind": target, **parse_assignments(assignments)})
     except ValidationError as error:
-        raise CommandError(f"no such export: {describe_validation(error)}", exit_code=EXIT_BAD_INPUT) from error
+        raise CommandError(f"invalid export: {describe_validation(error)}", exit_code=EXIT_BAD_INPUT) from error
     if not artifact.is_dir():
         raise CommandError(f"{artifact} is not a folder", exit_code=EXIT_BAD_INPUT)
     try:
@@ -76,21 +79,38 @@ def export(artifact: Path, destination: Path, *, target: str, assignments: list[
         raise CommandError(
             f"this export needs {error.name}: pip install {error.name}", exit_code=EXIT_FAILED
         ) from error
+    if as_json:
+        print_json({"destination": str(destination), "format": target, "remarks": remarks})
+        return
     for remark in remarks:
         print_line(remark)
     print_line(f"written     {destination}")
 
 
-def doctor() -> None:
+def doctor(*, as_json: bool) -> None:
     """Print versions, devices and the dispatch table of packed layers."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    versions = {package: version(package) for package in PACKAGES}
+    paths = dispatch_table()
+    if as_json:
+        print_json(
+            {
+                "python": platform.python_version(),
+                "machine": platform.machine(),
+                "threads": torch.get_num_threads(),
+                "gpu": device,
+                "packages": versions,
+                "dispatch": [{"path": name, "serves": serves} for name, serves in paths],
+            }
+        )
+        return
     print_line(f"python      {platform.python_version()} on {platform.machine()}")
     print_line(f"threads     {torch.get_num_threads()}")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; everything runs on the CPU"
-    print_line(f"GPU         {device}")
-    for package in PACKAGES:
-        print_line(f"{package:<20}{version(package)}")
+    print_line(f"GPU         {device or 'none; everything runs on the CPU'}")
+    for package, number in versions.items():
+        print_line(f"{package:<20}{number}")
     table = Table("path", "serves", title="Packed layers are computed by the first path that serves them")
-    for name, serves in dispatch_table():
+    for name, serves in paths:
         table.add_row(name, serves)
     print_table(table)
 
@@ -101,7 +121,8 @@ def _inspect_folder(folder: Path, recipe: Recipe) -> Inspection:
 
 def _inspect_hub(model_id: str, revision: str, recipe: Recipe, token: str | None) -> Inspection:
     metadata = HuggingFaceMetadata(HubClient())
-    model = metadata.resolve(model_id, revision, token=token)
+    with naming_both_places(model_id):
+        model = metadata.resolve(model_id, revision, token=token)
     weights = metadata.inspect(model, token=token)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(dict(model.config or {})), encoding="utf-8")

@@ -6,30 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from service.commands.output import EXIT_BAD_INPUT, CommandError
-from srr_core.recipe import PRESETS, Recipe, override, parse_recipe
+from srr_core.recipe import PRESETS, Recipe, override, parse_assignments, parse_recipe
 
 
 def chosen_recipe(name_or_file: str, assignments: Sequence[str], *, seed: int | None = None) -> Recipe:
     """Return the recipe that the options describe.
 
     Raises:
-        RecipeError: an unknown name or field, or a value out of range.
-        CommandError: a file that is not JSON, or an assignment without `=`.
+        RecipeError: an unknown name or field, a value out of range, or an assignment without `=`.
+        CommandError: a file that is not JSON.
     """
     recipe = parse_recipe(_source(name_or_file))
     changes = parse_assignments(assignments)
     if seed is not None:
         changes["seed"] = seed
     return override(recipe, changes) if changes else recipe
-
-
-def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """Return what `--set path=value` options say; values are JSON where they can be, else words.
-
-    Raises:
-        CommandError: an assignment without `=`.
-    """
-    return dict(_assignment(text) for text in assignments)
 
 
 def _source(name_or_file: str) -> str | dict[str, Any]:
@@ -45,13 +36,3 @@ def _source(name_or_file: str) -> str | dict[str, Any]:
     if not isinstance(data, dict):
         raise CommandError(f"recipe file {path} must hold a JSON object", exit_code=EXIT_BAD_INPUT)
     return data
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise CommandError(f"--set {text!r} is not PATH=VALUE, for instance rank=16", exit_code=EXIT_BAD_INPUT)
-    try:
-        return path, json.loads(value)
-    except ValueError:
-        return path, value

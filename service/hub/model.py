@@ -14,6 +14,7 @@ from service.hub.errors import (
     RemoteCodeError,
     UnsafeModelError,
 )
+from srr_core.recipe.architectures import ARCHITECTURES, TRANSFORMERS
 
 ALLOWED_FILES = (
     "*.safetensors",
@@ -119,8 +120,9 @@ class ResolvedModel:
 
     @property
     def needs_remote_code(self) -> bool:
-        """Whether the configuration names Python files of the repository."""
-        return bool(self.config and self.config.get("auto_map"))
+        """Whether only code of the repository could run it: it names some, and transformers has no such class."""
+        is_stock = next(iter(self.architectures), "") in ARCHITECTURES
+        return bool(self.config and self.config.get("auto_map")) and not is_stock
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -167,7 +169,7 @@ def check_compressible(model: ResolvedModel) -> None:
     if model.needs_remote_code:
         raise RemoteCodeError(
             f"{model.model_id} needs Python code of its own repository (auto_map in config.json), which is never run "
-            "here; use a version of the model that stock transformers classes can load."
+            f"here, and transformers {TRANSFORMERS} has no class for it; use a version of the model that has one."
         )
     if not model.has_safetensors:
         raise NoSafetensorsError(

@@ -181,8 +181,6 @@ def check_supported(config: Mapping[str, Any]) -> str:
     """
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
-    if config.get("auto_map"):
-        raise UnsupportedModelError("the model needs code from its repository (auto_map); such code is never run")
     if config.get("quantization_config"):
         described = config["quantization_config"]
         method = described.get("quant_method", "unknown") if isinstance(described, Mapping) else described
@@ -193,6 +191,11 @@ def check_supported(config: Mapping[str, Any]) -> str:
         raise UnsupportedModelError(f"{name} is an encoder-decoder; causal language models and encoders are supported")
     found = getattr(transformers, name, None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        if config.get("auto_map"):
+            raise UnsupportedModelError(
+                f"{name} needs code from its repository (auto_map), which is never run, and is not a class of "
+                f"transformers {transformers.__version__}"
+            )
         raise UnsupportedModelError(f"{name} is not a class of transformers {transformers.__version__}")
     return name
 

@@ -1,6 +1,8 @@
 """Finished layers on disk, so that a run that was killed goes on where it stopped."""
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from srr_core.errors import CheckpointError, DestinationError, ResumeMismatchErr
 
 FINGERPRINT_NAME = "fingerprint.json"
 PARTIAL_SUFFIX = ".partial"
+LOCK_NAME = ".lock"
 
 
 @dataclass(frozen=True)
@@ -31,27 +34,36 @@ class WorkFolder:
     A layer is its tensors in one file and its facts in another; the second appears only after the first is on
     disk, and a layer without facts is not finished. The folder becomes the destination by one rename.
 
+    It has the folder for itself until it is closed; the lock is the kernel's and falls with the process.
+
     Args:
         fingerprint: Everything the bits of the result depend on.
     Raises:
-        DestinationError: the destination exists, or its parent cannot be written.
+        DestinationError: the destination exists, its parent cannot be written, or another run is at work on it.
         ResumeMismatchError: the folder holds work of another fingerprint.
     """
 
     def __init__(self, destination: Path, fingerprint: Mapping[str, str]) -> None:
-        if destination.exists():
-            raise DestinationError(f"{destination} exists already; choose a new folder or remove it first")
+        require_free(destination)
         self._destination = destination
         self.path = destination.with_name(destination.name + PARTIAL_SUFFIX)
         self._layers = self.path / "layers"
         self.artifact = self.path / "artifact"
         try:
             self._layers.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self.artifact, ignore_errors=True)
-            self.artifact.mkdir()
+            self._lock = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise DestinationError(f"{self.path} cannot be written: {error.strerror}") from error
-        self._claim(dict(fingerprint))
+        try:
+            self._take()
+            self._claim(dict(fingerprint))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let another run have the folder."""
+        os.close(self._lock)
 
     def finished(self, index: int, name: str) -> FinishedLayer | None:
         """Return a layer that was finished by this run or by one before it, or None."""
@@ -89,6 +101,22 @@ class WorkFolder:
     def _files(self, index: int) -> tuple[Path, Path]:
         return self._layers / f"{index:05d}.safetensors", self._layers / f"{index:05d}.json"
 
+    def _take(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DestinationError(
+                f"{self.path} is in use by another run to the same destination; wait for it, stop it, or choose "
+                "another destination"
+            ) from None
+        # Whoever held the lock before may have published since the first look.
+        require_free(self._destination)
+        try:
+            shutil.rmtree(self.artifact, ignore_errors=True)
+            self.artifact.mkdir()
+        except OSError as error:
+            raise DestinationError(f"{self.path} cannot be written: {error.strerror}") from error
+
     def _claim(self, fingerprint: dict[str, str]) -> None:
         file = self.path / FINGERPRINT_NAME
         if not file.exists():
@@ -108,3 +136,9 @@ class WorkFolder:
                 f"{self.path} holds unfinished work with another {', '.join(changed)}; "
                 "repeat the earlier command to finish it, or remove the folder to start over"
             )
+
+
+def require_free(destination: Path) -> None:
+    """Raise DestinationError when something is at the destination."""
+    if destination.exists():
+        raise DestinationError(f"{destination} exists already; choose a new folder or remove it first")

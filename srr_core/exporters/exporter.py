@@ -9,8 +9,9 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 
 from srr_core.checkpoint.index import INDEX_NAME
+from srr_core.checkpoint.resume import require_free
 from srr_core.checkpoint.writer import write_json, write_tensors
-from srr_core.errors import DestinationError, StorageError
+from srr_core.errors import StorageError
 from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.exporters.artifact import CONFIG_NAME, Artifact, open_artifact
 from srr_core.exporters.reload import check_complete
@@ -47,11 +48,11 @@ def export_with(exporter: Exporter[Any], artifact: Path, destination: Path) -> t
     """Open an artifact and export it; after a failure the destination does not exist.
 
     Raises:
-        DestinationError: the destination exists, or its folder cannot be written.
+        DestinationError: the destination exists.
+        StorageError: it cannot be written.
         ExportError, CheckpointError: see `Exporter.write`.
     """
-    if destination.exists():
-        raise DestinationError(f"{destination} exists already; choose a new folder or remove it first")
+    require_free(destination)
     opened = open_artifact(artifact)
     check_complete(opened)
     partial = destination.with_name(f".{destination.name}.partial")

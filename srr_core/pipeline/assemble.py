@@ -71,6 +71,7 @@ def _config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
         if isinstance(module, nn.Linear) and name not in compressed
     ]
     config = read_json(plan.source / "config.json")
+    config.pop("auto_map", None)  # a stock class was run; the code it names is not carried over
     config["quantization_config"] = plan.layout.quantization_config(plan.recipe, ignore=ignore, modules=modules)
     return config
 

@@ -1,5 +1,7 @@
 """The use case: every step of a run, in order."""
 
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from srr_core.calibration.blockwise import BlockwiseModel
@@ -22,6 +24,8 @@ from srr_core.recipe import Recipe
 from srr_core.report import Evaluation, Report
 from srr_core.types import OnProgress, ShouldStop
 
+BeforePublish = Callable[[Path, Report], None]
+
 RELOAD_COPIES = 2
 """Float32 copies of the model that the reload check holds at its peak."""
 RELOAD_ALWAYS_PARAMETERS = 20_000_000
@@ -42,6 +46,7 @@ def compress(
     device: str = "auto",
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
+    before_publish: BeforePublish | None = None,
 ) -> Report:
     """Compress a checkpoint folder into a new folder, verify what was written, and measure it.
 
@@ -60,6 +65,7 @@ def compress(
         device: auto, cpu or cuda.
         on_progress: Called after every unit of every stage, in this thread.
         should_stop: Asked between units; True ends the run within one layer.
+        before_publish: Given the complete folder and the report before the destination appears, to add files.
     Raises:
         SrrError: any leaf of the tree in `srr_core.errors`; nothing is left at the destination.
     """
@@ -76,8 +82,16 @@ def compress(
             evaluation_text=evaluation_text,
             device=device,
         )
-        work = WorkFolder(destination, plan.fingerprint())
         watch.advance("plan")
+    with closing(WorkFolder(destination, plan.fingerprint())) as work:
+        report = _run(plan, work, watch)
+        if before_publish is not None:
+            before_publish(work.artifact, report)
+        work.publish()
+    return report
+
+
+def _run(plan: RunPlan, work: WorkFolder, watch: Watch) -> Report:
     compressor = LayerCompressor(plan, work, watch)
     with watch.stage("compress", len(plan.layers.layers)):
         compressor.run()
@@ -90,8 +104,7 @@ def compress(
         plan, work, compressed_bytes, evaluation, watch.seconds, unused=compressor.unused, notes=(*plan.notes, *notes)
     )
     write_json(work.artifact / "report.json", report.model_dump(mode="json"))
-    write_json(work.artifact / "recipe.json", recipe.model_dump(mode="json"))
-    work.publish()
+    write_json(work.artifact / "recipe.json", plan.recipe.model_dump(mode="json"))
     return report
 
 

@@ -12,10 +12,10 @@ from srr_core.calibration.dataset import TokenWindows, cut_windows, load_tokeniz
 from srr_core.checkpoint.architecture import Architecture
 from srr_core.checkpoint.layers import STACKED_EXPERTS, LayerPlan, plan_layers
 from srr_core.checkpoint.reader import CheckpointReader
+from srr_core.checkpoint.resume import require_free
 from srr_core.errors import (
     CalibrationError,
     CheckpointError,
-    DestinationError,
     EvaluationError,
     ExportError,
     RecipeError,
@@ -92,8 +92,7 @@ def plan_run(
         CalibrationError, EvaluationError: a text is unreadable or too short.
         RecipeError: the device is not there.
     """
-    if destination.exists():
-        raise DestinationError(f"{destination} exists already; choose a new folder or remove it first")
+    require_free(destination)
     architecture = Architecture(source)
     weights = CheckpointReader(source)
     require_complete(architecture.model, weights.entries)

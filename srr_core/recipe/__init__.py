@@ -2,8 +2,8 @@
 
 from srr_core.recipe.base import Spec
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
-from srr_core.recipe.exporters import AdapterSpec, ExportSpec, GGUFSpec, GPTQFormatSpec, MergedSpec
-from srr_core.recipe.presets import DEFAULT_RECIPE, PRESETS, named_recipe, override, parse_recipe
+from srr_core.recipe.exporters import EXPORT_FORMATS, AdapterSpec, ExportSpec, GGUFSpec, GPTQFormatSpec, MergedSpec
+from srr_core.recipe.presets import DEFAULT_RECIPE, PRESETS, named_recipe, override, parse_assignments, parse_recipe
 from srr_core.recipe.quantizers import (
     GPTQSpec,
     IntegerSpec,
@@ -18,6 +18,7 @@ from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, Identity
 
 __all__ = [
     "DEFAULT_RECIPE",
+    "EXPORT_FORMATS",
     "PRESETS",
     "AdapterSpec",
     "AlignedSpec",
@@ -47,5 +48,6 @@ __all__ = [
     "VerifiedSpec",
     "named_recipe",
     "override",
+    "parse_assignments",
     "parse_recipe",
 ]

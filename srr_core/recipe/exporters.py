@@ -39,4 +39,6 @@ class GGUFSpec(Spec):
     )
 
 
+EXPORT_FORMATS: tuple[str, ...] = ("merged", "adapter", "gptq", "gguf")
+"""Every `kind` below."""
 ExportSpec = Annotated[MergedSpec | AdapterSpec | GPTQFormatSpec | GGUFSpec, Field(discriminator="kind")]

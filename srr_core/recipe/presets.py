@@ -1,7 +1,8 @@
 """The methods of the literature and ours, each a named recipe."""
 
 import difflib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -226,6 +227,25 @@ def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
             patch = {part: patch}
         data = _merge(data, patch)
     return _validated(data)
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return what options such as `--set rank=16` say, for `override`; values are JSON where they can be, else words.
+
+    Raises:
+        RecipeError: an assignment without `=`.
+    """
+    return dict(_assignment(text) for text in assignments)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"--set {text!r} is not PATH=VALUE, for instance rank=16")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value
 
 
 def _merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,6 +92,8 @@ def test_recipes_are_printed_as_a_table_and_as_json(srr: Command) -> None:
         (("compress", "model", "out", "--set", "rank"), "'rank' is not PATH=VALUE"),
         (("compress", "model", "out", "--set", "quantizer.num_bits=17"), "less than or equal to 8"),
         (("compress", "./no-such-folder", "out"), "./no-such-folder is neither a folder nor a model"),
+        (("compress", "org/model", "."), ". exists already; choose a new folder"),
+        (("compress", "org/model", "out", "--calibration-text", "no.txt"), "'no.txt' does not exist"),
         (("compress", "model", "out", "--device", "tpu"), "'tpu' is not one of"),
         (("submit", "org/model"), "Missing option '--destination'"),
         (("frobnicate",), "No such command 'frobnicate'"),

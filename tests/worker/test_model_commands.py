@@ -6,13 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from service.cli import app
 from service.commands.output import CommandError
+from service.hub.errors import ModelNotFoundError
+from service.hub.metadata import HuggingFaceMetadata
 from srr_core.pipeline import compress
 from srr_core.recipe import PRESETS, override
 from tests.pico import build_checkpoint, write_text
+from worker.hub import HuggingFaceHub
 
 SMALL = {"rank": 4, "calibration": {"num_sequences": 4, "sequence_length": 16, "batch_size": 2}, "evaluation": None}
 
@@ -71,8 +75,10 @@ def test_the_estimated_size_is_that_of_the_artifact(artifact: Path) -> None:
 def test_inspect_says_why_a_model_is_refused(tmp_path: Path) -> None:
     source = build_checkpoint(tmp_path / "source")
     config = json.loads((source / "config.json").read_text())
-    (source / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "x.Y"}}))
-    with pytest.raises(CommandError, match="cannot be compressed: the model needs code from its repository"):
+    (source / "config.json").write_text(
+        json.dumps({**config, "architectures": ["Y"], "auto_map": {"AutoModel": "x.Y"}})
+    )
+    with pytest.raises(CommandError, match="cannot be compressed: Y needs code from its repository"):
         _run("inspect", str(source))
 
 
@@ -102,8 +108,34 @@ def test_compress_leaves_a_card_beside_the_report(tmp_path: Path) -> None:
 
 
 def test_an_unknown_export_names_those_there_are(artifact: Path, tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="'merged', 'adapter', 'gptq', 'gguf'"):
+    with pytest.raises(CommandError, match="choose one of merged, adapter, gptq, gguf"):
         _run("export", str(artifact), str(tmp_path / "out"), "--to", "onnx")
+
+
+def test_a_model_that_is_found_nowhere_is_said_to_have_been_looked_for_in_both_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: object, **__: object) -> None:
+        raise ModelNotFoundError("no model acme/typo")
+
+    monkeypatch.setattr(HuggingFaceMetadata, "resolve", absent)
+    monkeypatch.setattr(HuggingFaceHub, "resolve", absent)
+    for arguments in (("inspect", "acme/typo"), ("compress", "acme/typo", str(tmp_path / "out"))):
+        with pytest.raises(CommandError, match="acme/typo is no folder here, and as a model of the Hub: no model") as e:
+            _run(*arguments)
+        assert e.value.exit_code == 2
+    assert not any(tmp_path.iterdir())
+
+
+def test_doctor_and_export_speak_json_as_well(artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    doctor = json.loads(_run("doctor", "--json"))
+    written = json.loads(_run("export", str(artifact), str(out), "--to", "adapter", "--json"))
+
+    assert {path["path"] for path in doctor["dispatch"]} >= {"int4pack", "tiled", "plain"}
+    assert doctor["packages"]["torch"] == torch.__version__
+    assert (written["destination"], written["format"]) == (str(out), "adapter")
 
 
 def test_doctor_names_every_path_of_the_dispatch_table() -> None:

@@ -189,7 +189,7 @@ def test_lost_lease_stops_the_core_and_publishes_nothing(shop: Shop) -> None:
 
 
 def test_unfit_model_is_refused_before_a_byte_is_fetched(shop: Shop, tmp_path: Path) -> None:
-    shop.release(tmp_path / "model", auto_map={"AutoModel": "code.py"})
+    shop.release(tmp_path / "model", architectures=["Y"], auto_map={"AutoModel": "code.Y"})
 
     with pytest.raises(RemoteCodeError):
         shop.attempt(shop.submit())

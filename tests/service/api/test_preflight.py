@@ -68,7 +68,7 @@ class TestFolderHub:
         code: str,
     ) -> None:
         hub.import_model(write_model(tmp_path / "nd", card=NO_DERIVATIVES), "org/nd")
-        hub.import_model(write_model(tmp_path / "code", auto_map={"AutoModel": "x.X"}), "org/code")
+        hub.import_model(write_model(tmp_path / "code", architectures=["X"], auto_map={"AutoModel": "x.X"}), "org/code")
         hub.import_model(write_model(tmp_path / "mamba", architectures=["MambaForCausalLM"]), "org/mamba")
         hub.import_model(write_model(tmp_path / "foobar", architectures=["FooBarForCausalLM"]), "org/foobar")
         broken, taken = write_model(tmp_path / "broken"), write_model(tmp_path / "taken")

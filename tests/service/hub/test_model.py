@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.hub.errors import UnsafeModelError
+from service.hub.errors import RemoteCodeError, UnsafeModelError
 from service.hub.model import MAX_SUPPORT_FILE_BYTES, RepoFile, ResolvedModel, check_compressible, is_allowed
 
 
@@ -106,6 +106,15 @@ def test_a_tokenizer_as_large_as_a_model_is_refused() -> None:
     check_compressible(model)
     with pytest.raises(UnsafeModelError, match=r"tokenizer\.json"):
         check_compressible(replace(model, files=(*model.files, huge)))
+
+
+def test_code_of_a_repository_is_refused_only_where_transformers_has_no_class() -> None:
+    code = {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}
+
+    check_compressible(_model("model.safetensors", config={"architectures": ["Phi3ForCausalLM"], "auto_map": code}))
+    for architectures in (["InternLM2ForCausalLM"], [], None):
+        with pytest.raises(RemoteCodeError, match="has no class for it"):
+            check_compressible(_model("model.safetensors", config={"architectures": architectures, "auto_map": code}))
 
 
 def test_weights_may_be_as_large_as_they_like() -> None:

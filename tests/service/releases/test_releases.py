@@ -195,7 +195,7 @@ def test_limits_hold_and_what_waits_is_done_the_next_day(town: Town) -> None:
 
 def test_model_that_may_not_be_compressed_is_skipped_with_the_reason(town: Town) -> None:
     watch = town.watch()
-    sha = town.release("acme/model", auto_map={"AutoModel": "modeling.py"})
+    sha = town.release("acme/model", architectures=["Y"], auto_map={"AutoModel": "modeling.Y"})
     town.deliver(watch, payload("acme/model", sha))
 
     assert town.act() == 0

@@ -107,7 +107,7 @@ def test_integer_weights_are_kept_with_the_reason(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "remote code": ({"auto_map": {"AutoConfig": "configuration_x.X"}}, "such code is never run"),
+    "remote code": ({"architectures": ["X"], "auto_map": {"AutoConfig": "configuration_x.X"}}, "which is never run"),
     "quantized already": ({"quantization_config": {"quant_method": "gptq"}}, r"quantized already \(gptq\)"),
     "quantized in a word": ({"quantization_config": "awq"}, r"quantized already \(awq\)"),
     "no architecture": ({"architectures": None}, "names no architecture"),

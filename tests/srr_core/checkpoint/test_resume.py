@@ -1,5 +1,6 @@
 """Work that is continued, refused or published; never mixed."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ FINGERPRINT = {"source": "abc", "recipe": "def"}
 
 
 def test_a_finished_layer_is_found_by_the_next_run(tmp_path: Path) -> None:
-    WorkFolder(tmp_path / "out", FINGERPRINT).finish(3, {"a": torch.ones(2)}, {"name": "layer", "digest": "d"})
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        work.finish(3, {"a": torch.ones(2)}, {"name": "layer", "digest": "d"})
 
-    found = WorkFolder(tmp_path / "out", FINGERPRINT).finished(3, "layer")
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        found = work.finished(3, "layer")
 
     assert found is not None
     assert found.facts["digest"] == "d"
@@ -22,40 +25,40 @@ def test_a_finished_layer_is_found_by_the_next_run(tmp_path: Path) -> None:
 
 
 def test_a_layer_without_facts_is_not_finished(tmp_path: Path) -> None:
-    work = WorkFolder(tmp_path / "out", FINGERPRINT)
-    work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
-    (work.path / "layers" / "00000.json").unlink()
-    assert work.finished(0, "layer") is None
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
+        (work.path / "layers" / "00000.json").unlink()
+        assert work.finished(0, "layer") is None
 
 
 @pytest.mark.parametrize("suffix", ["json", "safetensors"])
 def test_a_damaged_layer_is_not_finished(suffix: str, tmp_path: Path) -> None:
-    work = WorkFolder(tmp_path / "out", FINGERPRINT)
-    work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
-    file = work.path / "layers" / f"00000.{suffix}"
-    file.write_bytes(file.read_bytes()[:-2])
-    assert work.finished(0, "layer") is None
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
+        file = work.path / "layers" / f"00000.{suffix}"
+        file.write_bytes(file.read_bytes()[:-2])
+        assert work.finished(0, "layer") is None
 
 
 def test_work_of_another_fingerprint_is_refused_and_kept(tmp_path: Path) -> None:
-    work = WorkFolder(tmp_path / "out", FINGERPRINT)
-    work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
     with pytest.raises(ResumeMismatchError, match="another recipe"):
         WorkFolder(tmp_path / "out", {**FINGERPRINT, "recipe": "other"})
     assert work.finished(0, "layer") is not None
 
 
 def test_a_damaged_fingerprint_is_refused(tmp_path: Path) -> None:
-    work = WorkFolder(tmp_path / "out", FINGERPRINT)
-    (work.path / "fingerprint.json").write_text("{")
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        (work.path / "fingerprint.json").write_text("{")
     with pytest.raises(ResumeMismatchError, match="is damaged"):
         WorkFolder(tmp_path / "out", FINGERPRINT)
 
 
 def test_layers_without_a_fingerprint_are_refused(tmp_path: Path) -> None:
-    work = WorkFolder(tmp_path / "out", FINGERPRINT)
-    work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
-    (work.path / "fingerprint.json").unlink()
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
+        (work.path / "fingerprint.json").unlink()
     with pytest.raises(ResumeMismatchError, match="no fingerprint"):
         WorkFolder(tmp_path / "out", FINGERPRINT)
 
@@ -74,16 +77,35 @@ def test_a_destination_that_cannot_be_written_is_refused(tmp_path: Path) -> None
 
 
 def test_publishing_renames_the_artifact_and_removes_the_rest(tmp_path: Path) -> None:
-    work = WorkFolder(tmp_path / "out", FINGERPRINT)
-    (work.artifact / "config.json").write_text("{}")
-    work.publish()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
-    assert (tmp_path / "out" / "config.json").read_text() == "{}"
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        (work.artifact / "config.json").write_text("{}")
+        work.publish()
+        assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+        assert (tmp_path / "out" / "config.json").read_text() == "{}"
 
 
 def test_a_destination_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    work = WorkFolder(tmp_path / "out", FINGERPRINT)
-    (tmp_path / "out").mkdir()
-    with pytest.raises(DestinationError, match="appeared"):
-        work.publish()
-    assert work.artifact.exists()
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        (tmp_path / "out").mkdir()
+        with pytest.raises(DestinationError, match="appeared"):
+            work.publish()
+        assert work.artifact.exists()
+
+
+def test_a_second_run_to_the_same_destination_is_refused_and_disturbs_nothing(tmp_path: Path) -> None:
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        (work.artifact / "config.json").write_text("{}")
+        with pytest.raises(DestinationError, match=r"out\.partial is in use by another run"):
+            WorkFolder(tmp_path / "out", FINGERPRINT)
+        assert (work.artifact / "config.json").exists()
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as again:
+        assert not any(again.artifact.iterdir())
+
+
+def test_a_folder_refused_for_its_fingerprint_is_not_held(tmp_path: Path) -> None:
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)):
+        pass
+    with pytest.raises(ResumeMismatchError):
+        WorkFolder(tmp_path / "out", {})
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        assert work.artifact.is_dir()

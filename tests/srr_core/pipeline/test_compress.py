@@ -209,8 +209,8 @@ def test_bad_input_is_refused_before_anything_is_written(kind: str, tmp_path: Pa
         del tensors["model.norm.weight"]
         save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
     if kind == "remote code":
-        config = json.loads((source / "config.json").read_text())
-        (source / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "x.Y"}}))
+        config = {"architectures": ["Y"], "auto_map": {"AutoModel": "x.Y"}}
+        (source / "config.json").write_text(json.dumps(config))
     before = sorted(path.name for path in tmp_path.iterdir())
 
     with pytest.raises(error, match=message):

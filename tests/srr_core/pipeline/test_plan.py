@@ -1,18 +1,22 @@
 """Models that are refused before a weight is read, because no loader would give back what was computed."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from srr_core.checkpoint.architecture import Architecture
 from srr_core.checkpoint.layers import plan_layers
 from srr_core.checkpoint.reader import CheckpointReader
-from srr_core.errors import UnsupportedModelError
+from srr_core.errors import CheckpointError, UnsupportedModelError
+from srr_core.pipeline import compress
 from srr_core.pipeline.plan import choose_layout
 from srr_core.recipe import PRESETS, override
-from tests.pico import build_checkpoint
+from tests.pico import build_checkpoint, write_text
 
 _TINY: dict[str, Any] = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2}
 _EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 1, "topk_group": 1}
@@ -77,3 +81,35 @@ def test_a_model_whose_adapter_stock_loaders_do_not_attach_is_refused_with_a_ran
 
     assert choose_layout(architecture, layers, PRESETS["weight-only"]).stock_loadable
     assert not any("lora" in parameter for parameter, _ in architecture.model.named_parameters())
+
+
+@pytest.mark.parametrize("tensor", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "lm_head.weight"])
+def test_a_tensor_of_another_shape_than_the_configuration_says_is_refused_by_name(tensor: str, tmp_path: Path) -> None:
+    source = build_checkpoint(tmp_path / "source")
+    tensors = load_file(source / "model.safetensors")
+    needed = list(tensors[tensor].shape)
+    tensors[tensor] = torch.zeros(needed[0] - 1, *needed[1:])
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    text = write_text(tmp_path / "text.txt")
+
+    with pytest.raises(CheckpointError) as caught:
+        compress(source, PRESETS["srr"], tmp_path / "out", calibration_text=text)
+
+    found = [needed[0] - 1, *needed[1:]]
+    assert str(caught.value) == f"model.safetensors: tensor '{tensor}' has shape {found}, the model needs {needed}"
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_code_of_a_repository_is_no_obstacle_where_transformers_has_the_class(tmp_path: Path) -> None:
+    source = build_checkpoint(tmp_path / "source")
+    config = json.loads((source / "config.json").read_text())
+    stranger = {"AutoConfig": "configuration_x.X", "AutoModelForCausalLM": "modeling_x.X"}
+    (source / "config.json").write_text(json.dumps({**config, "auto_map": stranger}))
+    (source / "modeling_x.py").write_text("raise SystemExit('code of a repository was run')")
+    (source / "configuration_x.py").write_text("raise SystemExit('code of a repository was run')")
+    recipe = override(PRESETS["srr"], {"rank": 4, "calibration": {"num_sequences": 2, "sequence_length": 16}})
+
+    compress(source, recipe, tmp_path / "out", calibration_text=write_text(tmp_path / "text.txt"))
+
+    assert "auto_map" not in json.loads((tmp_path / "out" / "config.json").read_text())
+    assert not list((tmp_path / "out").glob("*.py"))

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from srr_core.errors import ResumeMismatchError, StopRequested
+from srr_core.__main__ import main
+from srr_core.errors import DestinationError, ResumeMismatchError, StopRequested
 from srr_core.pipeline import compress
+from srr_core.report import Report
 from srr_core.types import Progress
 from tests.pico import build_checkpoint, write_text
 from tests.srr_core.pipeline.test_compress import small
@@ -121,3 +123,69 @@ def test_a_killed_process_leaves_work_that_ends_with_the_same_bits(tmp_path: Pat
         compress(source, small(), out, calibration_text=text)
 
     assert _same(tmp_path / "whole", out)
+
+
+def test_a_second_run_beside_the_first_is_refused_and_the_first_ends_as_if_alone(
+    tmp_path: Path, text: Path, source: Path
+) -> None:
+    compress(source, small(), tmp_path / "whole", calibration_text=text)
+    refused: list[str] = []
+
+    def run_another(progress: Progress) -> None:
+        if progress.layer is None or refused:
+            return
+        with pytest.raises(DestinationError, match="in use by another run") as caught:
+            compress(source, small(), tmp_path / "out", calibration_text=text)
+        refused.append(str(caught.value))
+
+    compress(source, small(), tmp_path / "out", calibration_text=text, on_progress=run_another)
+
+    assert len(refused) == 1
+    assert _same(tmp_path / "whole", tmp_path / "out")
+
+
+def test_what_is_added_before_publishing_appears_with_the_rest_or_not_at_all(
+    tmp_path: Path, text: Path, source: Path
+) -> None:
+    def add(artifact: Path, report: Report) -> None:
+        assert not (tmp_path / "out").exists()
+        (artifact / "README.md").write_text(report.source.id)
+
+    def fail(_artifact: Path, _report: Report) -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        compress(source, small(), tmp_path / "out", calibration_text=text, before_publish=fail)
+    assert not (tmp_path / "out").exists()
+
+    compress(source, small(), tmp_path / "out", calibration_text=text, before_publish=add)
+
+    assert (tmp_path / "out" / "README.md").read_text() == "source"
+
+
+SHORT = ("calibration.num_sequences=2", "calibration.sequence_length=16", "evaluation=null", "rank=4")
+
+
+def test_the_module_runs_a_recipe_with_fields_replaced(
+    tmp_path: Path, text: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(source), str(tmp_path / "out"), "srr", str(text), "--device", "cpu", "--seed", "7"]
+
+    assert main([*given, *(word for field in SHORT for word in ("--set", field))]) == 0
+
+    report = Report.model_validate_json(capsys.readouterr().out)
+    assert (report.recipe.rank, report.recipe.seed, report.recipe.calibration.num_sequences) == (4, 7, 2)
+    assert main([*given, "--set", "rank"]) == 2
+    assert "'rank' is not PATH=VALUE" in capsys.readouterr().err
+
+
+def test_the_module_says_after_an_interrupt_that_the_work_is_kept(
+    tmp_path: Path, text: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("srr_core.__main__.compress", interrupted)
+
+    assert main([str(source), str(tmp_path / "out"), "srr", str(text)]) == 130
+    assert "the same command goes on" in capsys.readouterr().err

@@ -117,6 +117,7 @@ def inspect(
     recipe: RecipeOption = DEFAULT_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
+    calibration_text: CalibrationOption = None,
     hub_token: TokenOption = None,
     *,
     json: JsonOption = False,
@@ -126,7 +127,14 @@ def inspect(
 
     chosen = chosen_recipe(recipe, assignments)
     command = _worker_command("inspect", "worker.model_commands")
-    command(source, recipe=chosen, revision=revision, hub_token=hub_token, as_json=json)
+    command(
+        source,
+        recipe=chosen,
+        revision=revision,
+        calibration_text=calibration_text,
+        hub_token=hub_token,
+        as_json=json,
+    )
 
 
 @app.command()

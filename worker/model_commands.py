@@ -11,6 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
+from examples import CALIBRATION_TEXT
 from service.commands.output import EXIT_BAD_INPUT, EXIT_FAILED, CommandError, print_json, print_line, print_table
 from service.hub.client import HubClient
 from service.hub.metadata import HuggingFaceMetadata
@@ -36,12 +37,21 @@ PACKAGES = (
 )
 
 
-def inspect(source: str, *, recipe: Recipe, revision: str, hub_token: str | None, as_json: bool) -> None:
+def inspect(
+    source: str,
+    *,
+    recipe: Recipe,
+    revision: str,
+    calibration_text: Path | None,
+    hub_token: str | None,
+    as_json: bool,
+) -> None:
     """Print what compressing a model would mean, from its configuration and headers alone."""
+    text_bytes = (calibration_text or CALIBRATION_TEXT).stat().st_size
     found = (
-        _inspect_folder(Path(source), recipe)
+        inspect_model(Path(source), CheckpointReader(Path(source)).entries, recipe, text_bytes=text_bytes)
         if Path(source).is_dir()
-        else _inspect_hub(source, revision, recipe, hub_token)
+        else _inspect_hub(source, revision, recipe, hub_token, text_bytes=text_bytes)
     )
     if not found.is_supported:
         raise CommandError(f"{source} cannot be compressed: {found.reason}", exit_code=EXIT_BAD_INPUT)
@@ -115,11 +125,7 @@ def doctor(*, as_json: bool) -> None:
     print_table(table)
 
 
-def _inspect_folder(folder: Path, recipe: Recipe) -> Inspection:
-    return inspect_model(folder, CheckpointReader(folder).entries, recipe)
-
-
-def _inspect_hub(model_id: str, revision: str, recipe: Recipe, token: str | None) -> Inspection:
+def _inspect_hub(model_id: str, revision: str, recipe: Recipe, token: str | None, *, text_bytes: int) -> Inspection:
     metadata = HuggingFaceMetadata(HubClient())
     with naming_both_places(model_id):
         model = metadata.resolve(model_id, revision, token=token)
@@ -127,7 +133,7 @@ def _inspect_hub(model_id: str, revision: str, recipe: Recipe, token: str | None
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(dict(model.config or {})), encoding="utf-8")
         entries = {name: _entry(tensor.dtype, tensor.shape) for name, tensor in weights.tensors.items()}
-        return inspect_model(Path(folder), entries, recipe)
+        return inspect_model(Path(folder), entries, recipe, text_bytes=text_bytes)
 
 
 def _entry(dtype: str, shape: tuple[int, ...]) -> TensorEntry:
@@ -150,7 +156,8 @@ def _print_inspection(source: str, recipe: Recipe, found: Inspection, seconds: f
     )
     print_line(f"size        {found.source_bytes / 1e6:,.1f} MB -> about {found.artifact_bytes / 1e6:,.1f} MB")
     print_line(f"memory      about {found.memory_bytes / 1e9:.1f} GB at the peak of a run")
-    print_line(f"time        about {_duration(seconds)} on this machine, evaluation not counted (a rough estimate)")
+    place = "the GPU here" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    print_line(f"time        about {_duration(seconds)} on {place}, evaluation not counted (a rough estimate)")
 
 
 def _print_compatibility(rows: tuple[CompatibilityRow, ...]) -> None:

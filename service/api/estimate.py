@@ -5,13 +5,16 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from examples import CALIBRATION_TEXT
 from service.api.fleet import Fleet
 from service.api.model_schemas import Estimate
 from service.hub.model import ResolvedModel
 from service.hub.weights import Weights
-from service.jobs.schema import JobFilter, JobState
+from service.jobs.schema import JobFilter, JobState, JobSubmission
 from service.jobs.store import JobStore
+from service.jobs.windows import job_recipe
 from srr_core.recipe import Recipe, cost
+from srr_core.recipe.architectures import WINDOW_FIELDS
 
 SCRATCH_FACTOR = 2.5
 """Scratch space as a multiple of the download, as the worker reserves it."""
@@ -19,6 +22,15 @@ HISTORY = 10
 """Earlier jobs that an estimate of time is taken from."""
 _SOURCE_BITS = 16
 _HIDDEN_SIZES = ("hidden_size", "n_embd", "d_model", "dim")
+
+
+def run_recipe(submission: JobSubmission, model: ResolvedModel) -> Recipe:
+    """Return the recipe of a job with no more calibration than its text and the model's window hold."""
+    text = submission.calibration.text if submission.calibration is not None else None
+    text_bytes = len(text.encode()) if text is not None else CALIBRATION_TEXT.stat().st_size
+    lengths = [place.get(name) for place in _places(model.config or {}) for name in WINDOW_FIELDS]
+    longest = next((length for length in lengths if isinstance(length, int) and length > 0), None)
+    return cost.fitted(job_recipe(submission), text_bytes=text_bytes, longest_window=longest)
 
 
 def memory_bytes(recipe: Recipe, model: ResolvedModel, weights: Weights) -> int:
@@ -75,8 +87,11 @@ def _seconds_per_byte(report: Mapping[str, Any]) -> float | None:
     return sum(report["seconds"].values()) / source_bytes if source_bytes else None
 
 
-def _hidden_size(config: Mapping[str, Any]) -> int:
+def _places(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     text = config.get("text_config")
-    places = (config, text) if isinstance(text, Mapping) else (config,)
-    sizes = (place.get(name) for place in places for name in _HIDDEN_SIZES)
+    return (config, text) if isinstance(text, Mapping) else (config,)
+
+
+def _hidden_size(config: Mapping[str, Any]) -> int:
+    sizes = (place.get(name) for place in _places(config) for name in _HIDDEN_SIZES)
     return max((size for size in sizes if isinstance(size, int)), default=0)

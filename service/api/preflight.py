@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from service.api.estimate import estimate, memory_bytes, scratch_bytes
+from service.api.estimate import estimate, memory_bytes, run_recipe, scratch_bytes
 from service.api.fleet import Fleet
 from service.api.model_schemas import ModelResource, ProblemNote, Validation
 from service.api.refusal import DESTINATION, SOURCE, Obstacle
@@ -134,7 +134,6 @@ def validate(
     found = examine(submission, hubs, fleet, token=token)
     found.require_answers()
     destination, model, weights = found.destination, found.model, found.weights
-    recipe = job_recipe(submission)
     return Validation(
         valid=not found.obstacles,
         problems=_notes(found.obstacles),
@@ -143,8 +142,10 @@ def validate(
         destination_exists=destination is not None and destination.exists,
         destination_private=found.private,
         destination_writable=destination.writable if destination is not None else None,
-        estimate=estimate(recipe, model, weights, store, fleet, owner=owner) if model and weights else None,
-        compatibility=_runtimes(recipe, model, weights) if model is not None else [],
+        estimate=estimate(run_recipe(submission, model), model, weights, store, fleet, owner=owner)
+        if model and weights
+        else None,
+        compatibility=_runtimes(job_recipe(submission), model, weights) if model is not None else [],
     )
 
 
@@ -203,7 +204,7 @@ def _look_at_workers(found: Examination, submission: JobSubmission, fleet: Fleet
         return
     if not fleet.alive():
         found.notes.append("No worker is at work now, so whether one is large enough is not known; the job would wait.")
-    memory = memory_bytes(job_recipe(submission), model, weights)
+    memory = memory_bytes(run_recipe(submission, model), model, weights)
     found.attempt(SOURCE, lambda: fleet.require_capacity(memory_bytes=memory, scratch_bytes=scratch_bytes(model)))
 
 

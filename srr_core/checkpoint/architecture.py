@@ -25,12 +25,11 @@ from transformers.utils import logging as transformers_logging
 
 from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError, UnsupportedModelError
+from srr_core.recipe.architectures import WINDOW_FIELDS
 
 MIN_BLOCKS = 1
 MIN_WINDOW = 2
 """Tokens; with fewer there is no next token to predict."""
-WINDOW_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
-"""Names of the longest window in configurations; the last is MPT's."""
 
 
 @dataclass(frozen=True)

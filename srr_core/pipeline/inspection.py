@@ -47,18 +47,22 @@ class Inspection:
     """Estimated floating-point operations of calibration and decomposition; evaluation is not in it."""
 
 
-def inspect_model(config_directory: Path, entries: Mapping[str, TensorEntry], recipe: Recipe) -> Inspection:
+def inspect_model(
+    config_directory: Path, entries: Mapping[str, TensorEntry], recipe: Recipe, *, text_bytes: int
+) -> Inspection:
     """Return what compressing a model by a recipe would mean.
 
     Args:
         config_directory: A folder with config.json.
         entries: Dtype and shape of every tensor of the checkpoint; the files need not be there.
+        text_bytes: Size of the calibration text.
     """
     try:
         architecture = Architecture(config_directory)
         require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)
         choose_layout(architecture, plan, recipe)
+        run = cost.fitted(recipe, text_bytes=text_bytes, longest_window=architecture.max_sequence_length)
     except (UnsupportedModelError, CheckpointError) as error:
         return Inspection(is_supported=False, reason=str(error), architecture="")
     layers = plan.layers
@@ -82,8 +86,8 @@ def inspect_model(config_directory: Path, entries: Mapping[str, TensorEntry], re
         shapes=tuple(layer.shape for layer in layers),
         all_linear=plan.all_linear,
         has_experts=any(layer.expert is not None for layer in layers),
-        memory_bytes=_memory(architecture, plan, entries, recipe),
-        operations=cost.operations(recipe, (layer.shape for layer in layers)),
+        memory_bytes=_memory(architecture, plan, entries, run),
+        operations=cost.operations(run, (layer.shape for layer in layers)),
     )
 
 

@@ -219,6 +219,9 @@ _NAMES = """
 ARCHITECTURES = frozenset(_NAMES.split())
 """Causal language models and encoders of stock transformers. Being listed is no promise: the core builds the model."""
 
+WINDOW_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""Names of the longest window in configurations; the last is MPT's."""
+
 
 def check_config(config: Mapping[str, Any] | None) -> None:
     """Refuse what the core would refuse, as far as a configuration tells it without transformers.

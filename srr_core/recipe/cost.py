@@ -15,7 +15,24 @@ BLOCK_COPIES = 3
 SLOW_PRODUCT_SHARE = 0.5
 """Heuristic: thin products, QR and casts reach about half the rate of a large square product."""
 
+BYTES_PER_TOKEN = 4
+"""Heuristic: tokenizers make one token of three to five bytes of prose."""
+
 Shape = tuple[int, int]
+
+
+def fitted(recipe: Recipe, *, text_bytes: int, longest_window: int | None) -> Recipe:
+    """Return a recipe that asks for no more calibration than there is, as a run would shorten it.
+
+    Args:
+        text_bytes: Size of the calibration text.
+        longest_window: Tokens the model takes at once, if it has a limit.
+    """
+    spec = recipe.calibration
+    length = min(spec.sequence_length, longest_window or spec.sequence_length)
+    count = min(spec.num_sequences, max(text_bytes // BYTES_PER_TOKEN // length, 1))
+    windows = spec.model_copy(update={"num_sequences": count, "sequence_length": length})
+    return recipe.model_copy(update={"calibration": windows})
 
 
 def memory_bytes(recipe: Recipe, *, largest_block: int, input_widths: Iterable[int], hidden_size: int) -> int:

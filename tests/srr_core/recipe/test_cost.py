@@ -35,10 +35,29 @@ def test_names_and_shapes_give_what_the_model_class_gives(tiny_llama: Path, tmp_
     hub = FolderMetadata(tmp_path)
     anatomy = hub.inspect(hub.resolve("org/model")).anatomy
 
-    inspection = inspect_model(tiny_llama, CheckpointReader(tiny_llama).entries, RECIPE)
+    inspection = inspect_model(tiny_llama, CheckpointReader(tiny_llama).entries, RECIPE, text_bytes=4 * 512 * 200)
+    run = cost.fitted(RECIPE, text_bytes=4 * 512 * 200, longest_window=512)
 
     assert sorted(anatomy.shapes) == sorted(inspection.shapes)
-    assert cost.operations(RECIPE, anatomy.shapes) == pytest.approx(inspection.operations)
+    assert cost.operations(run, anatomy.shapes) == pytest.approx(inspection.operations)
     assert inspection.memory_bytes == cost.memory_bytes(
-        RECIPE, largest_block=anatomy.largest_block, input_widths=anatomy.input_widths, hidden_size=256
+        run, largest_block=anatomy.largest_block, input_widths=anatomy.input_widths, hidden_size=256
     )
+
+
+@pytest.mark.parametrize(
+    ("text_bytes", "longest_window", "windows"),
+    [
+        (10**9, None, (128, 2048)),
+        (10**9, 512, (128, 512)),
+        (4 * 512 * 10, 512, (10, 512)),
+        (4 * 2048 * 3 + 5, 8192, (3, 2048)),
+        (7, None, (1, 2048)),
+    ],
+)
+def test_a_run_calibrates_on_no_more_than_the_text_and_the_model_hold(
+    text_bytes: int, longest_window: int | None, windows: tuple[int, int]
+) -> None:
+    spec = cost.fitted(RECIPE, text_bytes=text_bytes, longest_window=longest_window).calibration
+
+    assert (spec.num_sequences, spec.sequence_length) == windows

@@ -29,18 +29,26 @@ RANK = 64
 ROTATED = 4
 ROUNDS = 9
 LOAD_AND_MEASURE = """
-import json, sys, psutil, torch
-before = psutil.Process().memory_info().rss
-if sys.argv[1] == "packed":
-    from srr_core.runtime import load
-    model = load(sys.argv[2], dtype=torch.bfloat16)
-else:
+import gc, json, sys, psutil, torch
+from srr_core.runtime.resident import release_freed
+def loaded():
+    if sys.argv[1] == "packed":
+        from srr_core.runtime import load
+        return load(sys.argv[2], dtype=torch.bfloat16)
     from transformers import AutoModelForCausalLM
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[2], dtype=torch.bfloat16)
-import gc
-gc.collect()
+    return AutoModelForCausalLM.from_pretrained(sys.argv[2], dtype=torch.bfloat16)
+def resident():
+    gc.collect()
+    release_freed()
+    return psutil.Process().memory_info().rss
+model = loaded()  # once for nothing, so that what Python imports on the way is not counted
+del model
+before = resident()
+model = loaded()
+with torch.inference_mode():
+    model(torch.zeros(1, 1, dtype=torch.long))  # a file that is mapped is in memory only when it was read
 held = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
-print(json.dumps({"rss": psutil.Process().memory_info().rss, "held": held}))
+print(json.dumps({"rss": resident() - before, "held": held}))
 """
 
 
@@ -121,7 +129,7 @@ def _formats(device: str) -> list[tuple[int, torch.dtype, bool]]:
 
 
 def measure_memory() -> None:
-    """Print resident and held memory of a 1.1B-shaped model, packed and dense, each in a process of its own."""
+    """Print what a 1.1B-shaped model adds to the resident memory, and its tensors alone, packed and dense."""
     from benchmarks.memory import checkpoint  # noqa: PLC0415  # needs transformers, which timing does not
 
     with tempfile.TemporaryDirectory() as folder:
@@ -143,8 +151,8 @@ def measure_memory() -> None:
             figures |= {f"{kind} {key}": value for key, value in json.loads(done.stdout.splitlines()[-1]).items()}
     for name, value in figures.items():
         print(f"{name:14} {value / 2**20:9.1f} MiB")
-    packed, dense = figures["packed held"], figures["dense held"]
-    print(f"packed holds {packed / size:.3f} times its files, dense {dense / packed:.2f} times as much")
+    packed, dense = figures["packed rss"], figures["dense rss"]
+    print(f"packed takes {packed / size:.3f} times its files, dense {dense / packed:.2f} times as much")
 
 
 def _compressed(source: Path, destination: Path) -> Path:

@@ -1,6 +1,6 @@
 """Whole runs on random checkpoints: what SRR costs over QERA-exact, and what memory does as models grow.
 
-    python -m benchmarks.memory overhead     # whole runs of srr and qera-exact, in turn; ROUNDS=n for n pairs
+    python -m benchmarks.memory overhead     # whole runs of srr and qera-exact, in turn; ROUNDS, SEQUENCES, LENGTH
     python -m benchmarks.memory blocks       # peak memory with 4 and 8 blocks
     python -m benchmarks.memory tinyllama    # a TinyLlama-1.1B-shaped checkpoint
 
@@ -19,6 +19,7 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from examples import CALIBRATION_TEXT, DEMO_MODEL
+from srr_core.recipe import PRESETS
 
 ONE_RUN = """
 import json, sys, time
@@ -67,11 +68,19 @@ def calibration(sequences: int, length: int) -> dict[str, object]:
 
 
 def overhead(folder: Path) -> None:
-    """Print whole runs of srr and qera-exact in turn on 2048-wide blocks, and their ratio."""
+    """Print whole runs of srr and qera-exact in turn on 2048-wide blocks, and their ratio.
+
+    SEQUENCES and LENGTH give the calibration; by default it is the recipes' own, as far as the bundled text goes.
+    """
     shape = {"hidden_size": 2048, "intermediate_size": 5632, "num_attention_heads": 32, "num_key_value_heads": 32}
     source = checkpoint(folder, num_hidden_layers=2, **shape)
+    spec = PRESETS["srr"].calibration
+    sequences, length = (
+        int(os.environ.get(name, str(default)))
+        for name, default in (("SEQUENCES", spec.num_sequences), ("LENGTH", spec.sequence_length))
+    )
     pairs = [
-        tuple(run(source, name, rank=64, **calibration(32, 512)) for name in ("srr", "qera-exact"))
+        tuple(run(source, name, rank=64, **calibration(sequences, length)) for name in ("srr", "qera-exact"))
         for _ in range(int(os.environ.get("ROUNDS", "3")))
     ]
     for key in ("seconds", "decompose"):

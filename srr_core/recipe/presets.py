@@ -180,8 +180,9 @@ _RECIPES = (
 
 PRESETS: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _RECIPES})
 DEFAULT_RECIPE = "gptq"
-"""What the service proposes: the recipe with the lowest perplexity at equal total bits, L·R counted, in the 3-bit class
-of BENCHMARKS.md. There the model is narrow and rank dear; DECISIONS.md 18 says when srr-gptq is the better choice."""
+"""What the service proposes: of the recipes that stock tools load, the one with the lowest perplexity at equal total
+bits, L·R counted, in BENCHMARKS.md. There the model is narrow and rank dear; DECISIONS.md 18 says when srr-gptq is the
+better choice."""
 
 
 def named_recipe(name: str) -> Recipe:

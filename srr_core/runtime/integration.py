@@ -31,6 +31,7 @@ from srr_core.runtime.artifact_files import (
 from srr_core.runtime.codecs import Codec
 from srr_core.runtime.experts import DecodeExperts, serialized_names
 from srr_core.runtime.linear import PackedLinear
+from srr_core.runtime.resident import own_parameters, release_freed
 from srr_core.runtime.stored_forms import COMPRESSED_TENSORS, MARKER, Marker, is_ours, read_marker
 
 _FROM_BLOCK = re.compile(r"(?:^|\.)([^.]+\.\d+\..+)$")
@@ -137,6 +138,8 @@ class PackedQuantizer(HfQuantizer):
             if isinstance(module, PackedLinear) and module.weight.device.type != "meta":
                 module.check_stored(self.names_in_files.get(name, name))
                 module.prepare(model.dtype)
+        own_parameters(model)
+        release_freed()
         if is_peft_available():
             _tell_peft()
         return model

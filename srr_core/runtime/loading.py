@@ -25,6 +25,7 @@ from srr_core.runtime.checked import require_finite
 from srr_core.runtime.integration import refuse_disk, register
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.plain_tensors import require_complete
+from srr_core.runtime.resident import release_freed
 from srr_core.runtime.stored_forms import read_marker
 
 _HUB_OPTIONS = frozenset({"revision", "token", "cache_dir", "local_files_only"})
@@ -78,6 +79,7 @@ def load(
     if marker.rank > 0:
         _check_attached(loaded, adapter)
         _narrow_factors(loaded)
+        release_freed()
         for adapter_config in loaded.peft_config.values():
             # So that an adapter that is trained further and saved is loaded again on top of the same weights.
             adapter_config.base_model_name_or_path = source

@@ -87,6 +87,12 @@ def test_packed_model_takes_less_memory_than_its_dense_twin(artifact):
     assert held == weights * 3 // 8 + weights // 32 * 2
 
 
+def test_loaded_model_keeps_no_file_mapped(artifact):
+    model = load(artifact.directory)
+    assert str(artifact.directory) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert len(list(model.parameters())) > 0
+
+
 def test_greedy_generation_equals_that_of_the_dense_model(artifact):
     model = load(artifact.directory, dtype=torch.float32)
     prompt = TOKENS[:1, :5]

@@ -42,16 +42,21 @@ class InputAccumulator:
         self.num_tokens += len(tokens)
 
     def finish(self, layer: str) -> Statistics:
-        """Return the means.
+        """Return the means; the accumulator is spent.
 
         Args:
             layer: Name of a layer with these inputs, for the error.
         Raises:
             NumericalError: an activation, or its square in float32, was not finite.
         """
-        lower = self._gram.tril(-1)
-        gram = (lower + lower.mT + torch.diag(self._gram.diagonal())) / max(self.num_tokens, 1)
-        if not bool(torch.isfinite(gram).all()):
+        gram = self._gram.div_(max(self.num_tokens, 1))
+        for begin, end in self._panels():
+            # Panel by panel in place: a wide layer's statistic is the largest thing in memory as it is.
+            gram[begin:end, end:] = gram[end:, begin:end].mT
+            square = gram[begin:end, begin:end]
+            lower = square.tril(-1)
+            square.copy_(lower + lower.mT + torch.diag(square.diagonal()))
+        if not bool(torch.isfinite(gram.sum())):
             raise NumericalError(
                 f"layer {layer}: its input on the calibration text is not finite or too large to square in float32; "
                 "the model overflows before it, so repair the source checkpoint"
@@ -60,11 +65,14 @@ class InputAccumulator:
 
     def _add_gram(self, tokens: Float[Tensor, "tokens in"]) -> None:
         # Only the lower panels: the product is symmetric, so three eighths of the arithmetic is saved.
-        size = tokens.shape[1]
+        for begin, end in self._panels():
+            self._gram[begin:, begin:end] += tokens[:, begin:].mT @ tokens[:, begin:end]
+
+    def _panels(self) -> Iterator[tuple[int, int]]:
+        size = len(self._gram)
         step = max(-(-size // GRAM_PANELS), 1)
         for begin in range(0, size, step):
-            end = min(begin + step, size)
-            self._gram[begin:, begin:end] += tokens[:, begin:].mT @ tokens[:, begin:end]
+            yield begin, min(begin + step, size)
 
 
 @dataclass

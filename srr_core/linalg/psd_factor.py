@@ -43,7 +43,7 @@ def psd_factor(gram: Float[Tensor, "n n"], *, dtype: torch.dtype = torch.float32
     live = None if bool(alive.all()) else torch.nonzero(alive).flatten()
     wide = wide if live is None else wide.index_select(0, live).index_select(1, live)
     lower, failed = torch.linalg.cholesky_ex(wide)
-    if int(failed) == 0 and bool(torch.isfinite(lower).all()):
+    if int(failed) == 0 and bool(torch.isfinite(lower.sum())):
         return PSDFactor(lower.to(dtype), live, is_triangular=True)
     eigenvalues, eigenvectors = torch.linalg.eigh(wide)
     return PSDFactor((eigenvectors * eigenvalues.clamp_min(0).sqrt()).to(dtype), live, is_triangular=False)

@@ -22,6 +22,7 @@ from srr_core.quantizers import QUANTIZERS
 from srr_core.rank_selectors import RANK_SELECTORS
 from srr_core.recipe import AutocorrelationSpec
 from srr_core.report import LayerReport
+from srr_core.runtime.resident import release_freed
 from srr_core.scalings import SCALINGS, AutocorrelationScaling
 from srr_core.srr import Method, WhiteNoiseProbe, decompose
 from srr_core.types import Decomposition, Statistics
@@ -84,6 +85,7 @@ class LayerCompressor:
                 with inputs.watching(), routed:
                     ended = self._after_batch(inputs)
                     model.run_block(stream, module, after_batch=ended, advance=number == len(rounds))
+                release_freed()
                 if number == len(rounds):
                     self._watch.advance("calibrate", block=block.index)
                 for members, statistics in inputs.groups():
@@ -92,6 +94,7 @@ class LayerCompressor:
                 for members, statistics, notes in routed.groups():
                     with self._watch.timed("compress"):
                         self._compress_group([waiting.pop(name) for name in members], statistics, block.index, notes)
+        release_freed()
         for layer in waiting.values():
             self.unused[layer.name] = UNUSED
             self._watch.advance("compress", layer=layer.name, block=block.index)

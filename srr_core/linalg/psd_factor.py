@@ -45,8 +45,9 @@ def psd_factor(gram: Float[Tensor, "n n"], *, dtype: torch.dtype = torch.float32
     lower, failed = torch.linalg.cholesky_ex(wide)
     if int(failed) == 0 and bool(torch.isfinite(lower.sum())):
         return PSDFactor(lower.to(dtype), live, is_triangular=True)
+    del lower
     eigenvalues, eigenvectors = torch.linalg.eigh(wide)
-    return PSDFactor((eigenvectors * eigenvalues.clamp_min(0).sqrt()).to(dtype), live, is_triangular=False)
+    return PSDFactor(eigenvectors.mul_(eigenvalues.clamp_min_(0).sqrt_()).to(dtype), live, is_triangular=False)
 
 
 def _times_lower(matrix: Float[Tensor, "m n"], lower: Float[Tensor, "n n"]) -> Float[Tensor, "m n"]:

@@ -85,7 +85,6 @@ class LayerCompressor:
                 with inputs.watching(), routed:
                     ended = self._after_batch(inputs)
                     model.run_block(stream, module, after_batch=ended, advance=number == len(rounds))
-                release_freed()
                 if number == len(rounds):
                     self._watch.advance("calibrate", block=block.index)
                 for members, statistics in inputs.groups():
@@ -112,6 +111,7 @@ class LayerCompressor:
     def _compress_group(
         self, layers: Sequence[Layer], statistics: Statistics, block: int, notes: tuple[str, ...] = ()
     ) -> None:
+        release_freed()  # before a wide statistic is factored, which is where a run is largest
         plan = self._plan
         exact = AutocorrelationScaling(AutocorrelationSpec()).factor(statistics)
         is_exact = isinstance(plan.recipe.scaling, AutocorrelationSpec)

@@ -23,6 +23,13 @@ def resident_memory_bytes() -> int:
 
 def peak_memory_bytes() -> int:
     """Return the largest resident size of this process so far, plus that of its CUDA memory."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return host + (torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0)
+    return _host_peak_bytes() + (torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0)
+
+
+def _host_peak_bytes() -> int:
+    # Not ru_maxrss where there is a choice: Linux carries that of the parent into a program it starts.
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, ValueError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

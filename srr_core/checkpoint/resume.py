@@ -1,5 +1,6 @@
 """Finished layers on disk, so that a run that was killed goes on where it stopped."""
 
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,8 @@ from srr_core.errors import CheckpointError, DestinationError, ResumeMismatchErr
 FINGERPRINT_NAME = "fingerprint.json"
 PARTIAL_SUFFIX = ".partial"
 LOCK_NAME = ".lock"
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
+"""What file systems without locks answer, as some of clusters do; there one run at a time is the user's own care."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,9 @@ class WorkFolder:
                 f"{self.path} is in use by another run to the same destination; wait for it, stop it, or choose "
                 "another destination"
             ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise DestinationError(f"{self.path} cannot be locked: {error.strerror}") from error
         # Whoever held the lock before may have published since the first look.
         require_free(self._destination)
         try:

@@ -9,6 +9,7 @@ from srr_core.calibration.dataset import TokenWindows
 from srr_core.checkpoint.architecture import Architecture
 from srr_core.checkpoint.resume import WorkFolder
 from srr_core.checkpoint.writer import write_json
+from srr_core.errors import StorageError
 from srr_core.evaluators.perplexity import describe_protocol, perplexity
 from srr_core.exporters.artifact import open_artifact
 from srr_core.exporters.dense_view import DenseView
@@ -86,7 +87,10 @@ def compress(
     with closing(WorkFolder(destination, plan.fingerprint())) as work:
         report = _run(plan, work, watch)
         if before_publish is not None:
-            before_publish(work.artifact, report)
+            try:
+                before_publish(work.artifact, report)
+            except OSError as error:
+                raise StorageError(f"{work.artifact} could not be completed: {error.strerror or error}") from error
         work.publish()
     return report
 

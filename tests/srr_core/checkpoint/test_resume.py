@@ -1,5 +1,8 @@
 """Work that is continued, refused or published; never mixed."""
 
+import errno
+import os
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -109,3 +112,18 @@ def test_a_folder_refused_for_its_fingerprint_is_not_held(tmp_path: Path) -> Non
         WorkFolder(tmp_path / "out", {})
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
         assert work.artifact.is_dir()
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lock(code: int) -> Callable[..., None]:
+        def refuse(*_: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        return refuse
+
+    monkeypatch.setattr("fcntl.flock", lock(errno.ENOSYS))
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        assert work.artifact.is_dir()
+    monkeypatch.setattr("fcntl.flock", lock(errno.EIO))
+    with pytest.raises(DestinationError, match="cannot be locked"):
+        WorkFolder(tmp_path / "out", FINGERPRINT)

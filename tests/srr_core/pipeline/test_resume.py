@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from srr_core.__main__ import main
-from srr_core.errors import DestinationError, ResumeMismatchError, StopRequested
+from srr_core.errors import DestinationError, ResumeMismatchError, StopRequested, StorageError
 from srr_core.pipeline import compress
 from srr_core.report import Report
 from srr_core.types import Progress
@@ -154,7 +154,7 @@ def test_what_is_added_before_publishing_appears_with_the_rest_or_not_at_all(
     def fail(_artifact: Path, _report: Report) -> None:
         raise OSError("no space left")
 
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(StorageError, match="no space left"):
         compress(source, small(), tmp_path / "out", calibration_text=text, before_publish=fail)
     assert not (tmp_path / "out").exists()
 

@@ -25,6 +25,7 @@ from service.settings import ServiceSettings
 LOOPBACK = "127.0.0.1"
 WORKER_LOG = "worker.log"
 _START_SECONDS = 30.0
+_BACKLOG = 2048
 _STOP_SECONDS = 20.0
 # Event streams stay open for hours; on shutdown they are cut and their clients reconnect.
 _GRACE_SECONDS = 3
@@ -152,7 +153,7 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 picks a free one.
+    """Return a listening socket; port 0 picks a free one. Whoever connects before the server runs waits for it.
 
     Raises:
         CommandError: the address is taken or not ours.
@@ -164,6 +165,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Two sockets may bind one port as long as neither listens, so it is here that a taken one shows.
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}", exit_code=EXIT_BAD_INPUT) from error

@@ -2,14 +2,12 @@
 
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import pytest
-import uvicorn
 from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from playwright.sync_api import Browser, sync_playwright
@@ -17,7 +15,6 @@ from sqlalchemy import Engine
 
 from service.api.hubs import ConfiguredHubs
 from service.app import Parts, build_app
-from service.commands.serve import LOOPBACK, listen
 from service.jobs.credentials import CredentialVault
 from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
@@ -29,6 +26,7 @@ from service.notifications.store import NotificationStore
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from tests.service.models import write_model
+from tests.service.serving import served
 from worker.folder_hub import FolderHub
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -117,10 +115,5 @@ def application(
 @pytest.fixture
 def url(application: FastAPI) -> Iterator[str]:
     """The address of the application."""
-    listener = listen(LOOPBACK, 0)
-    server = uvicorn.Server(uvicorn.Config(application, log_config=None, lifespan="off", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(application) as url:
+        yield url

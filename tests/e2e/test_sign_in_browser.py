@@ -2,13 +2,11 @@
 
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import uvicorn
 from cryptography.fernet import Fernet
 from playwright.sync_api import Browser, expect, sync_playwright
 
@@ -28,6 +26,7 @@ from service.settings import ServiceSettings
 from tests.oidc_server.people import CLIENT_ID, CLIENT_SECRET
 from tests.oidc_server.server import ANN, OIDCServer
 from tests.service.models import write_model
+from tests.service.serving import address_of, served
 from worker.folder_hub import FolderHub
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -60,7 +59,7 @@ def job_store() -> MemoryJobStore:
 def url(job_store: MemoryJobStore, tmp_path: Path) -> Iterator[str]:
     """The address of a service whose provider is another site: another name of this machine."""
     listener = listen(LOOPBACK, 0)
-    address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+    address = address_of(listener)
     engine = open_database(f"sqlite:///{tmp_path / 'service.sqlite3'}")
     metadata.create_all(engine)
     FolderHub(tmp_path / "hub").import_model(write_model(tmp_path / "model"), "org/model")
@@ -85,13 +84,8 @@ def url(job_store: MemoryJobStore, tmp_path: Path) -> Iterator[str]:
             notifications=NotificationStore(engine),
             vault=CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1)),
         )
-        config = uvicorn.Config(build_app(settings, parts), log_config=None, lifespan="off", ws="none")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield address
-        server.should_exit = True
-        thread.join()
+        with served(build_app(settings, parts), listener):
+            yield address
     engine.dispose()
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from service.cli import main
@@ -20,6 +19,7 @@ from service.jobs.memory_store import MemoryJobStore
 from srr_core.errors import RecipeError
 from srr_core.recipe import PRESETS
 from tests.service import finished
+from tests.service.serving import served
 
 pytestmark = pytest.mark.usefixtures("org_model")
 
@@ -55,13 +55,8 @@ def srr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture
 def url(application: FastAPI) -> Iterator[str]:
     """The address of the application, served for real."""
-    listener = listen(LOOPBACK, 0)
-    server = uvicorn.Server(uvicorn.Config(application, log_config=None, lifespan="off", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(application) as url:
+        yield url
 
 
 def test_help_and_recipes_import_neither_torch_nor_the_web_framework() -> None:
@@ -285,7 +280,5 @@ def test_a_service_that_would_be_open_or_lock_everybody_out_does_not_start(
 
 
 def test_a_port_that_is_taken_is_said() -> None:
-    with listen(LOOPBACK, 0) as taken:
-        taken.listen()
-        with pytest.raises(CommandError, match="cannot listen"):
-            listen(LOOPBACK, taken.getsockname()[1])
+    with listen(LOOPBACK, 0) as taken, pytest.raises(CommandError, match="cannot listen"):
+        listen(LOOPBACK, taken.getsockname()[1])

@@ -2,15 +2,12 @@
 
 import io
 import json
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -22,6 +19,7 @@ from service.jobs.tracing import continued_span
 from service.keys import KeyStore, issue_key
 from service.settings import ServiceSettings
 from tests.service import finished
+from tests.service.serving import served
 
 BODY = {"source": {"model_id": "org/model"}, "destination": {"repo_id": "org/out"}, "hub_token": "hf_abcdEFGH12345678"}
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -48,13 +46,8 @@ def broken(job_store: MemoryJobStore, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def address(application: FastAPI, stream: io.StringIO) -> Iterator[str]:
     """The application behind the real server, which logs what reaches it."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(application, log_config=None, access_log=False, lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(10)
+    with served(application) as url:
+        yield url
 
 
 def wait_for_line(stream: io.StringIO, text: str) -> None:

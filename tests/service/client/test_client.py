@@ -6,18 +6,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from service.api.callers import KeyHolders
 from service.api.key_schemas import KeyCreate
 from service.client import ApiError, Client, JobFailedError, UnreachableError
-from service.commands.serve import LOOPBACK, listen
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobState
 from service.keys import ALL_SCOPES, KeyStore, issue_key
 from service.settings import ServiceSettings
 from tests.service import finished
+from tests.service.serving import served
 from worker.folder_hub import FolderHub
 
 pytestmark = pytest.mark.usefixtures("org_model")
@@ -26,13 +25,8 @@ pytestmark = pytest.mark.usefixtures("org_model")
 @pytest.fixture
 def url(application: FastAPI) -> Iterator[str]:
     """The address of the application, served for real."""
-    listener = listen(LOOPBACK, 0)
-    server = uvicorn.Server(uvicorn.Config(application, log_config=None, lifespan="off", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(application) as url:
+        yield url
 
 
 @pytest.fixture

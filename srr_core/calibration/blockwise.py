@@ -62,6 +62,7 @@ class BlockwiseModel:
     def __init__(
         self, architecture: Architecture, weights: Mapping[str, Tensor], plan: LayerPlan, device: torch.device
     ) -> None:
+        architecture.move_buffers(device)
         self._architecture = architecture
         self._weights = weights
         self._plan = plan

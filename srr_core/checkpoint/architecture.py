@@ -131,6 +131,12 @@ class Architecture:
         if problems:
             raise CheckpointError(f"the checkpoint does not fit {self.name}: {problems[0]}")
 
+    def move_buffers(self, device: torch.device) -> None:
+        """Put what belongs to the model but is in no checkpoint, such as positions and masks, on a device."""
+        for module in self.model.modules():
+            for name, buffer in list(module.named_buffers(recurse=False)):
+                setattr(module, name, buffer.to(device))
+
     def require_loaded(self, module: nn.Module, path: str) -> None:
         """Raise CheckpointError when a parameter of a module has not been loaded."""
         missing = [name for name, parameter in module.named_parameters() if parameter.is_meta]

@@ -99,7 +99,7 @@ def estimate_seconds(inspection: Inspection, device: torch.device) -> float:
 def operations_per_second(device: torch.device) -> float:
     """Return the rate of one square product in float32. Costs about a tenth of a second."""
     matrix = torch.rand(PROBE_SIZE, PROBE_SIZE, device=device)
-    matrix @ matrix
+    float((matrix @ matrix).sum())  # waits for it: a GPU works behind our back
     began, rounds = time.perf_counter(), 3
     for _ in range(rounds):
         matrix = (matrix @ matrix).clamp_(0, 1)

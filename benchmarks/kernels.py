@@ -3,8 +3,10 @@
     python -m benchmarks.kernels            # time of one layer, 4096 -> 11008, batch 1 and 32, on this CPU or GPU
     python -m benchmarks.kernels memory     # resident memory of a 1.1B-shaped model, packed 4 bits against dense bf16
 
-Times are medians of process CPU time on one thread (wall time on a GPU); the layers rotate, so that weights come from
-memory and not from a cache. Dense is `nn.Linear`: float32 on a CPU, the faster one there, and bf16 on a GPU.
+Times are medians of process CPU time on one thread; the layers rotate, so that weights come from memory and not from a
+cache. On a GPU it is the wall time of a captured graph of layers, as servers replay it, so that launches do not count,
+and beside it stands the floor: what reading the layer takes at the bandwidth of a copy on this GPU.
+Dense is `nn.Linear`: float32 on a CPU, the faster one there, and bf16 on a GPU.
 """
 
 import json
@@ -27,7 +29,10 @@ from srr_core.runtime.stored_forms import word_codec
 IN_FEATURES, OUT_FEATURES = 4096, 11008
 RANK = 64
 ROTATED = 4
+"""Layers of each kind; on a GPU as many as its cache cannot hold."""
+ROTATED_ON_GPU = 16
 ROUNDS = 9
+REPLAYS = 20
 LOAD_AND_MEASURE = """
 import gc, json, sys, psutil, torch
 from srr_core.runtime.resident import release_freed
@@ -53,7 +58,7 @@ print(json.dumps({"rss": resident() - before, "held": held}))
 
 
 class Corrected(nn.Module):
-    """A packed layer with its L·R, added as PEFT adds it."""
+    """A packed layer with its L·R, added as a loaded model adds it."""
 
     def __init__(self, packed: PackedLinear, left: Tensor, right: Tensor) -> None:
         super().__init__()
@@ -61,8 +66,12 @@ class Corrected(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x·Qᵀ + (x·Rᵀ)·Lᵀ."""
+        shared = x @ self.right.t()
+        if self.packed.path is not None and self.packed.path.fuses_low_rank:
+            y: Tensor = self.packed(x, shared=shared, left=self.left)
+            return y
         quantized: Tensor = self.packed(x)
-        return quantized + (x @ self.right.t()) @ self.left.t()
+        return quantized + shared @ self.left.t()
 
 
 def packed_layer(num_bits: int, dtype: torch.dtype, device: str, *, widen: bool, seed: int) -> Corrected:
@@ -85,40 +94,65 @@ def packed_layer(num_bits: int, dtype: torch.dtype, device: str, *, widen: bool,
 @torch.inference_mode()
 def median_milliseconds(layers: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> float:
     """Return the median time of one layer."""
-    clock = time.perf_counter if x.is_cuda else time.process_time
+    for layer in layers:
+        layer(x)
+    if x.is_cuda:
+        return _median_of_replays(layers, x)
     seconds = []
-    for round_index in range(-1, ROUNDS):
+    for _ in range(ROUNDS):
         for layer in layers:
-            _wait(x)
-            began = clock()
+            began = time.process_time()
             layer(x)
-            _wait(x)
-            if round_index >= 0:
-                seconds.append(clock() - began)
+            seconds.append(time.process_time() - began)
     return statistics.median(seconds) * 1e3
 
 
-def _wait(x: Tensor) -> None:
-    if x.is_cuda:
+def _median_of_replays(layers: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> float:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for layer in layers:
+            layer(x)
+    seconds = []
+    for _ in range(ROUNDS):
         torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(REPLAYS):
+            graph.replay()
+        torch.cuda.synchronize()
+        seconds.append((time.perf_counter() - began) / (REPLAYS * len(layers)))
+    return statistics.median(seconds) * 1e3
 
 
 def time_layers(device: str) -> None:
     """Print one line per format and batch."""
     torch.set_num_threads(1)
     dense_dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    dense = [nn.Linear(IN_FEATURES, OUT_FEATURES, bias=False, dtype=dense_dtype, device=device) for _ in range(ROTATED)]
+    count = ROTATED if device == "cpu" else ROTATED_ON_GPU
+    dense = [nn.Linear(IN_FEATURES, OUT_FEATURES, bias=False, dtype=dense_dtype, device=device) for _ in range(count)]
     print(f"4096 -> 11008, rank {RANK}, {device}, ratio to dense {dense_dtype}")
     for batch in (1, 32) if device == "cpu" else (1, 2048):
         x = torch.randn(batch, IN_FEATURES, generator=torch.Generator().manual_seed(0)).to(device)
         baseline = median_milliseconds(dense, x.to(dense_dtype))
-        print(f"batch {batch:4d}  dense {baseline:8.2f} ms")
+        print(f"batch {batch:4d}  dense {baseline:8.4f} ms{_floor(dense[0], device)}")
         for num_bits, dtype, widen in _formats(device):
-            layers = [packed_layer(num_bits, dtype, device, widen=widen, seed=seed) for seed in range(ROTATED)]
+            layers = [packed_layer(num_bits, dtype, device, widen=widen, seed=seed) for seed in range(count)]
             found = median_milliseconds(layers, x.to(dtype))
             path = layers[0].packed.path
             name = f"{num_bits} bit {str(dtype).removeprefix('torch.'):8} {path.name if path else ''}"
-            print(f"batch {batch:4d}  {name:28} {found:8.2f} ms  {found / baseline:5.2f}x")
+            print(f"batch {batch:4d}  {name:28} {found:8.4f} ms  {found / baseline:5.2f}x{_floor(layers[0], device)}")
+
+
+def _floor(layer: nn.Module, device: str) -> str:
+    """Return the time that reading a layer takes at least, for the end of a line; nothing on a CPU."""
+    if device == "cpu":
+        return ""
+    source = torch.empty(1 << 28, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    milliseconds = median_milliseconds([target.copy_], source)
+    held = [*layer.parameters(), *layer.buffers()]
+    held += [layer.left, layer.right] if isinstance(layer, Corrected) else []
+    read = sum(tensor.nbytes for tensor in held)
+    return f"  floor {milliseconds * read / (2 * source.nbytes):.4f} ms"
 
 
 def _formats(device: str) -> list[tuple[int, torch.dtype, bool]]:

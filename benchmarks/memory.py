@@ -3,6 +3,7 @@
     python -m benchmarks.memory overhead     # whole runs of srr and qera-exact, in turn; ROUNDS, SEQUENCES, LENGTH
     python -m benchmarks.memory blocks       # peak memory with 4 and 8 blocks
     python -m benchmarks.memory tinyllama    # a TinyLlama-1.1B-shaped checkpoint
+    python -m benchmarks.memory llama7b      # a LLaMA-2-7B-shaped one, only when it is named: it is for a GPU; BLOCKS
 
 Every run is a process of its own, so that its peak resident size is its own.
 """
@@ -24,6 +25,7 @@ from srr_core.recipe import PRESETS
 ONE_RUN = """
 import json, sys, time
 from pathlib import Path
+import torch
 from srr_core.pipeline import compress
 from srr_core.recipe import PRESETS, override
 source, out, text, name, changes = sys.argv[1:]
@@ -33,7 +35,8 @@ print(json.dumps({
     "seconds": time.perf_counter() - began,
     "decompose": sum(layer.seconds for layer in report.layers),
     "peak": report.environment.peak_memory_bytes,
-    "error": report.mean_output_error,
+    "gpu peak": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
+    **{f"stage {name}": seconds for name, seconds in report.seconds.items()},
 }))
 """
 
@@ -51,10 +54,10 @@ def checkpoint(folder: Path, **shape: int) -> Path:
     return folder
 
 
-def run(source: Path, name: str, **changes: object) -> dict[str, float]:
+def run(source: Path, name: str, *, text: Path = CALIBRATION_TEXT, **changes: object) -> dict[str, float]:
     """Compress in a fresh process and return its figures."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [str(source), f"{folder}/out", str(CALIBRATION_TEXT), name, json.dumps(changes)]
+        arguments = [str(source), f"{folder}/out", str(text), name, json.dumps(changes)]
         done = subprocess.run(  # our own interpreter, our own script
             [sys.executable, "-c", ONE_RUN, *arguments], check=True, capture_output=True, text=True
         )
@@ -115,10 +118,23 @@ def tinyllama(folder: Path) -> None:
     )
 
 
+def llama7b(folder: Path) -> None:
+    """Print the stages and the peaks of a 7B-shaped checkpoint with 128 x 2048 calibration tokens and rank 64."""
+    shape = {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_key_value_heads": 32}
+    source = checkpoint(folder / "source", num_hidden_layers=int(os.environ.get("BLOCKS", "32")), **shape)
+    text = folder / "text.txt"
+    text.write_text(CALIBRATION_TEXT.read_text(encoding="utf-8") * 6, encoding="utf-8")
+    figures = run(source, "srr", text=text, rank=64, **calibration(128, 2048))
+    print(f"{figures['seconds']:.0f} s, of which decomposition {figures['decompose']:.0f} s")
+    print(", ".join(f"{name.removeprefix('stage ')} {figures[name]:.0f} s" for name in figures if "stage" in name))
+    print(f"peak {figures['peak'] / 1e9:.1f} GB, of which on the GPU {figures['gpu peak'] / 1e9:.1f} GB")
+
+
 def main(names: list[str]) -> None:
-    """Run the named parts, or all."""
-    parts = {"overhead": overhead, "blocks": blocks, "tinyllama": tinyllama}
-    for name in names or parts:
+    """Run the named parts, or all that are for any machine."""
+    usual = {"overhead": overhead, "blocks": blocks, "tinyllama": tinyllama}
+    parts = {**usual, "llama7b": llama7b}
+    for name in names or usual:
         print(f"-- {name}")
         with tempfile.TemporaryDirectory() as folder:
             parts[name](Path(folder))

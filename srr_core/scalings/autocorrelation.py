@@ -14,8 +14,9 @@ class AutocorrelationFactor(ScalingFactor):
     def __init__(self, factor: PSDFactor) -> None:
         self._factor = factor
         dead = "" if factor.live is None else "some inputs never fired in calibration"
+        ridge = f"the statistic is singular: {factor.ridge:g} of its diagonal was added" if factor.ridge else ""
         indefinite = "" if factor.is_triangular else "the statistic is singular: its eigenfactor was used"
-        self.notes = tuple(note for note in (dead, indefinite) if note)
+        self.notes = tuple(note for note in (dead, ridge, indefinite) if note)
 
     def times(self, matrix: Float[Tensor, "out in"]) -> Float[Tensor, "out columns"]:
         """Return matrix · Sᵀ in float32."""
@@ -26,5 +27,5 @@ class AutocorrelationScaling(Scaling):
     """Any factor of the autocorrelation of the inputs. Source: QERA-exact, arXiv:2410.06040, theorem 1."""
 
     def factor(self, statistics: Statistics) -> ScalingFactor:
-        """Return a Cholesky factor, or an eigenfactor where the statistic is singular."""
+        """Return a Cholesky factor, of a statistic raised a little where it is singular; see psd_factor."""
         return AutocorrelationFactor(psd_factor(statistics.autocorrelation))

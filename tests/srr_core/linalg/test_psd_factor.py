@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from srr_core.linalg.psd_factor import psd_factor
+from srr_core.linalg.psd_factor import RIDGES, psd_factor
 
 
 def _gram(size: int, tokens: int, seed: int = 0) -> torch.Tensor:
@@ -12,10 +12,12 @@ def _gram(size: int, tokens: int, seed: int = 0) -> torch.Tensor:
     return inputs.mT @ inputs / tokens
 
 
-def _norms_agree(gram: torch.Tensor) -> None:
+def _norms_agree(gram: torch.Tensor, *, ridge: float = 0.0) -> None:
     matrix = torch.randn(7, gram.shape[0], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     factor = psd_factor(gram, dtype=torch.float64)
-    expected = (matrix @ gram * matrix).sum()
+    raised = gram + ridge * torch.diag(gram.diagonal())
+    expected = (matrix @ raised * matrix).sum()
+    assert factor.ridge == ridge
     torch.testing.assert_close(factor.times(matrix).norm() ** 2, expected, rtol=1e-10, atol=1e-14)
 
 
@@ -24,8 +26,20 @@ def test_norms_through_the_factor_equal_norms_through_the_matrix(size: int) -> N
     _norms_agree(_gram(size, 200))
 
 
-def test_a_singular_matrix_has_a_factor() -> None:
-    _norms_agree(_gram(30, 10))
+def test_a_singular_matrix_gets_the_least_ridge() -> None:
+    _norms_agree(_gram(30, 10), ridge=RIDGES[1])
+
+
+def test_a_matrix_made_indefinite_by_rounding_gets_the_least_ridge_that_helps() -> None:
+    singular = _gram(30, 10)
+    _norms_agree(singular - 3e-6 * torch.diag(singular.diagonal()), ridge=RIDGES[2])
+
+
+def test_the_matrix_is_as_it_was() -> None:
+    gram = _gram(30, 10)
+    before = gram.clone()
+    psd_factor(gram)
+    assert torch.equal(gram, before)
 
 
 def test_inputs_that_never_fired_are_left_out() -> None:
@@ -40,12 +54,12 @@ def test_inputs_that_never_fired_are_left_out() -> None:
     _norms_agree(gram)
 
 
-def test_a_matrix_made_indefinite_by_rounding_uses_its_eigenfactor() -> None:
-    gram = _gram(16, 8)
-    gram -= 1e-9 * torch.eye(16, dtype=torch.float64)
-    factor = psd_factor(gram, dtype=torch.float64)
+def test_an_indefinite_matrix_uses_its_eigenfactor_without_what_is_negative() -> None:
+    vectors = torch.linalg.qr(_gram(16, 50)).Q
+    values = torch.linspace(-0.1, 2, 16, dtype=torch.float64)
+    factor = psd_factor(vectors * values @ vectors.mT, dtype=torch.float64)
     assert not factor.is_triangular
-    assert torch.isfinite(factor.transposed).all()
+    torch.testing.assert_close(factor.transposed @ factor.transposed.mT, vectors * values.clamp(min=0) @ vectors.mT)
 
 
 def test_a_matrix_of_zeros_makes_every_norm_zero() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.runtime.checked import ReadTensor
+from srr_core.runtime.experts import RENAMED
 
 _EXPERT = re.compile(r"^(?P<owner>.+\.experts)\.(?P<index>\d+)\.(?P<projection>[^.]+)$")
 _PARTS = {
@@ -35,8 +36,6 @@ _PARTS = {
 _NUM_PARTS = {"gate_up_proj": 2, "down_proj": 1}
 _INNER = "gate_up_proj"
 """PEFT wraps the module once per parameter; this one is wrapped first and so becomes `base_layer` of the other."""
-_RENAMED = (".block_sparse_moe.", ".mlp.")
-"""Mixtral's module on disk and in transformers 5."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def expert_part(module_name: str) -> ExpertPart | None:
     if projection not in _PARTS:
         raise ExportError(f"{module_name} is an expert's projection of an unknown kind; known: {', '.join(_PARTS)}")
     parameter, part = _PARTS[projection]
-    return ExpertPart(match["owner"].replace(*_RENAMED), int(match["index"]), parameter, part, _NUM_PARTS[parameter])
+    return ExpertPart(match["owner"].replace(*RENAMED), int(match["index"]), parameter, part, _NUM_PARTS[parameter])
 
 
 def fuse_factors(names: Iterable[str], read: ReadTensor) -> Iterator[tuple[str, Tensor]]:

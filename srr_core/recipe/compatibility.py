@@ -82,7 +82,7 @@ def compatibility(
     stock = _stock_obstacle(grid, sizes, all_linear=all_linear, has_experts=has_experts)
     return (
         _transformers(stock),
-        _our_runtime(has_experts=has_experts),
+        _our_runtime(),
         _marlin(grid, sizes, stock),
         _humming(grid, stock),
         _vllm_cpu(grid, sizes, stock),
@@ -132,9 +132,10 @@ def _transformers(stock: str | None) -> CompatibilityRow:
     return CompatibilityRow(runtime=name, verdict="yes", reason=reason, evidence="run")
 
 
-def _our_runtime(*, has_experts: bool) -> CompatibilityRow:
-    reason = "stays packed in memory" + (", but for experts, which are decoded while loading" if has_experts else "")
-    return CompatibilityRow(runtime="srr_core.runtime", verdict="yes", reason=reason, evidence="run")
+def _our_runtime() -> CompatibilityRow:
+    return CompatibilityRow(
+        runtime="srr_core.runtime", verdict="yes", reason="stays packed in memory, experts included", evidence="run"
+    )
 
 
 def _source(runtime: str, obstacle: str | None, reason: str) -> CompatibilityRow:

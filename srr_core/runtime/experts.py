@@ -1,46 +1,196 @@
-"""Experts of a mixture: transformers holds them fused and dense, so they are decoded while they are loaded."""
+"""Experts of a mixture, every projection a packed layer, in place of the dense parameters transformers fuses them into.
 
-from collections.abc import Mapping
-from typing import Any
+The adapter of a fused parameter has one R and one L for all experts; each expert uses its own part of them, so that L·R
+is never a matrix either, in inference and in training.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from torch import Tensor
-from transformers.core_model_loading import ConversionOps
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from typing_extensions import override
 
-from srr_core.runtime.codecs import SHAPE_SUFFIX, Codec
+from srr_core.errors import CheckpointError
+from srr_core.runtime.linear import PackedLinear
+
+GATE_UP, DOWN = FUSED = ("gate_up_proj", "down_proj")
+"""The fused parameters, [experts, 2 x inner, hidden] and [experts, hidden, inner], as transformers calls them."""
+ON_DISK = (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))
+"""What checkpoints call gate, up and down; the second is Mixtral's spelling."""
+RENAMED = (".block_sparse_moe.", ".mlp.")
+"""Mixtral's module on disk and in transformers 5."""
+_EXPERT = re.compile(r"^(?P<owner>.+\.experts)\.\d+\.(?P<projection>[^.]+)$")
+_PLAIN_LAYOUT = {
+    "has_gate": True,
+    "has_bias": False,
+    "is_transposed": False,
+    "is_concatenated": True,
+    "has_post_expert_norm": False,
+}
+
+Build = Callable[[int, int], PackedLinear]
 
 
-def serialized_names(codec: Codec) -> dict[str, list[str]]:
-    """Return, as transformers wants it, the tensors of a file that a dense `weight` is made from."""
-    return {"weight": list(dict.fromkeys(("weight", *codec.declared((1, 1)), SHAPE_SUFFIX)))}
+@dataclass(frozen=True)
+class Factors:
+    """L·R of one fused parameter, all experts: R [experts, rank, in], L [experts, out, rank] without its scaling."""
+
+    right: Float[Tensor, "experts rank in"]
+    left: Float[Tensor, "experts out rank"]
+    scaling: float
 
 
-class DecodeExperts(ConversionOps):
-    """Makes the packed tensors of each expert dense, in the dtype of the fused parameter they become a part of.
+class PackedExperts(nn.Module):
+    """The experts of one layer. Children are named as in the files: `<expert>.<projection>`."""
 
-    Memory: the fused parameter, and one expert in float32.
-    """
+    is_transposed = False  # asked for by PEFT
 
-    def __init__(self, hf_quantizer: Any) -> None:
-        # For an operation with this attribute transformers leaves the tensors in the dtypes of the file.
-        self.hf_quantizer = hf_quantizer
+    def __init__(self, dense: nn.Module, names: tuple[str, str, str], build: Build) -> None:
+        """Take the place of a dense module, whose parameters are dropped.
 
-    @torch.no_grad()
-    def convert(  # type: ignore[override]  # transformers calls it by keywords
-        self, input_dict: Mapping[str, list[Tensor]], *, model: Any, full_layer_name: str, **_: Any
-    ) -> dict[str, Tensor]:
-        """Return one tensor [experts, out, in] for each projection, under the name its dense weights would have."""
-        codec = self.hf_quantizer.quantization_config.marker.codec()
-        dtype = model.get_parameter(full_layer_name).dtype
-        dense = {}
-        for pattern, shapes in input_dict.items():
-            stem = pattern.removesuffix(SHAPE_SUFFIX)
-            if stem == pattern:
+        Args:
+            dense: The fused experts of a stock model, on the meta device.
+            names: Of gate, up and down on disk.
+            build: Makes a packed layer of (in, out) features.
+        Raises:
+            CheckpointError: the module multiplies its experts in another way than gate, up and down.
+        """
+        super().__init__()
+        fused = dict(dense.named_parameters(recurse=False))
+        is_other = any(getattr(dense, name, None) != value for name, value in _PLAIN_LAYOUT.items())
+        if is_other or fused.keys() != set(FUSED):
+            raise CheckpointError(f"the experts of {type(dense).__name__} are more than gate, up and down")
+        self._names = names
+        self._shapes = {name: parameter.shape for name, parameter in fused.items()}
+        self._dtype = fused[DOWN].dtype
+        self.num_experts, hidden, inner = fused[DOWN].shape
+        # Only the rule of the stock module is kept: how gate and up become one.
+        self._gated: Callable[[Tensor], Tensor] = cast(Any, dense)._apply_gate  # noqa: SLF001  # it has no public name
+        for name in FUSED:
+            delattr(dense, name)
+        for index in range(self.num_experts):
+            expert = nn.Module()
+            for name, sizes in zip(names, ((hidden, inner), (hidden, inner), (inner, hidden)), strict=True):
+                expert.add_module(name, build(*sizes))
+            self.add_module(str(index), expert)
+
+    @override
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "tokens hidden"],
+        top_k_index: Int[Tensor, "tokens k"],
+        top_k_weights: Float[Tensor, "tokens k"],
+        **factors: Sequence[Factors],
+    ) -> Float[Tensor, "tokens hidden"]:
+        """Return the weighted sum of the experts each token is sent to, corrected by the factors of both parameters."""
+        total = torch.zeros_like(hidden_states)
+        for index in torch.bincount(top_k_index.flatten()).nonzero().flatten().tolist():
+            if index >= self.num_experts:  # what an expert of another device is numbered as
                 continue
-            shape = (int(shapes[0][0]), int(shapes[0][1]))
-            weights = torch.empty(len(shapes), *shape, dtype=dtype, device=shapes[0].device)
-            for index, weight in enumerate(weights):
-                packed = {suffix: input_dict[f"{stem}{suffix}"][index] for suffix in codec.declared(shape)}
-                weight.copy_(codec.rebuild(shape, packed).dequantize())
-            dense[f"{stem}weight"] = weights
-        return dense
+            token, place = torch.where(top_k_index == index)
+            x = hidden_states[token]
+            gate, up, down = self._projections(index)
+            rows = cast(int, gate.out_features)
+            first = [_for_expert(each, index, x) for each in factors.get(GATE_UP, ())]
+            inner = self._gated(
+                torch.cat(
+                    [
+                        _corrected(gate, x, [(shared, left[:rows]) for shared, left in first]),
+                        _corrected(up, x, [(shared, left[rows:]) for shared, left in first]),
+                    ],
+                    dim=-1,
+                )
+            )
+            y = _corrected(down, inner, [_for_expert(each, index, inner) for each in factors.get(DOWN, ())])
+            total.index_add_(0, token, (y * top_k_weights[token, place, None]).to(total.dtype))
+        return total
+
+    @contextmanager
+    def showing_fused_parameters(self) -> Iterator[None]:
+        """Have the fused parameters as PEFT looks for them, without memory, inside this scope."""
+        for name in FUSED:
+            self._parameters[name] = self._stand_in(name)
+        try:
+            yield
+        finally:
+            for name in FUSED:
+                del self._parameters[name]
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer for the fused parameters, of which PEFT asks shape, dtype and device."""
+        if name in FUSED:
+            return self._stand_in(name)
+        return self._stand_in(DOWN) if name == "weight" else super().__getattr__(name)
+
+    def _stand_in(self, name: str) -> nn.Parameter:
+        anchor = cast(PackedLinear, self._projections(0)[0]).weight
+        zero = torch.zeros((), dtype=self._dtype, device=anchor.device)
+        return nn.Parameter(zero.expand(self._shapes[name]), requires_grad=False)
+
+    def _projections(self, index: int) -> list[nn.Module]:
+        expert = self._modules[str(index)]
+        assert expert is not None  # noqa: S101  # made in __init__
+        return [expert.get_submodule(name) for name in self._names]
+
+
+def pack_experts(
+    model: nn.Module, file_modules: Iterable[str], build: Callable[[Tensor, int, int], PackedLinear]
+) -> dict[str, str]:
+    """Replace the fused experts of a model by packed ones.
+
+    Returns:
+        By name in the model, the name of every projection in the files.
+    Args:
+        file_modules: Packed modules of the files, experts or not.
+        build: Makes a packed layer of (in, out) features on the device of a tensor.
+    Raises:
+        CheckpointError: the model has no such experts, or some of a layer's are not packed.
+    """
+    found: dict[str, set[str]] = {}
+    for name in file_modules:
+        match = _EXPERT.match(name)
+        if match is not None:
+            found.setdefault(match["owner"], set()).add(match["projection"])
+    packed: dict[str, str] = {}
+    for owner, projections in found.items():
+        names = next((names for names in ON_DISK if set(names) == projections), None)
+        path = _module_path(model, owner)
+        if names is None or path is None:
+            raise CheckpointError(f"{type(model).__name__} has no experts for the packed weights of {owner}")
+        dense = model.get_submodule(path)
+        like = next(dense.parameters())
+        experts = PackedExperts(dense, names, functools.partial(build, like))
+        model.set_submodule(path, experts)
+        for index in range(experts.num_experts):
+            packed |= {f"{path}.{index}.{name}": f"{owner}.{index}.{name}" for name in names}
+    return packed
+
+
+def _module_path(model: nn.Module, owner: str) -> str | None:
+    """Return where the experts of a checkpoint are in a model, which may be one without its head."""
+    wanted = f".{owner.replace(*RENAMED)}"
+    paths = (path for path, _ in model.named_modules() if path.endswith(".experts"))
+    return next((path for path in paths if wanted.endswith(f".{path}") or f".{path}".endswith(wanted)), None)
+
+
+def _for_expert(factors: Factors, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x·Rᵀ, scaled, and L of one expert, in the dtype of the factors."""
+    right = factors.right[index]
+    return x.to(right.dtype) @ right.t() * factors.scaling, factors.left[index]
+
+
+def _corrected(layer: nn.Module, x: Tensor, low_rank: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    if len(low_rank) == 1 and isinstance(layer, PackedLinear) and not torch.is_grad_enabled():
+        ((shared, left),) = low_rank
+        fused: Tensor = layer(x, shared=shared, left=left)
+        return fused
+    y: Tensor = layer(x)
+    for shared, left in low_rank:
+        y = y + (shared @ left.t()).to(y.dtype)
+    return y

@@ -4,6 +4,7 @@ PEFT's layer computes x·Qᵀ and then adds L·(R·x) by itself. Ours differs on
 adapter is active, and the path of the packed layer says `fuses_low_rank`; everything else is PEFT's own code.
 """
 
+from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,7 @@ from peft.tuners import lora
 from torch import Tensor, nn
 from typing_extensions import override
 
+from srr_core.runtime.experts import Factors, PackedExperts
 from srr_core.runtime.linear import PackedLinear
 
 
@@ -50,8 +52,55 @@ class FusedLinear(lora.Linear):
         return name if is_plain and self.lora_B[name].weight.device == x.device else None
 
 
+class PackedExpertsAdapter(lora.ParamWrapper):
+    """PEFT's adapter of a fused parameter, over packed experts: same parameters and state, no matrix L·R.
+
+    PEFT keeps row `expert * rank + k` of R and column `k * experts + expert` of L for one expert.
+    """
+
+    @override
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return what the experts return, with the factors of the active adapters."""
+        if not self.disable_adapters:
+            active = [self._factors(name) for name in self.active_adapters if name in self.lora_A]
+            kwargs[self.parameter_name] = active
+        y: Tensor = self.base_layer(x, *args, **kwargs)
+        return y
+
+    @override
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refuse. Raises TypeError."""
+        raise TypeError(
+            "the experts are packed, so L·R cannot be merged into them in memory; `srr export --to merged` writes it"
+        )
+
+    def _factors(self, adapter: str) -> Factors:
+        right, left = (cast(Tensor, part[adapter].weight) for part in (self.lora_A, self.lora_B))
+        return Factors(
+            right.reshape(self.num_experts, -1, right.shape[-1]),
+            left.reshape(left.shape[0], -1, self.num_experts).permute(2, 0, 1),
+            self.scaling[adapter],
+        )
+
+
 class PackedLoraModel(lora.LoraModel):
-    """Stands in PEFT's table for LoRA: packed layers get a FusedLinear, all others what they would get anyway."""
+    """Stands in PEFT's table for LoRA: packed layers and experts get ours, all others what they would get anyway."""
+
+    @override
+    def _inject_parameters(
+        self, peft_config: Any, model: nn.Module, adapter_name: str, low_cpu_mem_usage: bool
+    ) -> list[str]:
+        with ExitStack() as shown:
+            for module in list(model.modules()):
+                if isinstance(module, PackedExperts):
+                    shown.enter_context(module.showing_fused_parameters())
+                elif isinstance(module, PackedExpertsAdapter):
+                    module.__class__ = lora.ParamWrapper  # type: ignore[assignment]  # PEFT nests and reuses what has that name
+            names: list[str] = super()._inject_parameters(peft_config, model, adapter_name, low_cpu_mem_usage)
+        for module in model.modules():
+            if type(module) is lora.ParamWrapper and isinstance(module.get_base_layer(), PackedExperts):
+                module.__class__ = PackedExpertsAdapter
+        return names
 
     @staticmethod
     @override

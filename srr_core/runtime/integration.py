@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.auto import (
@@ -28,8 +28,7 @@ from srr_core.runtime.artifact_files import (
     is_expert,
     packed_modules,
 )
-from srr_core.runtime.codecs import Codec
-from srr_core.runtime.experts import DecodeExperts, serialized_names
+from srr_core.runtime.experts import DOWN, GATE_UP, PackedExperts, pack_experts
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.resident import own_parameters, release_freed
 from srr_core.runtime.stored_forms import COMPRESSED_TENSORS, MARKER, Marker, is_ours, read_marker
@@ -75,16 +74,10 @@ class CompressedTensorsOrPackedConfig(CompressedTensorsConfig):
 
 
 class PackedQuantizer(HfQuantizer):
-    """Replaces the compressed Linear layers of a model on the meta device by packed ones.
-
-    Experts are the exception: transformers fuses them into one dense parameter, so they are decoded while
-    they are loaded.
-    """
+    """Replaces the compressed Linear layers and experts of a model on the meta device by packed ones."""
 
     requires_calibration = True
     quantization_config: PackedConfig
-    serialized_names: Mapping[str, list[str]] = {}  # type: ignore[assignment]  # read only, there and here
-    """Tensors of the file that the weight of an expert is made from; filled where the checkpoint has experts."""
     names_in_files: Mapping[str, str] = {}
     """Packed modules, by their name in the model; filled before weights are loaded."""
 
@@ -116,22 +109,25 @@ class PackedQuantizer(HfQuantizer):
                 f"{ADAPTER_CONFIG_FILE} is missing: without it the model would be Q alone, not Q + L·R"
             )
         packed = packed_modules(entries)
-        if any(map(is_expert, packed)):
-            self.serialized_names = serialized_names(marker.codec())
-        self.names_in_files = match_modules(model, packed)
+        layers = match_modules(model, packed)
+        for name in layers:
+            model.set_submodule(name, self._packed_like(model.get_submodule(name)))
+        experts = pack_experts(model, packed, self._packed)
+        self.names_in_files = {**layers, **experts}
         for name, file_name in self.names_in_files.items():
-            layer = _packed_like(model.get_submodule(name), marker.codec(), self.quantization_config)
+            layer = cast(PackedLinear, model.get_submodule(name))
             check_layer(file_name, (layer.out_features, layer.in_features), layer.codec, entries)
-            model.set_submodule(name, layer)
         return model
 
-    def get_load_operations(self) -> dict[str, Any]:
-        """Return the decoder of experts, if there are any."""
-        return {"dequantize": DecodeExperts} if self.serialized_names else {}
-
-    def get_weight_conversions(self) -> list[Any]:
-        """Return nothing: packed layers take the tensors of the file as they are."""
-        return []
+    def update_weight_conversions(self, weight_conversions: list[Any], model: PreTrainedModel) -> list[Any]:
+        """Leave out what fuses experts: packed layers take the tensors of the file as they are."""
+        fused = tuple(f".experts.{name}" for name in (GATE_UP, DOWN))
+        has_experts = any(isinstance(module, PackedExperts) for module in model.modules())
+        return [
+            conversion
+            for conversion in weight_conversions
+            if not (has_experts and any(target.endswith(fused) for target in conversion.target_patterns))
+        ]
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         for name, module in model.named_modules():
@@ -148,8 +144,30 @@ class PackedQuantizer(HfQuantizer):
         raise NotImplementedError("packed layers are not made dense in memory; `srr export --to merged` writes Q + L·R")
 
     def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
-        """State dicts hold the tensors of the file, so saving writes them again; not those of experts, now dense."""
-        return not self.serialized_names
+        """State dicts hold the tensors of the file, so saving writes them again."""
+        return True
+
+    def _packed_like(self, module: nn.Module) -> PackedLinear:
+        if isinstance(module, nn.Linear):
+            in_features, out_features = module.in_features, module.out_features
+        elif isinstance(module, Conv1D):
+            in_features, out_features = module.nx, module.nf
+        else:
+            raise CheckpointError(f"a packed weight belongs to a {type(module).__name__}, not to a linear layer")
+        return self._packed(module.weight, in_features, out_features, has_bias=module.bias is not None)
+
+    def _packed(self, like: Tensor, in_features: int, out_features: int, *, has_bias: bool = False) -> PackedLinear:
+        config = self.quantization_config
+        return PackedLinear(
+            config.marker.codec(),
+            in_features,
+            out_features,
+            bias=has_bias,
+            dtype=like.dtype,
+            device=like.device,
+            widen=config.widen,
+            native=config.native,
+        )
 
     @property
     def is_trainable(self) -> bool:
@@ -193,25 +211,6 @@ def _tell_peft() -> None:
     from srr_core.runtime.fused_adapter import register_fused_adapter  # noqa: PLC0415  # peft is optional
 
     register_fused_adapter()
-
-
-def _packed_like(module: nn.Module, codec: Codec, config: PackedConfig) -> PackedLinear:
-    if isinstance(module, nn.Linear):
-        in_features, out_features = module.in_features, module.out_features
-    elif isinstance(module, Conv1D):
-        in_features, out_features = module.nx, module.nf
-    else:
-        raise CheckpointError(f"a packed weight belongs to a {type(module).__name__}, not to a linear layer")
-    return PackedLinear(
-        codec,
-        in_features,
-        out_features,
-        bias=module.bias is not None,
-        dtype=module.weight.dtype,
-        device=module.weight.device,
-        widen=config.widen,
-        native=config.native,
-    )
 
 
 def _ends_with(path: str, end: str) -> bool:

@@ -1,6 +1,6 @@
 """One call from a folder or a repository to a model whose weights stay packed and whose L·R is attached."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from srr_core.runtime.artifact_files import (
     read_configuration,
 )
 from srr_core.runtime.checked import require_finite
+from srr_core.runtime.experts import PackedExperts
 from srr_core.runtime.integration import refuse_disk, register
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.plain_tensors import require_complete
@@ -104,7 +105,7 @@ def _loaded(
 
 
 def _check_attached(model: nn.Module, adapter: Iterable[str]) -> None:
-    bare = [name for name, module in model.named_modules() if _is_bare(name, module)]
+    bare = [name for name, module in _adapted(model) if not name.endswith(".base_layer")]
     if bare:
         raise CheckpointError(f"{ADAPTER_FILE}: leaves {bare[0]} without its L·R; the artifact is damaged")
     factors = dict(_factors(model))
@@ -132,8 +133,14 @@ def _narrow_factors(model: PreTrainedModel) -> None:
             parameter.data = parameter.data.to(torch.bfloat16)
 
 
-def _is_bare(name: str, module: nn.Module) -> bool:
-    return isinstance(module, PackedLinear) and not name.endswith(".base_layer")
+def _adapted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules that each need L·R: packed layers, and experts as a whole."""
+    experts: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if isinstance(module, PackedExperts):
+            experts += (f"{name}.",)
+        if isinstance(module, PackedExperts | PackedLinear) and not name.startswith(experts):
+            yield name, module
 
 
 def _placement(device: str | torch.device | Mapping[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
         return abs(there - here) / here
 
     def architecture(name: str) -> float:
-        return compare(build_checkpoint(folder / name, name), recipes["srr"], folder / f"{name}-out")
+        return compare(build_checkpoint(folder / f"{name}-source", name), recipes["srr"], folder / name)
 
     def recipe(name: str) -> float:
         return compare(source, recipes[name], folder / name)
@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
         "mixed": _outcomes(mixed, ["sum"]),
         "architecture": _outcomes(architecture, ARCHITECTURES),
         "recipe": _outcomes(recipe, PRESETS),
-        "loaded": _outcomes(loaded, PRESETS),
+        "loaded": _outcomes(loaded, [*PRESETS, *ARCHITECTURES]),
     }
     sys.stdout.write(json.dumps(cases))
 

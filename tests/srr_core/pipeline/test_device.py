@@ -49,6 +49,6 @@ def test_every_recipe_runs_on_a_device(name: str, outcomes: Outcomes) -> None:
     assert outcomes["recipe"][name] == pytest.approx(0, abs=SAME_RUN)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [*PRESETS, *ARCHITECTURES])
 def test_every_artifact_runs_on_a_device(name: str, outcomes: Outcomes) -> None:
     assert outcomes["loaded"][name] == pytest.approx(0, abs=SAME_MODEL)

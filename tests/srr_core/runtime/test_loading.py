@@ -20,7 +20,7 @@ from srr_core.exporters.artifact import open_artifact
 from srr_core.exporters.digest import layer_digest
 from srr_core.exporters.export import export
 from srr_core.exporters.layouts import native_layout
-from srr_core.recipe import AdapterSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
+from srr_core.recipe import AdapterSpec, IntegerSpec, MXIntSpec, NormalFloatSpec
 from srr_core.runtime import PackedLinear, load
 from srr_core.runtime.integration import match_modules
 from tests.srr_core.exporters.artifacts import (
@@ -30,7 +30,6 @@ from tests.srr_core.exporters.artifacts import (
     edit_tensors,
     pico_bert,
     pico_llama,
-    pico_moe,
 )
 
 
@@ -345,32 +344,6 @@ def test_a_vision_tower_with_blocks_of_the_same_names_stays_as_it_is():
     language = [name for name in linears if "language_model" in name]
     assert len(language) < len(linears)
     assert match_modules(model, language) == dict(zip(language, language, strict=True))
-
-
-@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys did not match")  # of peft 0.21
-@pytest.mark.parametrize("kind", ["qwen3-moe", "mixtral"])
-@pytest.mark.parametrize(
-    "spec",
-    [
-        MXIntSpec(num_bits=3),
-        IntegerSpec(num_bits=3, group_size=32),
-        NormalFloatSpec(num_bits=3),
-        QuIPSharpSpec(num_bits=3, coordinate_passes=0),
-    ],
-    ids=lambda spec: spec.kind,
-)
-def test_mixture_of_experts_loads_with_its_attention_packed(tmp_path, spec, kind):
-    layout = native_layout(spec, has_fused_experts=True)
-    artifact = build_artifact(tmp_path / "a", pico_moe(kind), spec, layout=layout)
-    model = load(artifact.directory, dtype=torch.float32)
-    assert len(packed_layers(model)) == 8
-    torch.testing.assert_close(outputs(model), artifact.outputs, rtol=1e-5, atol=1e-5)
-
-
-def test_a_model_whose_experts_were_decoded_is_not_saved_as_if_it_were_packed(tmp_path):
-    artifact = build_artifact(tmp_path / "a", pico_moe("mixtral"), MXIntSpec(num_bits=3), rank=0)
-    with pytest.raises(ValueError, match="not serializable"):
-        load(artifact.directory).save_pretrained(tmp_path / "b")
 
 
 def test_conv1d_model_loads_packed(tmp_path):

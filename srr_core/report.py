@@ -69,6 +69,8 @@ class LayerReport(_Frozen):
     """‖L·R‖ / ‖W - Q‖; at most 1 up to rounding for a joint refit."""
     bits_per_weight: float
     calibration_tokens: int
+    condition: float | None = None
+    """Condition number of the mean of xᵀx, at least; None where it is singular."""
     seconds: float
     notes: tuple[str, ...] = ()
     """Fallbacks taken in this layer, and doubts: damping raised, statistic singular, rank clamped, few tokens."""

@@ -27,6 +27,8 @@ class PSDFactor:
     is_triangular: bool
     ridge: float = 0.0
     """The share of the diagonal that was added."""
+    condition: float | None = None
+    """Lower bound of the condition number of the live part, from the diagonal of its factor; None when singular."""
 
     def times(self, matrix: Float[Tensor, "out in"]) -> Float[Tensor, "out columns"]:
         """Return matrix · Sᵀ, in the dtype of the matrix. Costs half a square product when triangular."""
@@ -55,10 +57,16 @@ def psd_factor(gram: Float[Tensor, "n n"], *, dtype: torch.dtype = torch.float32
         with _raised(wide, ridge):
             lower, failed = torch.linalg.cholesky_ex(wide)
         if int(failed) == 0 and bool(torch.isfinite(lower.sum())):
-            return PSDFactor(lower.to(dtype), live, is_triangular=True, ridge=ridge)
+            condition = None if ridge else _condition(lower)
+            return PSDFactor(lower.to(dtype), live, is_triangular=True, ridge=ridge, condition=condition)
         del lower
     eigenvalues, eigenvectors = torch.linalg.eigh(wide)
     return PSDFactor(eigenvectors.mul_(eigenvalues.clamp_min_(0).sqrt_()).to(dtype), live, is_triangular=False)
+
+
+def _condition(lower: Float[Tensor, "n n"]) -> float | None:
+    diagonal = lower.diagonal()
+    return float((diagonal.max() / diagonal.min()) ** 2) if len(diagonal) else None
 
 
 @contextmanager

@@ -149,7 +149,7 @@ class LayerCompressor:
             )
             tensors |= adapter
             names["adapter"] = list(adapter)
-        report = self._report(layer, result, statistics, time.perf_counter() - began, notes)
+        report = self._report(layer, result, statistics, method.exact.condition, time.perf_counter() - began, notes)
         digest = layer_digest(result.quantized, result.left, result.right)
         facts = {"name": layer.name, "digest": digest, "tensors": names, "report": report.model_dump(mode="json")}
         self._work.finish(self._positions[layer.name], tensors, facts)
@@ -162,7 +162,13 @@ class LayerCompressor:
         return weight.mT.contiguous() if layer.is_transposed else weight
 
     def _report(
-        self, layer: Layer, result: Decomposition, statistics: Statistics, seconds: float, notes: tuple[str, ...]
+        self,
+        layer: Layer,
+        result: Decomposition,
+        statistics: Statistics,
+        condition: float | None,
+        seconds: float,
+        notes: tuple[str, ...],
     ) -> LayerReport:
         errors = asdict(result.errors)
         return LayerReport(
@@ -178,6 +184,7 @@ class LayerCompressor:
             correction_ratio=errors["correction"],
             bits_per_weight=self._plan.recipe.bits_per_weight(*layer.shape),
             calibration_tokens=statistics.num_tokens,
+            condition=condition,
             seconds=round(seconds, 4),
             notes=(*notes, *_scarcity(statistics.num_tokens, layer.shape[1]), *result.notes),
         )

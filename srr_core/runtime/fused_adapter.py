@@ -90,16 +90,18 @@ class PackedLoraModel(lora.LoraModel):
     def _inject_parameters(
         self, peft_config: Any, model: nn.Module, adapter_name: str, low_cpu_mem_usage: bool
     ) -> list[str]:
-        with ExitStack() as shown:
-            for module in list(model.modules()):
-                if isinstance(module, PackedExperts):
-                    shown.enter_context(module.showing_fused_parameters())
-                elif isinstance(module, PackedExpertsAdapter):
-                    module.__class__ = lora.ParamWrapper  # type: ignore[assignment]  # PEFT nests and reuses what has that name
-            names: list[str] = super()._inject_parameters(peft_config, model, adapter_name, low_cpu_mem_usage)
-        for module in model.modules():
-            if type(module) is lora.ParamWrapper and isinstance(module.get_base_layer(), PackedExperts):
-                module.__class__ = PackedExpertsAdapter
+        try:
+            with ExitStack() as shown:
+                for module in list(model.modules()):
+                    if isinstance(module, PackedExperts):
+                        shown.enter_context(module.showing_fused_parameters())
+                    elif isinstance(module, PackedExpertsAdapter):
+                        module.__class__ = lora.ParamWrapper  # type: ignore[assignment]  # PEFT nests what has that name
+                names: list[str] = super()._inject_parameters(peft_config, model, adapter_name, low_cpu_mem_usage)
+        finally:
+            for module in model.modules():
+                if type(module) is lora.ParamWrapper and isinstance(module.get_base_layer(), PackedExperts):
+                    module.__class__ = PackedExpertsAdapter
         return names
 
     @staticmethod

@@ -17,6 +17,7 @@ class AutocorrelationFactor(ScalingFactor):
         ridge = f"the statistic is singular: {factor.ridge:g} of its diagonal was added" if factor.ridge else ""
         indefinite = "" if factor.is_triangular else "the statistic is singular: its eigenfactor was used"
         self.notes = tuple(note for note in (dead, ridge, indefinite) if note)
+        self.condition = factor.condition
 
     def times(self, matrix: Float[Tensor, "out in"]) -> Float[Tensor, "out columns"]:
         """Return matrix · Sᵀ in float32."""

@@ -17,6 +17,8 @@ class ScalingFactor(ABC):
         """Return matrix · Sᵀ. Rows of the result are in the space where errors are measured."""
 
     notes: tuple[str, ...] = ()
+    condition: float | None = None
+    """Condition number of SᵀS, at least; None where it is not known."""
 
 
 class Scaling(ABC):

@@ -42,6 +42,14 @@ def test_the_matrix_is_as_it_was() -> None:
     assert torch.equal(gram, before)
 
 
+def test_the_condition_is_bounded_from_below_and_unknown_where_singular() -> None:
+    gram = _gram(20, 100) + torch.diag(torch.logspace(0, 6, 20, dtype=torch.float64))
+    found = psd_factor(gram).condition
+    assert found is not None
+    assert 1e5 < found <= float(torch.linalg.cond(gram))
+    assert psd_factor(_gram(30, 10)).condition is None
+
+
 def test_inputs_that_never_fired_are_left_out() -> None:
     gram = _gram(12, 100)
     gram[[2, 5]] = 0

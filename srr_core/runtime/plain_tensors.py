@@ -4,6 +4,7 @@ transformers fills a place that no file has a tensor for with random numbers, an
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -16,6 +17,8 @@ from srr_core.errors import CheckpointError
 from srr_core.runtime.artifact_files import is_expert, packed_modules
 from srr_core.runtime.integration import match_modules
 
+_EXPERT = re.compile(r"^(?P<owner>.+\.experts)\.\d+\.(?P<projection>.+)$")
+
 
 def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> None:
     """Compare a dense model on the meta device with the tensors of an artifact, or of a source.
@@ -25,19 +28,24 @@ def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry])
     """
     modules = packed_modules(entries)
     packed = match_modules(model, modules)
-    # Experts are decoded while they are loaded, under the names of their dense weights.
-    decoded = [f"{module}.weight" for module in modules if is_expert(module)]
+    # The model knows experts by the names of their dense weights alone.
+    dense = {f"{module}.weight" for module in modules if is_expert(module)}
     state = model.state_dict()
     filled = {name for name in state if name.rpartition(".")[0] in packed and not name.endswith(".bias")}
     find = _Places(model, state)
-    for name in (*entries, *decoded):
+    experts: dict[str, list[str]] = defaultdict(list)
+    for name in (*entries, *sorted(dense - entries.keys())):
         place, is_fused = find(name)
+        if is_fused and place in state and _EXPERT.match(name):
+            experts[place].append(name)
         if place not in state or place in filled:
             continue
         filled.add(place)
         entry = entries.get(name)
         if entry is not None and not is_fused:
             _check_fit(entry, name, state[place].shape, is_float=state[place].is_floating_point())
+    for place, names in experts.items():
+        _check_experts(state[place].shape, names, {name: entries[name] for name in names if name not in dense})
     for target, source in model.all_tied_weights_keys.items():
         if source in filled or target in filled:
             filled |= {source, target}
@@ -61,6 +69,28 @@ class _Places:
         """Return the parameter, and whether it is made from several tensors."""
         place, pattern = rename_source_key(name, self._renamings, self._converters, self._prefix, self._state)
         return place, pattern is not None
+
+
+def _check_experts(shape: Sequence[int], names: Sequence[str], entries: Mapping[str, TensorEntry]) -> None:
+    """Check that every expert has every projection that a fused parameter [experts, rows, columns] is made from.
+
+    Args:
+        names: Of their weights, packed or not.
+        entries: Of those that are not packed.
+    """
+    if len(shape) != 3:  # experts, rows, columns; others are biases
+        return
+    matches = [match for match in map(_EXPERT.match, names) if match is not None]
+    projections = sorted({match["projection"] for match in matches})
+    present = frozenset(names)
+    for index in range(shape[0]):
+        for projection in projections:
+            name = f"{matches[0]['owner']}.{index}.{projection}"
+            if name not in present:
+                raise CheckpointError(f"no file of the checkpoint holds tensor {name!r}")
+            entry = entries.get(name)
+            if entry is not None:
+                _check_fit(entry, name, (shape[1] // len(projections), shape[2]), is_float=True)
 
 
 def _check_fit(entry: TensorEntry, name: str, shape: Sequence[int], *, is_float: bool) -> None:

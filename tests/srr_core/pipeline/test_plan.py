@@ -100,6 +100,35 @@ def test_a_tensor_of_another_shape_than_the_configuration_says_is_refused_by_nam
     assert not (tmp_path / "out.partial").exists()
 
 
+@pytest.mark.parametrize("recipe", ["srr", "weight-only"])
+@pytest.mark.parametrize("is_missing", [True, False], ids=["missing", "other-shape"])
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("MixtralForCausalLM", "model.layers.1.block_sparse_moe.experts.1.w3.weight"),
+        ("Qwen3MoeForCausalLM", "model.layers.0.mlp.experts.2.down_proj.weight"),
+    ],
+)
+def test_an_expert_that_does_not_fit_is_refused_by_name(
+    name: str, tensor: str, is_missing: bool, recipe: str, tmp_path: Path
+) -> None:
+    source = build_checkpoint(tmp_path / "source", name)
+    tensors = load_file(source / "model.safetensors")
+    found = tensors.pop(tensor)
+    if not is_missing:
+        tensors[tensor] = found[:-1].contiguous()
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(CheckpointError) as caught:
+        compress(source, PRESETS[recipe], tmp_path / "out", calibration_text=write_text(tmp_path / "text.txt"))
+
+    rows, columns = found.shape
+    wrong = (
+        f"model.safetensors: tensor '{tensor}' has shape [{rows - 1}, {columns}], the model needs [{rows}, {columns}]"
+    )
+    assert str(caught.value) == (f"no file of the checkpoint holds tensor '{tensor}'" if is_missing else wrong)
+
+
 def test_code_of_a_repository_is_no_obstacle_where_transformers_has_the_class(tmp_path: Path) -> None:
     source = build_checkpoint(tmp_path / "source")
     config = json.loads((source / "config.json").read_text())

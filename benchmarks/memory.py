@@ -1,7 +1,7 @@
 """Whole runs on random checkpoints: what SRR costs over QERA-exact, and what memory does as models grow.
 
     python -m benchmarks.memory overhead     # whole runs of srr and qera-exact, in turn; ROUNDS, SEQUENCES, LENGTH
-    python -m benchmarks.memory blocks       # peak memory with 4 and 8 blocks
+    python -m benchmarks.memory blocks       # peak memory with 4 and 8 blocks, medians of ROUNDS runs
     python -m benchmarks.memory tinyllama    # a TinyLlama-1.1B-shaped checkpoint
     python -m benchmarks.memory llama7b      # a LLaMA-2-7B-shaped one, only when it is named: it is for a GPU; BLOCKS
 
@@ -95,11 +95,18 @@ def blocks(folder: Path) -> None:
     """Print the peak memory of runs that differ only in the number of blocks, and the bound it stays below."""
     width, inner, sequences, length = 1024, 2816, 16, 512
     shape = {"hidden_size": width, "intermediate_size": inner, "num_attention_heads": 16, "num_key_value_heads": 16}
-    peaks = []
-    for count in (4, 8):
-        source = checkpoint(folder / str(count), num_hidden_layers=count, **shape)
-        peaks.append(run(source, "srr", rank=32, **calibration(sequences, length))["peak"])
-        print(f"{count} blocks: {peaks[-1] / 1e9:.3f} GB")
+    sources = {count: checkpoint(folder / str(count), num_hidden_layers=count, **shape) for count in (4, 8)}
+    rounds = [
+        {
+            count: run(source, "srr", rank=32, **calibration(sequences, length))["peak"]
+            for count, source in sources.items()
+        }
+        for _ in range(int(os.environ.get("ROUNDS", "5")))
+    ]
+    peaks = [statistics.median(peak[count] for peak in rounds) for count in sources]
+    for count, peak in zip(sources, peaks, strict=True):
+        found = [each[count] / 1e9 for each in rounds]
+        print(f"{count} blocks: {peak / 1e9:.3f} GB, from {min(found):.3f} to {max(found):.3f}")
     block = 4 * (4 * width**2 + 3 * width * inner)
     statistics_of_inputs = 8 * (3 * width**2 + inner**2)
     hidden_states = 4 * sequences * length * width

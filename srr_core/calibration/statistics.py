@@ -37,8 +37,9 @@ class InputAccumulator:
         tokens = sequences.flatten(0, 1)
         with exact_matmul():
             self._add_gram(tokens)
-        means = sequences.abs().mean(dim=1, dtype=torch.float64)
-        self._largest = torch.maximum(self._largest, means.amax(dim=0))
+        for sequence in sequences:  # one by one, because a mean in float64 makes a copy in float64
+            means = sequence.abs().mean(dim=0, dtype=torch.float64)
+            self._largest = torch.maximum(self._largest, means)
         self.num_tokens += len(tokens)
 
     def finish(self, layer: str) -> Statistics:

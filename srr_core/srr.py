@@ -12,6 +12,7 @@ costs accuracy nowhere, ‖LR‖ ≤ ‖E‖ holds for any orthonormal U, and an
 optimal. The loss of a fixed Q is then ‖E·Sᵀ‖² - ‖UᵀE·Sᵀ‖².
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from srr_core.errors import NumericalError
+from srr_core.linalg.length import length
 from srr_core.linalg.precision import exact_matmul
 from srr_core.linalg.truncated_svd import SVDFactors, truncated_svd
 from srr_core.rank_selectors import Candidates, RankSelector, Spectrum
@@ -84,6 +86,10 @@ def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantiz
         if best is None or kept.errors.output < best.errors.output:
             best = kept
     assert best is not None  # noqa: S101  # a selector offers at least one choice
+    if not math.isfinite(best.errors.output):
+        raise NumericalError(
+            "the output error is not finite: values of the weight or of its inputs are near the end of float32"
+        )
     if recipe.reconstruct == "joint":
         _require_projection(best, method.factor_dtype)
     return best.decomposition(method, rank_was_clamped=rank < recipe.rank)
@@ -197,9 +203,9 @@ def project(
     if directions is None:
         return matrix.new_zeros(matrix.shape[0], 0), matrix.new_zeros(0, matrix.shape[1])
     right = directions.mT @ matrix
-    length, bound = _product_length(directions, right), float(matrix.norm())
-    if not length <= bound * (1 + PROJECTION_TOLERANCE):
-        raise NumericalError(f"a projection of length {length:.6g} came from a matrix of length {bound:.6g}")
+    longest, bound = _product_length(directions, right), length(matrix)
+    if not longest <= bound * (1 + PROJECTION_TOLERANCE):
+        raise NumericalError(f"a projection of length {longest:.6g} came from a matrix of length {bound:.6g}")
     return directions, right
 
 
@@ -265,7 +271,7 @@ class WhiteNoiseProbe:
             noise = noise.to(self._device)
             scaled = self._scaling.times(noise)
             leading = _leading(scaled, rank, self._sketch, self._seed)
-            self._spectra[key] = Spectrum(leading.singular_values, float(scaled.norm()) ** 2)
+            self._spectra[key] = Spectrum(leading.singular_values, length(scaled) ** 2)
         return self._spectra[key]
 
 
@@ -275,9 +281,9 @@ class _Judge:
     def __init__(self, weight: Float[Tensor, "out in"], scaled: Float[Tensor, "out columns"], method: Method) -> None:
         self.method = method
         self._is_exact = method.exact is method.scaling
-        self._weight_length = float(weight.norm())
-        self._scaled_length = float(scaled.norm())
-        self._output_length = self._scaled_length if self._is_exact else float(method.exact.times(weight).norm())
+        self._weight_length = length(weight)
+        self._scaled_length = length(scaled)
+        self._output_length = self._scaled_length if self._is_exact else length(method.exact.times(weight))
 
     def errors(
         self, error: Float[Tensor, "out in"], scaled_error: Float[Tensor, "out columns"], low_rank: _LowRank
@@ -295,9 +301,9 @@ class _Judge:
             quantized_output=_ratio(output, self._output_length),
             scaled=scaled,
             weight=_ratio(error - correction, self._weight_length),
-            correction=_ratio(correction, float(error.norm())),
+            correction=_ratio(correction, length(error)),
         )
 
 
-def _ratio(matrix: Float[Tensor, "m n"], length: float) -> float:
-    return float(matrix.norm()) / length if length > 0 else 0.0
+def _ratio(matrix: Float[Tensor, "m n"], whole: float) -> float:
+    return length(matrix) / whole if whole > 0 else 0.0

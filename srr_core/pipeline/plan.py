@@ -67,7 +67,9 @@ class RunPlan:
             "torch version": torch.__version__,
             "transformers version": version("transformers"),
             "number of threads": str(torch.get_num_threads()),
+            "configuration": hashlib.sha256((self.source / "config.json").read_bytes()).hexdigest(),
             "device": self.device.type,
+            "processor": _processor(self.device),
         }
 
 
@@ -226,6 +228,11 @@ def _window(spec: CalibrationSpec | EvaluationSpec, architecture: Architecture, 
     if spec.sequence_length > longest:
         notes.append(f"{use} windows were shortened from {spec.sequence_length} to the model's {longest} tokens")
     return min(spec.sequence_length, longest)
+
+
+def _processor(device: torch.device) -> str:
+    # Kernels differ in the last bit between instruction sets and between models of GPUs.
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
 
 
 def _folder_digest(weights: CheckpointReader) -> str:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from srr_core.linalg.length import length
 from srr_core.linalg.truncated_svd import SVDFactors
 
 
@@ -58,7 +59,7 @@ class Candidates:
     @property
     def spectrum(self) -> Spectrum:
         """The spectrum of the scaled weight."""
-        return Spectrum(self.directions.singular_values, float(self.scaled.norm()) ** 2)
+        return Spectrum(self.directions.singular_values, length(self.scaled) ** 2)
 
 
 class RankSelector(ABC):

@@ -222,7 +222,8 @@ def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
         RecipeError: a path that leads nowhere, or a value out of range.
     """
     data = recipe.model_dump(mode="json")
-    for path, value in assignments.items():
+    # A kind first: it replaces what was said of another kind, whatever the order they were written in.
+    for path, value in sorted(assignments.items(), key=lambda item: not item[0].endswith("kind")):
         patch: Any = value
         for part in reversed(path.split(".")):
             patch = {part: patch}

@@ -108,6 +108,23 @@ compress(source, small(), out, calibration_text=text)
 """
 
 
+def test_work_of_another_configuration_is_not_mixed_with_the_new_one(tmp_path: Path, text: Path, source: Path) -> None:
+    told: list[Progress] = []
+    with pytest.raises(StopRequested):
+        compress(
+            source,
+            small(),
+            tmp_path / "out",
+            calibration_text=text,
+            on_progress=told.append,
+            should_stop=lambda: any(one.layer for one in told),
+        )
+    config = source / "config.json"
+    config.write_text(config.read_text().replace('"silu"', '"gelu"'))
+    with pytest.raises(ResumeMismatchError, match="configuration"):
+        compress(source, small(), tmp_path / "out", calibration_text=text)
+
+
 def test_a_killed_process_leaves_work_that_ends_with_the_same_bits(tmp_path: Path, text: Path, source: Path) -> None:
     compress(source, small(), tmp_path / "whole", calibration_text=text)
     out = tmp_path / "out"

@@ -58,7 +58,7 @@ def ours(name: str) -> Callable[[Tensor, Statistics], Tensor]:
 
     def run(weight: Tensor, found: Statistics) -> Tensor:
         exact = AutocorrelationScaling(AutocorrelationSpec()).factor(found)
-        probe = WhiteNoiseProbe(exact, weight.shape[1], recipe.sketch, seed=1)
+        probe = WhiteNoiseProbe(exact, weight.shape[1], recipe, seed=1)
         method = Method(recipe, exact, exact, RANK_SELECTORS.build(recipe.rank_selector), probe)
         quantizer = QUANTIZERS.build(recipe.quantizer)
         result = decompose(weight, method, lambda target: quantizer.quantize(target, found))

@@ -18,6 +18,7 @@ from srr_core.report import Report
 WINDOW = 256
 WINDOWS = 128
 RANK = 16
+MX4 = {"num_bits": 4, "block_size": 32}
 MX3 = {"num_bits": 3, "block_size": 32}
 MX2 = {"num_bits": 2, "block_size": 16}
 INTEGER_GROUPS = {128: (4,), 64: (4, 8, RANK), 32: (RANK,)}
@@ -25,9 +26,9 @@ INTEGER_GROUPS = {128: (4,), 64: (4, 8, RANK), 32: (RANK,)}
 
 
 def variants() -> list[tuple[str, Recipe]]:
-    """Return every row of the table: each recipe at 3 and 2 bits, and GPTQ at sizes comparable with it."""
+    """Return every row of the table: each recipe at 4, 3 and 2 bits, and GPTQ at sizes comparable with it."""
     rows = []
-    for bits, mxint in ((3, MX3), (2, MX2)):
+    for bits, mxint in ((4, MX4), (3, MX3), (2, MX2)):
         for name, recipe in PRESETS.items():
             if recipe.quantizer.kind == "mxint":
                 rows.append((f"{name}, MXINT{bits}", override(recipe, {"quantizer": {**mxint, "kind": "mxint"}})))
@@ -47,7 +48,7 @@ def variants() -> list[tuple[str, Recipe]]:
             rows.append((f"qera-exact on gptq, int{bits} g{group}, r {RANK}", exact))
     return rows + [
         (f"{name}, {bits} bit", override(PRESETS[name], {"quantizer.num_bits": bits}))
-        for bits in (2, 3)
+        for bits in (4, 3, 2)
         for name in ("quip-sharp", "srr-quip-sharp")
     ]
 

@@ -25,7 +25,7 @@ from srr_core.linalg.length import length
 from srr_core.linalg.precision import exact_matmul
 from srr_core.linalg.truncated_svd import SVDFactors, truncated_svd
 from srr_core.rank_selectors import Candidates, RankSelector, Spectrum
-from srr_core.recipe import Recipe, SketchSpec
+from srr_core.recipe import Recipe
 from srr_core.scalings import ScalingFactor
 from srr_core.types import Decomposition, LayerErrors, QuantizedTensor
 
@@ -74,7 +74,7 @@ def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantiz
         rank=num_directions,
         weight=weight,
         scaled=scaled,
-        leading_directions=lambda: _leading(scaled, num_directions, recipe.sketch, seed),
+        leading_directions=lambda: _leading(scaled, num_directions, recipe, seed),
         probe=lambda: method.probe(weight.shape[0], num_directions),
     )
     choices = method.selector.choices(candidates) if num_directions else [torch.arange(0)]
@@ -165,7 +165,7 @@ def _rounds(
             low_rank = _concatenate(preserved, error, scaled_error, rank, judge.method, seed)
         elif recipe.reconstruct == "joint" or number < recipe.iterations:
             start = low_rank.left if low_rank.left.shape[1] else None
-            leading = _leading(scaled_error, rank, recipe.sketch, seed + number, start=start)
+            leading = _leading(scaled_error, rank, recipe, seed + number, start=start)
             low_rank = _balanced(*project(error, leading.left), judge.method.factor_dtype)
         yield _Attempt(
             quantized=quantized,
@@ -187,7 +187,7 @@ def _concatenate(
     left, right = preserved
     exposed = error - left @ right
     scaled_exposed = scaled_error - left @ method.scaling.times(right)
-    leading = _leading(scaled_exposed, rank - left.shape[1], method.recipe.sketch, seed + 1)
+    leading = _leading(scaled_exposed, rank - left.shape[1], method.recipe, seed + 1)
     more_left, more_right = project(exposed, leading.left)
     return _balanced(torch.cat([left, more_left], 1), torch.cat([right, more_right], 0), method.factor_dtype)
 
@@ -226,7 +226,7 @@ def _balanced(left: Float[Tensor, "out k"], right: Float[Tensor, "k in"], dtype:
 def _leading(
     scaled: Float[Tensor, "out columns"],
     rank: int,
-    sketch: SketchSpec,
+    recipe: Recipe,
     seed: int,
     start: Float[Tensor, "out width"] | None = None,
 ) -> SVDFactors:
@@ -234,8 +234,8 @@ def _leading(
         scaled,
         min(rank, *scaled.shape),
         seed=seed,
-        oversampling=sketch.oversampling,
-        power_iterations=sketch.power_iterations,
+        oversampling=recipe.sketch.oversampling,
+        power_iterations=recipe.power_iterations,
         start=start,
     )
 
@@ -250,14 +250,14 @@ class WhiteNoiseProbe:
         self,
         scaling: ScalingFactor,
         in_features: int,
-        sketch: SketchSpec,
+        recipe: Recipe,
         *,
         seed: int,
         device: torch.device | None = None,
     ) -> None:
         self._scaling = scaling
         self._in_features = in_features
-        self._sketch = sketch
+        self._recipe = recipe
         self._seed = seed
         self._device = device
         self._spectra: dict[tuple[int, int], Spectrum] = {}
@@ -270,7 +270,7 @@ class WhiteNoiseProbe:
             noise = torch.rand(out_features, self._in_features, generator=generator).mul_(2).sub_(1)
             noise = noise.to(self._device)
             scaled = self._scaling.times(noise)
-            leading = _leading(scaled, rank, self._sketch, self._seed)
+            leading = _leading(scaled, rank, self._recipe, self._seed)
             self._spectra[key] = Spectrum(leading.singular_values, length(scaled) ** 2)
         return self._spectra[key]
 

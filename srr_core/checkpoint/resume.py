@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ from srr_core.errors import CheckpointError, DestinationError, ResumeMismatchErr
 FINGERPRINT_NAME = "fingerprint.json"
 PARTIAL_SUFFIX = ".partial"
 LOCK_NAME = ".lock"
+CHECKSUM = "sha256"
+"""Of a layer's facts and its tensors together, beside the facts."""
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 """What file systems without locks answer, as some of clusters do; there one run at a time is the user's own care."""
 
@@ -35,7 +38,8 @@ class WorkFolder:
     """The unfinished state of one run, in `<destination>.partial` beside the destination.
 
     A layer is its tensors in one file and its facts in another; the second appears only after the first is on
-    disk, and a layer without facts is not finished. The folder becomes the destination by one rename.
+    disk, and a layer without facts, or whose bytes are not those that were written, is not finished. The folder
+    becomes the destination by one rename.
 
     It has the folder for itself until it is closed; the lock is the kernel's and falls with the process.
 
@@ -51,6 +55,7 @@ class WorkFolder:
         self._destination = destination
         self.path = destination.with_name(destination.name + PARTIAL_SUFFIX)
         self._layers = self.path / "layers"
+        self._known: dict[int, FinishedLayer] = {}
         self.artifact = self.path / "artifact"
         try:
             self._layers.mkdir(parents=True, exist_ok=True)
@@ -69,23 +74,26 @@ class WorkFolder:
         os.close(self._lock)
 
     def finished(self, index: int, name: str) -> FinishedLayer | None:
-        """Return a layer that was finished by this run or by one before it, or None."""
-        tensors, facts = self._files(index)
-        if not facts.exists():
-            return None
-        try:
-            known = json.loads(facts.read_text("utf-8"))
-            entries = read_header(tensors)
-        except (ValueError, OSError, CheckpointError):
-            return None
-        return FinishedLayer(known, entries) if known.get("name") == name else None
+        """Return a layer that was finished by this run or by one before it, or None.
+
+        What an earlier run left is read once, to see that it is whole.
+        """
+        if index not in self._known:
+            found = self._found(index)
+            if found is None:
+                return None
+            self._known[index] = found
+        layer = self._known[index]
+        return layer if layer.facts.get("name") == name else None
 
     def finish(self, index: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Make a layer durable. Raises StorageError; the layer is then unfinished."""
         tensors_file, facts_file = self._files(index)
         facts_file.unlink(missing_ok=True)
+        self._known.pop(index, None)
         write_tensors(tensors_file, tensors)
-        write_json(facts_file, facts)
+        write_json(facts_file, {**facts, CHECKSUM: _checksum(facts, tensors_file)})
+        self._known[index] = FinishedLayer(dict(facts), read_header(tensors_file))
 
     def publish(self) -> None:
         """Turn the assembled artifact into the destination and remove the rest.
@@ -100,6 +108,16 @@ class WorkFolder:
         except OSError as error:
             raise StorageError(f"{self._destination} could not be created: {error.strerror}") from error
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _found(self, index: int) -> FinishedLayer | None:
+        tensors, facts = self._files(index)
+        try:
+            known = json.loads(facts.read_text("utf-8"))
+            if not isinstance(known, dict) or known.pop(CHECKSUM, None) != _checksum(known, tensors):
+                return None
+            return FinishedLayer(known, read_header(tensors))
+        except (ValueError, OSError, CheckpointError):
+            return None
 
     def _files(self, index: int) -> tuple[Path, Path]:
         return self._layers / f"{index:05d}.safetensors", self._layers / f"{index:05d}.json"
@@ -134,14 +152,23 @@ class WorkFolder:
             return
         try:
             before = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise ResumeMismatchError(f"{file} is damaged; remove {self.path} to start over") from error
+        except (OSError, ValueError):
+            before = None
+        if not isinstance(before, dict):
+            raise ResumeMismatchError(f"{file} is damaged; remove {self.path} to start over")
         changed = sorted(key for key in before.keys() | fingerprint.keys() if before.get(key) != fingerprint.get(key))
         if changed:
             raise ResumeMismatchError(
                 f"{self.path} holds unfinished work with another {', '.join(changed)}; "
                 "repeat the earlier command to finish it, or remove the folder to start over"
             )
+
+
+def _checksum(facts: Mapping[str, Any], tensors: Path) -> str:
+    with tensors.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def require_free(destination: Path) -> None:

@@ -117,7 +117,7 @@ class LayerCompressor:
         is_exact = isinstance(plan.recipe.scaling, AutocorrelationSpec)
         scaling = exact if is_exact else self._scaling.factor(statistics)
         seed = self._seed(layers[0].name)
-        probe = WhiteNoiseProbe(scaling, layers[0].shape[1], plan.recipe.sketch, seed=seed, device=plan.device)
+        probe = WhiteNoiseProbe(scaling, layers[0].shape[1], plan.recipe, seed=seed, device=plan.device)
         method = Method(plan.recipe, scaling, exact, self._selector, probe)
         for layer in layers:
             if self._is_finished(layer):

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from srr_core.linalg.length import length
 from srr_core.quantizers.feedback import PANEL, backwards, round_with_feedback
 from srr_core.quantizers.lattice import WIDTH, LatticeCode, LatticeCodebook
 
@@ -90,7 +91,7 @@ def _sweep(
     rms: float,
     trial_passes: int,
 ) -> Sweep:
-    scale = weight.square().mean().sqrt() / rms
+    scale = weight.new_tensor(length(weight) / weight.numel() ** 0.5 / rms)
     scaled = weight / torch.where(scale > 0, scale, 1.0)
     codes = LatticeCodes(codebook, len(weight) // WIDTH, weight.shape[1], weight.device)
     errors = round_with_feedback(scaled, lower, codes.round, step=WIDTH)

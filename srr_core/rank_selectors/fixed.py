@@ -1,4 +1,4 @@
-"""A share of the rank, the same for every layer."""
+"""The same share of the rank, or the same number, for every layer."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from srr_core.rank_selectors.base import Candidates, RankSelector, leading
 
 
 class FixedSelector(RankSelector):
-    """Preserve the leading fraction of the rank: 0 is error reconstruction, 1 takes out all r directions."""
+    """Preserve as many leading directions as the recipe says: 0 is error reconstruction, r takes out all."""
 
     def choices(self, candidates: Candidates) -> Sequence[Int[Tensor, " preserved"]]:
         """Return the one prefix."""
-        return [leading(round(self.spec.fraction * candidates.rank))]
+        return [leading(self.spec.preserved(candidates.rank))]

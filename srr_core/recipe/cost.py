@@ -68,10 +68,9 @@ def _layer_operations(shape: Shape, recipe: Recipe) -> float:
     factor = columns**3 / 3 + 1.0 * _tokens(recipe) * columns**2
     product = 1.0 * rows * columns**2
     width = max(int(recipe.sketch.oversampling * recipe.rank), recipe.rank + 16) if recipe.rank else 0
-    sketch = 2.0 * (2 * recipe.sketch.power_iterations + 1) * rows * columns * width
-    preserves = recipe.rank > 0 and not (
-        isinstance(recipe.rank_selector, FixedSpec) and recipe.rank_selector.fraction == 0
-    )
+    sketch = 2.0 * (2 * recipe.power_iterations + 1) * rows * columns * width
+    selector = recipe.rank_selector
+    preserves = recipe.rank > 0 and not (isinstance(selector, FixedSpec) and selector.preserved(recipe.rank) == 0)
     quantize = (
         2.0 * rows * columns**2 if isinstance(recipe.quantizer, GPTQSpec | QuIPSharpSpec) else 10.0 * rows * columns
     )

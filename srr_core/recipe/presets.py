@@ -12,14 +12,12 @@ from srr_core.errors import RecipeError
 from srr_core.recipe.known_fields import what_is_known
 from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
-from srr_core.recipe.recipe import Recipe, SketchSpec
+from srr_core.recipe.recipe import Recipe
 from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec
 
 _NOTHING = FixedSpec(fraction=0.0)
 _EVERYTHING = FixedSpec(fraction=1.0)
 _EXACT = AutocorrelationSpec()
-_FLAT = SketchSpec(power_iterations=8)
-"""For the flat spectra that all but the exact scaling leave: two iterations lose 1.4 % of error, eight 0.1."""
 _QERA = "Zhang et al., QERA, arXiv:2410.06040"
 _SRR = "SRR, arXiv:2602.02001"
 
@@ -38,7 +36,6 @@ _RECIPES = (
         reference="Yao et al., ZeroQuant-V2, arXiv:2303.08302",
         scaling=IdentitySpec(),
         rank_selector=_NOTHING,
-        sketch=_FLAT,
     ),
     Recipe(
         name="lqer",
@@ -46,7 +43,6 @@ _RECIPES = (
         reference="Zhang et al., LQER, arXiv:2402.02446",
         scaling=LQERSpec(),
         rank_selector=_NOTHING,
-        sketch=_FLAT,
     ),
     Recipe(
         name="qera-approx",
@@ -54,7 +50,6 @@ _RECIPES = (
         reference=_QERA,
         scaling=DiagonalSpec(),
         rank_selector=_NOTHING,
-        sketch=_FLAT,
     ),
     Recipe(
         name="qera-exact",
@@ -125,7 +120,6 @@ _RECIPES = (
         quantizer=NormalFloatSpec(),
         scaling=IdentitySpec(),
         rank_selector=_NOTHING,
-        sketch=_FLAT,
         iterations=5,
         keep_best=False,
     ),
@@ -179,6 +173,9 @@ _RECIPES = (
 )
 
 PRESETS: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _RECIPES})
+SLIP = 0.75
+"""How like a preset's name another one is that was meant to be it; difflib's ratio."""
+METHOD_FIELDS = frozenset({"quantizer", "scaling", "rank_selector"})
 DEFAULT_RECIPE = "gptq"
 """What the service proposes: of the recipes that stock tools load, the one with the lowest perplexity at equal total
 bits, L·R counted, in BENCHMARKS.md. There the model is narrow and rank dear; DECISIONS.md 18 says when srr-gptq is the
@@ -203,16 +200,24 @@ def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
     """Return the recipe a user wrote: a name, or an object with an optional `name` to start from.
 
     An object that names a preset and gives other fields is that preset with these fields replaced;
-    nested objects are merged, unless they change their `kind`.
+    nested objects are merged, unless they change their `kind`. Under any other name it starts from the defaults.
 
     Raises:
-        RecipeError: an unknown name, an unknown field or a value out of range.
+        RecipeError: an unknown name, an unknown field or a value out of range; a name so near that of a preset that
+            it must be a slip, in an object that leaves part of the method to the defaults.
     """
     if isinstance(value, str):
         return named_recipe(value)
-    base = PRESETS.get(str(value.get("name", "")))
-    data = _merge(base.model_dump(mode="json"), value) if base else dict(value)
-    return _validated(data)
+    name = str(value.get("name", ""))
+    if name in PRESETS:
+        return _validated(_merge(PRESETS[name].model_dump(mode="json"), value))
+    close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=SLIP)
+    if close and not METHOD_FIELDS <= value.keys():
+        raise RecipeError(
+            f"no recipe is called {name!r}. Did you mean {close[0]!r}? A recipe of your own needs a name less like it, "
+            f"or all of {', '.join(sorted(METHOD_FIELDS))}."
+        )
+    return _validated(value)
 
 
 def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:

@@ -8,10 +8,17 @@ from srr_core.recipe.base import Spec
 
 
 class FixedSpec(Spec):
-    """A fixed share of the rank: 0 is plain error reconstruction, 1 preserves with the whole rank."""
+    """A share of the rank, or a number of directions: none is plain error reconstruction, all preserves with the rank."""
 
     kind: Literal["fixed"] = "fixed"
-    fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+    fraction: float = Field(default=0.0, ge=0.0, le=1.0, description="Of the rank.")
+    count: int | None = Field(
+        default=None, ge=0, description="Directions, at most the rank; where it is given, fraction does not count."
+    )
+
+    def preserved(self, rank: int) -> int:
+        """Return k, 0 <= k <= rank."""
+        return round(self.fraction * rank) if self.count is None else min(self.count, rank)
 
 
 class SpectralSpec(Spec):

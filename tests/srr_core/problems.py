@@ -50,7 +50,7 @@ def build_method(recipe: Recipe, statistics: Statistics, *, factor_dtype: torch.
     is_exact = isinstance(recipe.scaling, AutocorrelationSpec)
     scaling = exact if is_exact else SCALINGS.build(recipe.scaling).factor(statistics)
     width = statistics.autocorrelation.shape[0]
-    probe = WhiteNoiseProbe(scaling, width, recipe.sketch, seed=7)
+    probe = WhiteNoiseProbe(scaling, width, recipe, seed=7)
     selector = RANK_SELECTORS.build(recipe.rank_selector)
     return Method(recipe, scaling, exact, selector, probe, factor_dtype)
 

@@ -7,6 +7,7 @@ import torch
 
 import srr_core.srr
 from srr_core.errors import NumericalError
+from srr_core.linalg.truncated_svd import SVDFactors
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import PRESETS, FixedSpec, IdentitySpec, MXIntSpec, Recipe, override
 from srr_core.srr import decompose, project
@@ -79,6 +80,24 @@ def test_dead_inputs_leave_the_result_finite() -> None:
     assert any("never fired" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("scaling", ["identity", "lqer", "diagonal", "autocorrelation"])
+@pytest.mark.parametrize(("shape", "rank"), [((96, 128), 16), ((256, 128), 24), ((512, 1024), 64)])
+def test_the_sketch_and_the_dense_spectrum_choose_the_same_rank(
+    scaling: str, shape: tuple[int, int], rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = random_problem(*shape, decay=0.5)
+    recipe = override(PRESETS["srr"], {"rank": rank, "scaling.kind": scaling})
+    sketched = solve(problem, recipe).preserved_rank
+
+    def dense(matrix: torch.Tensor, count: int, **_: object) -> SVDFactors:
+        left, values, _right = torch.linalg.svd(matrix, full_matrices=False)
+        return SVDFactors(left[:, :count], values[:count])
+
+    monkeypatch.setattr(srr_core.srr, "truncated_svd", dense)
+    assert sketched == solve(problem, recipe).preserved_rank
+    assert 0 < sketched
+
+
 @pytest.mark.parametrize("name", ["srr", "srr-paper"])
 def test_preserving_nothing_is_plain_error_reconstruction(name: str) -> None:
     problem = random_problem()
@@ -124,6 +143,12 @@ def test_full_rank_reconstructs_the_weight(rank: int) -> None:
     assert result.errors.weight < 1e-5
     assert result.left is not None
     assert result.left.shape == (48, 48)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, 0), (5, 5), (100, 8)])
+def test_a_number_of_directions_is_preserved_as_far_as_the_rank_goes(count: int, expected: int) -> None:
+    recipe = _recipe("srr", rank_selector={"kind": "fixed", "count": count})
+    assert solve(random_problem(), recipe).preserved_rank == expected
 
 
 def test_a_clamped_rank_is_noted() -> None:

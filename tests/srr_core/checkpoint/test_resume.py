@@ -27,20 +27,51 @@ def test_a_finished_layer_is_found_by_the_next_run(tmp_path: Path) -> None:
     assert set(found.tensors) == {"a"}
 
 
-def test_a_layer_without_facts_is_not_finished(tmp_path: Path) -> None:
+def _stopped(tmp_path: Path) -> Path:
+    """Leave two finished layers behind; return their folder."""
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
-        work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
-        (work.path / "layers" / "00000.json").unlink()
-        assert work.finished(0, "layer") is None
+        for index in range(2):
+            facts = {"name": f"layer {index}", "report": {"error": 0.5}}
+            work.finish(index, {"a": torch.full((2,), index + 1.0)}, facts)
+        return work.path / "layers"
+
+
+def _truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-2])
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+
+
+def _empty_list(file: Path) -> None:
+    file.write_text("[]")
+
+
+def _of_another(file: Path) -> None:
+    file.write_bytes(file.with_stem("00001").read_bytes())
 
 
 @pytest.mark.parametrize("suffix", ["json", "safetensors"])
-def test_a_damaged_layer_is_not_finished(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [Path.unlink, _truncate, _flip, _empty_list, _of_another])
+def test_a_damaged_layer_is_not_finished_and_can_be_finished_again(
+    suffix: str, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    damage(_stopped(tmp_path) / f"00000.{suffix}")
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
-        work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
-        file = work.path / "layers" / f"00000.{suffix}"
-        file.write_bytes(file.read_bytes()[:-2])
-        assert work.finished(0, "layer") is None
+        assert work.finished(0, "layer 0") is None
+        assert work.finished(1, "layer 1") is not None
+        work.finish(0, {"a": torch.ones(2)}, {"name": "layer 0"})
+        assert work.finished(0, "layer 0") is not None
+
+
+def test_a_changed_number_in_the_facts_is_noticed(tmp_path: Path) -> None:
+    facts = _stopped(tmp_path) / "00000.json"
+    facts.write_text(facts.read_text().replace("0.5", "0.4"))
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        assert work.finished(0, "layer 0") is None
 
 
 def test_work_of_another_fingerprint_is_refused_and_kept(tmp_path: Path) -> None:
@@ -51,9 +82,10 @@ def test_work_of_another_fingerprint_is_refused_and_kept(tmp_path: Path) -> None
     assert work.finished(0, "layer") is not None
 
 
-def test_a_damaged_fingerprint_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", ["{", "[]", "null", ""])
+def test_a_damaged_fingerprint_is_refused(damaged: str, tmp_path: Path) -> None:
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
-        (work.path / "fingerprint.json").write_text("{")
+        (work.path / "fingerprint.json").write_text(damaged)
     with pytest.raises(ResumeMismatchError, match="is damaged"):
         WorkFolder(tmp_path / "out", FINGERPRINT)
 

@@ -140,3 +140,15 @@ def test_a_weight_that_is_not_finite_is_refused(spec: Spec) -> None:
 
     with pytest.raises(NonFiniteWeightError, match="1 of 128"):
         quantized(spec, weight)
+
+
+@every_quantizer
+@pytest.mark.parametrize("size", [1e-30, 1e20])
+def test_weights_of_any_size_lose_the_same_share_or_a_note_says_why_not(spec: Spec, size: float) -> None:
+    weight = gaussian(24, 64)
+    result = quantized(spec, weight * size)
+
+    share = (result.dequantize().double() / size - weight).norm() / weight.norm()
+    usual = (quantized(spec, weight).dequantize() - weight).norm() / weight.norm()
+
+    assert share < 1.25 * usual or result.notes

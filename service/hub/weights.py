@@ -11,6 +11,7 @@ from huggingface_hub.utils._safetensors import SafetensorsFileMetadata
 
 from service.hub.errors import InvalidWeightsError
 from service.hub.model import RepoFile, ResolvedModel
+from srr_core.recipe import cost
 
 _MALFORMED = (SafetensorsParsingError, KeyError, TypeError, ValueError, AttributeError)
 """What the client's parser raises for headers that are not as the format says; not all of it is its own."""
@@ -60,7 +61,7 @@ class Weights:
         """The blocks and the weights in them that a run would compress."""
         shapes: list[Shape] = []
         blocks: dict[str, int] = {}
-        inputs: dict[str, set[tuple[str, int]]] = {}
+        layers: dict[str, list[tuple[str, int]]] = {}
         for name, tensor in self.tensors.items():
             found = _IN_BLOCK.fullmatch(name)
             if found is None:
@@ -69,10 +70,9 @@ class Weights:
             blocks[block] = blocks.get(block, 0) + math.prod(tensor.shape)
             if len(tensor.shape) == 2 and rest.endswith(".weight") and not _ROUTER.search(rest):
                 shapes.append((int(tensor.shape[0]), int(tensor.shape[1])))
-                layer = rest.removesuffix(".weight").rpartition(".")[0]
-                inputs.setdefault(block, set()).add((layer, int(tensor.shape[1])))
-        first = next(iter(inputs.values()), set())
-        return Anatomy(tuple(shapes), max(blocks.values(), default=0), tuple(sorted(width for _, width in first)))
+                layers.setdefault(block, []).append((rest.removesuffix(".weight"), int(tensor.shape[1])))
+        first = next(iter(layers.values()), [])
+        return Anatomy(tuple(shapes), max(blocks.values(), default=0), cost.input_widths(first))
 
     @property
     def parameters(self) -> int:

@@ -21,6 +21,7 @@ from transformers.core_model_loading import (
 )
 from transformers.initialization import no_init_weights
 from transformers.modeling_utils import LoadStateDictConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
 from srr_core.checkpoint.index import read_json
@@ -71,8 +72,13 @@ class Architecture:
 
     @property
     def is_causal_lm(self) -> bool:
-        """Whether the model predicts the next token, so that perplexity is defined."""
-        return self.name.endswith("ForCausalLM") or self.name.endswith("LMHeadModel")
+        """Whether the model predicts the next token, so that perplexity is defined.
+
+        The families of encoders have such classes too, which see the next token unless they are made decoders.
+        """
+        sees_both_ways = self.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        is_decoder = bool(getattr(self.config, "is_decoder", False)) or not sees_both_ways
+        return is_decoder and self.name.endswith(("ForCausalLM", "LMHeadModel"))
 
     @property
     def max_sequence_length(self) -> int | None:

@@ -109,10 +109,9 @@ def operations_per_second(device: torch.device) -> float:
 
 def _memory(architecture: Architecture, plan: LayerPlan, entries: Mapping[str, TensorEntry], recipe: Recipe) -> int:
     block = max(sum(entries[name].num_bytes // entries[name].dtype.itemsize for name in b.tensors) for b in plan.blocks)
-    inputs = {(layer.name.rpartition(".")[0], layer.shape[1]) for layer in plan.blocks[0].layers}
     return cost.memory_bytes(
         recipe,
         largest_block=block,
-        input_widths=[width for _, width in inputs],
+        input_widths=cost.input_widths((layer.name, layer.shape[1]) for layer in plan.blocks[0].layers),
         hidden_size=int(getattr(architecture.config.get_text_config(), "hidden_size", 0)),
     )

@@ -91,7 +91,7 @@ def _sweep(
     rms: float,
     trial_passes: int,
 ) -> Sweep:
-    scale = weight.new_tensor(length(weight) / weight.numel() ** 0.5 / rms)
+    scale = torch.tensor(length(weight) / weight.numel() ** 0.5 / rms, dtype=weight.dtype, device=weight.device)
     scaled = weight / torch.where(scale > 0, scale, 1.0)
     codes = LatticeCodes(codebook, len(weight) // WIDTH, weight.shape[1], weight.device)
     errors = round_with_feedback(scaled, lower, codes.round, step=WIDTH)

@@ -35,6 +35,25 @@ def fitted(recipe: Recipe, *, text_bytes: int, longest_window: int | None) -> Re
     return recipe.model_copy(update={"calibration": windows})
 
 
+def input_widths(layers: Iterable[tuple[str, int]]) -> tuple[int, ...]:
+    """Return the width of every input that the layers of one block are taken to have, narrow ones first.
+
+    Layers of one module that are as wide share an input. Where all of several are as wide, one is taken to read what
+    the others made, as the output projection of an attention does; where it does not, one input is counted too many.
+
+    Args:
+        layers: Names and widths, in any order.
+    """
+    modules: dict[str, list[int]] = {}
+    for name, width in layers:
+        modules.setdefault(name.rpartition(".")[0], []).append(width)
+    return tuple(sorted(width for widths in modules.values() for width in _distinct(widths)))
+
+
+def _distinct(widths: list[int]) -> Iterable[int]:
+    return widths[:2] if len(set(widths)) == 1 else set(widths)
+
+
 def memory_bytes(recipe: Recipe, *, largest_block: int, input_widths: Iterable[int], hidden_size: int) -> int:
     """Return the estimated peak of a run, in the memory where layers are computed.
 

@@ -212,7 +212,7 @@ def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
     if name in PRESETS:
         return _validated(_merge(PRESETS[name].model_dump(mode="json"), value))
     close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=SLIP)
-    if close and not METHOD_FIELDS <= value.keys():
+    if close and not value.keys() >= METHOD_FIELDS:
         raise RecipeError(
             f"no recipe is called {name!r}. Did you mean {close[0]!r}? A recipe of your own needs a name less like it, "
             f"or all of {', '.join(sorted(METHOD_FIELDS))}."

@@ -71,7 +71,7 @@ class NormalFloatSpec(Spec):
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits of the format itself; double quantization stores 8-bit scales, 256 to an fp32 scale."""
+        """Bits of the format itself; double quantization stores 8-bit scales, 256 to a pair of 16 bits."""
         scale_bits = 8 + 32 / 256 if self.double_quantization else 32
         return self.num_bits + scale_bits / self.block_size
 

@@ -8,7 +8,7 @@ from srr_core.recipe.base import Spec
 
 
 class FixedSpec(Spec):
-    """A share of the rank, or a number of directions: none is plain error reconstruction, all preserves with the rank."""
+    """A share of the rank or a number of directions: 0 is plain error reconstruction, all preserves with the rank."""
 
     kind: Literal["fixed"] = "fixed"
     fraction: float = Field(default=0.0, ge=0.0, le=1.0, description="Of the rank.")

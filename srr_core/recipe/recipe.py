@@ -14,8 +14,8 @@ from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec
 
 MAX_RANK = 1024
 STEEP_POWER_ITERATIONS = 3
-"""Under the exact scaling. On the 42 layers of a trained model k* is then that of a dense SVD and the output error within
-0.1 %; with two iterations k* is one less on 1 to 3 layers, and the error 0.3 % higher."""
+"""Under the exact scaling. On the 42 layers of a trained model k* is then that of a dense SVD and the output error
+within 0.1 %; with two iterations k* is one less on 1 to 3 layers, and the error 0.3 % higher."""
 FLAT_POWER_ITERATIONS = 8
 """Under the other scalings: two lose 1.4 % of the error of a correction, eight 0.1, and two miss k* by far."""
 

@@ -15,7 +15,7 @@ from srr_core.runtime.packing import pack_bits, unpack_bits
 from srr_core.types import QuantizedTensor
 
 _MAGNITUDE = "weight_magnitude"
-_DOUBLE = {"magnitude_codes": torch.int8, "magnitude_step": torch.float32, "magnitude_mean": torch.float32}
+_DOUBLE = {"magnitude_codes": torch.uint8, "magnitude_lowest": torch.float16, "magnitude_step": torch.float16}
 
 
 class NormalFloatCodec(Codec):
@@ -33,8 +33,8 @@ class NormalFloatCodec(Codec):
             return {**tensors, _MAGNITUDE: Declared(torch.float32, (blocks,))}
         sizes: dict[str, tuple[int, ...]] = {
             "magnitude_codes": (blocks,),
+            "magnitude_lowest": (-(-blocks // SUPERBLOCK),),
             "magnitude_step": (-(-blocks // SUPERBLOCK),),
-            "magnitude_mean": (),
         }
         return {**tensors, **{f"weight_{name}": Declared(_DOUBLE[name], size) for name, size in sizes.items()}}
 
@@ -57,10 +57,10 @@ class NormalFloatCodec(Codec):
     ) -> Float[Tensor, "rows in"]:
         """Return rows `start` to `stop` of the weight in float32."""
         codes = tensors["weight"].reshape(shape[0], -1)[start:stop]
-        magnitudes = self._magnitudes(tensors)
-        values = magnitudes.values() if isinstance(magnitudes, Magnitudes) else magnitudes
         first, last = start * shape[1] // self.spec.block_size, -(-stop * shape[1] // self.spec.block_size)
-        return self._tensor((stop - start, shape[1]), codes, values[first:last]).dequantize()
+        magnitudes = self._magnitudes(tensors)
+        values = magnitudes.values(first, last) if isinstance(magnitudes, Magnitudes) else magnitudes[first:last]
+        return self._tensor((stop - start, shape[1]), codes, values).dequantize()
 
     def rebuild(self, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> NormalFloatTensor:
         """Return what `pack` was given."""

@@ -35,4 +35,4 @@ def test_matrices_of_blocks_are_compressed_and_routers_norms_and_embeddings_are_
 
     assert sorted(anatomy.shapes) == [(4, 8), (8, 8), (8, 8), (8, 32)]
     assert anatomy.largest_block == 64 + 32 + 256 + 16 + 8
-    assert anatomy.input_widths == (8, 32)
+    assert anatomy.input_widths == (8, 8, 32)

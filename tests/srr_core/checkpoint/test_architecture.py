@@ -48,6 +48,25 @@ def test_windows_are_cut_to_all_the_positions_a_model_has(name: str, tmp_path: P
     assert f"calibration windows were shortened from 2048 to the model's {longest} tokens" in report.notes
 
 
+@pytest.mark.parametrize(
+    ("name", "config", "fields", "expected"),
+    [
+        ("BertLMHeadModel", "BertConfig", {}, False),
+        ("BertLMHeadModel", "BertConfig", {"is_decoder": True}, True),
+        ("RobertaForCausalLM", "RobertaConfig", {}, False),
+        ("BertForMaskedLM", "BertConfig", {}, False),
+        ("GPT2LMHeadModel", "GPT2Config", {"n_head": 4}, True),
+        ("LlamaForCausalLM", "LlamaConfig", {}, True),
+    ],
+)
+def test_only_a_model_that_does_not_see_the_next_token_predicts_it(
+    name: str, config: str, fields: dict[str, Any], expected: bool, tmp_path: Path
+) -> None:
+    made = getattr(transformers, config)(**TRANSFORMER, **fields, architectures=[name])
+    made.save_pretrained(tmp_path)
+    assert Architecture(tmp_path).is_causal_lm is expected
+
+
 @pytest.mark.parametrize("value", [1, 0, -3])
 def test_a_model_without_room_for_two_tokens_is_refused(value: int, tmp_path: Path) -> None:
     source = build_checkpoint(tmp_path / "source")

@@ -30,6 +30,26 @@ def test_memory_grows_with_the_block_the_inputs_and_the_tokens() -> None:
     assert cost.memory_bytes(longer, largest_block=1000, input_widths=[32], hidden_size=32) > base
 
 
+LLAMA = {"attn.q": 8, "attn.k": 8, "attn.v": 8, "attn.o": 8, "mlp.gate": 8, "mlp.up": 8, "mlp.down": 32}
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (LLAMA, (8, 8, 8, 32)),
+        (dict(sorted(LLAMA.items(), reverse=True)), (8, 8, 8, 32)),
+        (LLAMA | {"attn.o": 16}, (8, 8, 16, 32)),
+        ({"attn.c_attn": 8, "attn.c_proj": 8, "mlp.c_fc": 8, "mlp.c_proj": 32}, (8, 8, 8, 32)),
+        ({"dense": 8}, (8,)),
+        ({}, ()),
+    ],
+)
+def test_layers_of_one_module_share_an_input_but_the_one_that_reads_the_others(
+    layers: dict[str, int], expected: tuple[int, ...]
+) -> None:
+    assert cost.input_widths(layers.items()) == expected
+
+
 def test_names_and_shapes_give_what_the_model_class_gives(tiny_llama: Path, tmp_path: Path) -> None:
     FolderHub(tmp_path).import_model(tiny_llama, "org/model")
     hub = FolderMetadata(tmp_path)

@@ -1,8 +1,6 @@
 """Every recipe on the bundled model: perplexity, output error, share of layers better than QERA-exact, seconds.
 
-    python -m benchmarks.quality [--calibration-text FILE ...] [--evaluation-text FILE] [RECIPE ...]
-
-Several calibration texts give their first windows in turn, the same number each.
+    python -m benchmarks.quality [--calibration-text FILE] [--evaluation-text FILE] [RECIPE ...]
 """
 
 import argparse

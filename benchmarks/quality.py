@@ -1,6 +1,8 @@
 """Every recipe on the bundled model: perplexity, output error, share of layers better than QERA-exact, seconds.
 
     python -m benchmarks.quality [--calibration-text FILE] [--evaluation-text FILE] [RECIPE ...]
+
+The texts are the bundled ones unless others are given.
 """
 
 import argparse

@@ -76,9 +76,10 @@ class Architecture:
 
         The families of encoders have such classes too, which see the next token unless they are made decoders.
         """
-        sees_both_ways = self.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-        is_decoder = bool(getattr(self.config, "is_decoder", False)) or not sees_both_ways
-        return is_decoder and self.name.endswith(("ForCausalLM", "LMHeadModel"))
+        is_encoder = self.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        if is_encoder and not getattr(self.config, "is_decoder", False):
+            return False
+        return self.name.endswith(("ForCausalLM", "LMHeadModel"))
 
     @property
     def max_sequence_length(self) -> int | None:

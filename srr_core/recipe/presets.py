@@ -173,7 +173,7 @@ _RECIPES = (
 )
 
 PRESETS: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _RECIPES})
-SLIP = 0.75
+SLIP_RATIO = 0.75
 """How like a preset's name another one is that was meant to be it; difflib's ratio."""
 METHOD_FIELDS = frozenset({"quantizer", "scaling", "rank_selector"})
 DEFAULT_RECIPE = "gptq"
@@ -211,7 +211,7 @@ def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
     name = str(value.get("name", ""))
     if name in PRESETS:
         return _validated(_merge(PRESETS[name].model_dump(mode="json"), value))
-    close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=SLIP)
+    close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=SLIP_RATIO)
     if close and not value.keys() >= METHOD_FIELDS:
         raise RecipeError(
             f"no recipe is called {name!r}. Did you mean {close[0]!r}? A recipe of your own needs a name less like it, "

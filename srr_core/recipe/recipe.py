@@ -31,7 +31,10 @@ class SketchSpec(Spec):
         default=2.0, ge=1.0, le=8.0, description="Columns of the sketch as a multiple of the rank."
     )
     power_iterations: int | None = Field(
-        default=None, ge=1, le=32, description="None: 3 under the exact scaling, 8 under the others (flat spectra)."
+        default=None,
+        ge=1,
+        le=32,
+        description=f"None: {STEEP_POWER_ITERATIONS} under the exact scaling, {FLAT_POWER_ITERATIONS} under others.",
     )
 
 

@@ -17,10 +17,13 @@ def test_an_object_that_names_a_preset_replaces_only_what_it_says() -> None:
     assert recipe.rank_selector == PRESETS["qera-exact"].rank_selector
 
 
-@pytest.mark.parametrize("name", ["qera-exat", "srr_gptq", "SRR", "srrmax", "qptq"])
-def test_a_slip_in_a_name_is_never_another_recipe(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("qera-exat", "qera-exact"), ("srr_gptq", "srr-gptq"), ("srrmax", "srr-max"), ("qptq", "gptq")],
+)
+def test_a_slip_in_a_name_is_refused_with_the_name_that_was_meant(name: str, meant: str) -> None:
     for written in (name, {"name": name, "rank": 8}):
-        with pytest.raises(RecipeError):
+        with pytest.raises(RecipeError, match=f"Did you mean '{meant}'"):
             parse_recipe(written)
 
 

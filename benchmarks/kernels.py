@@ -191,8 +191,8 @@ def measure_memory() -> None:
 
 def _compressed(source: Path, destination: Path) -> Path:
     from examples import CALIBRATION_TEXT  # noqa: PLC0415  # as above
-    from srr_core.pipeline import compress  # noqa: PLC0415
-    from srr_core.recipe import PRESETS, override  # noqa: PLC0415
+    from srr_core.pipeline import compress  # noqa: PLC0415  # as above
+    from srr_core.recipe import PRESETS, override  # noqa: PLC0415  # as above
 
     quick = {"quantizer.num_bits": 4, "rank": RANK, "calibration.num_sequences": 1, "calibration.sequence_length": 128}
     recipe = override(PRESETS["zeroquant-v2"], {**quick, "evaluation": None})

@@ -100,7 +100,8 @@ def export(artifact: Path, destination: Path, *, target: str, assignments: list[
 def doctor(*, as_json: bool) -> None:
     """Print versions, devices and the dispatch table of packed layers."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    versions = {package: version(package) for package in PACKAGES}
+    # Torch itself knows its build (cpu, cu130), which its distribution does not always say.
+    versions = {package: version(package) for package in PACKAGES} | {"torch": str(torch.__version__)}
     paths = dispatch_table()
     if as_json:
         print_json(

@@ -217,7 +217,7 @@ def _build(directory: Path, name: str) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         with no_init_weights(), init_empty_weights(include_buffers=False):
-            # What every AutoModel calls; those know fewer classes than transformers has.
+            # Private, but what every AutoModel calls; those know fewer classes than transformers has.
             model = model_class._from_config(config, dtype=torch.float32, experts_implementation="eager").eval()  # noqa: SLF001
     except Exception as error:  # a stranger's configuration fails in whatever way the class likes
         reason = " ".join(str(error).split())[:300]

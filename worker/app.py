@@ -25,10 +25,10 @@ from service.platform.ids import new_id
 from service.platform.logging import configure_logging
 from service.platform.tracing import configure_tracing
 from worker.duties import WorkerDuties
+from worker.lease_keeper import Limits
 from worker.machine import DeviceProbe, host_memory_bytes, scratch_bytes
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
-from worker.watch import Limits
 from worker.workspace import Workspaces
 
 _NAME_VARIABLE = "SRR_WORKER_PROCESS"

@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from srr_core.formats.stored_forms import word_codec
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import MXIntSpec
 from srr_core.runtime import PackedLinear
-from srr_core.runtime.stored_forms import word_codec
 
 IN_FEATURES, OUT_FEATURES = 4096, 11008
 RANK = 64

@@ -24,17 +24,17 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.writer import write_json, write_tensors
-from srr_core.exporters.adapter import (
+from srr_core.exporters.export import export
+from srr_core.exporters.exporter import write_shards
+from srr_core.formats.adapter import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     adapter_config,
     adapter_tensors,
     target_modules,
 )
-from srr_core.exporters.artifact import CONFIG_NAME
-from srr_core.exporters.export import export
-from srr_core.exporters.exporter import write_shards
-from srr_core.exporters.layouts import native_layout
+from srr_core.formats.artifact import CONFIG_NAME
+from srr_core.formats.layouts import native_layout
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import GGUFSpec, MXIntSpec, Recipe
 

@@ -48,7 +48,7 @@ def compress(
 ) -> None:
     """Compress a folder or a model of the Hub into a new folder and print the report."""
     _require_source(source)
-    from srr_core.checkpoint.resume import require_free
+    from srr_core.checkpoint.writer import require_free
     from srr_core.pipeline import compress as run
 
     require_free(destination)

@@ -18,11 +18,11 @@ from service.hub.metadata import HuggingFaceMetadata
 from srr_core.checkpoint.header import DTYPES, TensorEntry
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.exporters.export import export as run_export
+from srr_core.kernels.dispatch import dispatch_table
 from srr_core.pipeline import Inspection, estimate_seconds, inspect_model
 from srr_core.recipe import EXPORT_FORMATS, ExportSpec, Recipe, parse_assignments
 from srr_core.recipe.compatibility import CompatibilityRow, compatibility
 from srr_core.recipe.presets import describe_validation
-from srr_core.runtime.dispatch import dispatch_table
 from worker.commands import naming_both_places
 
 PACKAGES = (

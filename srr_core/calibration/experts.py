@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from srr_core.calibration.statistics import InputAccumulator
-from srr_core.checkpoint.layers import Expert
+from srr_core.models.layers import Expert
 from srr_core.types import Statistics
 
 STATISTICS_BUDGET_BYTES = 8 * 2**30

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from srr_core.checkpoint.header import DTYPES, TensorEntry
 from srr_core.checkpoint.index import INDEX_NAME
-from srr_core.errors import StorageError
+from srr_core.errors import DestinationError, StorageError
 
 DEFAULT_SHARD_BYTES = 5_000_000_000
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -131,3 +131,9 @@ def _write(
         stream.write(len(text).to_bytes(8, "little") + text)
         for name in entries:
             stream.write(data(name))
+
+
+def require_free(destination: Path) -> None:
+    """Raise DestinationError when something is at the destination."""
+    if destination.exists():
+        raise DestinationError(f"{destination} exists already; choose a new folder or remove it first")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from srr_core.calibration.blockwise import BlockwiseModel
 from srr_core.calibration.dataset import TokenWindows
+from srr_core.models.blockwise import BlockwiseModel
 
 LOGIT_ROWS = 512
 """Positions whose log-probabilities are held at once; a vocabulary of 128k makes a row half a megabyte."""

@@ -1,1 +1,1 @@
-"""How results are written: the native checkpoint, its adapter, its verification, and the exports from it."""
+"""Conversions of an artifact into the formats of other runtimes."""

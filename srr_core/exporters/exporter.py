@@ -9,13 +9,12 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 
 from srr_core.checkpoint.index import INDEX_NAME
-from srr_core.checkpoint.resume import require_free
-from srr_core.checkpoint.writer import write_json, write_tensors
+from srr_core.checkpoint.writer import require_free, write_json, write_tensors
 from srr_core.errors import StorageError
-from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from srr_core.exporters.artifact import CONFIG_NAME, Artifact, open_artifact
-from srr_core.exporters.reload import check_complete
+from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from srr_core.formats.artifact import CONFIG_NAME, Artifact, open_artifact
 from srr_core.recipe import Spec
+from srr_core.verification.reload import check_complete
 
 SpecT = TypeVar("SpecT", bound=Spec)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing_extensions import override
 
 from srr_core.errors import ExportError
-from srr_core.exporters.artifact import Artifact
 from srr_core.exporters.exporter import Exporter, carry_licence
+from srr_core.formats.artifact import Artifact
 from srr_core.recipe import GGUFSpec
 
 MODEL_FILE = "model.gguf"

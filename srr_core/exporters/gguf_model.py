@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srr_core.errors import CheckpointError, ExportError
-from srr_core.exporters.artifact import Artifact
 from srr_core.exporters.gguf_naming import Naming, plain_dtype
 from srr_core.exporters.gguf_tensors import EncodedTensor, encode
 from srr_core.exporters.gguf_tokenizer import add_tokenizer
-from srr_core.exporters.reload import dense_config, merged_weight
+from srr_core.formats.artifact import Artifact
+from srr_core.formats.grid import IntegerGrid, integer_grid
 from srr_core.recipe import GGUFSpec
-from srr_core.runtime.grid import IntegerGrid, integer_grid
 from srr_core.types import IntegerTensor
+from srr_core.verification.reload import dense_config, merged_weight
 
 _TYPES = {
     torch.float32: gguf.GGMLQuantizationType.F32,

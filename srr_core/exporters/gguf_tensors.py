@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from srr_core.errors import ExportError
 from srr_core.exporters.gguf_blocks import BlockType, candidates
-from srr_core.runtime.grid import IntegerGrid
+from srr_core.formats.grid import IntegerGrid
 from srr_core.types import IntegerTensor
 
 _CHUNK_WEIGHTS = 1 << 22

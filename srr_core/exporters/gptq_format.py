@@ -15,16 +15,16 @@ from typing_extensions import override
 
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import ExportError
-from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from srr_core.exporters.artifact import Artifact
-from srr_core.exporters.base import stored
 from srr_core.exporters.exporter import Exporter, carry_files, write_config, write_shards
-from srr_core.exporters.reload import transposed_modules
+from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from srr_core.formats.artifact import Artifact
+from srr_core.formats.grid import IntegerGrid, integer_grid
+from srr_core.formats.layout import stored
+from srr_core.formats.packing import pack_int32
 from srr_core.recipe import GPTQFormatSpec
 from srr_core.recipe.compatibility import GPTQ_BITS, GPTQ_GROUPS
-from srr_core.runtime.grid import IntegerGrid, integer_grid
-from srr_core.runtime.packing import pack_int32
 from srr_core.types import IntegerTensor
+from srr_core.verification.reload import transposed_modules
 
 _WORD_CODES = 32
 """Rows and columns must be multiples of this for the stream to end with a word."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from srr_core.exporters.artifact import Artifact
 from srr_core.exporters.exporter import Exporter, carry_files, write_config, write_shards
-from srr_core.exporters.reload import merged_weight, transposed_modules
+from srr_core.formats.artifact import Artifact
 from srr_core.recipe import MergedSpec
+from srr_core.verification.reload import merged_weight, transposed_modules
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 

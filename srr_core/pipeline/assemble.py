@@ -10,12 +10,12 @@ from torch import nn
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
-from srr_core.checkpoint.resume import WorkFolder
 from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_json, write_tensors
 from srr_core.errors import StorageError
-from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config, target_modules
-from srr_core.exporters.experts import fuse_factors
+from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config, target_modules
+from srr_core.formats.expert_factors import fuse_factors
 from srr_core.pipeline.plan import RunPlan
+from srr_core.pipeline.work_folder import WorkFolder
 
 CARRIED_FILES = (
     "generation_config.json",

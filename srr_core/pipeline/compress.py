@@ -4,26 +4,26 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from srr_core.calibration.blockwise import BlockwiseModel
 from srr_core.calibration.dataset import TokenWindows
-from srr_core.checkpoint.architecture import Architecture
-from srr_core.checkpoint.resume import WorkFolder
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import StorageError
 from srr_core.evaluators.perplexity import describe_protocol, perplexity
-from srr_core.exporters.artifact import open_artifact
-from srr_core.exporters.dense_view import DenseView
-from srr_core.exporters.reload import verify_logits, verify_structure
-from srr_core.exporters.verify import ExpectedLayer, verify_artifact
+from srr_core.formats.artifact import open_artifact
+from srr_core.models.architecture import Architecture
+from srr_core.models.blockwise import BlockwiseModel
 from srr_core.pipeline.assemble import assemble
 from srr_core.pipeline.layers import LayerCompressor, finished_layers
 from srr_core.pipeline.memory import fits_below_peak
 from srr_core.pipeline.plan import RunPlan, plan_run
 from srr_core.pipeline.reporting import build_report
 from srr_core.pipeline.watch import Watch
+from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe import Recipe
 from srr_core.report import Evaluation, Report
 from srr_core.types import OnProgress, ShouldStop
+from srr_core.verification.dense_view import DenseView
+from srr_core.verification.reload import verify_logits, verify_structure
+from srr_core.verification.verify import ExpectedLayer, verify_artifact
 
 BeforePublish = Callable[[Path, Report], None]
 

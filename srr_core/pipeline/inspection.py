@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from srr_core.checkpoint.architecture import Architecture
 from srr_core.checkpoint.header import TensorEntry
-from srr_core.checkpoint.layers import LayerPlan, plan_layers
 from srr_core.errors import CheckpointError, UnsupportedModelError
+from srr_core.models.architecture import Architecture
+from srr_core.models.layers import LayerPlan, plan_layers
 from srr_core.pipeline.plan import choose_layout
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.compatibility import PLAIN_ROPE, rope_type

@@ -8,16 +8,15 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from srr_core.calibration.blockwise import BlockwiseModel, Stream
 from srr_core.calibration.experts import ExpertCollector, passes
 from srr_core.calibration.statistics import InputCollector
-from srr_core.checkpoint.layers import Block, Layer
-from srr_core.checkpoint.resume import WorkFolder
 from srr_core.errors import NonFiniteWeightError, NumericalError
-from srr_core.exporters.adapter import adapter_tensors
-from srr_core.exporters.digest import layer_digest
+from srr_core.formats.adapter import adapter_tensors
+from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.layers import Block, Layer
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.watch import Watch
+from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.quantizers import QUANTIZERS
 from srr_core.rank_selectors import RANK_SELECTORS
 from srr_core.recipe import AutocorrelationSpec
@@ -26,6 +25,7 @@ from srr_core.runtime.resident import release_freed
 from srr_core.scalings import SCALINGS, AutocorrelationScaling
 from srr_core.srr import Method, WhiteNoiseProbe, decompose
 from srr_core.types import Decomposition, Statistics
+from srr_core.verification.digest import layer_digest
 
 UNUSED = "its module was never called on the calibration text"
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import torch
 
 from srr_core.calibration.dataset import TokenWindows, cut_windows, load_tokenizer
-from srr_core.checkpoint.architecture import Architecture
-from srr_core.checkpoint.layers import STACKED_EXPERTS, LayerPlan, plan_layers
 from srr_core.checkpoint.reader import CheckpointReader
-from srr_core.checkpoint.resume import require_free
+from srr_core.checkpoint.writer import require_free
 from srr_core.errors import (
     CalibrationError,
     CheckpointError,
@@ -21,14 +19,16 @@ from srr_core.errors import (
     RecipeError,
     UnsupportedModelError,
 )
-from srr_core.exporters.adapter import adapter_config, target_modules
-from srr_core.exporters.attachment import check_attached
-from srr_core.exporters.base import Layout
-from srr_core.exporters.experts import fuse_factors
-from srr_core.exporters.layouts import native_layout
+from srr_core.formats.adapter import adapter_config, target_modules
+from srr_core.formats.artifact_files import factor_names
+from srr_core.formats.expert_factors import fuse_factors
+from srr_core.formats.layout import Layout
+from srr_core.formats.layouts import native_layout
+from srr_core.models.architecture import Architecture
+from srr_core.models.layers import STACKED_EXPERTS, LayerPlan, plan_layers
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
-from srr_core.runtime.artifact_files import factor_names
 from srr_core.runtime.plain_tensors import require_complete
+from srr_core.verification.attachment import check_attached
 
 DISTRIBUTION = "srr-compression"
 _NOT_RUN = frozenset({"deberta", "deberta-v2", "xlnet", "openai-gpt"})

@@ -6,10 +6,10 @@ from statistics import fmean
 
 import torch
 
-from srr_core.checkpoint.resume import WorkFolder
 from srr_core.pipeline.layers import finished_layers
 from srr_core.pipeline.memory import peak_memory_bytes
 from srr_core.pipeline.plan import RunPlan, core_version
+from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.report import (
     BitsPerWeight,
     Environment,

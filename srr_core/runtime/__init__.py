@@ -3,7 +3,7 @@
 Importing this package is what registers it: afterwards plain `from_pretrained` keeps our artifacts packed.
 """
 
-from srr_core.runtime.dispatch import dispatch_table
+from srr_core.kernels.dispatch import dispatch_table
 from srr_core.runtime.integration import register
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.loading import load

@@ -17,14 +17,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from srr_core.errors import CheckpointError
+from srr_core.formats.expert_names import DOWN, FUSED, GATE_UP, ON_DISK, RENAMED
 from srr_core.runtime.linear import PackedLinear
 
-GATE_UP, DOWN = FUSED = ("gate_up_proj", "down_proj")
-"""The fused parameters, [experts, 2 x inner, hidden] and [experts, hidden, inner], as transformers calls them."""
-ON_DISK = (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))
-"""What checkpoints call gate, up and down; the second is Mixtral's spelling."""
-RENAMED = (".block_sparse_moe.", ".mlp.")
-"""Mixtral's module on disk and in transformers 5."""
 _EXPERT = re.compile(r"^(?P<owner>.+\.experts)\.\d+\.(?P<projection>[^.]+)$")
 _PLAIN_LAYOUT = {
     "has_gate": True,

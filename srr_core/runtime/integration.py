@@ -19,7 +19,7 @@ from transformers.utils.quantization_config import CompressedTensorsConfig, Quan
 
 from srr_core.checkpoint.header import read_header
 from srr_core.errors import CheckpointError
-from srr_core.runtime.artifact_files import (
+from srr_core.formats.artifact_files import (
     ADAPTER_CONFIG_FILE,
     CONFIG_FILE,
     check_inside,
@@ -28,10 +28,11 @@ from srr_core.runtime.artifact_files import (
     is_expert,
     packed_modules,
 )
-from srr_core.runtime.experts import DOWN, GATE_UP, PackedExperts, pack_experts
+from srr_core.formats.expert_names import DOWN, GATE_UP
+from srr_core.formats.stored_forms import COMPRESSED_TENSORS, MARKER, Marker, is_ours, read_marker
+from srr_core.runtime.experts import PackedExperts, pack_experts
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.resident import own_parameters, release_freed
-from srr_core.runtime.stored_forms import COMPRESSED_TENSORS, MARKER, Marker, is_ours, read_marker
 
 _FROM_BLOCK = re.compile(r"(?:^|\.)([^.]+\.\d+\..+)$")
 

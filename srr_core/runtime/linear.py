@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from srr_core.errors import CheckpointError
-from srr_core.runtime.checked import require_finite
-from srr_core.runtime.codecs import SHAPE_SUFFIX, Codec
-from srr_core.runtime.dispatch import choose_path
-from srr_core.runtime.paths import Case, Path
+from srr_core.formats.checked import require_finite
+from srr_core.formats.codecs import SHAPE_SUFFIX, Codec
+from srr_core.kernels.dispatch import choose_path
+from srr_core.kernels.paths import Case, Path
 from srr_core.types import QuantizedTensor
 
 

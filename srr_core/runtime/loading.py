@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError
-from srr_core.runtime.artifact_files import (
+from srr_core.formats.artifact_files import (
     ADAPTER_FILE,
     ADAPTER_PREFIX,
     CONFIG_FILE,
@@ -21,13 +21,13 @@ from srr_core.runtime.artifact_files import (
     locate,
     read_configuration,
 )
-from srr_core.runtime.checked import require_finite
+from srr_core.formats.checked import require_finite
+from srr_core.formats.stored_forms import read_marker
 from srr_core.runtime.experts import PackedExperts
 from srr_core.runtime.integration import refuse_disk, register
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.runtime.resident import release_freed
-from srr_core.runtime.stored_forms import read_marker
 
 _HUB_OPTIONS = frozenset({"revision", "token", "cache_dir", "local_files_only"})
 

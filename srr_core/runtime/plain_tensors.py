@@ -14,7 +14,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError
-from srr_core.runtime.artifact_files import is_expert, packed_modules
+from srr_core.formats.artifact_files import is_expert, packed_modules
 from srr_core.runtime.integration import match_modules
 
 _EXPERT = re.compile(r"^(?P<owner>.+\.experts)\.\d+\.(?P<projection>.+)$")

@@ -22,21 +22,21 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from srr_core.checkpoint.writer import write_json, write_tensors
-from srr_core.exporters.adapter import (
+from srr_core.formats.adapter import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     adapter_config,
     adapter_tensors,
     target_modules,
 )
-from srr_core.exporters.base import Layout
-from srr_core.exporters.digest import layer_digest
-from srr_core.exporters.experts import fuse_factors
-from srr_core.exporters.layouts import native_layout
-from srr_core.exporters.verify import ExpectedLayer
+from srr_core.formats.expert_factors import fuse_factors
+from srr_core.formats.layout import Layout
+from srr_core.formats.layouts import native_layout
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import QuantizerSpec, QuIPSharpSpec, Recipe
 from srr_core.types import Statistics
+from srr_core.verification.digest import layer_digest
+from srr_core.verification.verify import ExpectedLayer
 
 TOKENS = torch.arange(3, 23).reshape(2, 10)
 RANK = 4

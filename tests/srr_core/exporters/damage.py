@@ -3,8 +3,8 @@
 import json
 import struct
 
-from srr_core.exporters.artifact import open_artifact
-from srr_core.exporters.reload import check_complete
+from srr_core.formats.artifact import open_artifact
+from srr_core.verification.reload import check_complete
 
 
 def read_everything(directory):

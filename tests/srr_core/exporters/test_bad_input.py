@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from srr_core.errors import CheckpointError
-from srr_core.exporters.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_names
-from srr_core.exporters.artifact import CONFIG_NAME
+from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_names
+from srr_core.formats.artifact import CONFIG_NAME
 from srr_core.recipe import MXIntSpec
 from srr_core.runtime import load
 from tests.srr_core.exporters.artifacts import INDEX, SHARD, build_artifact, edit_tensors, pico_llama

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM
 
 from examples import DEMO_MODEL
 from srr_core.errors import DestinationError, ExportError
-from srr_core.exporters.adapter import ADAPTER_WEIGHTS
-from srr_core.exporters.artifact import open_artifact
 from srr_core.exporters.export import EXPORTERS, export
-from srr_core.exporters.layouts import native_layout
+from srr_core.formats.adapter import ADAPTER_WEIGHTS
+from srr_core.formats.artifact import open_artifact
+from srr_core.formats.layouts import native_layout
 from srr_core.recipe import AdapterSpec, GGUFSpec, GPTQFormatSpec, IntegerSpec, MergedSpec, MXIntSpec, NormalFloatSpec
 from srr_core.runtime import PackedLinear
 from tests.pico import build_model

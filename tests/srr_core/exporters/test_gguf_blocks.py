@@ -8,10 +8,10 @@ from srr_core.errors import ExportError
 from srr_core.exporters.gguf_blocks import SUBBLOCK, SUPERBLOCK
 from srr_core.exporters.gguf_naming import FAMILIES
 from srr_core.exporters.gguf_tensors import encode
+from srr_core.formats.grid import integer_grid
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import IntegerSpec, MXIntSpec
 from srr_core.recipe.compatibility import GGUF_ARCHITECTURES, GGUF_WINDOWS, gguf_type
-from srr_core.runtime.grid import integer_grid
 
 EXACT = [
     (MXIntSpec(num_bits=2, block_size=32), "MXFP4"),

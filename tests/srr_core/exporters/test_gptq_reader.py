@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from srr_core.exporters.artifact import open_artifact
 from srr_core.exporters.export import export
+from srr_core.formats.artifact import open_artifact
 from srr_core.recipe import GPTQFormatSpec, IntegerSpec, MXIntSpec
 from tests.srr_core.exporters.artifacts import TOKENS, build_artifact, pico_llama
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from examples import DEMO_MODEL, EVALUATION_TEXT
-from srr_core.exporters.artifact import open_artifact
 from srr_core.exporters.export import export
 from srr_core.exporters.gguf_naming import Naming
-from srr_core.exporters.reload import dense_config, dense_model
+from srr_core.formats.artifact import open_artifact
 from srr_core.recipe import GGUFSpec, IntegerSpec, MXIntSpec
+from srr_core.verification.reload import dense_config, dense_model
 from tests.pico import build_model
 from tests.srr_core.exporters.artifacts import build_artifact, pico_llama
 from tests.srr_core.exporters.sentencepiece import sentencepiece_tokenizer

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from srr_core.exporters.layouts import native_layout
+from srr_core.formats.layouts import native_layout
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import (
     PRESETS,

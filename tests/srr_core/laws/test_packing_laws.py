@@ -6,7 +6,7 @@ from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srr_core.runtime.packing import pack_bits, pack_int32, packed_columns, unpack_bits, unpack_int32
+from srr_core.formats.packing import pack_bits, pack_int32, packed_columns, unpack_bits, unpack_int32
 
 WIDTHS = st.integers(min_value=1, max_value=8)
 SIZES = st.integers(min_value=1, max_value=130)

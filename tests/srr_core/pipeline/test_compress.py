@@ -10,7 +10,6 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from srr_core.checkpoint.resume import WorkFolder
 from srr_core.errors import (
     CalibrationError,
     CheckpointError,
@@ -27,6 +26,7 @@ from srr_core.linalg.truncated_svd import SVDFactors, truncated_svd
 from srr_core.pipeline import compress
 from srr_core.pipeline.assemble import assemble
 from srr_core.pipeline.plan import RunPlan
+from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe import PRESETS, Recipe, override
 from srr_core.report import Report
 from tests.pico import ARCHITECTURES, WINDOW, build_checkpoint, has_option, write_text

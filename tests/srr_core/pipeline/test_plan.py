@@ -9,10 +9,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from srr_core.checkpoint.architecture import Architecture
-from srr_core.checkpoint.layers import plan_layers
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError, UnsupportedModelError
+from srr_core.models.architecture import Architecture
+from srr_core.models.layers import plan_layers
 from srr_core.pipeline import compress
 from srr_core.pipeline.plan import choose_layout
 from srr_core.recipe import PRESETS, override

@@ -7,12 +7,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from srr_core.errors import CheckpointError
-from srr_core.exporters.layouts import native_layout
+from srr_core.formats.artifact_files import read_configuration
+from srr_core.formats.layouts import native_layout
+from srr_core.formats.stored_forms import MARKER
 from srr_core.recipe import IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.runtime import PackedLinear, load
-from srr_core.runtime.artifact_files import read_configuration
 from srr_core.runtime.experts import PackedExperts
-from srr_core.runtime.stored_forms import MARKER
 from tests.srr_core.exporters.artifacts import SHARD, TOKENS, build_artifact, edit_tensors, pico_moe
 
 # PEFT 0.21 says so of every adapter on fused experts, and loads it.

@@ -10,11 +10,11 @@ from peft.tuners import lora
 from transformers import AutoModelForCausalLM
 
 from srr_core.exporters.export import export
+from srr_core.kernels.dispatch import PATHS
+from srr_core.kernels.tiled_path import TiledPath
 from srr_core.recipe import AdapterSpec, MXIntSpec
 from srr_core.runtime import load
-from srr_core.runtime.dispatch import PATHS
 from srr_core.runtime.fused_adapter import FusedLinear
-from srr_core.runtime.tiled_path import TiledPath
 from tests.srr_core.exporters.artifacts import TOKENS, build_artifact, pico_llama
 
 LAYERS = 14
@@ -44,7 +44,7 @@ def artifact(tmp_path_factory):
 
 @pytest.fixture
 def fusing(monkeypatch):
-    monkeypatch.setattr("srr_core.runtime.dispatch.PATHS", (FusingPath, *PATHS))
+    monkeypatch.setattr("srr_core.kernels.dispatch.PATHS", (FusingPath, *PATHS))
 
 
 def counted_outputs(model, *, has_gradients=False):

@@ -5,15 +5,15 @@ import copy
 import pytest
 import torch
 
-from srr_core.exporters.digest import layer_digest
+from srr_core.formats.stored_forms import byte_codec, word_codec
+from srr_core.kernels.dispatch import PATHS, choose_path, dispatch_table
+from srr_core.kernels.paths import Case
+from srr_core.kernels.tiled_path import TiledPath
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
-from srr_core.runtime.dispatch import PATHS, choose_path, dispatch_table
 from srr_core.runtime.linear import PackedLinear
-from srr_core.runtime.paths import Case
-from srr_core.runtime.stored_forms import byte_codec, word_codec
-from srr_core.runtime.tiled_path import TiledPath
 from srr_core.types import Statistics
+from srr_core.verification.digest import layer_digest
 
 ROWS, COLUMNS = 48, 96
 WORD_SPECS = [
@@ -208,7 +208,7 @@ def test_native_kernel_multiplies_like_the_dense_weight(codec, spec, rows):
 
 
 def test_native_kernel_splits_a_large_layer_between_threads(monkeypatch):
-    monkeypatch.setattr("srr_core.runtime.native._PARALLEL_WEIGHTS", 1)
+    monkeypatch.setattr("srr_core.kernels.native._PARALLEL_WEIGHTS", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     spec = MXIntSpec(num_bits=3)
     layer, quantized = layer_of(word_codec(spec), spec, bias=False, native=True)
@@ -217,7 +217,7 @@ def test_native_kernel_splits_a_large_layer_between_threads(monkeypatch):
 
 
 def test_without_a_compiler_the_tiled_path_serves(monkeypatch):
-    monkeypatch.setattr("srr_core.runtime.native_path.native_library", lambda: None)
+    monkeypatch.setattr("srr_core.kernels.native_path.native_library", lambda: None)
     spec = MXIntSpec(num_bits=3)
     layer, _ = layer_of(word_codec(spec), spec, native=True)
     layer(inputs())

@@ -15,14 +15,14 @@ from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM
 
 from srr_core.errors import CheckpointError
-from srr_core.exporters.adapter import ADAPTER_WEIGHTS
-from srr_core.exporters.artifact import open_artifact
-from srr_core.exporters.digest import layer_digest
 from srr_core.exporters.export import export
-from srr_core.exporters.layouts import native_layout
+from srr_core.formats.adapter import ADAPTER_WEIGHTS
+from srr_core.formats.artifact import open_artifact
+from srr_core.formats.layouts import native_layout
 from srr_core.recipe import AdapterSpec, IntegerSpec, MXIntSpec, NormalFloatSpec
 from srr_core.runtime import PackedLinear, load
 from srr_core.runtime.integration import match_modules
+from srr_core.verification.digest import layer_digest
 from tests.srr_core.exporters.artifacts import (
     SHARD,
     TOKENS,

@@ -1,0 +1,1 @@
+"""How codes lie in files: grids, codecs, packing, layouts, and the adapter that holds L·R."""

@@ -1,0 +1,96 @@
+"""An artifact on disk: its layout, its layers one at a time, and what must be true before any is read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Shaped
+from torch import Tensor
+
+from srr_core.checkpoint.index import read_json
+from srr_core.checkpoint.reader import CheckpointReader
+from srr_core.errors import CheckpointError
+from srr_core.formats.adapter import ADAPTER_WEIGHTS, adapter_names, read_adapter
+from srr_core.formats.artifact_files import CONFIG_FILE, adapter_entries, check_layers, packed_modules
+from srr_core.formats.layout import Layout
+from srr_core.formats.layouts import layout_of
+from srr_core.formats.stored_forms import read_marker
+from srr_core.types import QuantizedTensor
+
+CONFIG_NAME = CONFIG_FILE
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """One layer as read from disk; factors keep the padding to the adapter's rank."""
+
+    quantized: QuantizedTensor
+    left: Shaped[Tensor, "out rank"] | None
+    right: Shaped[Tensor, "rank in"] | None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A native checkpoint of ours, opened; no weight is in memory."""
+
+    directory: Path
+    config: Mapping[str, Any]
+    layout: Layout
+    rank: int
+    """Rank of the adapter; 0 where there is none."""
+    weights: CheckpointReader
+    adapter: CheckpointReader | None
+
+    def module_names(self) -> list[str]:
+        """Return the compressed modules, in the order of the file."""
+        return packed_modules(self.weights)
+
+    def plain_names(self) -> list[str]:
+        """Return the tensors kept as they were in the source."""
+        packed = {name for module in self.module_names() for name in self.layout.tensor_names(module)}
+        return [name for name in self.weights if name not in packed]
+
+    def read_layer(self, module_name: str) -> StoredLayer:
+        """Return one layer.
+
+        Raises:
+            CheckpointError: a tensor is missing or not what the layout wrote.
+        """
+        quantized = self.layout.read_layer(module_name, self.weights.__getitem__)
+        if self.adapter is None:
+            return StoredLayer(quantized, None, None)
+        left, right = read_adapter(module_name, self.adapter.__getitem__, rank=self.rank, shape=quantized.shape)
+        return StoredLayer(quantized, left, right)
+
+
+def open_artifact(directory: Path) -> Artifact:
+    """Open an artifact after checking that its parts belong together.
+
+    Raises:
+        CheckpointError: not an artifact of ours, a damaged file, a dense weight beside a packed one,
+            or an adapter that is missing, unwanted, or of other layers or another rank.
+    """
+    config = read_json(directory / CONFIG_NAME)
+    quantization_config = config.get("quantization_config")
+    if not isinstance(quantization_config, dict):
+        raise CheckpointError(f"{CONFIG_NAME}: has no quantization_config; this is not a compressed model")
+    layout = layout_of(quantization_config, file=CONFIG_NAME)
+    rank = read_marker(quantization_config, file=CONFIG_NAME).rank
+    weights = CheckpointReader(directory)
+    shapes = check_layers(weights, layout.codec)
+    if not shapes:
+        raise CheckpointError(f"{directory.name!r}: no layer of the checkpoint is compressed")
+    entries = adapter_entries(directory, rank, shapes)
+    adapter = CheckpointReader(directory, entries=entries) if rank else None
+    artifact = Artifact(directory, config, layout, rank, weights, adapter)
+    _check_adapter_names(artifact)
+    return artifact
+
+
+def _check_adapter_names(artifact: Artifact) -> None:
+    if artifact.adapter is not None:
+        wanted = {name for module in artifact.module_names() for name in adapter_names(module)}
+        for name in sorted(wanted.symmetric_difference(artifact.adapter)):
+            state = "is missing" if name in wanted else "belongs to no compressed layer"
+            raise CheckpointError(f"{ADAPTER_WEIGHTS}: tensor {name!r} {state}")

@@ -1,0 +1,93 @@
+"""Which codec wrote an artifact: the table from `quant_method` and quantizer, and what its marker says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from srr_core.errors import CheckpointError, ExportError
+from srr_core.formats.codecs import ByteCodec, Codec, WordCodec
+from srr_core.formats.grid import integer_grid
+from srr_core.formats.lattice_codec import LatticeCodec
+from srr_core.formats.normal_float_codec import NormalFloatCodec
+from srr_core.recipe import NormalFloatSpec, QuantizerSpec, QuIPSharpSpec
+
+MARKER = "srr"
+"""Key of our entry beside compressed-tensors' own, and the `quant_method` of the layout only we can read."""
+MARKER_VERSION = 1
+COMPRESSED_TENSORS = "compressed-tensors"
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What an artifact says about itself in `quantization_config`."""
+
+    quant_method: str
+    spec: QuantizerSpec
+    rank: int
+    """Rank of the adapter that belongs to it; 0 where there is none."""
+
+    def codec(self) -> Codec:
+        """Return the codec its layers were written with."""
+        return word_codec(self.spec) if self.quant_method == COMPRESSED_TENSORS else byte_codec(self.spec)
+
+
+def word_codec(spec: QuantizerSpec) -> WordCodec:
+    """Return the codec of stock files.
+
+    Raises:
+        ExportError: the codes are not a uniform grid.
+    """
+    grid = integer_grid(spec)
+    if grid is None:
+        raise ExportError(f"{spec.kind} codes are not a uniform grid; compressed-tensors cannot hold them")
+    return WordCodec(grid)
+
+
+def byte_codec(spec: QuantizerSpec) -> Codec:
+    """Return the codec of our own layout.
+
+    Raises:
+        ExportError: no codec is known for this kind of codes.
+    """
+    grid = integer_grid(spec)
+    if grid is not None:
+        return ByteCodec(grid)
+    if isinstance(spec, NormalFloatSpec):
+        return NormalFloatCodec(spec)
+    if isinstance(spec, QuIPSharpSpec):
+        return LatticeCodec(spec)
+    raise ExportError(f"no packed layout is known for {spec.kind} codes")
+
+
+def is_ours(quantization_config: Mapping[str, Any]) -> bool:
+    """Whether a `quantization_config` was written by this package."""
+    return quantization_config.get("quant_method") == MARKER or MARKER in quantization_config
+
+
+def read_marker(quantization_config: Mapping[str, Any], *, file: str) -> Marker:
+    """Return what an artifact says about itself.
+
+    Args:
+        file: Where the configuration came from, for the message.
+    Raises:
+        CheckpointError: not one of our artifacts, written by a later version, or damaged.
+    """
+    method = quantization_config.get("quant_method")
+    entry = quantization_config if method == MARKER else quantization_config.get(MARKER)
+    if not isinstance(entry, Mapping) or method not in (MARKER, COMPRESSED_TENSORS):
+        raise CheckpointError(f"{file}: quantization_config has no {MARKER!r} entry; this is not one of our artifacts")
+    if entry.get("version") != MARKER_VERSION:
+        raise CheckpointError(
+            f"{file}: layout version {entry.get('version')!r}, but this release reads {MARKER_VERSION}; "
+            "upgrade the package"
+        )
+    try:
+        spec: QuantizerSpec = TypeAdapter(QuantizerSpec).validate_python(entry.get("quantizer"))
+    except ValidationError as error:
+        raise CheckpointError(f"{file}: the quantizer of the {MARKER!r} entry is not one this release knows") from error
+    rank = entry.get("rank")
+    if type(rank) is not int or rank < 0:
+        raise CheckpointError(f"{file}: the adapter's rank is {rank!r}, not a number from 0 up")
+    return Marker(str(method), spec, rank)

@@ -14,6 +14,7 @@ from typing import Any
 
 from celery import Celery, signals
 
+from service.hub.settings import HubSettings
 from service.jobs.errors import CredentialError
 from service.jobs.maintenance import Duty
 from service.jobs.opening import Jobs, open_jobs
@@ -27,10 +28,10 @@ from service.platform.logging import configure_logging
 from service.platform.tracing import configure_tracing
 from worker.duties import WorkerDuties, adopter
 from worker.folder_hub import FolderHub
+from worker.lease_keeper import Limits
 from worker.machine import DeviceProbe, host_memory_bytes, scratch_bytes
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
-from worker.watch import Limits
 from worker.workspace import Workspaces
 
 _NAME_VARIABLE = "SRR_WORKER_PROCESS"
@@ -74,7 +75,7 @@ def main() -> None:
         with open_jobs(JobsSettings()) as jobs:
             probe = DeviceProbe((sys.executable, "-m", "worker.probe", settings.device))
             described = _describe(name, settings, jobs)
-            duties = WorkerDuties(jobs, _workspaces(settings, jobs), described, probe, *_hub_duties(settings, jobs))
+            duties = WorkerDuties(jobs, _workspaces(settings, jobs), described, probe, *_hub_duties(HubSettings(), jobs))
             signals.worker_ready.connect(duties.start, weak=False)
             signals.worker_shutdown.connect(duties.stop, weak=False)
             signals.setup_logging.connect(_keep_logging, weak=False)
@@ -120,7 +121,7 @@ def _workspaces(settings: WorkerSettings, jobs: Jobs) -> Workspaces:
     return Workspaces(root, reserve_bytes=settings.disk_reserve_bytes)
 
 
-def _hub_duties(settings: WorkerSettings, jobs: Jobs) -> tuple[Duty, ...]:
+def _hub_duties(settings: HubSettings, jobs: Jobs) -> tuple[Duty, ...]:
     if settings.source_hub == "huggingface":
         return ()
     return (adopter(FolderHub(settings.resolved_folder_hub_dir(jobs.settings.data_dir))),)

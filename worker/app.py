@@ -75,7 +75,8 @@ def main() -> None:
         with open_jobs(JobsSettings()) as jobs:
             probe = DeviceProbe((sys.executable, "-m", "worker.probe", settings.device))
             described = _describe(name, settings, jobs)
-            duties = WorkerDuties(jobs, _workspaces(settings, jobs), described, probe, *_hub_duties(HubSettings(), jobs))
+            adopting = _hub_duties(HubSettings(), jobs)
+            duties = WorkerDuties(jobs, _workspaces(settings, jobs), described, probe, *adopting)
             signals.worker_ready.connect(duties.start, weak=False)
             signals.worker_shutdown.connect(duties.stop, weak=False)
             signals.setup_logging.connect(_keep_logging, weak=False)

@@ -1,6 +1,5 @@
 """What was done and how good it is: one frozen document that travels with the artifact."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -174,25 +173,15 @@ def read_report(stored: Mapping[str, Any]) -> Report:
 
 
 def _measurements(report: dict[str, Any]) -> dict[str, Any]:
-    """The first version knew one metric, the perplexity per token, and no difference."""
-    rows = [dict(row) for row in report.pop("evaluation", ())]
-    measurements = [
-        {
-            "evaluator": "perplexity",
-            "metric": row.pop("name"),
-            "title": "Perplexity per token",
-            "unit": "",
-            "direction": "lower",
-            "difference": math.log(row["compressed"] / row["source"]),
-            "difference_unit": "nats per token",
-            **row,
-        }
-        for row in rows
-    ]
-    recipe = dict(report["recipe"])
-    if recipe.get("evaluation"):
-        recipe["evaluation"] = {"evaluators": [{"kind": "perplexity"}], **recipe["evaluation"]}
-    return {**report, "recipe": recipe, "measurements": measurements}
+    """The first version knew one metric, the perplexity per token, and neither a difference nor its error."""
+    recipe, found = report.get("recipe"), report.pop("evaluation", ())
+    if not isinstance(recipe, Mapping) or not all(isinstance(row, Mapping) for row in found):
+        raise ValueError("this is no report: it has no recipe, or rows that are none")
+    if isinstance(recipe.get("evaluation"), Mapping):
+        recipe = {**recipe, "evaluation": {"evaluators": [{"kind": "perplexity"}], **recipe["evaluation"]}}
+    words = {"evaluator": "perplexity", "title": "Perplexity per token", "unit": "", "direction": "lower"}
+    rows = [words | dict(row) | {"metric": row.get("name")} for row in found]
+    return {**report, "recipe": recipe, "measurements": rows}
 
 
 _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _measurements}

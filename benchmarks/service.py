@@ -21,9 +21,9 @@ from sqlalchemy import func, insert, select
 from benchmarks._installation import Installation, installation
 from examples import DEMO_MODEL
 from service.jobs import tables
-from service.jobs.ids import new_id
 from service.jobs.schema import JobDestination, JobSource, JobSubmission, SealedSecret
 from service.jobs.submit import submit as submit_job
+from service.platform.ids import new_id
 from service.releases.schema import WatchRules
 from service.releases.store import WatchStore
 from service.releases.tables import releases

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from importlib.metadata import version
 
 from anyio.to_thread import run_sync
@@ -19,45 +20,47 @@ from starlette.types import Scope
 
 from service.accounts import AccountSignIn, Admission, OpenIDProvider, PendingSignIns
 from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches, workers
-from service.api.bodies import refuse_broken_text
-from service.api.callers import CallerPolicy, KeyHolders, SingleUser
-from service.api.dependencies import Services
-from service.api.errors import answer_unexpected, install_error_handlers
-from service.api.feed import EventFeed
-from service.api.fleet import Fleet
-from service.api.hubs import ConfiguredHubs
-from service.api.middleware import (
+from service.api.openapi import install_openapi
+from service.api.outgoing import describe_outgoing
+from service.edge.bodies import refuse_broken_text
+from service.edge.callers import CallerPolicy, KeyHolders, SingleUser
+from service.edge.dependencies import Services
+from service.edge.errors import answer_unexpected, install_error_handlers
+from service.edge.middleware import (
     PlainErrorsMiddleware,
     RateLimitHeadersMiddleware,
     RequestIdMiddleware,
     SecurityHeadersMiddleware,
     UnexpectedErrorsMiddleware,
 )
-from service.api.observed import ObservedRequestsMiddleware
-from service.api.openapi import install_openapi
-from service.api.outgoing import describe_outgoing
-from service.api.preflight import Hubs
-from service.api.sessions import Sessions
+from service.edge.observed import ObservedRequestsMiddleware
+from service.edge.sessions import Sessions
 from service.jobs.credentials import CredentialVault
 from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
-from service.jobs.redis_client import redis_client
 from service.jobs.settings import JobsSettings
 from service.jobs.store import JobStore
 from service.jobs.workers import WorkerRegistry
-from service.keys import KeyStore, MemoryRateLimiter, RateLimiter, RedisRateLimiter, lack_of_room
+from service.keys.access import lack_of_room
+from service.keys.rate_limit import MemoryRateLimiter, RateLimiter, RedisRateLimiter
+from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.delivering import Post, send_messages, write_messages
 from service.notifications.sending import Sender
 from service.notifications.store import NotificationStore
+from service.platform.redis_client import redis_client
 from service.releases.act import Desk, act_on_releases
 from service.releases.poller import poll_watches
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
+from service.submissions.feed import EventFeed
+from service.submissions.fleet import Fleet
+from service.submissions.hubs import ConfiguredHubs
+from service.submissions.preflight import Hubs
 from service.web import account_sign_in, automation, sign_in
 from service.web import pages as web_pages
 from service.web.account_sign_in import CALLBACK_PATH
-from service.web.csrf import FormGuard
+from service.web.csrf import ForgedFormError, FormGuard
 from service.web.rendering import STATIC, Pages
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -96,7 +99,7 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
                 keys=KeyStore(jobs.engine),
                 watches=watches,
                 notifications=notifications,
-                limiter=_limiter(jobs_settings),
+                limiter=rate_limiter(jobs_settings),
                 vault=jobs.vault,
                 collectors=(InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),),
             )
@@ -233,9 +236,12 @@ def _notification_duties(store: NotificationStore, jobs: Jobs, settings: Service
     return write, send
 
 
-def _limiter(settings: JobsSettings) -> RateLimiter:
-    client = redis_client(settings)
-    return MemoryRateLimiter() if client is None else RedisRateLimiter(client, prefix=settings.key_prefix)
+def rate_limiter(settings: JobsSettings) -> RateLimiter:
+    """Return what counts requests: shared through Redis where the broker is one."""
+    if settings.broker_url is None:
+        return MemoryRateLimiter()  # the broker is made of files, and one process serves everybody
+    client = redis_client(settings.resolved_broker_url, master_name=settings.broker_master_name)
+    return RedisRateLimiter(client, prefix=settings.key_prefix)
 
 
 def _secret(settings: ServiceSettings) -> str | None:
@@ -267,7 +273,7 @@ def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastA
         ],
     )
     app.state.pages = pages
-    install_error_handlers(app, page=pages.error)
+    install_error_handlers(app, page=pages.error, of_pages={ForgedFormError: HTTPStatus.FORBIDDEN})
     for module in (jobs, events, reports, models, keys, watches, hooks, endpoints, usage, recipes, workers, health):
         app.include_router(module.router)
     for pages_router in (web_pages.router, automation.router, sign_in.router, account_sign_in.router):

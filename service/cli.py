@@ -357,6 +357,7 @@ def _exit_code(error: Exception) -> int | None:
     from service.hub.errors import HubError, HubUnavailableError
     from service.jobs.errors import JobError
     from service.keys.errors import ApiKeyError
+    from service.platform.errors import PlatformError
     from service.releases.errors import ReleaseError
     from srr_core import errors as core
 
@@ -364,16 +365,13 @@ def _exit_code(error: Exception) -> int | None:
         return _EXIT_INTERRUPTED
     if isinstance(error, CommandError):
         return error.exit_code
-    ours = (ClientError, HubUnavailableError, JobError, core.NumericalError, core.StorageError, core.VerificationError)
+    of_core = (core.NumericalError, core.StorageError, core.VerificationError)
     if isinstance(error, ApiError):
         return _EXIT_BAD_INPUT if error.problem.status in _BAD_REQUESTS else _EXIT_FAILED
-    if isinstance(error, ours):
+    if isinstance(error, (ClientError, HubUnavailableError, JobError, PlatformError, *of_core)):
         return _EXIT_FAILED
-    return (
-        _EXIT_BAD_INPUT
-        if isinstance(error, core.SrrError | HubError | ApiKeyError | ReleaseError | ValidationError)
-        else None
-    )
+    is_input = isinstance(error, core.SrrError | HubError | ApiKeyError | ReleaseError | ValidationError)
+    return _EXIT_BAD_INPUT if is_input else None
 
 
 def _client(url: str, api_key: str | None) -> "Client":

@@ -14,15 +14,16 @@ from typing import Any
 
 from celery import Celery, signals
 
-from service.jobs.errors import CredentialError, StoreUnavailableError
-from service.jobs.ids import new_id
-from service.jobs.logging import configure_logging
+from service.jobs.errors import CredentialError
 from service.jobs.opening import Jobs, open_jobs
-from service.jobs.policy import utc_now
 from service.jobs.queue import create_celery
 from service.jobs.settings import JobsSettings
-from service.jobs.tracing import configure_tracing
 from service.jobs.workers import Worker
+from service.platform.clock import utc_now
+from service.platform.errors import StoreUnavailableError
+from service.platform.ids import new_id
+from service.platform.logging import configure_logging
+from service.platform.tracing import configure_tracing
 from worker.duties import WorkerDuties
 from worker.machine import DeviceProbe, host_memory_bytes, scratch_bytes
 from worker.settings import WorkerSettings

@@ -16,15 +16,15 @@ from typing import Any
 
 import structlog
 
-from service.jobs.database import open_database
-from service.jobs.errors import StoreUnavailableError
-from service.jobs.logging import configure_logging
 from service.jobs.policy import RetryPolicy
 from service.jobs.schema import JobFailure
 from service.jobs.settings import JobsSettings
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.store import JobStore
-from service.jobs.tracing import configure_tracing, continued_span
+from service.platform.database import open_database
+from service.platform.errors import StoreUnavailableError
+from service.platform.logging import configure_logging
+from service.platform.tracing import configure_tracing, continued_span
 from srr_core.errors import StopRequested
 from worker.failures import failure_of
 from worker.hubs import destination_hub, source_hub

@@ -18,7 +18,7 @@ from service.commands.progress import JobProgress
 from service.commands.remote import follow, print_report, print_summary
 from service.commands.serve import embedded_service
 from service.hub.errors import HubError, HubUnavailableError
-from service.jobs.logging import configure_logging
+from service.platform.logging import configure_logging
 from srr_core.recipe import PRESETS, Recipe
 
 if TYPE_CHECKING:  # torch: only the commands that compute pay for it

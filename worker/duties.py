@@ -2,8 +2,8 @@
 
 from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs
-from service.jobs.policy import utc_now
 from service.jobs.workers import Worker, WorkerRegistry
+from service.platform.clock import utc_now
 from worker.machine import DeviceProbe
 from worker.sweep import sweep_workspaces
 from worker.workspace import Workspaces

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from service.jobs.errors import StoreUnavailableError
 from service.jobs.schema import EventKind
 from service.jobs.store import JobStore
+from service.platform.errors import StoreUnavailableError
 
 if TYPE_CHECKING:  # that module loads torch, which takes seconds and is needed by the core only
     from srr_core.types import Progress

@@ -16,8 +16,8 @@ from service.hub.destination import check_destination
 from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.jobs.schema import Job, JobResult, JobText
 from service.jobs.store import JobStore
-from service.jobs.tracing import span
 from service.jobs.windows import job_recipe
+from service.platform.tracing import span
 from srr_core.errors import ResumeMismatchError
 from srr_core.recipe import Recipe
 from srr_core.report import Report

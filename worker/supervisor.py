@@ -17,10 +17,11 @@ from typing import IO
 import structlog
 
 from service.jobs.credentials import CredentialVault, brings_own_token
-from service.jobs.errors import CredentialError, StoreUnavailableError
+from service.jobs.errors import CredentialError
 from service.jobs.schema import TERMINAL_STATES, Job, JobFailure
 from service.jobs.store import JobStore
-from service.jobs.tracing import continued_span, current_traceparent
+from service.platform.errors import StoreUnavailableError
+from service.platform.tracing import continued_span, current_traceparent
 from srr_core.errors import StorageError
 from worker.failures import failure_of
 from worker.watch import INTERRUPTED, Limits, Stop, Watch

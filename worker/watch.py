@@ -8,9 +8,9 @@ from typing import Literal
 
 import structlog
 
-from service.jobs.errors import StoreUnavailableError
 from service.jobs.schema import Job, JobFailure, JobState
 from service.jobs.store import JobStore
+from service.platform.errors import StoreUnavailableError
 from worker.workspace import Workspace
 
 _log = structlog.get_logger(__name__)

@@ -10,11 +10,12 @@ from pydantic import BaseModel
 from service.api.key_schemas import UsageResource
 from service.api.keys import key_resource
 from service.api.recipes import recipe_resource
-from service.api.schemas import EventData, Problem, ProblemField, job_resource
+from service.api.schemas import EventData, job_resource
 from service.api.workers import worker_resource
+from service.edge.problem import Problem, ProblemField
 from service.jobs.schema import Job, JobDestination, JobResult, JobSource, JobState
 from service.jobs.workers import Worker
-from service.keys import ApiKey, Quota
+from service.keys.schema import ApiKey, Quota
 from service.notifications.schema import Endpoint
 from service.releases.schema import Watch
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS

@@ -6,13 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response, status
 
-from service.api.dependencies import JobIdPath, JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
-from service.api.problems import problem_responses
 from service.api.schemas import JobCreate, JobList, JobResource, RetryBody, job_resource
-from service.api.submission import submit_checked
+from service.edge.dependencies import JobIdPath, JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
+from service.edge.problems import problem_responses
 from service.jobs.cancel import cancel
 from service.jobs.retry import retry
 from service.jobs.schema import JobFilter, JobSource, JobState, JobSubmission, RepoId
+from service.submissions.submission import submit_checked
 from srr_core.recipe import parse_recipe
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

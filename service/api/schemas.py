@@ -3,11 +3,10 @@
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
-from service.jobs.credentials import MAX_TOKEN_CHARACTERS, NOT_SENDABLE, is_hub_token
+from service.edge.fields import MAX_TAGS, HubToken, Tag
 from service.jobs.eta import remaining_seconds
-from service.jobs.policy import utc_now
 from service.jobs.schema import (
     Job,
     JobDestination,
@@ -19,23 +18,8 @@ from service.jobs.schema import (
     JobText,
     RepoId,
 )
+from service.platform.clock import utc_now
 from srr_core.recipe import DEFAULT_RECIPE, Recipe
-
-MAX_TAGS = 20
-Tag = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
-
-
-def _check_token(token: SecretStr) -> SecretStr:
-    if not is_hub_token(token.get_secret_value()):
-        raise ValueError(NOT_SENDABLE)
-    return token
-
-
-HubToken = Annotated[
-    SecretStr,
-    AfterValidator(_check_token),
-    Field(max_length=MAX_TOKEN_CHARACTERS, json_schema_extra={"pattern": "^[!-~]*$"}),
-]
 
 _SUBMISSION: dict[str, Any] = {
     "source": {"model_id": "org/model", "revision": "main"},
@@ -91,6 +75,18 @@ class JobCreate(_Body):
         default=None,
         description="Used for this job only: stored encrypted, never returned, deleted when the job ends.",
     )
+
+
+class InspectBody(_Body):
+    """A model to look at."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"model_id": "org/model", "revision": "main"}]}
+    )
+
+    model_id: RepoId
+    revision: Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = "main"
+    hub_token: HubToken | None = Field(default=None, description="Used for this request only.")
 
 
 class RetryBody(_Body):
@@ -190,27 +186,6 @@ class Health(BaseModel):
 
     status: str
     checks: dict[str, str] = Field(default_factory=dict)
-
-
-class ProblemField(BaseModel):
-    """One wrong field of a request."""
-
-    field: str = Field(description="Dotted path, for instance `body.source.model_id`.")
-    message: str
-    code: str | None = Field(default=None, description="Where several things stand in the way: what each is.")
-
-
-class Problem(BaseModel):
-    """RFC 9457 problem details, sent as `application/problem+json` with every error."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    code: str = Field(description="Stable, for programs.")
-    request_id: str | None = None
-    errors: list[ProblemField] = Field(default_factory=list)
 
 
 _DERIVED = frozenset({"eta", "queue_position", "calibration", "evaluation", "events_url", "report_url"})

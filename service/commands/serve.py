@@ -17,9 +17,9 @@ from pydantic import HttpUrl
 
 from service.app import create_app
 from service.commands.output import EXIT_BAD_INPUT, CommandError, status_console
-from service.jobs.logging import configure_logging
 from service.jobs.settings import JobsSettings
-from service.jobs.tracing import configure_tracing
+from service.platform.logging import configure_logging
+from service.platform.tracing import configure_tracing
 from service.settings import ServiceSettings
 
 LOOPBACK = "127.0.0.1"

@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import structlog
 
-from service.jobs.errors import QueueUnavailableError, StoreUnavailableError
+from service.jobs.errors import QueueUnavailableError
 from service.jobs.outbox import flush_outbox
 from service.jobs.queue import JobQueue
 from service.jobs.reaper import reap_lost_jobs, resend_lost_messages
 from service.jobs.settings import JobsSettings
 from service.jobs.store import JobStore
+from service.platform.errors import StoreUnavailableError
 
 _log = structlog.get_logger(__name__)
 

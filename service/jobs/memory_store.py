@@ -15,8 +15,7 @@ from service.jobs.errors import (
     TextNotFoundError,
 )
 from service.jobs.memory_rows import Message, Row, matches
-from service.jobs.paging import decode_cursor, encode_cursor
-from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy, utc_now
+from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy
 from service.jobs.schema import (
     TERMINAL_STATES,
     EventKind,
@@ -45,6 +44,8 @@ from service.jobs.transitions import (
     state_event,
     waits_before_next_attempt,
 )
+from service.platform.clock import utc_now
+from service.platform.paging import decode_cursor, encode_cursor
 
 
 class MemoryJobStore:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from service.jobs.policy import utc_now
 from service.jobs.queue import JobQueue
 from service.jobs.schema import Job
 from service.jobs.store import JobStore
+from service.platform.clock import utc_now
 
 
 def reap_lost_jobs(store: JobStore) -> Sequence[Job]:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from service.jobs.access import owned_job
-from service.jobs.credentials import CredentialVault, require_hub_token, require_own_token
+from service.jobs.credentials import CredentialVault, require_own_token
 from service.jobs.errors import InvalidJobError
+from service.jobs.hub_tokens import require_hub_token
 from service.jobs.schema import Job
 from service.jobs.store import JobStore
 

@@ -7,7 +7,6 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, func, insert, select, text, tuple_, update
 
 from service.jobs import tables
-from service.jobs.database import reading, writing
 from service.jobs.errors import (
     InvalidTransitionError,
     JobNotFoundError,
@@ -15,8 +14,7 @@ from service.jobs.errors import (
     ReportNotReadyError,
     TextNotFoundError,
 )
-from service.jobs.paging import decode_cursor, encode_cursor
-from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy, utc_now
+from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy
 from service.jobs.rows import (
     JOB_COLUMNS,
     changed_values,
@@ -64,6 +62,9 @@ from service.jobs.transitions import (
     after_retry,
     move,
 )
+from service.platform.clock import utc_now
+from service.platform.database import reading, writing
+from service.platform.paging import decode_cursor, encode_cursor
 
 _JOBS = tables.jobs.c
 _OUTBOX = tables.job_outbox.c

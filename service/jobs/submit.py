@@ -6,13 +6,14 @@ from datetime import datetime
 
 import structlog
 
-from service.jobs.credentials import CredentialVault, require_hub_token, require_own_token
+from service.jobs.credentials import CredentialVault, require_own_token
 from service.jobs.errors import InvalidJobError
-from service.jobs.ids import new_id
-from service.jobs.policy import utc_now
+from service.jobs.hub_tokens import require_hub_token
 from service.jobs.schema import Job, JobState, JobSubmission
 from service.jobs.store import JobStore
-from service.jobs.tracing import current_traceparent
+from service.platform.clock import utc_now
+from service.platform.ids import new_id
+from service.platform.tracing import current_traceparent
 
 _log = structlog.get_logger(__name__)
 MAX_IDEMPOTENCY_KEY = 255

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from service.jobs.policy import utc_now
 from service.jobs.schema import Usage
 from service.jobs.store import JobStore
 from service.keys.errors import InvalidKeyError, MissingScopeError, QuotaExceededError
 from service.keys.schema import ApiKey, IssuedKey, Quota, Scope
 from service.keys.secret import new_secret, parse_secret
 from service.keys.store import KeyStore
+from service.platform.clock import utc_now
 
 N = TypeVar("N", int, float)
 

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine, and_, func, or_, select
 
 from service.jobs import tables
-from service.jobs.database import reading
 from service.jobs.schema import TERMINAL_STATES, JobState
 from service.jobs.transitions import HELD_STATES
 from service.jobs.workers import SILENT_AFTER
+from service.platform.database import reading
 
 _JOBS, _OUTBOX, _WORKERS = tables.jobs.c, tables.job_outbox.c, tables.workers.c
 _TERMINAL = tuple(sorted(str(state) for state in TERMINAL_STATES))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from service.jobs.ids import new_id
 from service.jobs.schema import Job
 from service.notifications.schema import DISABLED_TYPE, TEST_TYPE, Delivery, Endpoint
+from service.platform.ids import new_id
 
 _MARKS = {"succeeded": "✅", "failed": "❌", "canceled": "⏹️"}
 

@@ -10,11 +10,12 @@ from service.hub.errors import HubError
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible
 from service.jobs.content import content_key
-from service.jobs.errors import IdempotencyConflictError, InvalidJobError, StoreUnavailableError
-from service.jobs.policy import utc_now
+from service.jobs.errors import IdempotencyConflictError, InvalidJobError
 from service.jobs.schema import JobDestination, JobSource, JobSubmission
 from service.jobs.store import JobStore
 from service.jobs.submit import submit
+from service.platform.clock import utc_now
+from service.platform.errors import StoreUnavailableError
 from service.releases.errors import InvalidWatchError, WatchNotFoundError
 from service.releases.matching import destination_of, matches_model, matches_ref
 from service.releases.schema import Release, ReleaseState, Watch

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from service.api.dependencies import JobReader, StoreDep
+from service.edge.dependencies import JobReader, StoreDep
 from service.jobs.access import owned_job
 from service.jobs.schema import JobFilter, JobId, JobState
 from service.web.comparing import MEASURES, NARROW, WIDE, Measure, candidates, quality, scatter_chart

@@ -8,9 +8,9 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from service.api.callers import LOCAL_OWNER
-from service.api.schemas import MAX_TAGS, Tag
+from service.edge.fields import MAX_TAGS, Tag
 from service.jobs.schema import JobDestination, JobSource, JobSubmission, JobText
+from service.submissions.caller import LOCAL_OWNER
 from service.web import choices
 from service.web.wording import complaints, sentence
 from srr_core.errors import RecipeError

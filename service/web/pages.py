@@ -8,20 +8,21 @@ from fastapi import APIRouter, Form, Query, Request, status
 from starlette.responses import RedirectResponse, Response
 
 from service.accounts.errors import HubAccessEndedError
-from service.api.dependencies import JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
-from service.api.model_schemas import ProblemNote
-from service.api.preflight import refused, validate
-from service.api.submission import submit_checked
+from service.edge.dependencies import JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
 from service.hub.errors import HubError, HubUnavailableError, InvalidRepoIdError
 from service.hub.folder import MAIN
 from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
 from service.jobs.errors import InvalidJobError, JobError
-from service.jobs.policy import utc_now
 from service.jobs.retry import retry
 from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
 from service.jobs.store import JobStore
 from service.keys.errors import QuotaExceededError
+from service.platform.clock import utc_now
+from service.platform.errors import PlatformError
+from service.submissions.preflight import refused, validate
+from service.submissions.schema import ProblemNote
+from service.submissions.submission import submit_checked
 from service.web import choices, compare, usage, workers
 from service.web.again import values_of
 from service.web.csrf import FIELD
@@ -43,7 +44,8 @@ for part in (compare.router, workers.router, usage.router):
 JOBS_PER_PAGE = 25
 MAX_FORM_TEXT_BYTES = 16 * 1024 * 1024
 _EVENTS_PER_READ = 500
-_REFUSALS = (FormError, JobError, HubError, UnsupportedModelError, QuotaExceededError, HubAccessEndedError)
+_OF_THE_REQUEST = (FormError, QuotaExceededError, HubAccessEndedError)
+_REFUSALS = (*_OF_THE_REQUEST, JobError, PlatformError, HubError, UnsupportedModelError)
 # Progress events are the many; the job itself says how far it is.
 _SHOWN_KINDS: tuple[EventKind, ...] = ("state", "layer", "log")
 

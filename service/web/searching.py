@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from service.jobs.paging import encode_cursor
 from service.jobs.schema import Job, JobFilter
 from service.jobs.store import JobStore
+from service.platform.paging import encode_cursor
 
 _BATCH = 250
 MAX_SCANNED = 2000

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request, status
 from prometheus_client.core import Metric
 from starlette.responses import RedirectResponse, Response
 
-from service.api.dependencies import CallerDep, ServicesDep
+from service.edge.dependencies import CallerDep, ServicesDep
 from service.jobs.errors import JobNotFoundError
-from service.jobs.policy import utc_now
 from service.jobs.schema import Job, JobFilter, JobState
 from service.jobs.store import JobStore
 from service.jobs.workers import Worker, WorkerRegistry
+from service.platform.clock import utc_now
 from service.web.dependencies import PagesDep
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)

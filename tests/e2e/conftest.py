@@ -13,18 +13,18 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import Engine
 
-from service.api.hubs import ConfiguredHubs
 from service.app import Parts, build_app
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.tables import metadata
 from service.jobs.workers import WorkerRegistry
-from service.keys import KeyStore
+from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.store import NotificationStore
+from service.platform.columns import metadata
+from service.platform.database import open_database
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
+from service.submissions.hubs import ConfiguredHubs
 from tests.service.models import write_model
 from tests.service.serving import served
 from worker.folder_hub import FolderHub

@@ -14,7 +14,6 @@ import pytest
 from pydantic import SecretStr
 
 from service.jobs.opening import Jobs, open_jobs
-from service.jobs.policy import utc_now
 from service.jobs.schema import (
     TERMINAL_STATES,
     Job,
@@ -27,6 +26,7 @@ from service.jobs.schema import (
 from service.jobs.settings import JobsSettings
 from service.jobs.submit import submit
 from service.jobs.workers import WorkerRegistry
+from service.platform.clock import utc_now
 from srr_core.recipe import named_recipe
 from tests.pico import build_checkpoint
 from worker.folder_hub import FolderHub

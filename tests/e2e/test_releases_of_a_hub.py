@@ -15,9 +15,9 @@ from service.hub.metadata import HuggingFaceMetadata
 from service.hub.releases import HuggingFaceReleases
 from service.hub.webhooks import HuggingFaceWebhooks
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import migrate, open_database
 from service.jobs.schema import Job, JobFilter
 from service.jobs.sql_store import SqlJobStore
+from service.platform.database import migrate, open_database
 from service.releases.act import Desk, act_on_releases
 from service.releases.errors import HookForbiddenError
 from service.releases.intake import authentic_watch, take_delivery

@@ -10,19 +10,19 @@ import pytest
 from cryptography.fernet import Fernet
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from service.api.hubs import ConfiguredHubs
 from service.app import Parts, build_app
 from service.commands.serve import LOOPBACK, listen
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter
-from service.jobs.tables import metadata
 from service.jobs.workers import WorkerRegistry
-from service.keys import KeyStore
+from service.keys.store import KeyStore
 from service.notifications.store import NotificationStore
+from service.platform.columns import metadata
+from service.platform.database import open_database
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
+from service.submissions.hubs import ConfiguredHubs
 from tests.oidc_server.people import CLIENT_ID, CLIENT_SECRET
 from tests.oidc_server.server import ANN, OIDCServer
 from tests.service.models import write_model

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from service.jobs.errors import StoreUnavailableError
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import EventKind, Job, JobDestination, JobEvent, JobSource, JobSubmission
 from service.jobs.submit import submit
+from service.platform.errors import StoreUnavailableError
 from srr_core.recipe import named_recipe
 from srr_core.types import Progress
 from worker.progress import JobProgress

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from service.jobs.errors import StoreUnavailableError
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.policy import utc_now
 from service.jobs.schema import Job, JobDestination, JobSource, JobState, JobSubmission
 from service.jobs.submit import submit
+from service.platform.clock import utc_now
+from service.platform.errors import StoreUnavailableError
 from srr_core.recipe import named_recipe
 from worker.watch import Limits, Watch
 from worker.workspace import Workspace

@@ -9,9 +9,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from service.api.feed import BATCH, RETAINED_EVENTS, EventFeed
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobEvent
+from service.submissions.feed import BATCH, RETAINED_EVENTS, EventFeed
 from tests.service import finished
 
 

@@ -12,12 +12,12 @@ from fastapi.testclient import TestClient
 from pydantic import HttpUrl, SecretStr
 from starlette.types import Message
 
-from service.api.hubs import ConfiguredHubs
 from service.jobs.credentials import CredentialVault
 from service.jobs.schema import SealedSecret
 from service.releases.store import WatchStore
 from service.releases.watches import SECRET_EXPIRES
 from service.settings import ServiceSettings
+from service.submissions.hubs import ConfiguredHubs
 from tests.hub_server import HubServer
 from worker.folder_hub import FolderHub
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from service.jobs.database import migrate, open_database
-from service.jobs.ids import new_id
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import Job, JobDestination, JobSource, JobState
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.store import JobStore
+from service.platform.database import migrate, open_database
+from service.platform.ids import new_id
 from srr_core.recipe import named_recipe
 
 

@@ -6,14 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from service.jobs.errors import (
-    IdempotencyConflictError,
-    InvalidCursorError,
-    JobNotFoundError,
-    TextNotFoundError,
-    UnstorableTextError,
-)
-from service.jobs.ids import new_id
+from service.jobs.errors import IdempotencyConflictError, JobNotFoundError, TextNotFoundError
 from service.jobs.schema import (
     JobDestination,
     JobFilter,
@@ -23,6 +16,8 @@ from service.jobs.schema import (
     SealedSecret,
 )
 from service.jobs.store import JobStore
+from service.platform.errors import InvalidCursorError, UnstorableTextError
+from service.platform.ids import new_id
 from srr_core.recipe import named_recipe
 from tests.service.jobs.conftest import Clock
 from tests.service.jobs.lifecycle import MakeJob, claimed

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 
 from service.jobs.cancel import cancel
 from service.jobs.credentials import CredentialVault
-from service.jobs.errors import InvalidCursorError, InvalidJobError, JobNotFoundError
-from service.jobs.ids import new_id
+from service.jobs.errors import InvalidJobError, JobNotFoundError
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.paging import decode_cursor, encode_cursor
 from service.jobs.retry import retry
 from service.jobs.schema import JobDestination, JobSource, JobState, JobSubmission, JobText
 from service.jobs.submit import submit
+from service.platform.errors import InvalidCursorError
+from service.platform.ids import new_id
+from service.platform.paging import decode_cursor, encode_cursor
 from srr_core.recipe import named_recipe
 
 LEASE = timedelta(seconds=60)

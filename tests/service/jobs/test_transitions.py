@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.jobs.errors import InvalidTransitionError, JobError
-from service.jobs.ids import new_id
 from service.jobs.schema import TERMINAL_STATES, Job, JobDestination, JobFailure, JobSource, JobState
 from service.jobs.transitions import (
     ALLOWED,
@@ -18,6 +17,7 @@ from service.jobs.transitions import (
     after_retry,
     move,
 )
+from service.platform.ids import new_id
 from srr_core.recipe import named_recipe
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

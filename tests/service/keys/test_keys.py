@@ -9,27 +9,18 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.jobs.database import migrate, open_database, reading
-from service.jobs.logging import mask
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobDestination, JobSource, JobSubmission, Usage
 from service.jobs.submit import submit
-from service.keys import (
-    ALL_SCOPES,
-    KeyStore,
-    MemoryRateLimiter,
-    Quota,
-    RateLimiter,
-    RedisRateLimiter,
-    authenticate,
-    issue_key,
-    lack_of_room,
-    require_quota,
-    require_scope,
-)
+from service.keys.access import authenticate, issue_key, lack_of_room, require_quota, require_scope
 from service.keys.errors import InvalidKeyError, KeyNotFoundError, MissingScopeError, QuotaExceededError
+from service.keys.rate_limit import MemoryRateLimiter, RateLimiter, RedisRateLimiter
+from service.keys.schema import ALL_SCOPES, Quota
 from service.keys.secret import parse_secret
+from service.keys.store import KeyStore
 from service.keys.tables import api_keys
+from service.platform.database import migrate, open_database, reading
+from service.platform.logging import mask
 from srr_core.recipe import named_recipe
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

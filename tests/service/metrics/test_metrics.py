@@ -8,7 +8,6 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Engine
 
-from service.jobs.database import migrate, open_database
 from service.jobs.policy import RetryPolicy
 from service.jobs.queue import MemoryJobQueue
 from service.jobs.retry import retry
@@ -17,6 +16,7 @@ from service.jobs.sql_store import SqlJobStore
 from service.jobs.submit import submit
 from service.jobs.workers import SILENT_AFTER, Worker, WorkerRegistry
 from service.metrics import InstallationCollector, read_job_metrics
+from service.platform.database import migrate, open_database
 from srr_core.recipe import named_recipe
 
 LEASE = timedelta(seconds=60)

@@ -10,7 +10,6 @@ import pytest
 from cryptography.fernet import Fernet
 
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import migrate, open_database
 from service.jobs.schema import Job, JobDestination, JobFailure, JobResult, JobSource, JobSubmission
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.submit import submit
@@ -19,6 +18,7 @@ from service.notifications.endpoints import change_endpoint, create_endpoint
 from service.notifications.schema import Endpoint, EndpointRules, NewEndpoint
 from service.notifications.sending import Outcome
 from service.notifications.store import NotificationStore
+from service.platform.database import migrate, open_database
 from srr_core.recipe import named_recipe
 
 LEASE = timedelta(minutes=1)

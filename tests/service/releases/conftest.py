@@ -14,10 +14,10 @@ from sqlalchemy import Engine
 from service.hub.folder import FolderMetadata
 from service.hub.releases import FolderReleases
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import migrate, open_database
 from service.jobs.schema import Job, JobDestination, JobFilter, JobSource, JobSubmission, SealedSecret
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.submit import submit
+from service.platform.database import migrate, open_database
 from service.releases.act import Desk, act_on_releases
 from service.releases.intake import authentic_watch, take_delivery
 from service.releases.poller import poll_watch

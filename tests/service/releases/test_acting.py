@@ -5,7 +5,9 @@ from pathlib import Path
 
 from service.hub.folder import FolderMetadata
 from service.hub.model import ResolvedModel
-from service.keys import ALL_SCOPES, KeyStore, Quota, issue_key, lack_of_room
+from service.keys.access import issue_key, lack_of_room
+from service.keys.schema import ALL_SCOPES, Quota
+from service.keys.store import KeyStore
 from service.releases.act import act_on_releases
 from service.releases.schema import ReleaseState
 from srr_core.recipe import named_recipe

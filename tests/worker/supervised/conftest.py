@@ -15,11 +15,11 @@ import pytest
 from cryptography.fernet import Fernet
 
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import migrate, open_database
 from service.jobs.policy import RetryPolicy
 from service.jobs.schema import Job, JobDestination, JobSource, JobState, JobSubmission
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.submit import submit
+from service.platform.database import migrate, open_database
 from srr_core.recipe import named_recipe
 from tests.worker.supervised import stand_in
 from worker.folder_hub import FolderHub

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from service.jobs.errors import JobFinishedError
-from service.jobs.policy import utc_now
 from service.jobs.schema import JobFailure, JobState, JobText
+from service.platform.clock import utc_now
 from tests.worker.supervised.conftest import ROOT, Bench
 
 S = JobState

@@ -1,0 +1,33 @@
+"""Everything the ground refuses or fails at, as one tree with a stable code per leaf.
+
+PlatformError
+├── StoreUnavailableError       store_unavailable
+├── UnstorableTextError         unstorable_text
+└── InvalidCursorError          invalid_cursor
+"""
+
+from typing import ClassVar
+
+
+class PlatformError(Exception):
+    """A failure of the ground with a sentence for the caller."""
+
+    code: ClassVar[str] = "platform_error"
+
+
+class InvalidCursorError(PlatformError):
+    """A cursor that no list of ours ever returned."""
+
+    code = "invalid_cursor"
+
+
+class UnstorableTextError(PlatformError):
+    """A text with a character that no database keeps: NUL, or half of a surrogate pair."""
+
+    code = "unstorable_text"
+
+
+class StoreUnavailableError(PlatformError):
+    """A database that does not answer."""
+
+    code = "store_unavailable"

@@ -1,6 +1,8 @@
 """Roads between one process and one server, each of which can be cut, held up and slowed down."""
 
 import asyncio
+import socket
+import struct
 import threading
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -32,7 +34,7 @@ class Road:
     async def reset(self) -> None:
         """Break every connection; new ones work."""
         for writer in list(self._open):
-            writer.transport.abort()
+            _break(writer)
 
     async def cut(self) -> None:
         """Break every connection and refuse new ones."""
@@ -54,13 +56,13 @@ class Road:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_cut:
-            writer.transport.abort()
+            _break(writer)
             return
         await self._flows.wait()
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
-            writer.transport.abort()
+            _break(writer)
             return
         self._open |= {writer, far_writer}
         pumps = (
@@ -84,6 +86,13 @@ class Road:
                     await asyncio.sleep(self._delay_seconds)
                 writer.write(data)
                 await writer.drain()
+
+
+def _break(writer: asyncio.StreamWriter) -> None:
+    """Close a connection the hard way, so that its peer is told of a reset and not of an orderly end."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 class Network:

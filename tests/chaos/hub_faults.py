@@ -63,6 +63,9 @@ def truncate(scene: Scene) -> str:
 
 def corrupt(scene: Scene) -> str:
     """A file has a bit that is wrong."""
+    for customer in scene.unfinished():
+        # Who looks at a model before it is accepted reads its small files unchecked; only a worker knows their digests.
+        scene.excuses[customer.plan.source_id].update(("unsupported_model", "invalid_checkpoint"))
     return _fail(scene, Failure.corrupted_body(), ("resolve",), times=scene.chance.randrange(1, 4))
 
 

@@ -78,7 +78,7 @@ def test_a_reset_breaks_what_is_open_and_lets_the_next_through(network: Network,
 
 def test_a_cut_road_refuses_until_it_is_healed(network: Network) -> None:
     network.cut(ROAD)
-    with _connect(network) as refused, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), _connect(network) as refused:  # at the first byte, or before that
         refused.recv(1024)
 
     network.heal(ROAD)

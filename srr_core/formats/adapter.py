@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, ADAPTER_FILE, factor_names
 from srr_core.errors import ExportError
-from srr_core.formats.artifact_files import ADAPTER_CONFIG_FILE, ADAPTER_DTYPE, ADAPTER_FILE, factor_names
+from srr_core.formats.artifact_files import ADAPTER_DTYPE
 from srr_core.formats.checked import ReadTensor, expect, require_finite
 from srr_core.formats.expert_factors import expert_factors, expert_part, expert_targets
 from srr_core.formats.layout import stored

@@ -31,6 +31,7 @@ _ADAPTER_DEFAULTS: Mapping[str, object] = {
     "use_dora": False,
     "fan_in_fan_out": False,
     "bias": "none",
+    "init_lora_weights": True,
     "modules_to_save": None,
 }
 """Entries of adapter_config.json under which PEFT adds L·R and nothing else, scaled by lora_alpha / r."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from srr_core.calibration.dataset import TokenWindows, cut_windows, load_tokenizer
+from srr_core.checkpoint.artifact_names import factor_names
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import require_free
 from srr_core.errors import (
@@ -20,7 +21,6 @@ from srr_core.errors import (
     UnsupportedModelError,
 )
 from srr_core.formats.adapter import adapter_config, target_modules
-from srr_core.formats.artifact_files import factor_names
 from srr_core.formats.expert_factors import fuse_factors
 from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import native_layout

@@ -5,7 +5,9 @@ vLLM does not read. A layer of smaller rank is padded with zeros, which changes 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -79,13 +81,42 @@ def read_adapter(
     return left, right
 
 
-def target_modules(module_names: Iterable[str]) -> list[str]:
+@dataclass(frozen=True)
+class AdapterTargets:
+    """How PEFT is told where L·R belongs."""
+
+    by_weight: frozenset[str] = frozenset()
+    """Layers named by their weight, because PEFT would take modules of their name for experts."""
+    bare: frozenset[str] = frozenset()
+    """Layers that PEFT attaches nothing to; they have no L·R."""
+
+    def entries(self, module_names: Iterable[str], others: Iterable[str] = ()) -> dict[str, list[str]]:
+        """Return `target_modules` and `target_parameters` of these layers, which match nothing else; experts left out.
+
+        Args:
+            others: Further modules of the model; those among `module_names` may be in it.
+        """
+        wanted, every = set(module_names) - self.bare, list(others)
+        weights = [f"{name}.weight" for name in wanted & self.by_weight]
+        return {
+            "target_modules": target_modules(wanted - self.by_weight, every),
+            "target_parameters": target_modules(weights, [f"{name}.weight" for name in every]),
+        }
+
+
+def target_modules(module_names: Iterable[str], others: Iterable[str] = ()) -> list[str]:
     """Return the names PEFT attaches the adapter to, matching no other module; experts are targeted apart.
 
     PEFT compares from the end, so a name is cut before its block list ("layers.0.mlp.up_proj"): it
-    then also fits a model loaded without its head.
+    then also fits a model loaded without its head. Where a module that gets nothing ends the same way, as a block of
+    a vision tower does, the name is as much longer as it takes to tell them apart.
+
+    Args:
+        others: Further modules of the model; those among `module_names` may be in it.
     """
-    return sorted({_from_block(name) for name in module_names if expert_part(name) is None})
+    wanted = {name for name in module_names if expert_part(name) is None}
+    suffixes = Counter(suffix for name in set(others) - wanted for suffix in _suffixes(name))
+    return sorted({_shortest(name, suffixes) for name in wanted})
 
 
 def adapter_config(
@@ -94,15 +125,19 @@ def adapter_config(
     target_modules: Sequence[str],
     base_model: str | None,
     task: AdapterTask | None,
+    target_parameters: Sequence[str] = (),
     modules: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return adapter_config.json.
 
     Args:
+        target_parameters: Weights to attach to beside those of experts.
         modules: All compressed modules; where experts are among them, their fused parameters are targeted.
         base_model: On a hub this must be the repository itself: transformers follows it for every
             model that is not a local folder. None is enough for a folder.
     """
+    experts = expert_targets(modules, rank=rank)
+    parameters = sorted({*target_parameters, *experts.pop("target_parameters", ())})
     return {
         "peft_type": "LORA",
         "task_type": task,
@@ -117,10 +152,20 @@ def adapter_config(
         "use_dora": False,
         "modules_to_save": None,
         "inference_mode": True,
-        **expert_targets(modules, rank=rank),
+        **({"target_parameters": parameters} if parameters else {}),
+        **experts,
     }
 
 
-def _from_block(module_name: str) -> str:
+def _shortest(module_name: str, taken: Counter[str]) -> str:
     match = _BLOCK_SUFFIX.search(module_name)
-    return match.group(1) if match else module_name
+    cut = match.group(1) if match else module_name
+    candidates = (suffix for suffix in _suffixes(module_name) if len(suffix) >= len(cut))
+    return next((suffix for suffix in candidates if not taken[suffix]), module_name)
+
+
+def _suffixes(module_name: str) -> Iterator[str]:
+    """Yield what a name ends with, from its last part to the whole."""
+    for match in reversed(list(re.finditer(r"\.", module_name))):
+        yield module_name[match.end() :]
+    yield module_name

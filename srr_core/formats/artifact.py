@@ -41,6 +41,8 @@ class Artifact:
     """Rank of the adapter; 0 where there is none."""
     weights: CheckpointReader
     adapter: CheckpointReader | None
+    bare: frozenset[str] = frozenset()
+    """Compressed modules without L·R."""
 
     def module_names(self) -> list[str]:
         """Return the compressed modules, in the order of the file."""
@@ -58,7 +60,7 @@ class Artifact:
             CheckpointError: a tensor is missing or not what the layout wrote.
         """
         quantized = self.layout.read_layer(module_name, self.weights.__getitem__)
-        if self.adapter is None:
+        if self.adapter is None or module_name in self.bare:
             return StoredLayer(quantized, None, None)
         left, right = read_adapter(module_name, self.adapter.__getitem__, rank=self.rank, shape=quantized.shape)
         return StoredLayer(quantized, left, right)
@@ -76,21 +78,24 @@ def open_artifact(directory: Path) -> Artifact:
     if not isinstance(quantization_config, dict):
         raise CheckpointError(f"{CONFIG_NAME}: has no quantization_config; this is not a compressed model")
     layout = layout_of(quantization_config, file=CONFIG_NAME)
-    rank = read_marker(quantization_config, file=CONFIG_NAME).rank
+    marker = read_marker(quantization_config, file=CONFIG_NAME)
+    rank, bare = marker.rank, marker.bare
     weights = CheckpointReader(directory)
     shapes = check_layers(weights, layout.codec)
     if not shapes:
         raise CheckpointError(f"{directory.name!r}: no layer of the checkpoint is compressed")
-    entries = adapter_entries(directory, rank, shapes)
+    entries = adapter_entries(directory, rank, {name: shape for name, shape in shapes.items() if name not in bare})
     adapter = CheckpointReader(directory, entries=entries) if rank else None
-    artifact = Artifact(directory, config, layout, rank, weights, adapter)
+    artifact = Artifact(directory, config, layout, rank, weights, adapter, bare)
     _check_adapter_names(artifact)
     return artifact
 
 
 def _check_adapter_names(artifact: Artifact) -> None:
     if artifact.adapter is not None:
-        wanted = {name for module in artifact.module_names() for name in adapter_names(module)}
+        wanted = {
+            name for module in artifact.module_names() if module not in artifact.bare for name in adapter_names(module)
+        }
         for name in sorted(wanted.symmetric_difference(artifact.adapter)):
             state = "is missing" if name in wanted else "belongs to no compressed layer"
             raise CheckpointError(f"{ADAPTER_WEIGHTS}: tensor {name!r} {state}")

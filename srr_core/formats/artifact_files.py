@@ -243,11 +243,14 @@ def _check_adapter_config(stated: Mapping[str, Any], rank: int, modules: Iterabl
             )
     if (stated.get("rank_pattern") or {}) != (stated.get("alpha_pattern") or {}):
         raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: rank_pattern and alpha_pattern differ, which would scale L·R")
-    targets = stated.get("target_modules")
+    targets, parameters = stated.get("target_modules"), stated.get("target_parameters") or []
     if not isinstance(targets, list):
         raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: target_modules is no list of modules")
+    if not isinstance(parameters, list):
+        raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: target_parameters is no list of parameters")
+    ends = (*(f".{target}.weight" for target in targets), *(f".{target}" for target in parameters))
     for module in modules:
-        if not any(module == target or module.endswith(f".{target}") for target in targets):
+        if not f".{module}.weight".endswith(ends):
             raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: target_modules leaves {module} without its L·R")
 
 

@@ -1,6 +1,6 @@
 """Which codec wrote an artifact: the table from `quant_method` and quantizer, and what its marker says."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ MARKER = "srr"
 """Key of our entry beside compressed-tensors' own, and the `quant_method` of the layout only we can read."""
 MARKER_VERSION = 1
 COMPRESSED_TENSORS = "compressed-tensors"
+BARE = "without_low_rank"
+"""Key of our entry that lists the layers without L·R."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Marker:
     spec: QuantizerSpec
     rank: int
     """Rank of the adapter that belongs to it; 0 where there is none."""
+    bare: frozenset[str] = frozenset()
+    """Compressed layers without L·R, by their names in the file: PEFT attaches nothing to them."""
 
     def codec(self) -> Codec:
         """Return the codec its layers were written with."""
@@ -90,4 +94,17 @@ def read_marker(quantization_config: Mapping[str, Any], *, file: str) -> Marker:
     rank = entry.get("rank")
     if type(rank) is not int or rank < 0:
         raise CheckpointError(f"{file}: the adapter's rank is {rank!r}, not a number from 0 up")
-    return Marker(str(method), spec, rank)
+    bare = entry.get(BARE, [])
+    if not isinstance(bare, list) or not all(isinstance(name, str) for name in bare):
+        raise CheckpointError(f"{file}: {BARE} of the {MARKER!r} entry is no list of layers")
+    return Marker(str(method), spec, rank, frozenset(bare))
+
+
+def with_bare_layers(quantization_config: Mapping[str, Any], bare: Iterable[str]) -> dict[str, Any]:
+    """Return a `quantization_config` of ours whose entry lists the layers without L·R."""
+    names = sorted(bare)
+    if not names:
+        return dict(quantization_config)
+    if quantization_config.get("quant_method") == MARKER:
+        return {**quantization_config, BARE: names}
+    return {**quantization_config, MARKER: {**quantization_config[MARKER], BARE: names}}

@@ -12,8 +12,9 @@ from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_json, write_tensors
 from srr_core.errors import StorageError
-from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config, target_modules
+from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config
 from srr_core.formats.expert_factors import fuse_factors
+from srr_core.formats.stored_forms import with_bare_layers
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.work_folder import WorkFolder
 
@@ -72,7 +73,12 @@ def _config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
     ]
     config = read_json(plan.source / "config.json")
     config.pop("auto_map", None)  # a stock class was run; the code it names is not carried over
-    config["quantization_config"] = plan.layout.quantization_config(plan.recipe, ignore=ignore, modules=modules)
+    config["quantization_config"] = with_bare_layers(
+        plan.layout.quantization_config(
+            plan.recipe.model_copy(update={"rank": plan.rank}), ignore=ignore, modules=modules
+        ),
+        plan.targets.bare & compressed if plan.rank else (),
+    )
     return config
 
 
@@ -87,11 +93,12 @@ def _write_adapter(plan: RunPlan, file: Path, adapter: Mapping[str, TensorEntry]
 
 
 def _adapter_config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
+    every = [name for name, _ in plan.architecture.model.named_modules() if name]
     return adapter_config(
-        rank=plan.recipe.rank,
-        target_modules=target_modules(modules),
+        rank=plan.rank,
+        **plan.targets.entries(modules, every),
         base_model=plan.artifact_id,
-        modules=modules,
+        modules=[name for name in modules if name not in plan.targets.bare],
         task="CAUSAL_LM" if plan.architecture.is_causal_lm else "FEATURE_EXTRACTION",
     )
 

@@ -191,10 +191,13 @@ def match_modules(model: nn.Module, file_names: Iterable[str]) -> dict[str, str]
     Raises:
         CheckpointError: the model has none of them, or a packed weight belongs to another kind of module.
     """
-    by_tail = {_tail(name): name for name in file_names if not is_expert(name)}
-    candidates = ((name, by_tail.get(_tail(name))) for name, _ in model.named_modules())
-    found = {name: file for name, file in candidates if file and (_ends_with(name, file) or _ends_with(file, name))}
-    missing = sorted(set(by_tail.values()) - set(found.values()))
+    by_tail: dict[str, list[str]] = {}
+    for name in file_names:
+        if not is_expert(name):
+            by_tail.setdefault(_tail(name), []).append(name)
+    candidates = ((name, file) for name, _ in model.named_modules() for file in by_tail.get(_tail(name), ()))
+    found = {name: file for name, file in candidates if same_module(name, file)}
+    missing = sorted({name for names in by_tail.values() for name in names} - set(found.values()))
     if missing:
         raise CheckpointError(f"{type(model).__name__} has no module for the packed weight of {missing[0]}")
     return found
@@ -212,6 +215,11 @@ def _tell_peft() -> None:
     from srr_core.runtime.fused_adapter import register_fused_adapter  # noqa: PLC0415  # peft is optional
 
     register_fused_adapter()
+
+
+def same_module(name: str, other: str) -> bool:
+    """Whether two paths are of one module, seen from models of which one may lack the head of the other."""
+    return _ends_with(name, other) or _ends_with(other, name)
 
 
 def _ends_with(path: str, end: str) -> bool:

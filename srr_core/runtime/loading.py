@@ -24,7 +24,7 @@ from srr_core.formats.artifact_files import (
 from srr_core.formats.checked import require_finite
 from srr_core.formats.stored_forms import read_marker
 from srr_core.runtime.experts import PackedExperts
-from srr_core.runtime.integration import refuse_disk, register
+from srr_core.runtime.integration import refuse_disk, register, same_module
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.runtime.resident import release_freed
@@ -70,7 +70,8 @@ def load(
     if getattr(config, "transformers_weights", None) is not None:
         raise CheckpointError(f"{CONFIG_FILE}: transformers_weights names other weights than {INDEX_NAME}")
     weights = CheckpointReader(folder)
-    adapter = adapter_entries(folder, marker.rank, check_layers(weights, marker.codec()))
+    shapes = check_layers(weights, marker.codec())
+    adapter = adapter_entries(folder, marker.rank, {name: s for name, s in shapes.items() if name not in marker.bare})
     del config.quantization_config
     empty = empty_model(read_json(folder / CONFIG_FILE), config, num_tensors=len(weights))
     require_complete(empty, weights.entries)
@@ -78,7 +79,7 @@ def load(
     loaded = _loaded(type(empty), folder, config, {"dtype": dtype or "auto", **_placement(device), **options})
     loaded.config.name_or_path = source
     if marker.rank > 0:
-        _check_attached(loaded, adapter)
+        _check_attached(loaded, adapter, marker.bare)
         _narrow_factors(loaded)
         release_freed()
         for adapter_config in loaded.peft_config.values():
@@ -104,10 +105,12 @@ def _loaded(
     return model
 
 
-def _check_attached(model: nn.Module, adapter: Iterable[str]) -> None:
-    bare = [name for name, module in _adapted(model) if not name.endswith(".base_layer")]
-    if bare:
-        raise CheckpointError(f"{ADAPTER_FILE}: leaves {bare[0]} without its L·R; the artifact is damaged")
+def _check_attached(model: nn.Module, adapter: Iterable[str], without: Iterable[str]) -> None:
+    unadapted = dict.fromkeys(name for name, _ in _adapted(model) if not name.endswith(".base_layer"))
+    for name in without:  # of the files, where a prefix may differ
+        unadapted.pop(next((own for own in unadapted if same_module(own, name)), name), None)
+    for name in unadapted:
+        raise CheckpointError(f"{ADAPTER_FILE}: leaves {name} without its L·R; the artifact is damaged")
     factors = dict(_factors(model))
     for name in sorted(factors.keys() ^ set(adapter)):
         state = "is missing" if name in factors else "belongs to no layer of the model"

@@ -1,6 +1,7 @@
 """The artifact as its users meet it: loaded by stock transformers, compared with Q + L·R computed densely."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,9 +141,12 @@ def _load_as_a_user(artifact: Artifact) -> nn.Module:
         # Without our entry transformers takes the stock route even though this package is imported.
         config.quantization_config = {k: v for k, v in config.quantization_config.items() if k != MARKER}
     try:
-        model, info = auto.from_pretrained(
-            artifact.directory, config=config, dtype=torch.float32, output_loading_info=True
-        )
+        with warnings.catch_warnings():
+            # PEFT (0.21) looks for patterns of experts among modules only, so it calls those that do match unmatched.
+            warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+            model, info = auto.from_pretrained(
+                artifact.directory, config=config, dtype=torch.float32, output_loading_info=True
+            )
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, CheckpointError) as error:
         raise VerificationError(f"{artifact.directory.name}: stock transformers cannot load it: {error}") from error
     if info["missing_keys"]:

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from srr_core.errors import CheckpointError, ExportError
-from srr_core.formats.adapter import adapter_config, adapter_names, adapter_tensors, read_adapter, target_modules
+from srr_core.formats.adapter import (
+    AdapterTargets,
+    adapter_config,
+    adapter_names,
+    adapter_tensors,
+    read_adapter,
+    target_modules,
+)
 from srr_core.formats.expert_factors import fuse_factors
 
 
@@ -47,6 +54,27 @@ def test_targets_are_cut_before_their_block_list():
         "layer.0.output.dense",
         "layers.10.mlp.up_proj",
     ]
+
+
+def test_a_target_is_as_long_as_it_takes_to_match_no_other_module():
+    tower = ["model.vision_tower.encoder.layers.0.self_attn.q_proj", "model.vision_tower.layers.1.fc1"]
+    names = ["model.language_model.layers.0.self_attn.q_proj", "model.language_model.layers.1.mlp.up_proj"]
+    assert target_modules(names, [*tower, *names]) == [
+        "language_model.layers.0.self_attn.q_proj",
+        "layers.1.mlp.up_proj",
+    ]
+
+
+def test_a_layer_named_like_a_whole_module_of_another_path_is_named_in_full():
+    assert target_modules(["layers.0.fc"], ["decoder.layers.0.fc"]) == ["layers.0.fc"]
+
+
+def test_layers_named_by_their_weight_are_target_parameters_and_bare_ones_are_no_target():
+    targets = AdapterTargets(frozenset({"m.layers.0.mlp.up_proj"}), frozenset({"m.layers.0.out_proj"}))
+    entries = targets.entries(["m.layers.0.mlp.up_proj", "m.layers.0.out_proj", "m.layers.0.q_proj"])
+    assert entries == {"target_modules": ["layers.0.q_proj"], "target_parameters": ["layers.0.mlp.up_proj.weight"]}
+    config = adapter_config(rank=4, base_model=None, task=None, **entries)
+    assert config["target_parameters"] == ["layers.0.mlp.up_proj.weight"]
 
 
 def test_experts_are_targeted_by_their_fused_parameters():

@@ -6,7 +6,7 @@ vLLM does not read. A layer of smaller rank is padded with zeros, which changes 
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from srr_core.checkpoint.expert_names import expert_name
 from srr_core.errors import ExportError
 from srr_core.formats.artifact_files import ADAPTER_CONFIG_FILE, ADAPTER_DTYPE, ADAPTER_FILE, factor_names
 from srr_core.formats.checked import ReadTensor, expect, require_finite
-from srr_core.formats.expert_factors import expert_factors, expert_part, expert_targets
+from srr_core.formats.expert_factors import ExpertPart, expert_factors, expert_targets
 from srr_core.formats.layout import stored
 
 ADAPTER_WEIGHTS = ADAPTER_FILE
@@ -27,9 +28,12 @@ AdapterTask = Literal["CAUSAL_LM", "FEATURE_EXTRACTION"]
 _BLOCK_SUFFIX = re.compile(r"(?:^|\.)([^.]+\.\d+\..+)$")
 
 
-def adapter_names(module_name: str) -> tuple[str, str]:
-    """Return the names of R and of L in the adapter file; experts of a layer share theirs."""
-    part = expert_part(module_name)
+def adapter_names(module_name: str, part: ExpertPart | None = None) -> tuple[str, str]:
+    """Return the names of R and of L in the adapter file; experts of a layer share theirs.
+
+    Args:
+        part: Of an expert; see `expert_parts`.
+    """
     return factor_names(module_name) if part is None else part.names()
 
 
@@ -62,15 +66,16 @@ def adapter_tensors(
 
 
 def read_adapter(
-    module_name: str, read: ReadTensor, *, rank: int, shape: tuple[int, int]
+    module_name: str, read: ReadTensor, *, rank: int, shape: tuple[int, int], part: ExpertPart | None = None
 ) -> tuple[Shaped[Tensor, "out r"], Shaped[Tensor, "r in"]]:
     """Return (L, R) of one layer as stored, padding included.
 
+    Args:
+        part: Of an expert; see `expert_parts`.
     Raises:
         CheckpointError: a tensor has the wrong dtype or shape, or is not finite; the message names it.
     """
-    name_right, name_left = adapter_names(module_name)
-    part = expert_part(module_name)
+    name_right, name_left = adapter_names(module_name, part)
     if part is None:
         left = expect(read(name_left), name_left, dtype=ADAPTER_DTYPE, shape=(shape[0], rank))
         right = expect(read(name_right), name_right, dtype=ADAPTER_DTYPE, shape=(rank, shape[1]))
@@ -90,16 +95,19 @@ class AdapterTargets:
     bare: frozenset[str] = frozenset()
     """Layers that PEFT attaches nothing to; they have no L·R."""
 
-    def entries(self, module_names: Iterable[str], others: Iterable[str] = ()) -> dict[str, list[str]]:
-        """Return `target_modules` and `target_parameters` of these layers, which match nothing else; experts left out.
+    def entries(self, paths: Mapping[str, str], others: Iterable[str] = ()) -> dict[str, list[str]]:
+        """Return `target_modules` and `target_parameters` of layers, which match nothing else; experts left out.
 
         Args:
-            others: Further modules of the model; those among `module_names` may be in it.
+            paths: Of the layers' modules in the model, by the layers' names.
+            others: Further modules of the model; those among the layers may be in it.
         """
-        wanted, every = set(module_names) - self.bare, list(others)
-        weights = [f"{name}.weight" for name in wanted & self.by_weight]
+        wanted = {name: path for name, path in paths.items() if name not in self.bare and expert_name(name) is None}
+        every = list(others)
+        modules = (path for name, path in wanted.items() if name not in self.by_weight)
+        weights = (f"{path}.weight" for name, path in wanted.items() if name in self.by_weight)
         return {
-            "target_modules": target_modules(wanted - self.by_weight, every),
+            "target_modules": target_modules(modules, every),
             "target_parameters": target_modules(weights, [f"{name}.weight" for name in every]),
         }
 
@@ -114,7 +122,7 @@ def target_modules(module_names: Iterable[str], others: Iterable[str] = ()) -> l
     Args:
         others: Further modules of the model; those among `module_names` may be in it.
     """
-    wanted = {name for name in module_names if expert_part(name) is None}
+    wanted = {name for name in module_names if expert_name(name) is None}
     suffixes = Counter(suffix for name in set(others) - wanted for suffix in _suffixes(name))
     return sorted({_shortest(name, suffixes) for name in wanted})
 
@@ -126,18 +134,18 @@ def adapter_config(
     base_model: str | None,
     task: AdapterTask | None,
     target_parameters: Sequence[str] = (),
-    modules: Iterable[str] = (),
+    experts: Iterable[ExpertPart] = (),
 ) -> dict[str, Any]:
     """Return adapter_config.json.
 
     Args:
         target_parameters: Weights to attach to beside those of experts.
-        modules: All compressed modules; where experts are among them, their fused parameters are targeted.
+        experts: Those with L·R; their fused parameters are targeted.
         base_model: On a hub this must be the repository itself: transformers follows it for every
             model that is not a local folder. None is enough for a folder.
     """
-    experts = expert_targets(modules, rank=rank)
-    parameters = sorted({*target_parameters, *experts.pop("target_parameters", ())})
+    fused = expert_targets(experts, rank=rank)
+    parameters = sorted({*target_parameters, *fused.pop("target_parameters", ())})
     return {
         "peft_type": "LORA",
         "task_type": task,
@@ -153,7 +161,7 @@ def adapter_config(
         "modules_to_save": None,
         "inference_mode": True,
         **({"target_parameters": parameters} if parameters else {}),
-        **experts,
+        **fused,
     }
 
 

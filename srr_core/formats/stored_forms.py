@@ -1,7 +1,7 @@
 """Which codec wrote an artifact: the table from `quant_method` and quantizer, and what its marker says."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +19,8 @@ MARKER_VERSION = 1
 COMPRESSED_TENSORS = "compressed-tensors"
 BARE = "without_low_rank"
 """Key of our entry that lists the layers without L·R."""
+PATHS = "paths"
+"""Key of our entry that maps names in the files to paths in the model, where stock loaders rename in between."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Marker:
     """Rank of the adapter that belongs to it; 0 where there is none."""
     bare: frozenset[str] = frozenset()
     """Compressed layers without L·R, by their names in the file: PEFT attaches nothing to them."""
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Paths in the model of layers and mixtures whose names in the file are others, by these."""
 
     def codec(self) -> Codec:
         """Return the codec its layers were written with."""
@@ -97,14 +101,18 @@ def read_marker(quantization_config: Mapping[str, Any], *, file: str) -> Marker:
     bare = entry.get(BARE, [])
     if not isinstance(bare, list) or not all(isinstance(name, str) for name in bare):
         raise CheckpointError(f"{file}: {BARE} of the {MARKER!r} entry is no list of layers")
-    return Marker(str(method), spec, rank, frozenset(bare))
+    return Marker(str(method), spec, rank, frozenset(bare), _paths(entry.get(PATHS, {}), file))
 
 
-def with_bare_layers(quantization_config: Mapping[str, Any], bare: Iterable[str]) -> dict[str, Any]:
-    """Return a `quantization_config` of ours whose entry lists the layers without L·R."""
-    names = sorted(bare)
-    if not names:
-        return dict(quantization_config)
+def _paths(paths: object, file: str) -> dict[str, str]:
+    if not isinstance(paths, dict) or not all(isinstance(value, str) for pair in paths.items() for value in pair):
+        raise CheckpointError(f"{file}: {PATHS} of the {MARKER!r} entry does not map names to paths")
+    return paths
+
+
+def with_entries(quantization_config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `quantization_config` of ours with more in our entry; what is empty is left out."""
+    more = {key: value for key, value in entries.items() if value}
     if quantization_config.get("quant_method") == MARKER:
-        return {**quantization_config, BARE: names}
-    return {**quantization_config, MARKER: {**quantization_config[MARKER], BARE: names}}
+        return {**quantization_config, **more}
+    return {**quantization_config, MARKER: {**quantization_config[MARKER], **more}}

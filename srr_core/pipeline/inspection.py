@@ -10,6 +10,7 @@ import torch
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
+from srr_core.models.conversion import converted
 from srr_core.models.layers import LayerPlan, plan_layers
 from srr_core.pipeline.plan import choose_layout, choose_targets
 from srr_core.recipe import Recipe, cost
@@ -59,6 +60,7 @@ def inspect_model(
     """
     try:
         architecture = Architecture(config_directory)
+        entries = converted(architecture.model, entries)
         require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)
         choose_layout(architecture, plan, recipe)

@@ -106,7 +106,7 @@ class LayerCompressor:
         return ended
 
     def _modules(self, module: nn.Module, block: Block, layers: Sequence[Layer]) -> dict[str, nn.Module]:
-        return {layer.name: module.get_submodule(layer.name.removeprefix(f"{block.path}.")) for layer in layers}
+        return {layer.name: module.get_submodule(layer.module.removeprefix(f"{block.path}.")) for layer in layers}
 
     def _compress_group(
         self, layers: Sequence[Layer], statistics: Statistics, block: int, notes: tuple[str, ...] = ()

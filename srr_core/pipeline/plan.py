@@ -21,14 +21,15 @@ from srr_core.formats.adapter import AdapterTargets
 from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import native_layout
 from srr_core.models.architecture import Architecture
+from srr_core.models.conversion import converted
 from srr_core.models.layers import STACKED_EXPERTS, Layer, LayerPlan, plan_layers
+from srr_core.pipeline.naming import mixture_parts
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
 from srr_core.runtime.plain_tensors import require_complete
-from srr_core.verification.attachment import find_targets
+from srr_core.verification.attachment import Attached, find_targets
+from srr_core.verification.stock import reads_packed
 
 DISTRIBUTION = "srr-compression"
-_NOT_RUN = frozenset({"deberta", "deberta-v2", "xlnet", "openai-gpt"})
-"""Their blocks hand on more, or otherwise, than hidden states; they cannot be run one at a time."""
 _NOT_RELOADED = frozenset({"llama4", "llama4_text"})
 """Stock transformers (5.23) finds no weights for the per-expert tensors of these when they are quantized."""
 
@@ -103,6 +104,7 @@ def plan_run(
     require_free(destination)
     architecture = Architecture(source)
     weights = CheckpointReader(source)
+    weights = weights.showing(converted(architecture.model, weights.entries))
     require_complete(architecture.model, weights.entries)
     layers = plan_layers(architecture, weights.entries)
     layout = choose_layout(architecture, layers, recipe)
@@ -158,7 +160,7 @@ def choose_layout(architecture: Architecture, layers: LayerPlan, recipe: Recipe)
     _require_loadable(architecture)
     return native_layout(
         recipe.quantizer,
-        all_linear=layers.all_linear,
+        all_linear=layers.all_linear and reads_packed(architecture.model),
         in_features=[layer.shape[1] for layer in layers.layers],
         has_fused_experts=any(layer.expert is not None for layer in layers.layers),
     )
@@ -166,7 +168,7 @@ def choose_layout(architecture: Architecture, layers: LayerPlan, recipe: Recipe)
 
 def _require_loadable(architecture: Architecture) -> None:
     kind = str(architecture.model.config.model_type)
-    if kind in _NOT_RUN or architecture.model.main_input_name != "input_ids":
+    if architecture.model.main_input_name != "input_ids":
         raise UnsupportedModelError(
             f"blocks of {kind!r} models cannot be run one at a time on a text; causal language models and BERT-like "
             "encoders can"
@@ -181,7 +183,9 @@ def choose_targets(architecture: Architecture, layers: LayerPlan, recipe: Recipe
     """Return how the adapter names its layers, and which layers have none because PEFT attaches nothing to them."""
     if not recipe.rank:
         return AdapterTargets()
-    return find_targets(architecture.model, {layer.name: layer.shape for layer in layers.layers}, rank=recipe.rank)
+    parts = mixture_parts(layers)
+    attached = {layer.name: Attached(layer.module, layer.shape, parts.get(layer.name)) for layer in layers.layers}
+    return find_targets(architecture.model, attached, rank=recipe.rank)
 
 
 def choose_device(name: str) -> torch.device:

@@ -17,6 +17,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.import_utils import is_peft_available
 from transformers.utils.quantization_config import CompressedTensorsConfig, QuantizationConfigMixin
 
+from srr_core.checkpoint.expert_names import DOWN, GATE_UP, UP
 from srr_core.checkpoint.header import read_header
 from srr_core.errors import CheckpointError
 from srr_core.formats.artifact_files import (
@@ -28,8 +29,8 @@ from srr_core.formats.artifact_files import (
     is_expert,
     packed_modules,
 )
-from srr_core.formats.expert_names import DOWN, GATE_UP
 from srr_core.formats.stored_forms import COMPRESSED_TENSORS, MARKER, Marker, is_ours, read_marker
+from srr_core.models.placement import Places
 from srr_core.runtime.experts import PackedExperts, pack_experts
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.resident import own_parameters, release_freed
@@ -122,7 +123,7 @@ class PackedQuantizer(HfQuantizer):
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: PreTrainedModel) -> list[Any]:
         """Leave out what fuses experts: packed layers take the tensors of the file as they are."""
-        fused = tuple(f".experts.{name}" for name in (GATE_UP, DOWN))
+        fused = tuple(f".experts.{name}" for name in (GATE_UP, UP, DOWN))
         has_experts = any(isinstance(module, PackedExperts) for module in model.modules())
         return [
             conversion
@@ -182,7 +183,7 @@ def refuse_disk(device_map: Any) -> None:
         raise ValueError("packed layers cannot be offloaded to disk; map them to a device or to the CPU")
 
 
-def match_modules(model: nn.Module, file_names: Iterable[str]) -> dict[str, str]:
+def match_modules(model: PreTrainedModel, file_names: Iterable[str]) -> dict[str, str]:
     """Return, by name in the model, the name in the file of every packed module the model has; experts left out.
 
     One name may end with the other, so a model without its head finds its layers too; a vision tower whose blocks
@@ -199,8 +200,18 @@ def match_modules(model: nn.Module, file_names: Iterable[str]) -> dict[str, str]
     found = {name: file for name, file in candidates if same_module(name, file)}
     missing = sorted({name for names in by_tail.values() for name in names} - set(found.values()))
     if missing:
+        found |= _renamed(model, missing)
+        missing = [name for name in missing if name not in found.values()]
+    if missing:
         raise CheckpointError(f"{type(model).__name__} has no module for the packed weight of {missing[0]}")
     return found
+
+
+def _renamed(model: PreTrainedModel, file_names: Iterable[str]) -> dict[str, str]:
+    """Return, by name in the model, the names in the file that loaders rename to them."""
+    places = Places(model)
+    placements = {name: places(f"{name}.weight") for name in file_names}
+    return {place.parameter.removesuffix(".weight"): name for name, place in placements.items() if place is not None}
 
 
 def register() -> None:

@@ -13,11 +13,24 @@ from transformers import PreTrainedModel
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.adapter import AdapterTargets, adapter_config, adapter_names
 from srr_core.formats.artifact_files import factor_names
-from srr_core.formats.expert_factors import expert_part, fuse_factors
+from srr_core.formats.expert_factors import ExpertPart, fuse_factors
 from srr_core.models.architecture import silent_loading
 
-Shapes = Mapping[str, tuple[int, int]]
-"""(out, in) of compressed layers, by name."""
+
+@dataclass(frozen=True)
+class Attached:
+    """A layer that is to get L·R."""
+
+    path: str
+    """Of its module in the model."""
+    shape: tuple[int, int]
+    """(out, in)"""
+    part: ExpertPart | None = None
+    """Of an expert."""
+
+
+Layers = Mapping[str, Attached]
+"""By name in the artifact."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,7 @@ def check_attached(model: PreTrainedModel, config: Mapping[str, Any], shapes: Ma
         raise CheckpointError(problems[0].message)
 
 
-def find_targets(model: PreTrainedModel, layers: Shapes, *, rank: int) -> AdapterTargets:
+def find_targets(model: PreTrainedModel, layers: Layers, *, rank: int) -> AdapterTargets:
     """Return how PEFT must be told the layers so that every L·R lands on its layer and on no other.
 
     PEFT takes some modules for experts of a mixture because of their names; they are named by their weights instead.
@@ -60,36 +73,35 @@ def find_targets(model: PreTrainedModel, layers: Shapes, *, rank: int) -> Adapte
     bare: set[str] = set()
     while True:
         targets = AdapterTargets(frozenset(by_parameter - bare), frozenset(bare))
-        chosen = {name: shape for name, shape in layers.items() if name not in bare}
+        chosen = {name: layer for name, layer in layers.items() if name not in bare}
         failing = _failing(model, chosen, targets, rank) if chosen else set()
         if not failing:
             return targets
-        moved = {name for name in failing if name not in by_parameter and expert_part(name) is None}
+        moved = {name for name in failing if name not in by_parameter and layers[name].part is None}
         by_parameter |= moved
         bare |= failing - moved
 
 
-def _failing(model: PreTrainedModel, layers: Shapes, targets: AdapterTargets, rank: int) -> set[str]:
+def _failing(model: PreTrainedModel, layers: Layers, targets: AdapterTargets, rank: int) -> set[str]:
     """Return the layers whose L·R is lost, or is attached elsewhere too."""
     try:
         problems = _attach(copy.deepcopy(model), *_adapter(model, layers, targets, rank))
     except (CheckpointError, ExportError):
         return _refused(model, layers, targets, rank)
     owners: dict[str, set[str]] = {}
-    for name in layers:
-        for tensor in adapter_names(name):
+    for name, layer in layers.items():
+        for tensor in (*adapter_names(name, layer.part), *(factor_names(layer.path) if layer.part is None else ())):
             owners.setdefault(_in_model(tensor), set()).add(name)
     found = set().union(*(owners.get(_in_model(problem.tensor), set()) for problem in problems))
     # A factor that landed on a stranger is named after the stranger; whoever is called alike may be its owner.
     return found if found or not problems else set(layers)
 
 
-def _refused(model: PreTrainedModel, layers: Shapes, targets: AdapterTargets, rank: int) -> set[str]:
+def _refused(model: PreTrainedModel, layers: Layers, targets: AdapterTargets, rank: int) -> set[str]:
     """Return the layers PEFT refuses to touch, found by offering it those of one name at a time."""
-    groups: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, shape in layers.items():
-        part = expert_part(name)
-        groups.setdefault(part.module if part else name.rpartition(".")[2], {})[name] = shape
+    groups: dict[str, dict[str, Attached]] = {}
+    for name, layer in layers.items():
+        groups.setdefault(layer.part.module if layer.part else name.rpartition(".")[2], {})[name] = layer
     refused: set[str] = set()
     for members in groups.values():
         try:
@@ -100,17 +112,19 @@ def _refused(model: PreTrainedModel, layers: Shapes, targets: AdapterTargets, ra
 
 
 def _adapter(
-    model: PreTrainedModel, layers: Shapes, targets: AdapterTargets, rank: int
+    model: PreTrainedModel, layers: Layers, targets: AdapterTargets, rank: int
 ) -> tuple[dict[str, Any], dict[str, Sequence[int]]]:
     """Return the configuration and the shapes of the tensors of an adapter for some of the targeted layers."""
     factors = {}
-    for name, (rows, columns) in layers.items():
+    for name, layer in layers.items():
         right, left = factor_names(name)
-        factors[right] = torch.empty(rank, columns, device="meta")
-        factors[left] = torch.empty(rows, rank, device="meta")
-    entries = targets.entries(layers, [name for name, _ in model.named_modules() if name])
-    config = adapter_config(rank=rank, base_model=None, task=None, modules=layers, **entries)
-    return config, {name: tuple(factor.shape) for name, factor in fuse_factors(factors, factors.__getitem__)}
+        factors[right] = torch.empty(rank, layer.shape[1], device="meta")
+        factors[left] = torch.empty(layer.shape[0], rank, device="meta")
+    parts = {name: layer.part for name, layer in layers.items() if layer.part is not None}
+    every = [name for name, _ in model.named_modules() if name]
+    entries = targets.entries({name: layer.path for name, layer in layers.items()}, every)
+    config = adapter_config(rank=rank, base_model=None, task=None, experts=parts.values(), **entries)
+    return config, {name: tuple(factor.shape) for name, factor in fuse_factors(factors, factors.__getitem__, parts)}
 
 
 def _attach(model: PreTrainedModel, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> list[_Problem]:

@@ -1,5 +1,6 @@
 """The artifact as its users meet it: loaded by stock transformers, compared with Q + L·R computed densely."""
 
+import inspect
 import math
 import warnings
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 import transformers
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from srr_core.checkpoint.index import read_json
@@ -134,9 +135,8 @@ def _empty_model(artifact: Artifact) -> PreTrainedModel:
 
 
 def _load_as_a_user(artifact: Artifact) -> nn.Module:
-    is_causal = "ForCausalLM" in model_class(artifact.config).__name__
-    auto: Any = transformers.AutoModelForCausalLM if is_causal else model_class(artifact.config)
     config = read_configuration(artifact.directory)
+    auto = _stock_class(artifact, config)
     if artifact.layout.stock_loadable:
         # Without our entry transformers takes the stock route even though this package is imported.
         config.quantization_config = {k: v for k, v in config.quantization_config.items() if k != MARKER}
@@ -162,9 +162,23 @@ def _load_as_a_user(artifact: Artifact) -> nn.Module:
     return loaded
 
 
+def _stock_class(artifact: Artifact, config: Any) -> Any:
+    """Return what a user would load with: the automatic class where it leads to the artifact's own."""
+    own = model_class(artifact.config)
+    is_found = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] is own
+    return transformers.AutoModelForCausalLM if is_found else own
+
+
 @torch.inference_mode()
 def _outputs(model: nn.Module, token_ids: Tensor) -> Tensor:
-    output: Tensor = model(token_ids)[0]
+    # Without a cache: some models have none for all of their blocks, and one window needs none.
+    takes = inspect.signature(model.forward).parameters
+    options = {"use_cache": False} if takes.keys() & {"use_cache", "kwargs"} else {}
+    try:
+        output: Tensor = model(token_ids, **options)[0]
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise VerificationError(f"the reloaded model does not run: {reason}") from error
     return output.to(torch.float32)
 
 

@@ -59,7 +59,7 @@ LOW_RANK: dict[str, tuple[Any, AdapterTargets]] = {
 
 @pytest.mark.parametrize(
     ("kind", "rank", "reason"),
-    [("llama4_text", 0, "experts"), ("deberta-v2", 4, "one at a time")],
+    [("llama4_text", 0, "experts")],
 )
 def test_a_model_of_which_stock_loaders_lose_a_part_is_refused(
     kind: str, rank: int, reason: str, tmp_path: Path

@@ -35,11 +35,14 @@ from service.edge.middleware import (
 )
 from service.edge.observed import ObservedRequestsMiddleware
 from service.edge.sessions import Sessions
+from service.hub.chosen import ConfiguredHubs, Hubs
+from service.hub.client import DEFAULT_ENDPOINT
+from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
 from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
+from service.jobs.ports import JobStore
 from service.jobs.settings import JobsSettings
-from service.jobs.store import JobStore
 from service.jobs.workers import WorkerRegistry
 from service.keys.access import lack_of_room
 from service.keys.rate_limit import MemoryRateLimiter, RateLimiter, RedisRateLimiter
@@ -55,8 +58,6 @@ from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from service.submissions.feed import EventFeed
 from service.submissions.fleet import Fleet
-from service.submissions.hubs import ConfiguredHubs
-from service.submissions.preflight import Hubs
 from service.web import account_sign_in, automation, sign_in
 from service.web import pages as web_pages
 from service.web.account_sign_in import CALLBACK_PATH
@@ -70,7 +71,11 @@ DESCRIPTION = (
 )
 
 
-def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSettings | None = None) -> FastAPI:
+def create_app(
+    settings: ServiceSettings | None = None,
+    jobs_settings: JobsSettings | None = None,
+    hub_settings: HubSettings | None = None,
+) -> FastAPI:
     """Return the application over the configured database and broker.
 
     The database is migrated, and the maintenance thread runs, from startup to shutdown. Without arguments
@@ -78,11 +83,12 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
     """
     settings = settings or ServiceSettings()
     jobs_settings = jobs_settings or JobsSettings()
+    hub_settings = hub_settings or HubSettings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with open_jobs(jobs_settings) as jobs:
-            hubs = ConfiguredHubs(settings, data_dir=jobs_settings.data_dir)
+            hubs = ConfiguredHubs(hub_settings, data_dir=jobs_settings.data_dir)
             watches, notifications = WatchStore(jobs.engine), NotificationStore(jobs.engine)
             maintenance = jobs.maintenance()
             # A Hub that limits our rate makes its client sleep for minutes, and receivers may be slow: neither waits
@@ -101,6 +107,7 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
                 notifications=notifications,
                 limiter=rate_limiter(jobs_settings),
                 vault=jobs.vault,
+                hub_url=hub_settings.endpoint,
                 collectors=(InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),),
             )
             app.state.services = _services(app, settings, parts)
@@ -113,7 +120,7 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
                 for thread in reversed(threads):
                     await run_sync(thread.stop)
 
-    return _shell(settings, lifespan)
+    return _shell(settings, hub_settings.endpoint, lifespan)
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,8 @@ class Parts:
     watches: WatchStore
     notifications: NotificationStore
     vault: CredentialVault
+    hub_url: str = DEFAULT_ENDPOINT
+    """Where the Hub is, for links and for signing in."""
     limiter: RateLimiter = field(default_factory=MemoryRateLimiter)
     collectors: tuple[Collector, ...] = ()
     """What `/metrics` shows."""
@@ -136,7 +145,7 @@ class Parts:
 
 def build_app(settings: ServiceSettings, parts: Parts) -> FastAPI:
     """Return the application over given parts, for tests and for embedding."""
-    app = _shell(settings)
+    app = _shell(settings, parts.hub_url)
     app.state.services = _services(app, settings, parts)
     return app
 
@@ -152,6 +161,7 @@ def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services
         wake=parts.wake,
         feed=EventFeed(parts.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
         hubs=parts.hubs,
+        hub_url=parts.hub_url,
         fleet=Fleet(parts.workers),
         workers=parts.workers,
         keys=parts.keys,
@@ -159,7 +169,7 @@ def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services
         notifications=parts.notifications,
         metrics=_registry(parts.collectors),
         callers=_callers(settings, parts, secret, admission),
-        accounts=_account_sign_in(settings, secret, admission) if admission is not None else None,
+        accounts=_account_sign_in(settings, parts.hub_url, secret, admission) if admission is not None else None,
         render_report=app.state.pages.report,
     )
 
@@ -170,10 +180,12 @@ def _callers(settings: ServiceSettings, parts: Parts, secret: str | bytes, admis
     return KeyHolders(parts.keys, parts.limiter, Sessions(secret), admission)
 
 
-def _account_sign_in(settings: ServiceSettings, secret: str | bytes, admission: Admission) -> AccountSignIn:
+def _account_sign_in(
+    settings: ServiceSettings, hub_url: str, secret: str | bytes, admission: Admission
+) -> AccountSignIn:
     client_secret = settings.oauth_client_secret
     provider = OpenIDProvider(
-        str(settings.hub_url),
+        hub_url,
         client_id=settings.oauth_client_id or "",
         client_secret=client_secret.get_secret_value() if client_secret is not None else None,
         scope=settings.oauth_scopes,
@@ -248,8 +260,8 @@ def _secret(settings: ServiceSettings) -> str | None:
     return settings.form_secret.get_secret_value() if settings.form_secret else None
 
 
-def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastAPI:
-    pages = Pages(FormGuard(_secret(settings)), hub_url=str(settings.hub_url), has_sign_in=settings.sign_in != "none")
+def _shell(settings: ServiceSettings, hub_url: str, lifespan: Lifespan | None = None) -> FastAPI:
+    pages = Pages(FormGuard(_secret(settings)), hub_url=hub_url, has_sign_in=settings.sign_in != "none")
     app = FastAPI(
         title="SRR compression service",
         description=DESCRIPTION,

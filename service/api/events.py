@@ -69,4 +69,4 @@ def list_job_events(
 
 
 def _event_data(event: JobEvent) -> EventData:
-    return EventData.model_validate(event.model_dump(exclude={"job_id"}))
+    return EventData.model_validate(event.model_dump(exclude={"job_id", "schema_version"}))

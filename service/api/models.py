@@ -47,5 +47,5 @@ def inspect(body: InspectBody, _caller: JobReader, services: ServicesDep) -> Mod
 def validate_job(body: JobCreate, caller: JobReader, services: ServicesDep) -> Validation:
     """Run every check that a job would meet, and change nothing. A job that would fail is still a 200 here."""
     token = body.hub_token.get_secret_value() if body.hub_token else None
-    wanted = submission_of(body)
+    wanted = submission_of(body).work
     return validate(wanted, services.hubs, services.store, services.fleet, owner=caller.owner, token=token)

@@ -14,10 +14,11 @@ from starlette.responses import Response
 
 from service.accounts import AccountSignIn
 from service.edge.callers import CallerPolicy
+from service.hub.chosen import Hubs
 from service.jobs.access import owned_job
 from service.jobs.credentials import CredentialVault
+from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import Job, JobId
-from service.jobs.store import JobStore
 from service.jobs.workers import WorkerRegistry
 from service.keys.schema import Scope
 from service.keys.store import KeyStore
@@ -27,7 +28,6 @@ from service.settings import ServiceSettings
 from service.submissions.caller import Caller
 from service.submissions.feed import EventFeed
 from service.submissions.fleet import Fleet
-from service.submissions.preflight import Hubs
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,14 @@ class Services:
 
     settings: ServiceSettings
     core_version: str
-    store: JobStore
+    store: JobsOfCallers
     vault: CredentialVault
     wake: Callable[[], None]
     """Sends what the outbox holds, without waiting for it."""
     feed: EventFeed
     hubs: Hubs
+    hub_url: str
+    """Where the Hub is, without a slash at the end."""
     fleet: Fleet
     workers: WorkerRegistry
     callers: CallerPolicy
@@ -70,7 +72,7 @@ async def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-async def get_store(services: ServicesDep) -> JobStore:
+async def get_store(services: ServicesDep) -> JobsOfCallers:
     """Return the job store."""
     return services.store
 
@@ -120,7 +122,7 @@ async def get_notifications(services: ServicesDep) -> NotificationStore:
     return services.notifications
 
 
-StoreDep = Annotated[JobStore, Depends(get_store)]
+StoreDep = Annotated[JobsOfCallers, Depends(get_store)]
 KeysDep = Annotated[KeyStore, Depends(get_keys)]
 WatchesDep = Annotated[WatchStore, Depends(get_watches)]
 NotificationsDep = Annotated[NotificationStore, Depends(get_notifications)]

@@ -3,6 +3,7 @@
 PlatformError
 ├── StoreUnavailableError       store_unavailable
 ├── UnstorableTextError         unstorable_text
+├── UnreadableError             unreadable
 └── InvalidCursorError          invalid_cursor
 """
 
@@ -13,6 +14,12 @@ class PlatformError(Exception):
     """A failure of the ground with a sentence for the caller."""
 
     code: ClassVar[str] = "platform_error"
+
+
+class UnreadableError(PlatformError):
+    """Something stored that this version cannot read: a newer one wrote it, or it was damaged."""
+
+    code = "unreadable"
 
 
 class InvalidCursorError(PlatformError):

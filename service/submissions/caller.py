@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from service.accounts import Account
-from service.jobs.store import JobStore
+from service.jobs.ports import JobReading
 from service.keys.access import require_quota
 from service.keys.errors import MissingScopeError
 from service.keys.schema import Quota, Scope
@@ -30,7 +30,7 @@ class Caller:
         if scope not in self.scopes:
             raise MissingScopeError(f"this needs the scope {scope!r}; you have {', '.join(self.scopes) or 'none'}")
 
-    def require_room(self, store: JobStore) -> None:
+    def require_room(self, store: JobReading) -> None:
         """Raise QuotaExceededError when one more job would be too many."""
         if self.quota is not None:
             require_quota(self.quota, store.usage(self.owner, since=datetime.now(UTC) - _DAY))

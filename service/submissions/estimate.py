@@ -8,9 +8,10 @@ from typing import Any
 from examples import CALIBRATION_TEXT
 from service.hub.model import ResolvedModel
 from service.hub.weights import Weights
-from service.jobs.schema import JobFilter, JobState, JobSubmission
-from service.jobs.store import JobStore
+from service.jobs.ports import JobReading
+from service.jobs.schema import JobFilter, JobState
 from service.jobs.windows import job_recipe
+from service.jobs.work import CompressWork
 from service.submissions.fleet import Fleet
 from service.submissions.schema import Estimate
 from srr_core.recipe import Recipe, cost
@@ -24,13 +25,13 @@ _SOURCE_BITS = 16
 _HIDDEN_SIZES = ("hidden_size", "n_embd", "d_model", "dim")
 
 
-def run_recipe(submission: JobSubmission, model: ResolvedModel) -> Recipe:
-    """Return the recipe of a job with no more calibration than its text and the model's window hold."""
-    text = submission.calibration.text if submission.calibration is not None else None
+def run_recipe(work: CompressWork, model: ResolvedModel) -> Recipe:
+    """Return the recipe of a compression with no more calibration than its text and the model's window hold."""
+    text = work.calibration.text if work.calibration is not None else None
     text_bytes = len(text.encode()) if text is not None else CALIBRATION_TEXT.stat().st_size
     lengths = [place.get(name) for place in _places(model.config or {}) for name in WINDOW_FIELDS]
     longest = next((length for length in lengths if isinstance(length, int) and length > 0), None)
-    return cost.fitted(job_recipe(submission), text_bytes=text_bytes, longest_window=longest)
+    return cost.fitted(job_recipe(work), text_bytes=text_bytes, longest_window=longest)
 
 
 def memory_bytes(recipe: Recipe, model: ResolvedModel, weights: Weights) -> int:
@@ -50,7 +51,7 @@ def scratch_bytes(model: ResolvedModel) -> int:
 
 
 def estimate(
-    recipe: Recipe, model: ResolvedModel, weights: Weights, store: JobStore, fleet: Fleet, *, owner: str
+    recipe: Recipe, model: ResolvedModel, weights: Weights, store: JobReading, fleet: Fleet, *, owner: str
 ) -> Estimate:
     """Return what a job would take, from names and shapes, from earlier jobs of the owner and from the workers."""
     shapes = weights.anatomy.shapes
@@ -76,15 +77,18 @@ def estimate(
     )
 
 
-def _seconds(recipe: Recipe, model: ResolvedModel, store: JobStore, *, owner: str) -> float | None:
+def _seconds(recipe: Recipe, model: ResolvedModel, store: JobReading, *, owner: str) -> float | None:
     page = store.list(JobFilter(owner=owner, states=(JobState.SUCCEEDED,), recipe=recipe.name), limit=HISTORY)
     speeds = [speed for job in page.jobs if (speed := _seconds_per_byte(store.report(job.id))) is not None]
     return statistics.median(speeds) * model.weight_bytes if speeds else None
 
 
 def _seconds_per_byte(report: Mapping[str, Any]) -> float | None:
-    source_bytes = report["size_bytes"]["source"]
-    return sum(report["seconds"].values()) / source_bytes if source_bytes else None
+    try:
+        source_bytes = report["size_bytes"]["source"]
+        return float(sum(report["seconds"].values()) / source_bytes) if source_bytes else None
+    except (KeyError, TypeError):
+        return None  # a report of another version says nothing here, and the others still do
 
 
 def _places(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

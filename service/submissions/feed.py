@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from service.jobs.errors import JobError
+from service.jobs.ports import JobReading
 from service.jobs.schema import TERMINAL_STATES, JobEvent
-from service.jobs.store import JobStore
 from service.platform.errors import PlatformError
 
 BATCH = 500
@@ -60,7 +60,7 @@ class EventFeed:
     Belongs to one event loop. The database is asked in a thread, so that it never blocks the others.
     """
 
-    def __init__(self, store: JobStore, *, poll_seconds: float, max_streams: int) -> None:
+    def __init__(self, store: JobReading, *, poll_seconds: float, max_streams: int) -> None:
         self._store = store
         self._poll_seconds = poll_seconds
         self._max_streams = max_streams

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from service.hub.chosen import Hubs
 from service.hub.destination import Destination, check_destination
 from service.hub.errors import (
     AccessDeniedError,
@@ -16,13 +16,12 @@ from service.hub.errors import (
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.hub.naming import check_repo_id
-from service.hub.releases import HubReleases
 from service.hub.weights import Weights
 from service.jobs.errors import JobError
 from service.jobs.hub_tokens import require_hub_token
-from service.jobs.schema import JobSubmission
-from service.jobs.store import JobStore
+from service.jobs.ports import JobReading
 from service.jobs.windows import job_recipe
+from service.jobs.work import Work
 from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes
 from service.submissions.fleet import Fleet
 from service.submissions.refusal import DESTINATION, SOURCE, Obstacle
@@ -34,28 +33,6 @@ from srr_core.recipe.compatibility import CompatibilityRow, compatibility, rope_
 
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
 _OUR_WORD = "the worker looks with a token of its own, so the job may still work"
-
-
-class Hubs(Protocol):
-    """Which hub has a model, and which one artifacts go to."""
-
-    def source(self, model_id: str) -> HubMetadata:
-        """Return the hub that has a model."""
-
-    @property
-    def destination(self) -> HubMetadata:
-        """The hub artifacts are published to."""
-
-    @property
-    def releases(self) -> HubReleases:
-        """The hub whose releases are watched."""
-
-    @property
-    def watched(self) -> HubMetadata:
-        """The hub that `releases` lists."""
-
-    def known_sha(self, model_id: str, revision: str) -> str | None:
-        """Return the commit of a revision if that is known without asking over the network."""
 
 
 def inspect_model(hubs: Hubs, model_id: str, revision: str, *, token: str | None = None) -> ModelResource:
@@ -99,14 +76,14 @@ class Examination:
             self.obstacles.append(Obstacle(where, error))
 
 
-def examine(submission: JobSubmission, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -> Examination:
+def examine(work: Work, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -> Examination:
     """Run every check of a submission and change nothing. Raises nothing: what is wrong is in the result.
 
     Only what is certain is an obstacle. A hub that does not answer, and what a worker with a token of its own may
     be allowed to do, is left to the worker.
     """
     found = Examination()
-    source, repo_id = submission.source, submission.destination.repo_id
+    source, repo_id = work.source, work.destination.repo_id
     found.attempt("body.hub_token", lambda: require_hub_token(token))
     if found.obstacles:
         return found  # no question can be asked with it
@@ -114,24 +91,24 @@ def examine(submission: JobSubmission, hubs: Hubs, fleet: Fleet, *, token: str |
     found.attempt(DESTINATION, lambda: check_repo_id(repo_id))
     if not any(obstacle.field == SOURCE for obstacle in found.obstacles):
         hub = hubs.source(source.model_id)
-        found.attempt(SOURCE, lambda: _resolve(found, submission, hubs, hub, fleet, token))
+        found.attempt(SOURCE, lambda: _resolve(found, work, hubs, hub, fleet, token))
         _look_at_model(found, hub, token)
-        _look_at_terms(found, submission, hub)
-        _look_at_workers(found, submission, fleet)
+        _look_at_terms(found, work, hub)
+        _look_at_workers(found, work, fleet)
     if found.model is not None and not any(obstacle.field == DESTINATION for obstacle in found.obstacles):
-        found.attempt(DESTINATION, lambda: _look_at_destination(found, submission, hubs, token))
+        found.attempt(DESTINATION, lambda: _look_at_destination(found, work, hubs, token))
     return found
 
 
 def validate(
-    submission: JobSubmission, hubs: Hubs, store: JobStore, fleet: Fleet, *, owner: str, token: str | None = None
+    work: Work, hubs: Hubs, store: JobReading, fleet: Fleet, *, owner: str, token: str | None = None
 ) -> Validation:
     """Run every check of a submission and say what it would lead to.
 
     Raises:
         HubUnavailableError: the hub does not answer, so nothing can be said.
     """
-    found = examine(submission, hubs, fleet, token=token)
+    found = examine(work, hubs, fleet, token=token)
     found.require_answers()
     destination, model, weights = found.destination, found.model, found.weights
     return Validation(
@@ -142,10 +119,10 @@ def validate(
         destination_exists=destination is not None and destination.exists,
         destination_private=found.private,
         destination_writable=destination.writable if destination is not None else None,
-        estimate=estimate(run_recipe(submission, model), model, weights, store, fleet, owner=owner)
+        estimate=estimate(run_recipe(work, model), model, weights, store, fleet, owner=owner)
         if model and weights
         else None,
-        compatibility=_runtimes(job_recipe(submission), model, weights) if model is not None else [],
+        compatibility=_runtimes(job_recipe(work), model, weights) if model is not None else [],
     )
 
 
@@ -161,10 +138,8 @@ def _runtimes(recipe: Recipe, model: ResolvedModel, weights: Weights | None) -> 
     return list(rows)
 
 
-def _resolve(
-    found: Examination, submission: JobSubmission, hubs: Hubs, hub: HubMetadata, fleet: Fleet, token: str | None
-) -> None:
-    source = submission.source
+def _resolve(found: Examination, work: Work, hubs: Hubs, hub: HubMetadata, fleet: Fleet, token: str | None) -> None:
+    source = work.source
     revision = hubs.known_sha(source.model_id, source.revision) or source.revision
     try:
         found.model = hub.resolve(source.model_id, revision, token=token)
@@ -190,32 +165,30 @@ def _look_at_model(found: Examination, hub: HubMetadata, token: str | None) -> N
         found.attempt(SOURCE, read_headers)
 
 
-def _look_at_terms(found: Examination, submission: JobSubmission, hub: HubMetadata) -> None:
+def _look_at_terms(found: Examination, work: Work, hub: HubMetadata) -> None:
     model = found.model
     if model is not None and not hub.is_local:
-        found.attempt(
-            "body.acknowledge_license", lambda: check_license(model, acknowledged=submission.acknowledge_license)
-        )
+        found.attempt("body.acknowledge_license", lambda: check_license(model, acknowledged=work.acknowledge_license))
 
 
-def _look_at_workers(found: Examination, submission: JobSubmission, fleet: Fleet) -> None:
+def _look_at_workers(found: Examination, work: Work, fleet: Fleet) -> None:
     model, weights = found.model, found.weights
     if model is None or weights is None:
         return
     if not fleet.alive():
         found.notes.append("No worker is at work now, so whether one is large enough is not known; the job would wait.")
-    memory = memory_bytes(run_recipe(submission, model), model, weights)
+    memory = memory_bytes(run_recipe(work, model), model, weights)
     found.attempt(SOURCE, lambda: fleet.require_capacity(memory_bytes=memory, scratch_bytes=scratch_bytes(model)))
 
 
-def _look_at_destination(found: Examination, submission: JobSubmission, hubs: Hubs, token: str | None) -> None:
-    repo_id, hub = submission.destination.repo_id, hubs.destination
+def _look_at_destination(found: Examination, work: Work, hubs: Hubs, token: str | None) -> None:
+    repo_id, hub = work.destination.repo_id, hubs.destination
     place = hub.destination(repo_id, token=token) if token is not None else hub.visible_destination(repo_id)
     found.destination = place
     if place.writable is None:
         found.notes.append(f"Whether {repo_id} may be written is not known here: the worker's own token decides.")
     if found.model is not None:
-        found.private = check_destination(place, found.model, private=submission.destination.private)
+        found.private = check_destination(place, found.model, private=work.destination.private)
 
 
 def _resource(found: Examination) -> ModelResource:

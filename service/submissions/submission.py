@@ -4,14 +4,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from service.jobs.content import content_key
+from service.hub.chosen import Hubs
 from service.jobs.credentials import CredentialVault
+from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import Job, JobSubmission
-from service.jobs.store import JobStore
 from service.jobs.submit import check_submission, replay, submit
 from service.submissions.caller import Caller
 from service.submissions.fleet import Fleet
-from service.submissions.preflight import Hubs, examine
+from service.submissions.preflight import examine
 from service.submissions.refusal import refuse
 
 
@@ -19,7 +19,7 @@ class SubmissionServices(Protocol):
     """The parts of the application that a submission goes through."""
 
     @property
-    def store(self) -> JobStore:
+    def store(self) -> JobsOfCallers:
         """Where jobs are kept."""
 
     @property
@@ -61,26 +61,23 @@ def submit_checked(
         HubError, SrrError, JobError: the first obstacle; its cause names all of them.
         QuotaExceededError: the caller has used up what they may have.
     """
-    check_submission(submission, idempotency_key=idempotency_key, hub_token=hub_token)
-    before = replay(submission, owner=caller.owner, store=services.store, idempotency_key=idempotency_key, force=force)
-    if before is not None:
-        return before
-    caller.require_room(services.store)
-    found = examine(submission, services.hubs, services.fleet, token=hub_token)
-    refuse(found.obstacles)
-    sha = found.model.sha if found.model is not None else None
-    known = sha or services.hubs.known_sha(submission.source.model_id, submission.source.revision)
-    same = content_key(submission, source_sha=known, core_version=services.core_version) if known else None
-    return submit(
+    checked = check_submission(
         submission,
         owner=caller.owner,
-        store=services.store,
-        wake=services.wake,
         vault=services.vault,
         hub_token=hub_token,
         hub_token_expires_at=hub_token_expires_at,
         idempotency_key=idempotency_key,
-        content_key=None if force else same,
-        source_sha=sha,
         force=force,
     )
+    before = replay(checked, services.store)
+    if before is not None:
+        return before
+    caller.require_room(services.store)
+    work = submission.work
+    found = examine(work, services.hubs, services.fleet, token=hub_token)
+    refuse(found.obstacles)
+    sha = found.model.sha if found.model is not None else None
+    known = sha or services.hubs.known_sha(work.source.model_id, work.source.revision)
+    pinned = checked.at_commit(known, core_version=services.core_version)
+    return submit(pinned, store=services.store, wake=services.wake)

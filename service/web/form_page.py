@@ -90,7 +90,7 @@ class FormPage:
             is_advanced=any(values[name] for name in ADVANCED_FIELDS)
             or bool({*ADVANCED_FIELDS, *FILE_FIELDS} & wrong.keys()),
             again=again,
-            is_again_whole=again is None or can_say(again.recipe),
+            is_again_whole=again is None or can_say(again.work.recipe),
             sign_in_again=sign_in_again,
             has_hub_access=brings_hub_access(self.caller, self.services),
             **summary,

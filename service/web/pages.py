@@ -14,9 +14,9 @@ from service.hub.folder import MAIN
 from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
 from service.jobs.errors import InvalidJobError, JobError
+from service.jobs.ports import JobReading
 from service.jobs.retry import retry
 from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
-from service.jobs.store import JobStore
 from service.keys.errors import QuotaExceededError
 from service.platform.clock import utc_now
 from service.platform.errors import PlatformError
@@ -88,13 +88,15 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         wanted = submission(SubmitForm(values=values, texts={}), owner=namespace_of(caller))
         token = job_token(typed, request, caller, services).text
         validation = await run_sync(
-            lambda: validate(wanted, services.hubs, services.store, services.fleet, owner=caller.owner, token=token)
+            lambda: validate(
+                wanted.work, services.hubs, services.store, services.fleet, owner=caller.owner, token=token
+            )
         )
     except (FormError, InvalidJobError, HubAccessEndedError) as error:
         return page.refuse_check(values, error)
     except HubUnavailableError as error:
         validation = refused(ProblemNote(code=error.code, message=str(error)))
-    return page.check(values, validation, wanted.recipe)
+    return page.check(values, validation, wanted.work.recipe)
 
 
 @router.post("/jobs")
@@ -159,7 +161,7 @@ def job_page(
         "job.html",
         view=read_view(services.store, job),
         source_url=_source_url(services, job),
-        group=choices.group_size(job.recipe),
+        group=choices.group_size(job.work.recipe),
         is_same=bool(same),
     )
 
@@ -218,7 +220,7 @@ def recipes_page(request: Request, pages: PagesDep) -> Response:
     return pages.render(request, "recipes.html", recipes=PRESETS.values(), default=DEFAULT_RECIPE, shape=PREVIEW_SHAPE)
 
 
-def read_view(store: JobStore, job: Job) -> JobView:
+def read_view(store: JobReading, job: Job) -> JobView:
     """Return what the page of a job shows, read in batches."""
     events: list[JobEvent] = []
     while batch := store.events(
@@ -229,19 +231,18 @@ def read_view(store: JobStore, job: Job) -> JobView:
     return job_view(job, events, queue_position=position, can_compare=_has_rivals(store, job))
 
 
-def _has_rivals(store: JobStore, job: Job) -> bool:
+def _has_rivals(store: JobReading, job: Job) -> bool:
     if job.state is not JobState.SUCCEEDED:
         return False
-    wanted = JobFilter(owner=job.owner, states=(JobState.SUCCEEDED,), model_id=job.source.model_id)
+    wanted = JobFilter(owner=job.owner, states=(JobState.SUCCEEDED,), model_id=job.work.source.model_id)
     return len(store.list(wanted, limit=2).jobs) > 1
 
 
 def _source_url(services: Services, job: Job) -> str | None:
     try:
         # Only a folder hub knows a commit without being asked over the network, and it has no pages.
-        is_here = services.hubs.known_sha(job.source.model_id, MAIN) is not None
+        is_here = services.hubs.known_sha(job.work.source.model_id, MAIN) is not None
     except InvalidRepoIdError:
         return None
-    revision = quote(job.source.sha or job.source.revision)
-    base = str(services.settings.hub_url).rstrip("/")
-    return None if is_here else f"{base}/{job.source.model_id}/tree/{revision}"
+    revision = quote(job.work.source.sha or job.work.source.revision)
+    return None if is_here else f"{services.hub_url}/{job.work.source.model_id}/tree/{revision}"

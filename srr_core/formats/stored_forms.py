@@ -8,10 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.codecs import ByteCodec, Codec, WordCodec
-from srr_core.formats.grid import integer_grid
 from srr_core.formats.lattice_codec import LatticeCodec
 from srr_core.formats.normal_float_codec import NormalFloatCodec
 from srr_core.recipe import NormalFloatSpec, QuantizerSpec, QuIPSharpSpec
+from srr_core.registry import Registry
 
 MARKER = "srr"
 """Key of our entry beside compressed-tensors' own, and the `quant_method` of the layout only we can read."""
@@ -21,6 +21,9 @@ BARE = "without_low_rank"
 """Key of our entry that lists the layers without L·R."""
 PATHS = "paths"
 """Key of our entry that maps names in the files to paths in the model, where stock loaders rename in between."""
+
+CODECS: Registry[Codec] = Registry("codec", {NormalFloatSpec: NormalFloatCodec, QuIPSharpSpec: LatticeCodec})
+"""Of codes that lie on no uniform grid. Those that do need no row: the grid says how they are packed."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +50,20 @@ def word_codec(spec: QuantizerSpec) -> WordCodec:
     Raises:
         ExportError: the codes are not a uniform grid.
     """
-    grid = integer_grid(spec)
+    grid = spec.uniform_grid
     if grid is None:
         raise ExportError(f"{spec.kind} codes are not a uniform grid; compressed-tensors cannot hold them")
-    return WordCodec(grid)
+    return WordCodec(spec, grid)
 
 
 def byte_codec(spec: QuantizerSpec) -> Codec:
     """Return the codec of our own layout.
 
     Raises:
-        ExportError: no codec is known for this kind of codes.
+        KeyError: no row of `CODECS`, which is a bug of the table.
     """
-    grid = integer_grid(spec)
-    if grid is not None:
-        return ByteCodec(grid)
-    if isinstance(spec, NormalFloatSpec):
-        return NormalFloatCodec(spec)
-    if isinstance(spec, QuIPSharpSpec):
-        return LatticeCodec(spec)
-    raise ExportError(f"no packed layout is known for {spec.kind} codes")
+    grid = spec.uniform_grid
+    return CODECS.build(spec) if grid is None else ByteCodec(spec, grid)
 
 
 def is_ours(quantization_config: Mapping[str, Any]) -> bool:

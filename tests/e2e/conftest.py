@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import Engine
 
 from service.app import Parts, build_app
+from service.hub.chosen import ConfiguredHubs
+from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.workers import WorkerRegistry
@@ -24,7 +26,6 @@ from service.platform.columns import metadata
 from service.platform.database import open_database
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
-from service.submissions.hubs import ConfiguredHubs
 from tests.service.models import write_model
 from tests.service.serving import served
 from worker.folder_hub import FolderHub
@@ -96,12 +97,12 @@ def application(
     sign_in: Literal["none", "keys"],
 ) -> FastAPI:
     """The application over the stores and a folder hub that holds org/model."""
-    settings = ServiceSettings(source_hub="folder", sign_in=sign_in)
+    settings = ServiceSettings(sign_in=sign_in)
     FolderHub(tmp_path / "hub").import_model(write_model(tmp_path / "model"), "org/model")
     parts = Parts(
         store=job_store,
         wake=lambda: None,
-        hubs=ConfiguredHubs(settings, data_dir=tmp_path),
+        hubs=ConfiguredHubs(HubSettings(source_hub="folder"), data_dir=tmp_path),
         workers=WorkerRegistry(engine),
         keys=KeyStore(engine),
         watches=watches,

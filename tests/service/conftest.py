@@ -13,6 +13,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from service.app import Parts, build_app
+from service.hub.chosen import ConfiguredHubs
+from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import IDEMPOTENCY_LIFETIME
@@ -25,7 +27,6 @@ from service.platform.database import open_database
 from service.platform.logging import configure_logging
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
-from service.submissions.hubs import ConfiguredHubs
 from tests.service.models import write_model
 from worker.folder_hub import FolderHub
 
@@ -100,9 +101,15 @@ def vault() -> CredentialVault:
 
 
 @pytest.fixture
-def hubs(settings: ServiceSettings, hub_dir: Path) -> ConfiguredHubs:
+def hubs(hub_dir: Path) -> ConfiguredHubs:
     """The folder hub, for sources and destinations."""
-    return ConfiguredHubs(settings.model_copy(update={"source_hub": "folder"}), data_dir=hub_dir.parent)
+    return ConfiguredHubs(HubSettings(source_hub="folder"), data_dir=hub_dir.parent)
+
+
+@pytest.fixture
+def hub_url() -> str:
+    """Where links to the Hub lead."""
+    return "https://huggingface.co"
 
 
 @pytest.fixture
@@ -116,6 +123,7 @@ def parts(
     notifications: NotificationStore,
     vault: CredentialVault,
     engine: Engine,
+    hub_url: str,
 ) -> Parts:
     """What the application stands on."""
     return Parts(
@@ -127,6 +135,7 @@ def parts(
         watches=watches,
         notifications=notifications,
         vault=vault,
+        hub_url=hub_url,
         collectors=(InstallationCollector(engine, deliveries=notifications.counts),),
     )
 

@@ -17,8 +17,8 @@ from sqlalchemy import Engine
 
 from service.app import create_app
 from service.jobs.memory_store import MemoryJobStore
+from service.jobs.ports import JobStore
 from service.jobs.sql_store import SqlJobStore
-from service.jobs.store import JobStore
 from service.keys.access import issue_key
 from service.keys.schema import ALL_SCOPES, Quota
 from service.keys.store import KeyStore

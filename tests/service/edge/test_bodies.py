@@ -60,8 +60,8 @@ def test_a_whole_pair_and_the_words_for_half_of_one_are_text(http: TestClient, j
 
     assert http.post("/v1/jobs", content=body, headers=JSON).status_code == 202
     (job,) = job_store.list(JobFilter(), limit=1).jobs
-    assert job.calibration is not None
-    assert job_store.text(str(job.calibration.sha256)) == "\U0001f600 \\ud800"
+    assert job.work.calibration is not None
+    assert job_store.text(str(job.work.calibration.sha256)) == "\U0001f600 \\ud800"
 
 
 def test_a_nul_in_a_name_is_refused_in_words(http: TestClient) -> None:

@@ -5,19 +5,14 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import JobDestination, JobSource, JobSubmission
-from service.jobs.submit import submit
 from service.platform.tracing import configure_tracing, continued_span, current_traceparent, span
-from srr_core.recipe import named_recipe
+from tests.service.submitting import submitted
 
 
 def test_job_carries_the_trace_of_its_request_into_another_process(spans: InMemorySpanExporter) -> None:
     store = MemoryJobStore()
-    submission = JobSubmission(
-        source=JobSource(model_id="a/b"), destination=JobDestination(repo_id="c/d"), recipe=named_recipe("srr")
-    )
     with span("request"):
-        submit(submission, owner="me", store=store, wake=lambda: None)
+        submitted(store)
     message = store.unsent()[0]
 
     with continued_span("supervise job", message.traceparent, {"job.id": message.job_id}), span("download"):

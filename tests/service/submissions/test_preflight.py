@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from service.hub.chosen import ConfiguredHubs
+from service.hub.settings import HubSettings
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter
 from service.jobs.workers import Worker, WorkerRegistry
-from service.settings import ServiceSettings
-from service.submissions.hubs import ConfiguredHubs
 from tests.hub_server.server import HubServer
 from tests.service.models import model_files, write_model
 from worker.folder_hub import FolderHub
@@ -153,10 +153,10 @@ class TestHuggingFaceHub:
     """An installation that reads and writes the Hub."""
 
     @pytest.fixture
-    def hubs(self, hub_server: HubServer, settings: ServiceSettings, tmp_path: Path) -> ConfiguredHubs:
+    def hubs(self, hub_server: HubServer, tmp_path: Path) -> ConfiguredHubs:
         """The Hub for sources and destinations."""
         where = {"source_hub": "huggingface", "destination_hub": "huggingface", "hub_url": hub_server.url}
-        return ConfiguredHubs(settings.model_copy(update=where), data_dir=tmp_path)
+        return ConfiguredHubs(HubSettings.model_validate(where), data_dir=tmp_path)
 
     @pytest.fixture
     def model(self, hub_server: HubServer) -> str:
@@ -228,17 +228,17 @@ class TestHuggingFaceHub:
         assert (refused.status_code, refused.json()["code"]) == (422, "license_unclear")
         assert "acknowledge_license" in refused.json()["detail"]
         assert accepted.status_code == 202
-        assert job_store.get(accepted.json()["id"]).acknowledge_license
+        assert job_store.get(accepted.json()["id"]).work.acknowledge_license
 
 
 class TestSilentHub:
     """A Hub that cannot be reached."""
 
     @pytest.fixture
-    def hubs(self, settings: ServiceSettings, tmp_path: Path) -> ConfiguredHubs:
+    def hubs(self, tmp_path: Path) -> ConfiguredHubs:
         """A Hub at a port where nobody listens."""
         where = {"source_hub": "huggingface", "destination_hub": "huggingface", "hub_url": "http://127.0.0.1:9"}
-        return ConfiguredHubs(settings.model_copy(update=where), data_dir=tmp_path)
+        return ConfiguredHubs(HubSettings.model_validate(where), data_dir=tmp_path)
 
     def test_work_is_accepted_and_checked_by_the_worker(self, http: TestClient) -> None:
         accepted, validated = http.post("/v1/jobs", json=BODY), http.post("/v1/jobs:validate", json=BODY)

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import Job, JobDestination, JobSource, JobState, JobSubmission
-from service.jobs.submit import submit
+from service.jobs.schema import Job, JobState, Lease
 from service.platform.clock import utc_now
 from service.platform.errors import StoreUnavailableError
-from srr_core.recipe import named_recipe
-from worker.watch import Limits, Watch
+from tests.service.submitting import submitted
+from worker.lease_keeper import LeaseKeeper, Limits
 from worker.workspace import Workspace
 
 LIMITS = Limits(
@@ -33,9 +32,9 @@ class Away(MemoryJobStore):
         self._require_up()
         return super().get(job_id)
 
-    def renew(self, job_id: str, attempt: int, *, worker: str, lease: timedelta) -> JobState | None:
+    def renew(self, lease: Lease, *, lasts: timedelta) -> JobState | None:
         self._require_up()
-        return super().renew(job_id, attempt, worker=worker, lease=lease)
+        return super().renew(lease, lasts=lasts)
 
     def _require_up(self) -> None:
         if self.is_down:
@@ -61,26 +60,23 @@ def clock() -> Hand:
 
 @pytest.fixture
 def job(store: Away) -> Job:
-    submission = JobSubmission(
-        source=JobSource(model_id="a/b"), destination=JobDestination(repo_id="c/d"), recipe=named_recipe("srr")
-    )
-    job = submit(submission, owner="me", store=store, wake=lambda: None)
-    claimed = store.claim(job.id, 1, worker="w", lease=LIMITS.lease)
-    assert claimed is not None
-    return claimed
+    job = submitted(store)
+    claim = store.claim(job.id, 1, worker="w", lasts=LIMITS.lease)
+    assert claim is not None
+    return claim.job
 
 
 @pytest.fixture
-def watch(store: Away, job: Job, clock: Hand, tmp_path: Path) -> Watch:
-    return Watch(store, job, "w", Workspace(tmp_path), LIMITS, clock=clock)
+def watch(store: Away, job: Job, clock: Hand, tmp_path: Path) -> LeaseKeeper:
+    return LeaseKeeper(store, Lease(job.id, 1, "w"), Workspace(tmp_path), LIMITS, clock=clock)
 
 
-def outcome(watch: Watch) -> str | None:
+def outcome(watch: LeaseKeeper) -> str | None:
     stop = watch.look()
     return None if stop is None else stop.outcome
 
 
-def test_job_that_runs_well_goes_on_and_keeps_its_lease(watch: Watch, store: Away, clock: Hand) -> None:
+def test_job_that_runs_well_goes_on_and_keeps_its_lease(watch: LeaseKeeper, store: Away, clock: Hand) -> None:
     clock.now = 30
 
     assert outcome(watch) is None
@@ -91,19 +87,19 @@ def test_job_that_runs_well_goes_on_and_keeps_its_lease(watch: Watch, store: Awa
     ("happens", "expected"),
     [
         (lambda store, job: store.cancel(job.id), "canceled"),
-        (lambda store, job: store.requeue(job.id, 1, worker="w"), "lease_lost"),
+        (lambda store, job: store.requeue(Lease(job.id, 1, "w")), "lease_lost"),
     ],
     ids=["canceled", "lost"],
 )
 def test_job_that_is_not_wanted_any_more_stops(
-    watch: Watch, store: Away, job: Job, happens: Callable[[Away, Job], object], expected: str
+    watch: LeaseKeeper, store: Away, job: Job, happens: Callable[[Away, Job], object], expected: str
 ) -> None:
     happens(store, job)
 
     assert outcome(watch) == expected
 
 
-def test_database_that_is_away_is_borne_until_the_lease_is_over(watch: Watch, store: Away, clock: Hand) -> None:
+def test_database_that_is_away_is_borne_until_the_lease_is_over(watch: LeaseKeeper, store: Away, clock: Hand) -> None:
     store.is_down = True
     clock.now = 59
 
@@ -112,7 +108,7 @@ def test_database_that_is_away_is_borne_until_the_lease_is_over(watch: Watch, st
     assert outcome(watch) == "lease_lost"
 
 
-def test_time_and_disk_are_limited(watch: Watch, clock: Hand, tmp_path: Path) -> None:
+def test_time_and_disk_are_limited(watch: LeaseKeeper, clock: Hand, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * 101)
     clock.now = 9
 

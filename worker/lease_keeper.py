@@ -8,8 +8,8 @@ from typing import Literal
 
 import structlog
 
-from service.jobs.schema import Job, JobFailure, JobState
-from service.jobs.store import JobStore
+from service.jobs.ports import JobsOfWorkers
+from service.jobs.schema import JobFailure, JobState, Lease
 from service.platform.errors import StoreUnavailableError
 from worker.workspace import Workspace
 
@@ -42,22 +42,20 @@ _LEASE_LOST = Stop("lease_lost")
 _CANCELED = Stop("canceled")
 
 
-class Watch:
+class LeaseKeeper:
     """Renews the lease of one job and says when it must stop."""
 
     def __init__(
         self,
-        store: JobStore,
-        job: Job,
-        worker: str,
+        store: JobsOfWorkers,
+        lease: Lease,
         workspace: Workspace,
         limits: Limits,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._job = job
-        self._worker = worker
+        self._held = lease
         self._workspace = workspace
         self._limits = limits
         self._clock = clock
@@ -82,13 +80,13 @@ class Watch:
         return _CANCELED if state is JobState.CANCELING else None
 
     def _renew(self) -> JobState | None:
-        state = self._store.renew(self._job.id, self._job.attempt, worker=self._worker, lease=self._limits.lease)
+        state = self._store.renew(self._held, lasts=self._limits.lease)
         self._renewed = self._clock()
         return state
 
     def _state(self) -> JobState | None:
-        job = self._store.get(self._job.id)
-        return job.state if job.attempt == self._job.attempt else None
+        job = self._store.get(self._held.job_id)
+        return job.state if job.attempt == self._held.attempt else None
 
     def _time(self) -> Stop | None:
         if self._clock() - self._began < self._limits.time_limit_seconds:

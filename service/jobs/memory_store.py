@@ -275,13 +275,11 @@ class MemoryJobStore(JobStore):
                     self._messages[number].sent_at = self._clock()
 
     @override
-    def resend_lost(self, *, sent_before: datetime) -> int:
+    def resend_lost(self, *, sent_before: datetime, in_broker: int) -> int:
         with self._lock:
-            lost = [
-                message
-                for message in self._messages.values()
-                if message.sent_at is not None and message.sent_at < sent_before
-            ]
+            sent = [message for message in self._messages.values() if message.sent_at is not None]
+            old = [message for message in sent if message.sent_at is not None and message.sent_at < sent_before]
+            lost = old[: max(0, len(sent) - in_broker)]
             for message in lost:
                 message.sent_at = None
             return len(lost)

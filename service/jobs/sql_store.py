@@ -347,9 +347,14 @@ class SqlJobStore(JobStore):
             )
 
     @override
-    def resend_lost(self, *, sent_before: datetime) -> int:
+    def resend_lost(self, *, sent_before: datetime, in_broker: int) -> int:
+        sent = select(func.count()).select_from(tables.job_outbox).where(_OUTBOX.sent_at.is_not(None))
         with writing(self._engine) as connection:
-            resend = update(tables.job_outbox).where(_OUTBOX.sent_at < sent_before).values(sent_at=None)
+            missing = connection.execute(sent).scalar_one() - in_broker
+            if missing <= 0:
+                return 0
+            oldest = select(_OUTBOX.id).where(_OUTBOX.sent_at < sent_before).order_by(_OUTBOX.id).limit(missing)
+            resend = update(tables.job_outbox).where(_OUTBOX.id.in_(oldest)).values(sent_at=None)
             return connection.execute(resend).rowcount
 
     @override

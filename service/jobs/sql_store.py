@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, text, tuple_, update
+from sqlalchemy.exc import IntegrityError
 from typing_extensions import override
 
 from service.jobs import tables
@@ -64,6 +65,7 @@ from service.jobs.transitions import (
     after_failure,
     after_interruption,
     after_retry,
+    after_success,
     move,
 )
 from service.platform.clock import utc_now
@@ -273,7 +275,7 @@ class SqlJobStore(JobStore):
 
         return self._advance(
             lease,
-            lambda job, now: move(job, JobState.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True),
+            lambda job, now: after_success(job, result, now=now),
             finish,
         )
 
@@ -304,7 +306,10 @@ class SqlJobStore(JobStore):
             if same is not None:
                 raise JobNotRetryableError(f"job {same.id} does the same work already")
             after = after.model_copy(update={"brought_token": before.brought_token or credential is not None})
-            self._writer.change(connection, before, after)
+            try:
+                self._writer.change(connection, before, after)
+            except IntegrityError as error:  # somebody submitted it a moment ago; the unique index knows
+                raise JobNotRetryableError("another job does the same work already") from error
             replace_credential(connection, job_id, credential)
             return after
 

@@ -137,8 +137,8 @@ def test_readers_of_one_job_share_one_reader_of_the_database(
 async def until(condition: Callable[[], bool]) -> None:
     """Let the other tasks run until a condition holds."""
     async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0)  # a feed has no event for a reader who joins
+        while not condition():  # noqa: ASYNC110  # a feed has no event for a reader who joins
+            await asyncio.sleep(0)
 
 
 def test_a_reader_who_starts_earlier_than_what_is_retained_misses_nothing(job_store: MemoryJobStore) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from service.jobs import tables
 from service.jobs.blame import failures_since_the_last_end
-from service.jobs.errors import IdempotencyConflictError, InvalidJobError, JobNotFoundError
+from service.jobs.errors import IdempotencyConflictError, InvalidJobError, JobNotFoundError, ReportNotReadyError
 from service.jobs.policy import IDEMPOTENCY_LIFETIME
 from service.jobs.rows import JOB_COLUMNS, job_from_row
 from service.jobs.schema import Job, JobFailure, JobState, Lease, OutboxMessage, SealedSecret, Usage
@@ -40,6 +40,16 @@ def read_job(connection: Connection, job_id: str, *, lock: bool = False) -> Job:
     if row is None:
         raise JobNotFoundError(f"no job has the id {job_id!r}")
     return job_from_row(row)
+
+
+def read_report(connection: Connection, job_id: str) -> Mapping[str, Any]:
+    """Return the report of a job that has succeeded. Raises JobNotFoundError, ReportNotReadyError."""
+    query = select(tables.job_reports.c.report).where(tables.job_reports.c.job_id == job_id)
+    report: Mapping[str, Any] | None = connection.execute(query).scalar_one_or_none()
+    if report is None:
+        state = read_job(connection, job_id).state
+        raise ReportNotReadyError(f"job {job_id} is {state}; a report exists once it has succeeded")
+    return report
 
 
 def lock_held(connection: Connection, lease: Lease) -> Job | None:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select, text, tuple_, update
+from sqlalchemy.exc import IntegrityError
 from typing_extensions import override
 
 from service.jobs import tables
@@ -13,7 +14,6 @@ from service.jobs.errors import (
     InvalidTransitionError,
     JobNotFoundError,
     JobNotRetryableError,
-    ReportNotReadyError,
     TextNotFoundError,
 )
 from service.jobs.policy import RetryPolicy
@@ -57,6 +57,7 @@ from service.jobs.sql_statements import (
     insert_texts,
     lock_held,
     read_job,
+    read_report,
     redirect_key,
     replace_credential,
     replace_report,
@@ -70,6 +71,7 @@ from service.jobs.transitions import (
     after_failure,
     after_interruption,
     after_retry,
+    after_success,
     move,
 )
 from service.platform.clock import utc_now
@@ -273,7 +275,7 @@ class SqlJobStore(JobStore):
 
         return self._advance(
             lease,
-            lambda job, now: move(job, JobState.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True),
+            lambda job, now: after_success(job, result, now=now),
             lambda connection, job: replace_report(connection, job.id, report),
         )
 
@@ -309,19 +311,17 @@ class SqlJobStore(JobStore):
             if same is not None:
                 raise JobNotRetryableError(f"job {same.id} does the same work already")
             after = after.model_copy(update={"brought_token": before.brought_token or credential is not None})
-            self._writer.change(connection, before, after)
+            try:
+                self._writer.change(connection, before, after)
+            except IntegrityError as error:  # somebody submitted it a moment ago; the unique index knows
+                raise JobNotRetryableError("another job does the same work already") from error
             replace_credential(connection, job_id, credential)
             return after
 
     @override
     def report(self, job_id: str) -> Mapping[str, Any]:
-        query = select(tables.job_reports.c.report).where(tables.job_reports.c.job_id == job_id)
         with reading(self._engine) as connection:
-            report: Mapping[str, Any] | None = connection.execute(query).scalar_one_or_none()
-            if report is None:
-                state = read_job(connection, job_id).state
-                raise ReportNotReadyError(f"job {job_id} is {state}; a report exists once it has succeeded")
-        return report
+            return read_report(connection, job_id)
 
     @override
     def reap(self, *, now: datetime | None = None) -> Sequence[Job]:

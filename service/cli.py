@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.commands.hub_app import hub_app
 from service.commands.keys_app import JsonOption, keys_app
+from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -22,8 +24,8 @@ app = typer.Typer(
 )
 
 app.add_typer(keys_app, name="keys")
-watch_app = typer.Typer(help="Look after watches on the Hub.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(watch_app, name="watch")
+app.add_typer(hub_app, name="hub")
+app.add_typer(watches_app, name="watch")
 
 DEFAULT_RECIPE = "srr"
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
@@ -52,7 +54,7 @@ CalibrationOption = Annotated[
 EvaluationOption = Annotated[
     Path | None,
     typer.Option(
-        "--evaluation-text", help="UTF-8 text to measure perplexity on.", metavar="FILE", exists=True, dir_okay=False
+        "--evaluation-text", help="UTF-8 text to measure the result on.", metavar="FILE", exists=True, dir_okay=False
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]
@@ -171,7 +173,8 @@ def serve(
     """Run the whole service on this machine: API, pages, worker and a hub made of folders. Loopback only."""
     from service.commands.serve import run_embedded
 
-    run_embedded(port=port, data_dir=data_dir)
+    hub = _worker_command("seed", "worker.hub_commands")(data_dir)
+    run_embedded(port=port, data_dir=data_dir, hub=hub)
 
 
 @app.command()
@@ -300,21 +303,6 @@ def retry(
 
     with _client(url, api_key) as client:
         remote.retry(client, job, hub_token=hub_token, as_json=json)
-
-
-@watch_app.command("sync")
-def sync_watches(
-    base_url: Annotated[str, typer.Option(help="Where the Hub reaches this service, https.", envvar="SRR_PUBLIC_URL")],
-    hub_token: Annotated[
-        str, typer.Option("--hub-token", envvar="SRR_HUB_TOKEN", help="Token with the right to manage webhooks.")
-    ],
-    *,
-    json: JsonOption = False,
-) -> None:
-    """Create and repair the webhooks on the Hub for every watch."""
-    from service.commands import watches
-
-    watches.sync(base_url=base_url, hub_token=hub_token, as_json=json)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from examples import CALIBRATION_TEXT, DEMO_MODEL, EVALUATION_TEXT
+from examples import CALIBRATION_TEXT, EVALUATION_TEXT
 from service.client import Client
 from service.commands.output import EXIT_BAD_INPUT, EXIT_FAILED, CommandError, print_json, print_line, status_console
 from service.commands.progress import ProgressBar
@@ -21,13 +21,13 @@ from service.hub.errors import HubError, HubUnavailableError
 from service.platform.logging import configure_logging
 from srr_core.recipe import PRESETS, Recipe
 from srr_core.recipe.stages import Stage, share_done
+from worker.hub_commands import DEMO_ID, seed
 
 if TYPE_CHECKING:  # torch: only the commands that compute pay for it
     from service.hub.model import ResolvedModel
     from srr_core.report import Report
     from srr_core.types import Progress, ShouldStop
 
-DEMO_ID = "demo/tiny-llama"
 DEMO_OWNER = "demo"
 DEMO_WINDOWS = {"num_sequences": 64, "sequence_length": 256}
 """The bundled texts hold 200 windows of this length; a quarter of the calibration gives the same ranking of recipes."""
@@ -86,14 +86,12 @@ def run_worker() -> None:
 
 def demo(*, model: str | None, recipe: Recipe, data_dir: Path, exit_when_done: bool) -> None:
     """Run a service of its own, submit a model over REST, show its progress and print the report."""
-    from worker.folder_hub import FolderHub
-
     configure_logging(level="WARNING")
     console = status_console()
     data_dir = data_dir.resolve()
     source = model or DEMO_ID
     if model is None:
-        FolderHub(data_dir / "hub").import_model(DEMO_MODEL, DEMO_ID)
+        seed(data_dir)
     with embedded_service(port=0, data_dir=data_dir) as url, Client(url) as client:
         job = client.submit(
             source,

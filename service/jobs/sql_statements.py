@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -64,6 +64,18 @@ def earlier_failures(connection: Connection, job_id: str) -> list[JobFailure]:
     events = tables.job_events.c
     query = select(events.data).where(events.job_id == job_id, events.kind == "state").order_by(events.sequence.desc())
     return failures_since_the_last_end(connection.execute(query.limit(_EVENTS_READ)).scalars())
+
+
+def count_before(connection: Connection, job_id: str) -> int | None:
+    """Return how many queued jobs are before this one, or None when it is not queued. Raises JobNotFoundError."""
+    row = connection.execute(select(_JOBS.state, _JOBS.queued_at).where(_JOBS.id == job_id)).one_or_none()
+    if row is None:
+        raise JobNotFoundError(f"no job has the id {job_id!r}")
+    if row.state != JobState.QUEUED:
+        return None
+    earlier = tuple_(_JOBS.queued_at, _JOBS.id) < tuple_(row.queued_at, job_id)
+    query = select(func.count()).where(_JOBS.state == str(JobState.QUEUED), earlier)
+    return connection.execute(query).scalar_one()
 
 
 def insert_texts(connection: Connection, texts: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, text, tuple_, update
+from sqlalchemy import Connection, Engine, select, text, update
 from sqlalchemy.exc import IntegrityError
 from typing_extensions import override
 
@@ -12,7 +12,6 @@ from service.jobs import tables
 from service.jobs.blame import WORKER_LOST, tries
 from service.jobs.errors import (
     InvalidTransitionError,
-    JobNotFoundError,
     JobNotRetryableError,
     TextNotFoundError,
 )
@@ -44,6 +43,7 @@ from service.jobs.schema import (
 )
 from service.jobs.sql_changes import ChangeWriter
 from service.jobs.sql_statements import (
+    count_before,
     delete_expired,
     delete_messages,
     due_messages,
@@ -163,14 +163,7 @@ class SqlJobStore(JobStore):
     @override
     def queue_position(self, job_id: str) -> int | None:
         with reading(self._engine) as connection:
-            row = connection.execute(select(_JOBS.state, _JOBS.queued_at).where(_JOBS.id == job_id)).one_or_none()
-            if row is None:
-                raise JobNotFoundError(f"no job has the id {job_id!r}")
-            if row.state != JobState.QUEUED:
-                return None
-            earlier = tuple_(_JOBS.queued_at, _JOBS.id) < tuple_(row.queued_at, job_id)
-            query = select(func.count()).where(_JOBS.state == str(JobState.QUEUED), earlier)
-            return connection.execute(query).scalar_one()
+            return count_before(connection, job_id)
 
     @override
     def claim(self, job_id: str, attempt: int, *, worker: str, lasts: timedelta) -> Claim | None:

@@ -50,8 +50,9 @@ def cancel_while_running(store: SqlJobStore, job: Job) -> None:
     store.canceled(lease)
 
 
-def lose(store: SqlJobStore, job: Job) -> None:
+def lose_while_canceling(store: SqlJobStore, job: Job) -> None:
     held(store, job)
+    store.cancel(job.id)
     store.reap(now=utc_now() + 2 * LEASE)
 
 
@@ -60,7 +61,7 @@ ENDS: dict[str, Callable[[SqlJobStore, Job], object]] = {
     "failed": lambda store, job: store.fail(held(store, job), FATAL),
     "canceled while queued": lambda store, job: store.cancel(job.id),
     "canceled while running": cancel_while_running,
-    "lost for good": lose,
+    "lost while canceling": lose_while_canceling,
 }
 
 

@@ -27,6 +27,8 @@ from srr_core.runtime.linear import PackedLinear
 
 ADAPTER_NAME = "default"
 """PEFT's own, which it leaves out of the names in files."""
+_WHOLE = f".modules_to_save.{ADAPTER_NAME}."
+"""In the name of a parameter that PEFT trains whole."""
 _CLASSIFIER = "ForSequenceClassification"
 
 
@@ -59,6 +61,12 @@ def attach(
     tensors = {name: reader[name].to(torch.float32) for name in entries}
     for name, tensor in tensors.items():
         require_finite(tensor, f"{name} of {ADAPTER_FILE}")
+    # PEFT wants every tensor of a head; where the adapter has none, it begins as the base has it.
+    tensors |= {
+        _in_files(name): parameter.detach()
+        for name, parameter in model.named_parameters()
+        if _WHOLE in name and _in_files(name) not in tensors
+    }
     try:
         result: Any = set_peft_model_state_dict(model, tensors, adapter_name=ADAPTER_NAME)
     except RuntimeError as error:  # shapes that do not fit
@@ -101,8 +109,7 @@ def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield what is trained, by the names it has in PEFT's files."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            short = name.replace(f".modules_to_save.{ADAPTER_NAME}.", ".").replace(f".{ADAPTER_NAME}.", ".")
-            yield short, parameter
+            yield _in_files(name), parameter
 
 
 def ignore_packed_buffers(model: nn.Module) -> None:
@@ -118,6 +125,10 @@ def ignore_packed_buffers(model: nn.Module) -> None:
     ]
     # Private, but its own documentation says it is what to call until the final form is found.
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)  # type: ignore[no-untyped-call]  # noqa: SLF001
+
+
+def _in_files(name: str) -> str:
+    return name.replace(_WHOLE, ".").replace(f".{ADAPTER_NAME}.", ".")
 
 
 def _config(folder: Path, *, trainable: bool, dropout: float) -> LoraConfig:

@@ -111,10 +111,14 @@ def write_base(source: Path, destination: Path, *, labels: Labels | None, carrie
     entries = {_in_body(prefix, name): entry for name, entry in weights.entries.items()}
     modules = head_modules(model)
     is_same = _same_labels(read_json(source / CONFIG_NAME), config)
-    known = {name: entry for name, entry in entries.items() if _is_in(name, modules)} if is_same else {}
-    body = {name: entry for name, entry in entries.items() if not _is_in(name, modules)}
+    known = {
+        name: entry
+        for name, entry in entries.items()
+        if (is_same if _is_in(name, modules) else entry.file.name == HEAD_FILE)
+    }
+    body = {name: entry for name, entry in entries.items() if name not in known and not _is_in(name, modules)}
     found = fit(model, {**body, **known})
-    head = _head(model, found.empty)
+    head = _head(model, (*known, *found.empty))
     _write_classifier(
         destination,
         {name: entry for name, entry in body.items() if name not in found.unused},
@@ -214,11 +218,11 @@ def _empty(folder: Path, weights: CheckpointReader) -> PreTrainedModel:
     return empty_model(read_json(folder / CONFIG_NAME), configuration, num_tensors=len(weights))
 
 
-def _head(model: PreTrainedModel, empty: Iterable[str]) -> tuple[str, ...]:
-    """Return the modules that are trained whole: outside the body, and a pooler the source has no weights for."""
+def _head(model: PreTrainedModel, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the modules that are trained whole: outside the body, and a pooler the source had no weights for."""
     modules = head_modules(model)
     extra = set()
-    for name in empty:
+    for name in names:
         if _is_in(name, modules):
             continue
         if _POOLER not in name:

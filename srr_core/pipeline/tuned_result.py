@@ -169,6 +169,11 @@ def _notes(plan: TuningPlan, cells: list[CellReport], chosen: CellReport) -> lis
     before, after = chosen.evaluations[0].scores[metric], chosen.best_score
     if after is not None and (after <= before if is_higher_better else after >= before):
         notes.append(f"no evaluation was better than the start ({metric} {before:.4g}): training did not help")
+    notes += [
+        f"training diverged at learning rate {cell.learning_rate:g} with seed {cell.seed}"
+        for cell in cells
+        if cell.end == "diverged"
+    ]
     if len({cell.learning_rate for cell in cells}) > 1:
         notes.append("the learning rate was chosen on the validation examples, so its score there is a little too good")
     if plan.spec.slowing.kind == "gradient":

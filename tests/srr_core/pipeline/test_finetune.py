@@ -11,12 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from srr_core.errors import (
-    DestinationError,
     NumericalError,
-    RecipeError,
     ResumeMismatchError,
     StopRequested,
-    TrainingDataError,
 )
 from srr_core.exporters.export import export
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -31,7 +28,6 @@ from srr_core.recipe.tuning import (
     DataSpec,
     GradientSlowing,
     GridSpec,
-    LearningRateSlowing,
     LoRAStart,
     MergedResult,
     OptimizerSpec,
@@ -47,7 +43,6 @@ from srr_core.recipe.tuning_tasks import (
     InstructionTask,
     RegressionTask,
     SamplingSpec,
-    TextTask,
 )
 from srr_core.runtime import load
 from srr_core.tuners.folders import base_digest, dense_layers
@@ -360,31 +355,6 @@ def test_slowing_by_gradients_is_reported_as_what_it_is(llama, text, rows, tmp_p
     assert any("changes nothing that can be measured" in note for note in report.notes)
 
 
-@pytest.mark.parametrize(
-    ("changes", "options", "error", "message"),
-    [
-        ({"start": start("qera-exact"), "slowing": LearningRateSlowing()}, {}, RecipeError, "preserves no directions"),
-        ({"start": ArtifactStart()}, {}, RecipeError, "no artifact of ours"),
-        ({}, {"calibration_text": None}, RecipeError, "calibration text"),
-        ({"task": TextTask(column="body")}, {}, TrainingDataError, r"a\.jsonl, row 1: has the columns 'text'"),
-    ],
-)
-def test_what_cannot_work_is_refused(llama, text, rows, tmp_path, changes, options, error, message):
-    with pytest.raises(error, match=message):
-        finetune(llama, rows, spec(**changes), tmp_path / "out", **{"calibration_text": text, **options})
-    assert not (tmp_path / "out").exists()
-
-
-def test_compressed_model_is_not_compressed_again(tuned, text, rows, tmp_path):
-    with pytest.raises(RecipeError, match="compressed already"):
-        finetune(tuned[0], rows, spec(), tmp_path / "out", calibration_text=text)
-
-
-def test_destination_that_exists_is_refused(llama, rows, tmp_path):
-    with pytest.raises(DestinationError):
-        finetune(llama, rows, spec(), tmp_path)
-
-
 def test_files_may_be_added_before_the_destination_appears(llama, rows, tmp_path):
     def add(folder, report):
         (folder / "README.md").write_text(report.metric)
@@ -393,9 +363,3 @@ def test_files_may_be_added_before_the_destination_appears(llama, rows, tmp_path
     assert (tmp_path / "out" / "README.md").read_text() == "loss"
     config = json.loads((tmp_path / "out" / ADAPTER_CONFIG).read_text())
     assert config["base_model_name_or_path"] == "org/name"
-
-
-def test_long_window_is_shortened_to_that_of_the_model(llama, rows, tmp_path):
-    report = finetune(llama, rows, spec(start=LoRAStart(), data=DataSpec(window=1024)), tmp_path / "out")
-    assert report.spec.data.window == 64
-    assert any("shortened from 1024 to the model's 64" in note for note in report.notes)

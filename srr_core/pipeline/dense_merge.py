@@ -11,10 +11,11 @@ from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import write_json
 from srr_core.exporters.exporter import write_shards
-from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter
+from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_names, read_adapter
 from srr_core.formats.artifact import CONFIG_NAME
+from srr_core.formats.expert_factors import ExpertPart
 from srr_core.models.layers import Layer
-from srr_core.tuners.folders import link_files
+from srr_core.tuners.folders import link_files, mixture_parts
 
 
 def merge_dense(tuned: Path, destination: Path, layers: Sequence[Layer], *, dtype: torch.dtype) -> None:
@@ -29,10 +30,11 @@ def merge_dense(tuned: Path, destination: Path, layers: Sequence[Layer], *, dtyp
         StorageError: the disk is full.
     """
     weights = CheckpointReader(tuned)
+    parts = mixture_parts(layers)
     adapter = CheckpointReader(tuned, entries=read_header(tuned / ADAPTER_WEIGHTS))
     rank = int(read_json(tuned / ADAPTER_CONFIG)["r"])
     by_tensor = {layer.tensor: layer for layer in layers}
-    write_shards(destination, _merged(weights, adapter, by_tensor, rank=rank, dtype=dtype))
+    write_shards(destination, _merged(weights, adapter, by_tensor, parts, rank=rank, dtype=dtype))
     excluded = {CONFIG_NAME, INDEX_NAME, ADAPTER_CONFIG}
     others = (file for file in sorted(tuned.iterdir()) if file.suffix != ".safetensors" and file.name not in excluded)
     link_files(others, destination)
@@ -44,6 +46,7 @@ def _merged(
     weights: CheckpointReader,
     adapter: CheckpointReader,
     layers: Mapping[str, Layer],
+    parts: Mapping[str, ExpertPart],
     *,
     rank: int,
     dtype: torch.dtype,
@@ -51,8 +54,10 @@ def _merged(
     for name in weights:
         tensor = weights[name]
         layer = layers.get(name)
-        if layer is not None:
-            left, right = read_adapter(layer.name, adapter.__getitem__, rank=rank, shape=layer.shape)
+        part = None if layer is None else parts.get(layer.name)
+        # PEFT attaches nothing to some layers, and these stay as they were.
+        if layer is not None and adapter_names(layer.name, part)[0] in adapter:
+            left, right = read_adapter(layer.name, adapter.__getitem__, rank=rank, shape=layer.shape, part=part)
             correction = left.to(torch.float32) @ right.to(torch.float32)
             tensor = tensor.to(torch.float32) + (correction.mT if layer.is_transposed else correction)
         yield name, tensor.to(dtype) if tensor.is_floating_point() else tensor

@@ -31,7 +31,7 @@ from srr_core.tuners.objectives import metric_of
 from srr_core.tuners.opening import objective_for
 from srr_core.tuners.report import CellReport, NeutralReport, StartReport, TuningReport
 from srr_core.tuners.result import write_tuned
-from srr_core.tuners.slowing import preserved_ranks
+from srr_core.tuners.slowing import COMPRESSION_REPORT, compression_report
 from srr_core.tuners.start import load_dense, open_start
 from srr_core.verification.reload import verify_logits, verify_structure
 
@@ -106,9 +106,9 @@ def describe_start(plan: TuningPlan, base: BaseFolder, cell: TuningCell) -> Star
     trained = [parameter for _, parameter in trained_parameters(model)]
     own = {id(parameter) for parameter in trained}
     frozen = [tensor for tensor in (*model.parameters(), *model.buffers()) if id(tensor) not in own]
-    preserved = None
-    if not base.facts.is_fresh and (cell.start / "report.json").exists():
-        preserved = fmean(preserved_ranks(cell.start).values())
+    layers = compression_report(cell.start).layers if (cell.start / COMPRESSION_REPORT).exists() else ()
+    overlaps = [layer.preserved_overlap for layer in layers if layer.preserved_overlap is not None]
+    preserves = bool(layers) and not base.facts.is_fresh
     return StartReport(
         kind=plan.spec.start.kind,
         is_fresh=base.facts.is_fresh,
@@ -116,7 +116,8 @@ def describe_start(plan: TuningPlan, base: BaseFolder, cell: TuningCell) -> Star
         base_sha256=base.digest,
         trained_parameters=sum(parameter.numel() for parameter in trained),
         frozen_bytes=sum(tensor.nbytes for tensor in frozen),
-        mean_preserved_rank=preserved,
+        mean_preserved_rank=fmean(layer.preserved_rank for layer in layers) if preserves else None,
+        mean_preserved_overlap=fmean(overlaps) if preserves and overlaps else None,
     )
 
 
@@ -159,11 +160,11 @@ def build_report(
             peak_memory_bytes=peak_memory_bytes(),
         ),
         seconds=seconds,
-        notes=(*plan.notes, *_notes(plan, cells, chosen), *notes),
+        notes=(*plan.notes, *_notes(plan, start, cells, chosen), *notes),
     )
 
 
-def _notes(plan: TuningPlan, cells: list[CellReport], chosen: CellReport) -> list[str]:
+def _notes(plan: TuningPlan, start: StartReport, cells: list[CellReport], chosen: CellReport) -> list[str]:
     metric, is_higher_better = metric_of(plan.dataset.task)
     notes = []
     before, after = chosen.evaluations[0].scores[metric], chosen.best_score
@@ -176,6 +177,10 @@ def _notes(plan: TuningPlan, cells: list[CellReport], chosen: CellReport) -> lis
     ]
     if len({cell.learning_rate for cell in cells}) > 1:
         notes.append("the learning rate was chosen on the validation examples, so its score there is a little too good")
+    if plan.spec.slowing.kind in {"gradient", "learning-rate"} and start.mean_preserved_overlap is not None:
+        notes.append(
+            f"the first k ranks, which are slowed, span {start.mean_preserved_overlap:.2f} of the preserved directions"
+        )
     if plan.spec.slowing.kind == "gradient":
         notes.append(
             "slowing 'gradient' multiplies gradients of the preserved ranks, which AdamW divides out again: it changes "

@@ -14,13 +14,14 @@ from srr_core.pipeline.tuning_plan import TuningPlan
 from srr_core.recipe.tuning import GradientSlowing, LearningRateSlowing
 from srr_core.runtime.training import trained_parameters
 from srr_core.tuners.checkpoints import TrainingState, restore_parameters
+from srr_core.tuners.classifier import Labels
 from srr_core.tuners.folders import appearing, base_digest, dense_layers, is_artifact
 from srr_core.tuners.neutral import drift
 from srr_core.tuners.objectives import metric_of
 from srr_core.tuners.opening import objective_for, padding_of
 from srr_core.tuners.report import CellReport, EvaluationRow, NeutralReport, StepRow
 from srr_core.tuners.slowing import preserved_ranks
-from srr_core.tuners.start import Facts, Labels, open_start, write_base, write_start
+from srr_core.tuners.start import Facts, open_start, write_base, write_start
 from srr_core.tuners.training import Cell, Material, Training
 
 OnMetrics = Callable[[int, dict[str, float]], None]

@@ -6,7 +6,7 @@ has its adapter injected and cannot be resumed from what it saves.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,12 +15,14 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model, set_peft_model
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, rename_source_key
 
+from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, ADAPTER_FILE, ADAPTER_PREFIX
 from srr_core.checkpoint.header import read_header
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError
-from srr_core.formats.artifact_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE
 from srr_core.formats.checked import require_finite
 from srr_core.runtime.fused_adapter import register_fused_adapter
 from srr_core.runtime.linear import PackedLinear
@@ -58,7 +60,8 @@ def attach(
         model = cast(PeftModel, get_peft_model(base, config, adapter_name=ADAPTER_NAME))
     entries = read_header(folder / ADAPTER_FILE)
     reader = CheckpointReader(folder, entries=entries)
-    tensors = {name: reader[name].to(torch.float32) for name in entries}
+    names = names_in_model(base, entries, {_in_files(name) for name, _ in model.named_parameters()})
+    tensors = {names[name]: reader[name].to(torch.float32) for name in entries}
     for name, tensor in tensors.items():
         require_finite(tensor, f"{name} of {ADAPTER_FILE}")
     # PEFT wants every tensor of a head; where the adapter has none, it begins as the base has it.
@@ -110,6 +113,23 @@ def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             yield _in_files(name), parameter
+
+
+def names_in_model(base: PreTrainedModel, names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Return, by its name in an artifact, the name a tensor of an adapter has in the model.
+
+    Loaders rename what they read of some models, so their artifacts use the names from before.
+
+    Args:
+        known: Names in the model, with PEFT's prefix; one of them is never renamed.
+    """
+    renamings = [entry for entry in get_model_conversion_mapping(base) if isinstance(entry, WeightRenaming)]
+
+    def renamed(name: str) -> str:
+        plain = name.removeprefix(ADAPTER_PREFIX)
+        return f"{ADAPTER_PREFIX}{rename_source_key(plain, renamings, [])[0]}"
+
+    return {name: name if name in known else renamed(name) for name in names}
 
 
 def ignore_packed_buffers(model: nn.Module) -> None:

@@ -12,14 +12,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from srr_core.checkpoint.expert_names import expert_name
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import tensor_bytes, write_json, write_tensors
 from srr_core.errors import StorageError
 from srr_core.formats.artifact import CONFIG_NAME, open_artifact
-from srr_core.formats.stored_forms import MARKER, is_ours
+from srr_core.formats.artifact_files import empty_model, read_configuration
+from srr_core.formats.expert_factors import ExpertPart, expert_parts
+from srr_core.formats.stored_forms import is_ours, with_entries
 from srr_core.models.architecture import Architecture
 from srr_core.models.layers import Layer, plan_layers
 from srr_core.verification.digest import layer_digest
@@ -41,6 +45,21 @@ def is_artifact(folder: Path) -> bool:
     return isinstance(stated, Mapping) and is_ours(stated)
 
 
+def empty_of(folder: Path, weights: CheckpointReader | None = None) -> PreTrainedModel:
+    """Return the dense model of a folder on the meta device, without weights.
+
+    Args:
+        weights: Those it will have; by default those of the folder.
+    Raises:
+        CheckpointError: its class cannot be built.
+    """
+    tensors = CheckpointReader(folder) if weights is None else weights
+    configuration = read_configuration(folder)
+    if hasattr(configuration, "quantization_config"):
+        del configuration.quantization_config
+    return empty_model(read_json(folder / CONFIG_NAME), configuration, num_tensors=len(tensors))
+
+
 def dense_layers(folder: Path) -> tuple[Layer, ...]:
     """Return the weights of a 16-bit checkpoint that a recipe would compress; the same ones get adapters.
 
@@ -48,6 +67,17 @@ def dense_layers(folder: Path) -> tuple[Layer, ...]:
         CheckpointError, UnsupportedModelError: see `plan_layers`.
     """
     return plan_layers(Architecture(folder), CheckpointReader(folder).entries).layers
+
+
+def mixture_parts(layers: Iterable[Layer]) -> dict[str, ExpertPart]:
+    """Return where the factors of every expert lie. Raises ExportError for projections of an unknown kind."""
+    listed = list(layers)
+    owners = {
+        found.owner: layer.expert.adapter_name
+        for layer in listed
+        if layer.expert is not None and (found := expert_name(layer.name)) is not None
+    }
+    return expert_parts((layer.name for layer in listed), owners)
 
 
 def base_digest(folder: Path, layers: Iterable[Layer] = ()) -> str:
@@ -114,14 +144,12 @@ def shard_files(entries: Mapping[str, TensorEntry]) -> list[Path]:
     return sorted({entry.file for entry in entries.values() if entry.file.name != HEAD_FILE})
 
 
-def with_rank(config: Mapping[str, Any], rank: int) -> dict[str, Any]:
-    """Return a config.json whose artifact says that its adapter has a rank; one without quantization as it is."""
+def with_adapter(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config.json whose artifact says what its adapter is; one without quantization as it is."""
     quantization = config.get("quantization_config")
     if not isinstance(quantization, Mapping):
         return dict(config)
-    if "rank" in quantization:
-        return {**config, "quantization_config": {**quantization, "rank": rank}}
-    return {**config, "quantization_config": {**quantization, MARKER: {**quantization[MARKER], "rank": rank}}}
+    return {**config, "quantization_config": with_entries(quantization, entries)}
 
 
 @contextmanager

@@ -87,6 +87,8 @@ class StartReport(_Frozen):
     """Of the base in memory while training."""
     mean_preserved_rank: float | None = None
     """k, where the start preserves directions."""
+    mean_preserved_overlap: float | None = None
+    """How much of the preserved directions the first k ranks span: 1 where they were kept, less after a joint refit."""
 
 
 class TuningReport(_Frozen):

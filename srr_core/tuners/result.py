@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+from srr_core.checkpoint.artifact_names import ADAPTER_PREFIX
 from srr_core.checkpoint.header import read_header
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import write_json, write_tensors
 from srr_core.errors import VerificationError
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from srr_core.formats.artifact_files import ADAPTER_DTYPE, ADAPTER_PREFIX
+from srr_core.formats.artifact_files import ADAPTER_DTYPE
 from srr_core.models.layers import Layer
-from srr_core.tuners.folders import HEAD_FILE, base_digest, link_files, write_head
+from srr_core.runtime.training import names_in_model
+from srr_core.tuners.folders import HEAD_FILE, base_digest, empty_of, link_files, write_head
 from srr_core.tuners.start import FACTS_NAME
 
 BASE_DIGEST_KEY = "base_sha256"
@@ -46,7 +48,9 @@ def write_tuned(
     link_files((file for file in sorted(start.iterdir()) if file.name not in replaced), destination)
     write_json(destination / INDEX_NAME, read_json(start / INDEX_NAME))
     trained = CheckpointReader(checkpoint, entries=read_header(checkpoint / ADAPTER_WEIGHTS))
-    factors = {name: trained[name].to(ADAPTER_DTYPE) for name in trained if _LORA in name}
+    files = read_header(start / ADAPTER_WEIGHTS)
+    names = names_in_model(empty_of(start), files, trained)
+    factors = {name: trained[names[name]].to(ADAPTER_DTYPE) for name in files}
     metadata = {"format": "pt", BASE_DIGEST_KEY: digest}
     write_tensors(destination / ADAPTER_WEIGHTS, factors, metadata=metadata)
     config = read_json(start / ADAPTER_CONFIG)

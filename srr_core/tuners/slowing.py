@@ -16,13 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError, RecipeError
 from srr_core.recipe.tuning import GradientSlowing, LearningRateSlowing, NoSlowing, PerRankSlowing, SlowingSpec
-from srr_core.report import Report
+from srr_core.report import Report, read_report
 from srr_core.tuners.folders import from_block
 
 _FACTOR = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
-_REPORT = "report.json"
+COMPRESSION_REPORT = "report.json"
 
 
 def preserved_ranks(artifact: Path) -> dict[str, int]:
@@ -32,14 +33,25 @@ def preserved_ranks(artifact: Path) -> dict[str, int]:
         RecipeError: the artifact has no report.
         CheckpointError: it is damaged.
     """
-    file = artifact / _REPORT
+    return {from_block(layer.name): layer.preserved_rank for layer in compression_report(artifact).layers}
+
+
+def compression_report(artifact: Path) -> Report:
+    """Return the report of the compression an artifact comes from.
+
+    Raises:
+        RecipeError: the artifact has none.
+        CheckpointError: it is damaged.
+    """
+    file = artifact / COMPRESSION_REPORT
     if not file.exists():
-        raise RecipeError(f"{artifact.name!r} has no {_REPORT}, so which ranks are preserved directions is unknown")
+        raise RecipeError(
+            f"{artifact.name!r} has no {COMPRESSION_REPORT}, so which ranks are preserved directions is unknown"
+        )
     try:
-        report = Report.model_validate_json(file.read_bytes())
+        return read_report(read_json(file))
     except ValueError as error:
         raise CheckpointError(f"{file.name} is not the report of a compression") from error
-    return {from_block(layer.name): layer.preserved_rank for layer in report.layers}
 
 
 def coefficients(

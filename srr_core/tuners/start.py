@@ -4,66 +4,55 @@ Whatever the start is (16 bit, Q alone, Q + L·R, a published artifact), the tra
 fresh adapter is written like a fitted one, with L = 0, so the first step begins exactly at the base.
 """
 
-import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from srr_core.checkpoint.artifact_names import ADAPTER_PREFIX
 from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
-from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_json, write_tensors
-from srr_core.errors import CheckpointError, UnsupportedModelError
-from srr_core.formats.adapter import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    adapter_config,
-    adapter_tensors,
-    target_modules,
-)
+from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_json
+from srr_core.errors import UnsupportedModelError
+from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.formats.artifact import CONFIG_NAME
-from srr_core.formats.artifact_files import ADAPTER_PREFIX, check_layers, empty_model, model_class, read_configuration
-from srr_core.formats.expert_factors import fuse_factors
+from srr_core.formats.artifact_files import model_class
 from srr_core.formats.stored_forms import read_marker
 from srr_core.models.architecture import silent_loading
 from srr_core.runtime import load
 from srr_core.runtime.plain_tensors import fit
 from srr_core.runtime.training import attach, head_modules
+from srr_core.tuners.classifier import (
+    Labels,
+    classifier_config,
+    has_same_labels,
+    in_body,
+    is_in,
+    missing_prefix,
+    trained_head,
+    with_names,
+)
 from srr_core.tuners.folders import (
     HEAD_FILE,
     carry_files,
-    dense_layers,
+    empty_of,
     is_artifact,
     link_files,
     shard_files,
-    with_rank,
+    with_adapter,
     write_head,
 )
+from srr_core.tuners.fresh_adapter import generator_for, write_fresh_adapter
 
 FACTS_NAME = "start.json"
 REPORTS = ("report.json", "recipe.json")
-_POOLER = ".pooler."
 _NO_ADAPTER = ".no-adapter"
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What a classifier tells apart."""
-
-    names: Sequence[str]
-    """Empty where it gives a number."""
-    padding: int
-    """The token its configuration must name, by which models find the last word."""
 
 
 class Facts(BaseModel):
@@ -97,7 +86,7 @@ def write_base(source: Path, destination: Path, *, labels: Labels | None, carrie
     if labels is None:
         _require_language_model(config)
     else:
-        config = _classifier_config(config, labels)
+        config = classifier_config(config, labels)
     write_json(destination / CONFIG_NAME, config)
     carry_files(source, destination, (*carried, *REPORTS))
     rank = _rank(config)
@@ -106,25 +95,25 @@ def write_base(source: Path, destination: Path, *, labels: Labels | None, carrie
         if rank:
             link_files([source / ADAPTER_WEIGHTS, source / ADAPTER_CONFIG], destination)
         return Facts(is_fresh=not rank, rank=rank, head=(), empty={})
-    model = _empty(destination, weights)
-    prefix = "" if any(name.startswith(f"{model.base_model_prefix}.") for name in weights) else model.base_model_prefix
-    entries = {_in_body(prefix, name): entry for name, entry in weights.entries.items()}
+    model = empty_of(destination, weights)
+    prefix = missing_prefix(model, weights)
+    entries = {in_body(prefix, name): entry for name, entry in weights.entries.items()}
     modules = head_modules(model)
-    is_same = _same_labels(read_json(source / CONFIG_NAME), config)
+    is_same = has_same_labels(read_json(source / CONFIG_NAME), config)
     known = {
         name: entry
         for name, entry in entries.items()
-        if (is_same if _is_in(name, modules) else entry.file.name == HEAD_FILE)
+        if (is_same if is_in(name, modules) else entry.file.name == HEAD_FILE)
     }
-    body = {name: entry for name, entry in entries.items() if name not in known and not _is_in(name, modules)}
+    body = {name: entry for name, entry in entries.items() if name not in known and not is_in(name, modules)}
     found = fit(model, {**body, **known})
-    head = _head(model, (*known, *found.empty))
+    head = trained_head(model, (*known, *found.empty))
     _write_classifier(
         destination,
         {name: entry for name, entry in body.items() if name not in found.unused},
         {name: CheckpointReader(source, entries=known)[name] for name in known},
     )
-    write_json(destination / CONFIG_NAME, _with_names(config, model, head, prefix))
+    write_json(destination / CONFIG_NAME, with_names(config, model, head, prefix))
     if rank:
         _write_renamed_adapter(source, destination, prefix)
     empty = {name: tuple(model.get_parameter(name).shape) for name in found.empty}
@@ -151,8 +140,8 @@ def write_start(base: Path, destination: Path, facts: Facts, *, rank: int, seed:
         (destination / HEAD_FILE).unlink(missing_ok=True)  # a second name of the base's own
         write_head(destination, {**kept, **fresh})
     if facts.is_fresh:
-        _write_fresh_adapter(base, destination, rank=rank, seed=seed, is_classifier=bool(facts.head))
-        config = with_rank(config, rank)
+        entries = write_fresh_adapter(base, destination, rank=rank, seed=seed, is_classifier=bool(facts.head))
+        config = with_adapter(config, entries)
     write_json(destination / CONFIG_NAME, config)
     write_json(destination / FACTS_NAME, {"head": list(facts.head)})
 
@@ -190,68 +179,6 @@ def _require_language_model(config: Mapping[str, Any]) -> None:
         )
 
 
-def _classifier_config(config: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
-    kind = str(config.get("model_type"))
-    name: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.get(kind)
-    if not isinstance(name, str):
-        raise UnsupportedModelError(f"transformers {transformers.__version__} has no sequence classifier for {kind!r}")
-    names = list(labels.names) or ["LABEL_0"]
-    return {
-        **config,
-        "architectures": [name],
-        "id2label": {str(number): label for number, label in enumerate(names)},
-        "label2id": {label: number for number, label in enumerate(names)},
-        "problem_type": "single_label_classification" if labels.names else "regression",
-        "pad_token_id": labels.padding,
-        "tie_word_embeddings": False,
-    }
-
-
-def _same_labels(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return all(before.get(key) == after[key] for key in ("architectures", "id2label"))
-
-
-def _empty(folder: Path, weights: CheckpointReader) -> PreTrainedModel:
-    configuration = read_configuration(folder)
-    if hasattr(configuration, "quantization_config"):
-        del configuration.quantization_config
-    return empty_model(read_json(folder / CONFIG_NAME), configuration, num_tensors=len(weights))
-
-
-def _head(model: PreTrainedModel, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the modules that are trained whole: outside the body, and a pooler the source had no weights for."""
-    modules = head_modules(model)
-    extra = set()
-    for name in names:
-        if _is_in(name, modules):
-            continue
-        if _POOLER not in name:
-            raise CheckpointError(f"no file of the checkpoint holds tensor {name!r} of {type(model).__name__}")
-        extra.add(name.partition(_POOLER)[0] + _POOLER.rstrip("."))
-    return (*modules, *sorted(extra))
-
-
-def _in_body(prefix: str, name: str) -> str:
-    """Return the name a tensor of a model without its head has in one with a head."""
-    return f"{prefix}.{name}" if prefix else name
-
-
-def _with_names(config: Mapping[str, Any], model: PreTrainedModel, head: Sequence[str], prefix: str) -> dict[str, Any]:
-    """Return a config.json whose modules have the names of the classifier, and whose head stock loaders leave dense."""
-    quantization = config.get("quantization_config")
-    if not isinstance(quantization, Mapping):
-        return dict(config)
-    linear = {
-        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and _is_in(name, head)
-    }
-    known = {name for name, _ in model.named_modules()}
-    ignored = {_in_body(prefix, name) for name in quantization.get("ignore", ())} & known
-    changed: dict[str, Any] = {**quantization, "ignore": sorted(ignored | linear)}
-    if "modules" in quantization:
-        changed["modules"] = sorted(_in_body(prefix, name) for name in quantization["modules"])
-    return {**config, "quantization_config": changed}
-
-
 def _write_classifier(destination: Path, body: Mapping[str, TensorEntry], head: Mapping[str, Tensor]) -> None:
     shards = ShardPlan()
     for name, entry in body.items():
@@ -264,7 +191,7 @@ def _write_classifier(destination: Path, body: Mapping[str, TensorEntry], head: 
 def _write_renamed_adapter(source: Path, destination: Path, prefix: str) -> None:
     entries = read_header(source / ADAPTER_WEIGHTS)
     renamed = {
-        f"{ADAPTER_PREFIX}{_in_body(prefix, name.removeprefix(ADAPTER_PREFIX))}": entry
+        f"{ADAPTER_PREFIX}{in_body(prefix, name.removeprefix(ADAPTER_PREFIX))}": entry
         for name, entry in entries.items()
     }
     copy_tensors(destination / ADAPTER_WEIGHTS, renamed)
@@ -281,55 +208,13 @@ def _write_shards(weights: CheckpointReader, destination: Path) -> None:
     shards.write(destination)
 
 
-def _write_fresh_adapter(base: Path, destination: Path, *, rank: int, seed: int, is_classifier: bool) -> None:
-    shapes = _layer_shapes(base)
-    factors: dict[str, Tensor] = {}
-    for module, (rows, columns) in shapes.items():
-        right = _drawn((rank, columns), seed, module).mul_(2).sub_(1).div_(math.sqrt(columns))
-        factors |= adapter_tensors(module, torch.zeros(rows, rank), right, rank=rank)
-    write_tensors(
-        destination / ADAPTER_WEIGHTS,
-        dict(fuse_factors(factors, factors.__getitem__)),
-        metadata={"format": "pt"},
-    )
-    config = adapter_config(
-        rank=rank,
-        target_modules=target_modules(shapes),
-        base_model=None,
-        task="SEQ_CLS" if is_classifier else "CAUSAL_LM",
-        modules=shapes,
-    )
-    write_json(destination / ADAPTER_CONFIG, config)
-
-
-def _layer_shapes(base: Path) -> dict[str, tuple[int, int]]:
-    if not is_artifact(base):
-        return {layer.name: layer.shape for layer in dense_layers(base)}
-    marker = read_marker(read_json(base / CONFIG_NAME)["quantization_config"], file=CONFIG_NAME)
-    return check_layers(CheckpointReader(base), marker.codec())
-
-
 def _fresh_tensor(name: str, shape: tuple[int, ...], spread: float, seed: int) -> Tensor:
     """Return a new tensor of a head: normal weights, no bias, and scales of one, as transformers begins with."""
     if len(shape) > 1:
-        return torch.empty(shape).normal_(0.0, spread, generator=_generator(seed, name))
+        return torch.empty(shape).normal_(0.0, spread, generator=generator_for(seed, name))
     return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
-
-
-def _drawn(shape: tuple[int, int], seed: int, name: str) -> Tensor:
-    return torch.rand(shape, generator=_generator(seed, name))
-
-
-def _generator(seed: int, name: str) -> torch.Generator:
-    # From the name, so that the order of modules does not matter.
-    digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def _rank(config: Mapping[str, Any]) -> int:
     quantization = config.get("quantization_config")
     return read_marker(quantization, file=CONFIG_NAME).rank if isinstance(quantization, Mapping) else 0
-
-
-def _is_in(name: str, modules: Sequence[str]) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in modules)

@@ -124,6 +124,7 @@ def test_report_says_what_was_learned_and_travels_with_the_artifact(tuned):
     assert report.scores["loss"] == pytest.approx(report.cells[0].best_score, rel=1e-2)
     assert (report.metric, report.is_higher_better) == ("loss", False)
     assert report.start.mean_preserved_rank > 0
+    assert 0 < report.start.mean_preserved_overlap < 1
     assert report.neutral.divergence > 0
     assert report.chosen == (1e-2, 0)
     assert set(report.seconds) >= {"validate", "compress", "train", "evaluate", "verify"}
@@ -353,6 +354,7 @@ def test_work_of_another_specification_is_refused(llama, text, rows, tmp_path):
 def test_slowing_by_gradients_is_reported_as_what_it_is(llama, text, rows, tmp_path):
     report = finetune(llama, rows, spec(slowing=GradientSlowing()), tmp_path / "out", calibration_text=text)
     assert any("changes nothing that can be measured" in note for note in report.notes)
+    assert any(f"span {report.start.mean_preserved_overlap:.2f} of the preserved" in note for note in report.notes)
 
 
 def test_files_may_be_added_before_the_destination_appears(llama, rows, tmp_path):

@@ -8,7 +8,8 @@ import torch
 from srr_core.pipeline import compress
 from srr_core.pipeline.assemble import CARRIED_FILES
 from srr_core.recipe.tuning import LoRAStart, named_start
-from srr_core.tuners.start import Labels, write_base, write_start
+from srr_core.tuners.classifier import Labels
+from srr_core.tuners.start import write_base, write_start
 from tests.pico import WINDOW, build_checkpoint, write_text
 
 CALIBRATION = {"num_sequences": 4, "sequence_length": WINDOW, "batch_size": 2}

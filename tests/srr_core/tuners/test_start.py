@@ -15,8 +15,9 @@ from srr_core.recipe import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, Q
 from srr_core.recipe.tuning import STARTS
 from srr_core.runtime import PackedLinear, load
 from srr_core.runtime.training import trained_parameters
+from srr_core.tuners.classifier import Labels
 from srr_core.tuners.folders import HEAD_FILE, base_digest, dense_layers
-from srr_core.tuners.start import Labels, open_start, write_base, write_start
+from srr_core.tuners.start import open_start, write_base, write_start
 from tests.srr_core.tuners.starts import RANK, begin, source
 
 TOKENS = torch.arange(3, 23).reshape(2, 10)

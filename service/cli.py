@@ -2,14 +2,23 @@
 
 import importlib
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.commands.finetune_app import finetune
 from service.commands.hub_app import hub_app
 from service.commands.keys_app import JsonOption, keys_app
+from service.commands.options import (
+    CalibrationOption,
+    Device,
+    EvaluationOption,
+    RecipeOption,
+    SeedOption,
+    SetOption,
+    TokenOption,
+)
 from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
@@ -23,6 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(finetune)
 app.add_typer(keys_app, name="keys")
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
@@ -32,38 +42,9 @@ _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
 _BAD_REQUESTS = frozenset({400, 404, 409, 413, 422})
 
 
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-RecipeOption = Annotated[
-    str, typer.Option("--recipe", "-r", help="A name from `srr recipes`, or a JSON file.", metavar="NAME|FILE")
-]
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", help="Replace a field of the recipe; may be repeated.", metavar="quantizer.num_bits=3"),
-]
-CalibrationOption = Annotated[
-    Path | None,
-    typer.Option("--calibration-text", help="UTF-8 text to calibrate on.", metavar="FILE", exists=True, dir_okay=False),
-]
-EvaluationOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--evaluation-text", help="UTF-8 text to measure the result on.", metavar="FILE", exists=True, dir_okay=False
-    ),
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]
 UrlOption = Annotated[str, typer.Option("--url", envvar="SRR_URL", help="Address of the service.")]
 KeyOption = Annotated[
     str | None, typer.Option("--api-key", envvar="SRR_API_KEY", help="API key of the service.", show_default=False)
-]
-TokenOption = Annotated[
-    str | None, typer.Option("--hub-token", envvar="SRR_HUB_TOKEN", help="Hub token for this job.", show_default=False)
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The id of a job.")]
 DEFAULT_URL = "http://127.0.0.1:8000"

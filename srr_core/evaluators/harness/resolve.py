@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,13 @@ class LeafTask:
         if "data_files" in options:
             options["data_files"] = self._files(options["data_files"])
         return options
+
+    def data_digest(self) -> str:
+        """Return a SHA-256 of the data files named in the task; of nothing, where it has none."""
+        digest = hashlib.sha256()
+        for file in _flat(self.options.get("data_files")):
+            digest.update(Path(file).read_bytes())
+        return digest.hexdigest()
 
     @property
     def needed_splits(self) -> dict[str, str]:
@@ -146,6 +154,14 @@ def resolve_tasks(names: Sequence[str], *, task_folder: Path | None = None) -> R
 def _everything(installed: Path) -> Mapping[str, Any]:
     # Twenty seconds, so once in a process.
     return _index([installed])
+
+
+def _flat(files: Any) -> Iterator[str]:
+    if isinstance(files, str):
+        yield files
+    elif files is not None:
+        for file in files.values() if isinstance(files, Mapping) else files:
+            yield from _flat(file)
 
 
 def _index(folders: Sequence[Path]) -> Mapping[str, Any]:

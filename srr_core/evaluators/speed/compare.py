@@ -26,14 +26,14 @@ class SpeedComparison:
     """Medians over rounds; the keys of both are the same: load_seconds, resident_bytes, prefill@1, decode@16, ..."""
 
     source: dict[str, float]
+    """Empty where there is none."""
     compressed: dict[str, float]
     spread: dict[str, float]
     """Half of the range of a round's ratio compressed / source, which says how far to trust it."""
-    protocol: str
 
 
 def compare_speed(
-    source: Path,
+    source: Path | None,
     compressed: Path,
     device: torch.device,
     options: ProbeOptions,
@@ -51,17 +51,21 @@ def compare_speed(
     Raises:
         EvaluationError: a model cannot be run; the message has the last line it said.
     """
-    turns: list[tuple[dict[str, float], dict[str, float]]] = []
+    before: list[dict[str, float]] = []
+    after: list[dict[str, float]] = []
     for _ in range(rounds):
-        pair = [_turn(directory, device, options, after_turn) for directory in (source, compressed)]
-        turns.append((_flat(pair[0]), _flat(pair[1])))
-    names = [name for name in turns[0][0] if name in turns[0][1]]
-    ratios = {name: [after[name] / before[name] for before, after in turns if before[name]] for name in names}
+        if source is not None:
+            before.append(_flat(_turn(source, device, options, after_turn)))
+        after.append(_flat(_turn(compressed, device, options, after_turn)))
+    ratios = {
+        name: [mine[name] / its[name] for mine, its in zip(after, before, strict=True) if its.get(name)]
+        for name in after[0]
+        if before
+    }
     return SpeedComparison(
-        source={name: median(before[name] for before, _ in turns) for name in names},
-        compressed={name: median(after[name] for _, after in turns) for name in names},
-        spread={name: (max(values) - min(values)) / 2 if values else 0.0 for name, values in ratios.items()},
-        protocol=describe_protocol(device, options, rounds=rounds),
+        source=_medians(before),
+        compressed=_medians(after),
+        spread={name: (max(values) - min(values)) / 2 for name, values in ratios.items() if values},
     )
 
 
@@ -117,6 +121,10 @@ def _answer(process: subprocess.Popen[str], request: str, after_turn: Callable[[
             pending = None  # communicate keeps what it was given
             if after_turn is not None:
                 after_turn()
+
+
+def _medians(turns: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: median(turn[name] for turn in turns) for name in turns[0]} if turns else {}
 
 
 def _flat(facts: ProbeFacts) -> dict[str, float]:

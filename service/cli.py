@@ -140,6 +140,73 @@ def inspect(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[
+        str | None, typer.Argument(help="A model or an artifact: a folder, or its id on the Hub.", metavar="MODEL")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="What it was made from, to compare with: a folder or an id.", metavar="MODEL")
+    ] = None,
+    evaluators: Annotated[
+        str, typer.Option(help="Kinds of measures, with commas; perplexity if none is named.", metavar="KIND,...")
+    ] = "",
+    suite: Annotated[str | None, typer.Option(help="harness: srr-5, qera-6, gsm8k or quick.", metavar="NAME")] = None,
+    tasks: Annotated[str, typer.Option(help="harness: tasks of lm-eval, with commas.", metavar="TASK,...")] = "",
+    assignments: Annotated[
+        list[str], typer.Option("--set", help="A field of an evaluator; may be repeated.", metavar="harness.limit=100")
+    ] = [],  # noqa: B006  # Typer copies it
+    text: Annotated[
+        Path | None,
+        typer.Option(help="UTF-8 text, or .jsonl of raw pages.", metavar="FILE", exists=True, dir_okay=False),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="glue, sentence-similarity: .tsv or .jsonl.", metavar="FILE", exists=True, dir_okay=False),
+    ] = None,
+    task_folder: Annotated[
+        Path | None,
+        typer.Option(help="harness: a folder of further tasks.", metavar="DIR", exists=True, file_okay=False),
+    ] = None,
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
+    source_revision: Annotated[str, typer.Option(help="The same of the source.")] = "main",
+    data: Annotated[
+        Path | None, typer.Option(help="Prefetched datasets; by default inside the cache.", metavar="DIR")
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="What is kept between runs.", envvar="SRR_CACHE", metavar="DIR")] = Path(
+        "~/.cache/srr"
+    ),
+    output: Annotated[Path, typer.Option(help="The report to write.", metavar="FILE")] = Path("evaluation.json"),
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.AUTO,
+    hub_token: TokenOption = None,
+    *,
+    prefetch: Annotated[bool, typer.Option("--prefetch", help="Fetch the datasets that are needed, and end.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure a model, an artifact, or one against the other."""
+    command = _worker_command("evaluate", "worker.evaluate_command")
+    command(
+        model,
+        source=source,
+        evaluators=evaluators,
+        suite=suite,
+        tasks=tasks,
+        assignments=assignments,
+        text=text,
+        pairs=pairs,
+        task_folder=task_folder,
+        revision=revision,
+        source_revision=source_revision,
+        data=data,
+        cache=cache,
+        output=output,
+        device=device,
+        hub_token=hub_token,
+        prefetch=prefetch,
+        as_json=json,
+    )
+
+
+@app.command()
 def export(
     artifact: Annotated[Path, typer.Argument(help="A folder made by `srr compress`.", metavar="ARTIFACT")],
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", metavar="DESTINATION")],

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import DatasetInfo, hf_hub_download
+from huggingface_hub import DatasetInfo
 
 from service.hub.client import HubClient
 from service.hub.errors import HubRefusedError
@@ -14,7 +14,7 @@ from service.hub.translation import Subject
 from srr_core.errors import EvaluationError
 from srr_core.evaluators.dataset_folder import DATA_SUFFIXES, LOCK_FILE, DatasetFolder, DatasetLock, PinnedDataset
 from worker.download_meter import DownloadMeter, OnBytes, ShouldStop
-from worker.integrity import verify_file
+from worker.hub_files import fetch_file
 
 MAX_DATASET_BYTES = 8 * 10**9
 """The largest data set of the suites has a fifth of it; what is larger is rather a training set."""
@@ -80,9 +80,16 @@ class DatasetHub:
         # Beside its place and renamed when complete, so that half a data set is never evaluated on.
         with tempfile.TemporaryDirectory(dir=root, prefix=".incoming-") as incoming:
             for file in files:
-                self._file(dataset, pinned.revision, file, Path(incoming), token, meter)
-                meter.finish(file)
-                meter.check()
+                fetch_file(
+                    self._client,
+                    dataset,
+                    file,
+                    Path(incoming),
+                    repo_type="dataset",
+                    revision=pinned.revision,
+                    token=token,
+                    meter=meter,
+                )
             shutil.rmtree(Path(incoming) / ".cache", ignore_errors=True)
             shutil.rmtree(root / pinned.path, ignore_errors=True)
             complete = Path(incoming) / "complete"
@@ -91,26 +98,6 @@ class DatasetHub:
                 part.rename(complete / part.name)
             complete.rename(root / pinned.path)
         return pinned
-
-    def _file(
-        self, dataset: str, revision: str, file: RepoFile, directory: Path, token: str | None, meter: DownloadMeter
-    ) -> None:
-        def fetch() -> None:
-            meter.check()
-            hf_hub_download(
-                dataset,
-                file.path,
-                repo_type="dataset",
-                revision=revision,
-                local_dir=directory,
-                token=token or False,
-                endpoint=self._client.endpoint,
-                tqdm_class=meter.bar,
-            )
-
-        meter.begin()
-        self._client.ask(fetch, Subject(dataset, revision))
-        verify_file(directory, file, model_id=dataset)
 
 
 def _data_files(dataset: str, info: DatasetInfo) -> list[RepoFile]:

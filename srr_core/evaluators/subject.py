@@ -23,18 +23,27 @@ Stop = Callable[[], None]
 
 
 @dataclass(frozen=True)
+class Files:
+    """What the caller gives to measure on; everything is optional."""
+
+    text: Path | None = None
+    """Prose, for perplexity and for sentences."""
+    pages: Path | None = None
+    """Raw pages for word-level perplexity; WikiText-2 from the data folder where there are none."""
+    pairs: Path | None = None
+    """Labelled sentences for glue, scored pairs for sentence similarity."""
+    task_folder: Path | None = None
+    """Further tasks for the harness."""
+
+
+@dataclass(frozen=True)
 class Subject:
     """A model, its source if that is at hand, and what they are measured on."""
 
     model: OpenedModel
     source: OpenedModel | None
     device: torch.device
-    text: Path | None
-    """Text for perplexity, pages and sentences."""
-    pairs: Path | None
-    """Labelled sentences or pairs for glue and sentence similarity."""
-    task_folder: Path | None
-    """Further tasks for the harness."""
+    files: Files
     data: DatasetFolder
     cache: SourceCache
     check_stop: Stop
@@ -68,9 +77,9 @@ class Subject:
 
     def required_text(self, what: str) -> Path:
         """Return the text. Raises EvaluationError where there is none."""
-        if self.text is None:
+        if self.files.text is None:
             raise EvaluationError(f"{what} needs a text: name one")
-        return self.text
+        return self.files.text
 
 
 class Evaluator(ABC):
@@ -94,7 +103,7 @@ class Evaluator(ABC):
     def measure(self, subject: Subject) -> tuple[EvaluationRow, ...]:
         """Return the rows, the most telling first. Raises EvaluationError, CheckpointError, StopRequested."""
 
-    def needed_datasets(self, subject: Subject) -> tuple[str, ...]:
+    def needed_datasets(self, files: Files) -> tuple[str, ...]:
         """Return the repositories of data that must be in the data folder. Raises EvaluationError."""
         return ()
 

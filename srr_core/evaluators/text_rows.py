@@ -10,6 +10,7 @@ import torch
 from srr_core.calibration.dataset import TokenWindows, cut_windows
 from srr_core.errors import EvaluationError
 from srr_core.evaluation_report import EvaluationRow
+from srr_core.evaluators.dataset_folder import load_dataset, require_splits
 from srr_core.evaluators.opened import OpenedModel
 from srr_core.evaluators.pages import (
     RollingWindow,
@@ -23,11 +24,15 @@ from srr_core.evaluators.pages import (
 from srr_core.evaluators.paired import paired_difference
 from srr_core.evaluators.perplexity import LOGIT_ROWS, describe_protocol
 from srr_core.evaluators.source_cache import digest_of
-from srr_core.evaluators.subject import Evaluator, Subject, bos_setting, require_next_token_model, window
+from srr_core.evaluators.subject import Evaluator, Files, Subject, bos_setting, require_next_token_model, window
 from srr_core.evaluators.word_perplexity import describe_protocol as describe_words
 from srr_core.evaluators.word_perplexity import page_log_likelihoods
 from srr_core.models.blockwise import BlockwiseModel
 from srr_core.recipe.evaluations import TokenPerplexitySpec, WordPerplexitySpec
+
+WIKITEXT = "EleutherAI/wikitext_document_level"
+"""The data set of the published tables: 62 raw pages in its test split."""
+_WIKITEXT_2 = "wikitext-2-raw-v1"
 
 
 class TokenPerplexityEvaluator(Evaluator):
@@ -93,6 +98,10 @@ class WordPerplexityEvaluator(Evaluator):
     def __init__(self, spec: WordPerplexitySpec) -> None:
         self._spec = spec
 
+    def needed_datasets(self, files: Files) -> tuple[str, ...]:
+        """Return WikiText-2 by pages, unless the caller has pages."""
+        return () if files.pages is not None else (WIKITEXT,)
+
     def check(self, subject: Subject) -> None:
         """Refuse models that predict no next token, files without pages, and a missing detokenizer."""
         require_next_token_model(subject, self.kind)
@@ -147,7 +156,14 @@ class WordPerplexityEvaluator(Evaluator):
         return (_row(self.kind, f"word_perplexity@{length}", protocol, run(subject.model), nll, words, unit="word"),)
 
     def _pages(self, subject: Subject) -> list[str]:
-        return read_pages(subject.required_text(self.kind))[: self._spec.max_pages]
+        if subject.files.pages is not None:
+            return read_pages(subject.files.pages)[: self._spec.max_pages]
+        folder = subject.data.location(WIKITEXT)
+        subject.data.require_writable_cache()
+        splits = load_dataset(str(folder), _WIKITEXT_2, cache=subject.data.cache, options={}, called=WIKITEXT)
+        require_splits(splits, {"test": "to be scored on"}, called=WIKITEXT, task=self.kind)
+        pages = [str(page) for page in splits["test"]["page"]]
+        return pages[: self._spec.max_pages]
 
     def _detokenizer_name(self) -> str:
         if self._spec.detokenize == "none":

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from srr_core.evaluation_report import EvaluatedModel, EvaluationReport, Evaluat
 from srr_core.evaluators.dataset_folder import DatasetFolder
 from srr_core.evaluators.opened import OpenedModel
 from srr_core.evaluators.source_cache import SourceCache
-from srr_core.evaluators.subject import Evaluator, Subject
+from srr_core.evaluators.subject import Evaluator, Files, Subject
 from srr_core.evaluators.table import EVALUATIONS
 from srr_core.pipeline.memory import peak_memory_bytes
 from srr_core.pipeline.plan import choose_device, core_version
 from srr_core.pipeline.reporting import REPORTED_PACKAGES
-from srr_core.recipe.evaluations import AnyEvaluationSpec
+from srr_core.recipe.evaluations import AnyEvaluationSpec, EvaluationKind
 from srr_core.report import Environment
 from srr_core.types import OnProgress, Progress, ShouldStop
 
@@ -32,10 +32,7 @@ class EvaluationInputs:
 
     model: Path
     source: Path | None = None
-    text: Path | None = None
-    pairs: Path | None = None
-    """Labelled sentences for glue, scored pairs for sentence similarity."""
-    task_folder: Path | None = None
+    files: Files = field(default_factory=Files)
     datasets: Path = Path("datasets")
     """Filled before, by `srr evaluate --prefetch`."""
     cache: Path = Path("cache")
@@ -48,15 +45,24 @@ class EvaluationInputs:
     source_revision: str | None = None
 
 
-def needed_datasets(specs: Sequence[AnyEvaluationSpec], inputs: EvaluationInputs) -> dict[str, tuple[str, ...]]:
-    """Return, by kind of evaluator, which repositories of data must lie in the data folder. Reads config.json only.
+def needed_datasets(specs: Sequence[AnyEvaluationSpec], files: Files) -> dict[str, tuple[str, ...]]:
+    """Return, by kind of evaluator, which repositories of data must lie in the data folder. Needs no model.
 
     Raises:
         EvaluationError: an evaluator refuses its tasks.
     """
-    subject = _subject(inputs, torch.device("cpu"), lambda: None)
-    found = {spec.kind: EVALUATIONS.build(spec).needed_datasets(subject) for spec in specs}
+    found = {spec.kind: EVALUATIONS.build(spec).needed_datasets(files) for spec in specs}
     return {kind: datasets for kind, datasets in found.items() if datasets}
+
+
+def default_kind(model: Path) -> EvaluationKind:
+    """Return what a model is measured by when nobody says: perplexity, or the vectors of what predicts no next token.
+
+    Raises:
+        CheckpointError, UnsupportedModelError: config.json cannot be read or is of no known class.
+    """
+    is_causal = OpenedModel(model).architecture().is_causal_lm
+    return "perplexity" if is_causal else "sentence-similarity"
 
 
 def evaluate(
@@ -98,7 +104,7 @@ def evaluate(
         rows += evaluator.measure(subject)
         seconds[evaluator.kind] = round(time.perf_counter() - began, 3)
     _tell(on_progress, len(evaluators), len(evaluators), None)
-    used = sorted({name for evaluator in evaluators for name in evaluator.needed_datasets(subject)})
+    used = sorted({name for evaluator in evaluators for name in evaluator.needed_datasets(inputs.files)})
     return EvaluationReport(
         model=_described(subject.model, inputs.model_id),
         source=None if subject.source is None else _described(subject.source, inputs.source_id),
@@ -140,9 +146,7 @@ def _subject(inputs: EvaluationInputs, device: torch.device, check_stop: Callabl
         model=OpenedModel(inputs.model, revision=inputs.model_revision),
         source=source,
         device=device,
-        text=inputs.text,
-        pairs=inputs.pairs,
-        task_folder=inputs.task_folder,
+        files=inputs.files,
         data=DatasetFolder(inputs.datasets, inputs.cache),
         cache=SourceCache(inputs.source_results),
         check_stop=check_stop,

@@ -1,11 +1,15 @@
 """What a model is measured by outside of a compression: one specification per evaluator."""
 
-from typing import Annotated, Literal
+import difflib
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from srr_core.errors import RecipeError
 from srr_core.recipe.base import Spec
 from srr_core.recipe.glue_tasks import GlueName
+from srr_core.recipe.presets import describe_validation, parse_assignments
 from srr_core.recipe.task_suites import SUITES
 
 BosSetting = bool | None
@@ -104,3 +108,30 @@ EVALUATION_KINDS: tuple[EvaluationKind, ...] = (
     "sentence-similarity",
     "speed-memory",
 )
+
+
+def parse_evaluations(kinds: Sequence[str], assignments: Sequence[str] = ()) -> tuple[AnyEvaluationSpec, ...]:
+    """Return the specifications behind names, single fields replaced.
+
+    Args:
+        kinds: Names of evaluators, in the order they are to run.
+        assignments: `KIND.FIELD=VALUE` each, such as `harness.limit=100`; the kind must be among the names.
+    Raises:
+        RecipeError: a name or a field is unknown, or a value is out of its range.
+    """
+    for kind in kinds:
+        if kind not in EVALUATION_KINDS:
+            near = difflib.get_close_matches(kind, EVALUATION_KINDS, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise RecipeError(f"there is no evaluator {kind!r}; {hint}there are {', '.join(EVALUATION_KINDS)}")
+    fields: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
+    for path, value in parse_assignments(assignments).items():
+        kind, _, name = path.partition(".")
+        if kind not in fields or not name:
+            raise RecipeError(f"--set {path} is no field of an evaluator that runs; write KIND.FIELD, as harness.limit")
+        fields[kind][name] = value
+    adapter: TypeAdapter[AnyEvaluationSpec] = TypeAdapter(AnyEvaluationSpec)
+    try:
+        return tuple(adapter.validate_python({**given, "kind": kind}) for kind, given in fields.items())
+    except ValidationError as error:
+        raise RecipeError(f"invalid evaluator: {describe_validation(error)}") from error

@@ -14,7 +14,7 @@ from srr_core.evaluators.glue.data import Example, examples_from_rows, read_exam
 from srr_core.evaluators.glue.metrics import BOOTSTRAP_ROUNDS, METRICS, standard_error
 from srr_core.evaluators.opened import OpenedModel
 from srr_core.evaluators.source_cache import digest_of
-from srr_core.evaluators.subject import Evaluator, Subject, recovery, window
+from srr_core.evaluators.subject import Evaluator, Files, Subject, recovery, window
 from srr_core.recipe.evaluations import GlueSpec
 from srr_core.recipe.glue_tasks import GLUE_DATASET, GLUE_TASKS
 
@@ -28,9 +28,9 @@ class GlueEvaluator(Evaluator):
         self._spec = spec
         self._task = GLUE_TASKS[spec.task]
 
-    def needed_datasets(self, subject: Subject) -> tuple[str, ...]:
+    def needed_datasets(self, files: Files) -> tuple[str, ...]:
         """Return GLUE, unless the caller has a file."""
-        return () if subject.pairs is not None else (GLUE_DATASET,)
+        return () if files.pairs is not None else (GLUE_DATASET,)
 
     def check(self, subject: Subject) -> None:
         """Refuse models that are no classifier with the outputs of the task, and data without labels."""
@@ -82,8 +82,8 @@ class GlueEvaluator(Evaluator):
         )
 
     def _examples(self, subject: Subject) -> Sequence[Example]:
-        if subject.pairs is not None:
-            return read_examples(subject.pairs, self._task)[: self._spec.limit]
+        if subject.files.pairs is not None:
+            return read_examples(subject.files.pairs, self._task)[: self._spec.limit]
         folder = subject.data.location(GLUE_DATASET)
         subject.data.require_writable_cache()
         called = f"{GLUE_DATASET} {self._task.name}"

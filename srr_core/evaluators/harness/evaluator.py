@@ -12,7 +12,15 @@ from srr_core.evaluators.harness.run import HarnessOptions, TaskScore, check_dat
 from srr_core.evaluators.opened import OpenedModel
 from srr_core.evaluators.paired import paired_difference
 from srr_core.evaluators.source_cache import digest_of
-from srr_core.evaluators.subject import Evaluator, Subject, bos_setting, recovery, require_next_token_model, window
+from srr_core.evaluators.subject import (
+    Evaluator,
+    Files,
+    Subject,
+    bos_setting,
+    recovery,
+    require_next_token_model,
+    window,
+)
 from srr_core.recipe.evaluations import HarnessSpec
 from srr_core.recipe.task_suites import SUITES, Suite
 
@@ -29,18 +37,18 @@ class HarnessEvaluator(Evaluator):
     def _suite(self) -> Suite | None:
         return None if self._spec.tasks else SUITES[self._spec.suite or "quick"]
 
-    def needed_datasets(self, subject: Subject) -> tuple[str, ...]:
+    def needed_datasets(self, files: Files) -> tuple[str, ...]:
         """Return what must be fetched; nothing for tasks with files of their own."""
-        return self._tasks(subject).datasets
+        return self._tasks(files).datasets
 
     def check(self, subject: Subject) -> None:
         """Refuse models that predict no next token, unknown tasks, code, and data that is missing."""
         require_next_token_model(subject, self.kind)
-        check_data(self._tasks(subject), subject.data)
+        check_data(self._tasks(subject.files), subject.data)
 
     def measure(self, subject: Subject) -> tuple[EvaluationRow, ...]:
         """Return the mean of a suite first, then every task."""
-        tasks = self._tasks(subject)
+        tasks = self._tasks(subject.files)
         options = self._options(subject)
 
         def run(opened: OpenedModel) -> list[dict[str, Any]]:
@@ -67,8 +75,8 @@ class HarnessEvaluator(Evaluator):
     def _name(self) -> str:
         return f"mean of {self._spec.suite or 'quick'}"
 
-    def _tasks(self, subject: Subject) -> ResolvedTasks:
-        return resolve_tasks(self._spec.names, task_folder=subject.task_folder)
+    def _tasks(self, files: Files) -> ResolvedTasks:
+        return resolve_tasks(self._spec.names, task_folder=files.task_folder)
 
     def _options(self, subject: Subject) -> HarnessOptions:
         suite = self._suite

@@ -32,7 +32,7 @@ class SentenceSimilarityEvaluator(Evaluator):
 
     def check(self, subject: Subject) -> None:
         """Refuse what there is nothing to compare with, and pooling that is unknown."""
-        if subject.pairs is None and (subject.source is None or subject.text is None):
+        if subject.files.pairs is None and (subject.source is None or subject.files.text is None):
             raise EvaluationError(
                 f"{self.kind} needs a source and a text to compare vectors on, or pairs of sentences with scores"
             )
@@ -84,9 +84,9 @@ class SentenceSimilarityEvaluator(Evaluator):
         return read_pooling(next((folder for folder in folders if (folder / MODULES_FILE).is_file()), folders[0]))
 
     def _inputs(self, subject: Subject) -> tuple[list[str], list[Example]]:
-        is_compared = subject.source is not None and subject.text is not None
+        is_compared = subject.source is not None and subject.files.text is not None
         sentences = read_sentences(subject.required_text(self.kind), self._spec.num_sentences) if is_compared else []
-        return sentences, [] if subject.pairs is None else read_examples(subject.pairs, _STS)
+        return sentences, [] if subject.files.pairs is None else read_examples(subject.files.pairs, _STS)
 
 
 def _comparison(before: torch.Tensor, after: torch.Tensor, described: Any) -> list[EvaluationRow]:

@@ -5,7 +5,7 @@ from typing import ClassVar
 from srr_core.evaluation_report import EvaluationRow
 from srr_core.evaluators.speed.compare import SpeedComparison, compare_speed, describe_protocol
 from srr_core.evaluators.speed.probe import ProbeOptions
-from srr_core.evaluators.subject import Evaluator, Subject, recovery, window
+from srr_core.evaluators.subject import Evaluator, Subject, window
 from srr_core.recipe.evaluations import SpeedMemorySpec
 
 _LOWER_IS_BETTER = ("load_seconds", "resident_bytes")
@@ -58,7 +58,6 @@ def _row(name: str, found: SpeedComparison, protocol: str, rounds: int) -> Evalu
         value=value,
         source=source,
         difference=None if source is None else value - source,
-        recovery_percent=recovery(value, source, higher_is_better=name not in _LOWER_IS_BETTER),
         higher_is_better=name not in _LOWER_IS_BETTER,
         samples=rounds,
     )

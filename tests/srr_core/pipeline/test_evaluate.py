@@ -16,6 +16,7 @@ from srr_core.errors import EvaluationError, StopRequested, StorageError
 from srr_core.evaluation_report import EvaluationReport, EvaluationRow
 from srr_core.evaluators.opened import OpenedModel
 from srr_core.evaluators.perplexity import perplexity
+from srr_core.evaluators.subject import Files
 from srr_core.evaluators.table import EVALUATIONS
 from srr_core.evaluators.text_rows import window_log_likelihoods
 from srr_core.pipeline import compress
@@ -63,7 +64,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> EvaluationInputs:
     byte_tokenizer().save_pretrained(folder / "source")
     pairs = folder / "dev.tsv"
     pairs.write_text("sentence\tlabel\n" + "".join(f"the river {i}\t{i % 2}\n" for i in range(12)))
-    return replace(_compressed(folder, folder / "source"), pairs=pairs)
+    return _given(_compressed(folder, folder / "source"), pairs=pairs)
 
 
 def _compressed(folder: Path, source: Path) -> EvaluationInputs:
@@ -83,11 +84,15 @@ def _compressed(folder: Path, source: Path) -> EvaluationInputs:
     return EvaluationInputs(
         folder / "artifact",
         folder / "source",
-        text=text,
+        files=Files(text=text, pages=text),
         datasets=folder / "datasets",
         cache=folder / "cache",
         source_results=folder / "results",
     )
+
+
+def _given(inputs: EvaluationInputs, **files: Path | None) -> EvaluationInputs:
+    return replace(inputs, files=replace(inputs.files, **files))
 
 
 def _of(report: EvaluationReport) -> dict[str, EvaluationRow]:
@@ -114,8 +119,10 @@ def test_token_perplexity_is_that_of_a_compression(causal: EvaluationInputs) -> 
     evaluator: Any = EVALUATIONS.build(PERPLEXITY)
     from srr_core.calibration.dataset import cut_windows
 
-    assert causal.text is not None
-    windows = cut_windows(causal.text, opened.tokenizer, num_sequences=8, sequence_length=32, error=EvaluationError)
+    assert causal.files.text is not None
+    windows = cut_windows(
+        causal.files.text, opened.tokenizer, num_sequences=8, sequence_length=32, error=EvaluationError
+    )
     model, plan = opened.blockwise(torch.device("cpu"))
     expected = perplexity(model, windows, num_blocks=len(plan.blocks), batch_size=4)
     assert evaluator.kind == "perplexity"
@@ -142,11 +149,11 @@ def test_vectors_are_compared_and_correlated(classifier: EvaluationInputs, tmp_p
     pairs = tmp_path / "sts.jsonl"
     rows = [{"sentence1": f"river {i}", "sentence2": f"harbour {i * i}", "score": i / 2} for i in range(8)]
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = _of(evaluate([SIMILARITY], replace(classifier, pairs=pairs)))
+    found = _of(evaluate([SIMILARITY], _given(classifier, pairs=pairs)))
     assert list(found) == ["cosine_fidelity", "retrieval_overlap@10", "sts:spearman"]
     assert 0.5 < found["cosine_fidelity"].value < 1
     assert found["sts:spearman"].source is not None
-    same = _of(evaluate([SIMILARITY], replace(classifier, pairs=pairs, source=classifier.model)))
+    same = _of(evaluate([SIMILARITY], replace(_given(classifier, pairs=pairs), source=classifier.model)))
     assert same["cosine_fidelity"].value == pytest.approx(1.0, abs=1e-6)
     assert same["retrieval_overlap@10"].value == 1.0
     assert same["sts:spearman"].difference == 0.0
@@ -155,7 +162,7 @@ def test_vectors_are_compared_and_correlated(classifier: EvaluationInputs, tmp_p
 def test_pairs_alone_need_no_source(classifier: EvaluationInputs, tmp_path: Path) -> None:
     pairs = tmp_path / "sts.tsv"
     pairs.write_text("sentence1\tsentence2\tscore\n" + "".join(f"a {i}\tb {i}\t{i}\n" for i in range(5)))
-    (row,) = evaluate([SIMILARITY], replace(classifier, pairs=pairs, source=None)).rows
+    (row,) = evaluate([SIMILARITY], replace(_given(classifier, pairs=pairs), source=None)).rows
     assert (row.name, row.source, row.samples) == ("sts:spearman", None, 5)
 
 
@@ -214,16 +221,16 @@ def test_what_does_not_fit_is_refused_with_what_does(causal: EvaluationInputs, c
 
 
 def _without_text(inputs: EvaluationInputs, folder: Path) -> EvaluationInputs:
-    return replace(inputs, text=None)
+    return _given(inputs, text=None)
 
 
 def _short_text(inputs: EvaluationInputs, folder: Path) -> EvaluationInputs:
     (folder / "short.txt").write_text("too short")
-    return replace(inputs, text=folder / "short.txt")
+    return _given(inputs, text=folder / "short.txt")
 
 
 def _gone_text(inputs: EvaluationInputs, folder: Path) -> EvaluationInputs:
-    return replace(inputs, text=folder / "gone.txt")
+    return _given(inputs, text=folder / "gone.txt")
 
 
 def _gone_source(inputs: EvaluationInputs, folder: Path) -> EvaluationInputs:
@@ -280,9 +287,12 @@ def test_progress_names_the_evaluator(causal: EvaluationInputs) -> None:
     ]
 
 
-def test_what_must_be_fetched_is_known_before(causal: EvaluationInputs) -> None:
-    specs = [PERPLEXITY, HarnessSpec(tasks=("gsm8k", "srr_agreement")), GlueSpec(task="rte")]
-    assert needed_datasets(specs, causal) == {"harness": ("openai/gsm8k",), "glue": ("nyu-mll/glue",)}
+def test_what_must_be_fetched_is_known_without_a_model() -> None:
+    specs = [PERPLEXITY, WORDS, HarnessSpec(tasks=("gsm8k", "srr_agreement")), GlueSpec(task="rte")]
+    glue_and_tasks = {"harness": ("openai/gsm8k",), "glue": ("nyu-mll/glue",)}
+    assert needed_datasets(specs, Files(pages=Path("pages.jsonl"))) == glue_and_tasks
+    wikitext = {"word-perplexity": ("EleutherAI/wikitext_document_level",)}
+    assert needed_datasets(specs, Files()) == {**wikitext, **glue_and_tasks}
 
 
 def test_glue_reads_a_prefetched_folder(classifier: EvaluationInputs, tmp_path: Path) -> None:
@@ -294,11 +304,32 @@ def test_glue_reads_a_prefetched_folder(classifier: EvaluationInputs, tmp_path: 
     (folder / "README.md").write_text(f"---\n{json.dumps(readme)}\n---\n")
     lock = {"datasets": {"nyu-mll/glue": {"revision": "a" * 40, "path": folder.name}}}
     (folder.parent / "datasets.json").write_text(json.dumps(lock))
-    inputs = replace(classifier, pairs=None, datasets=folder.parent, cache=tmp_path / "cache", source_results=None)
+    inputs = replace(
+        _given(classifier, pairs=None), datasets=folder.parent, cache=tmp_path / "cache", source_results=None
+    )
     report = evaluate([GLUE.model_copy(update={"limit": 3})], inputs)
     assert (report.rows[0].samples, report.datasets) == (3, {"nyu-mll/glue": "a" * 40})
     with pytest.raises(EvaluationError, match="has no split 'dev'"):
         evaluate([GLUE.model_copy(update={"split": "dev"})], inputs)
+
+
+def test_word_perplexity_reads_wikitext_from_a_prefetched_folder(causal: EvaluationInputs, tmp_path: Path) -> None:
+    folder = tmp_path / "datasets" / "wikitext"
+    folder.mkdir(parents=True)
+    pages = [" = River = \n The river @-@ side . \n", " = Harbour = \n Ships . \n"]
+    (folder / "test.jsonl").write_text("".join(json.dumps({"page": page}) + "\n" for page in pages))
+    files = [{"split": "test", "path": "test.jsonl"}]
+    readme = {"configs": [{"config_name": "wikitext-2-raw-v1", "data_files": files}]}
+    (folder / "README.md").write_text(f"---\n{json.dumps(readme)}\n---\n")
+    lock = {"datasets": {"EleutherAI/wikitext_document_level": {"revision": "b" * 40, "path": folder.name}}}
+    (folder.parent / "datasets.json").write_text(json.dumps(lock))
+    inputs = replace(_given(causal, pages=None), datasets=folder.parent, cache=tmp_path / "cache")
+    (fetched,) = evaluate([WordPerplexitySpec()], inputs).rows
+    local = tmp_path / "pages.jsonl"
+    local.write_text((folder / "test.jsonl").read_text())
+    (read,) = evaluate([WordPerplexitySpec()], _given(causal, pages=local)).rows
+    assert fetched == read
+    assert "detokenize=wikitext of lm-eval 0.4.13" in fetched.protocol
 
 
 def test_the_table_has_every_kind() -> None:

@@ -1,15 +1,15 @@
 """The `srr` command. Nothing is imported before a subcommand needs it, so that `srr --help` is instant."""
 
-import importlib
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.commands.evaluate import evaluate
 from service.commands.hub_app import hub_app
 from service.commands.keys_app import JsonOption, keys_app
+from service.commands.local import Device, worker_command
 from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
@@ -24,21 +24,13 @@ app = typer.Typer(
 )
 
 app.add_typer(keys_app, name="keys")
+app.command("evaluate")(evaluate)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
 
 DEFAULT_RECIPE = "srr"
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
 _BAD_REQUESTS = frozenset({400, 404, 409, 413, 422})
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
 
 RecipeOption = Annotated[
     str, typer.Option("--recipe", "-r", help="A name from `srr recipes`, or a JSON file.", metavar="NAME|FILE")
@@ -100,7 +92,7 @@ def compress(
     from service.commands.recipe_option import chosen_recipe
 
     chosen = chosen_recipe(recipe, assignments, seed=seed)
-    _worker_command("compress")(
+    worker_command("compress")(
         source,
         destination,
         recipe=chosen,
@@ -128,80 +120,13 @@ def inspect(
     from service.commands.recipe_option import chosen_recipe
 
     chosen = chosen_recipe(recipe, assignments)
-    command = _worker_command("inspect", "worker.model_commands")
+    command = worker_command("inspect", "worker.model_commands")
     command(
         source,
         recipe=chosen,
         revision=revision,
         calibration_text=calibration_text,
         hub_token=hub_token,
-        as_json=json,
-    )
-
-
-@app.command()
-def evaluate(
-    model: Annotated[
-        str | None, typer.Argument(help="A model or an artifact: a folder, or its id on the Hub.", metavar="MODEL")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="What it was made from, to compare with: a folder or an id.", metavar="MODEL")
-    ] = None,
-    evaluators: Annotated[
-        str, typer.Option(help="Kinds of measures, with commas; perplexity if none is named.", metavar="KIND,...")
-    ] = "",
-    suite: Annotated[str | None, typer.Option(help="harness: srr-5, qera-6, gsm8k or quick.", metavar="NAME")] = None,
-    tasks: Annotated[str, typer.Option(help="harness: tasks of lm-eval, with commas.", metavar="TASK,...")] = "",
-    assignments: Annotated[
-        list[str], typer.Option("--set", help="A field of an evaluator; may be repeated.", metavar="harness.limit=100")
-    ] = [],  # noqa: B006  # Typer copies it
-    text: Annotated[
-        Path | None,
-        typer.Option(help="UTF-8 text, or .jsonl of raw pages.", metavar="FILE", exists=True, dir_okay=False),
-    ] = None,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(help="glue, sentence-similarity: .tsv or .jsonl.", metavar="FILE", exists=True, dir_okay=False),
-    ] = None,
-    task_folder: Annotated[
-        Path | None,
-        typer.Option(help="harness: a folder of further tasks.", metavar="DIR", exists=True, file_okay=False),
-    ] = None,
-    revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
-    source_revision: Annotated[str, typer.Option(help="The same of the source.")] = "main",
-    data: Annotated[
-        Path | None, typer.Option(help="Prefetched datasets; by default inside the cache.", metavar="DIR")
-    ] = None,
-    cache: Annotated[Path, typer.Option(help="What is kept between runs.", envvar="SRR_CACHE", metavar="DIR")] = Path(
-        "~/.cache/srr"
-    ),
-    output: Annotated[Path, typer.Option(help="The report to write.", metavar="FILE")] = Path("evaluation.json"),
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.AUTO,
-    hub_token: TokenOption = None,
-    *,
-    prefetch: Annotated[bool, typer.Option("--prefetch", help="Fetch the datasets that are needed, and end.")] = False,
-    json: JsonOption = False,
-) -> None:
-    """Measure a model, an artifact, or one against the other."""
-    command = _worker_command("evaluate", "worker.evaluate_command")
-    command(
-        model,
-        source=source,
-        evaluators=evaluators,
-        suite=suite,
-        tasks=tasks,
-        assignments=assignments,
-        text=text,
-        pairs=pairs,
-        task_folder=task_folder,
-        revision=revision,
-        source_revision=source_revision,
-        data=data,
-        cache=cache,
-        output=output,
-        device=device,
-        hub_token=hub_token,
-        prefetch=prefetch,
         as_json=json,
     )
 
@@ -222,14 +147,14 @@ def export(
 ) -> None:
     """Convert a compressed model for other tools, exactly or, if that is allowed, nearly."""
     chosen = [*assignments, "allow_inexact=true"] if allow_inexact else assignments
-    command = _worker_command("export", "worker.model_commands")
+    command = worker_command("export", "worker.model_commands")
     command(artifact, destination, target=to, assignments=chosen, as_json=json)
 
 
 @app.command()
 def doctor(*, json: JsonOption = False) -> None:
     """Show what this machine has, and which code computes which packed layer here."""
-    _worker_command("doctor", "worker.model_commands")(as_json=json)
+    worker_command("doctor", "worker.model_commands")(as_json=json)
 
 
 @app.command()
@@ -240,7 +165,7 @@ def serve(
     """Run the whole service on this machine: API, pages, worker and a hub made of folders. Loopback only."""
     from service.commands.serve import run_embedded
 
-    hub = _worker_command("seed", "worker.hub_commands")(data_dir)
+    hub = worker_command("seed", "worker.hub_commands")(data_dir)
     run_embedded(port=port, data_dir=data_dir, hub=hub)
 
 
@@ -256,7 +181,7 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """Run a worker, configured by SERVICE_* and WORKER_* variables."""
-    _worker_command("run_worker")()
+    worker_command("run_worker")()
 
 
 @app.command()
@@ -272,7 +197,7 @@ def demo(
     from service.commands.recipe_option import chosen_recipe
 
     chosen = chosen_recipe(recipe, assignments)
-    _worker_command("demo")(model=model, recipe=chosen, data_dir=data_dir, exit_when_done=exit_when_done)
+    worker_command("demo")(model=model, recipe=chosen, data_dir=data_dir, exit_when_done=exit_when_done)
 
 
 @app.command()
@@ -433,19 +358,6 @@ def _client(url: str, api_key: str | None) -> "Client":
     from service.client import Client
 
     return Client(url, api_key=api_key)
-
-
-def _worker_command(name: str, module: str = "worker.commands") -> Any:
-    """Return a command that needs torch; by name, because the service never imports the worker."""
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        from service.commands.output import CommandError
-
-        raise CommandError(
-            f"this command needs {error.name}, which is not installed: pip install 'srr-compression[worker]'",
-            exit_code=_EXIT_BAD_INPUT,
-        ) from error
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from srr_core.errors import NonFiniteWeightError
@@ -134,9 +134,38 @@ class BlockwiseModel:
         """Yield each batch with the output of the model's head, after the last block."""
         with self.outer_weights():
             for batch, hidden in zip(stream.batches, stream.hidden, strict=True):
-                with torch.no_grad(), self._replaced(_injecting(hidden)):
-                    logits = self._model(input_ids=batch, use_cache=False).logits
-                yield batch, logits
+                yield batch, self._head(batch, hidden)
+
+    def head(self, hidden: Float[Tensor, "rows hidden"]) -> Float32[Tensor, "rows vocabulary"]:
+        """Return the logits of some positions after the last block; the outer weights must be held.
+
+        What follows the blocks takes every position alone, so any rows of a window may come together.
+        """
+        # The embeddings of these tokens are computed and passed over.
+        tokens = torch.zeros((1, len(hidden)), dtype=torch.int64, device=hidden.device)
+        return self._head(tokens, hidden[None])[0].to(torch.float32)
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks there are."""
+        return len(self._blocks)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many logits a position has."""
+        head: Any = self._model.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers leaves it so
+        return int(head.weight.shape[0])
+
+    def outer_tensors(self) -> Iterator[Tensor]:
+        """Yield what the checkpoint holds of embeddings, final norm and head, one at a time, as it is stored."""
+        for name in self._plan.outside:
+            yield self._weights[name]
+
+    @torch.no_grad()
+    def _head(self, batch: Int64[Tensor, "_ length"], hidden: Hidden) -> Float[Tensor, "_ length vocabulary"]:
+        with self._replaced(_injecting(hidden)):
+            logits: Tensor = self._model(input_ids=batch, use_cache=False).logits
+        return logits
 
     def _require_finite(self) -> None:
         # Here, because calibration may never look at the row of an embedding that is broken.

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from srr_core.report import Environment
+from srr_core.report import Environment, Measurement
 
 
 class _Frozen(BaseModel):
@@ -24,38 +24,14 @@ class EvaluatedModel(_Frozen):
     """Of all weight files on disk."""
 
 
-class EvaluationRow(_Frozen):
-    """One number, of the model and of its source."""
-
-    evaluator: str
-    name: str
-    """Such as `token_perplexity@2048` or `hellaswag:acc_norm`."""
-    protocol: str
-    """Everything that must be the same for another number to compare."""
-    value: float
-    source: float | None = None
-    standard_error: float | None = None
-    """Of the value."""
-    difference: float | None = None
-    """To the source, paired sample by sample where that can be."""
-    difference_error: float | None = None
-    difference_unit: str = ""
-    """What the difference is in, where that is not what the value is in: perplexities differ in nats per token."""
-    recovery_percent: float | None = None
-    """How much of the source's score is left, chance not taken off; above 100 where the model is the better one."""
-    higher_is_better: bool | None = None
-    """None where neither is."""
-    samples: int | None = None
-    """Windows, pages, questions or pairs the number is over."""
-
-
 class EvaluationReport(_Frozen):
     """The whole result of `srr evaluate`."""
 
     schema_version: Literal[1] = 1
     model: EvaluatedModel
     source: EvaluatedModel | None
-    rows: tuple[EvaluationRow, ...]
+    measurements: tuple[Measurement, ...]
+    """In each, `compressed` is the model, whatever it is."""
     environment: Environment
     seconds: dict[str, float]
     """By evaluator."""

@@ -14,12 +14,13 @@ from service.commands.progress import ProgressBar
 from service.hub.client import HubClient
 from service.hub.errors import HubUnavailableError
 from srr_core.checkpoint.writer import write_json
-from srr_core.evaluation_report import EvaluationReport, EvaluationRow
+from srr_core.evaluation_report import EvaluationReport
 from srr_core.evaluators.dataset_folder import DatasetFolder
 from srr_core.evaluators.subject import Files
-from srr_core.pipeline.evaluate import EvaluationInputs, default_kind, needed_datasets
+from srr_core.pipeline.evaluate import EvaluationInputs, default_kinds, needed_datasets
 from srr_core.pipeline.evaluate import evaluate as measure
 from srr_core.recipe.evaluations import AnyEvaluationSpec, parse_evaluations
+from srr_core.report import Measurement
 from srr_core.types import Progress
 from worker.commands import naming_both_places, quiet_libraries, stop_on_interrupt
 from worker.dataset_hub import DatasetHub
@@ -108,7 +109,7 @@ class _Session:
         with stop_on_interrupt() as should_stop, ProgressBar(title) as progress:
             folder, sha = self._local(model, progress, should_stop)
             source_folder, source_sha = self._local(source, progress, should_stop) if source else (None, None)
-            specs = parse_evaluations(kinds or [default_kind(folder)], assigned)
+            specs = parse_evaluations(kinds or default_kinds(folder, has_source=source is not None), assigned)
             self._fetch_datasets(specs, progress, should_stop)
             return measure(
                 specs,
@@ -194,41 +195,36 @@ def _print(report: EvaluationReport) -> None:
     columns = ["evaluator", "measure", "value"]
     columns += ["source", "difference", "of the source"] if report.source is not None else []
     table = Table(*columns, title=f"{report.model.id}, {report.model.weight_bytes / _GIGA:.2f} GB of weights")
-    for row in report.rows:
-        cells = [row.evaluator, row.name, _with_error(row, row.value, row.standard_error)]
+    for row in report.measurements:
+        error = row.standard_error if row.difference is None else row.value_error
+        cells = [row.evaluator, row.metric, _with_error(row, row.compressed, error)]
         if report.source is not None:
-            cells += [_number(row, row.source), _difference(row), _share(row)]
+            cells += ["" if row.source is None else _number(row, row.source), _difference(row), _share(row)]
         table.add_row(*cells)
     print_table(table)
     for note in report.notes:
         print_line(f"note        {note}")
 
 
-def _share(row: EvaluationRow) -> str:
+def _share(row: Measurement) -> str:
     if row.recovery_percent is not None:
         return f"{row.recovery_percent:.1f} %"
     # Speed and memory lose nothing that could be recovered; how much of the source's they are is what is asked.
-    return f"{100 * row.value / row.source:.0f} %" if row.evaluator == "speed-memory" and row.source else ""
+    return f"{100 * row.compressed / row.source:.0f} %" if row.evaluator == "speed-memory" and row.source else ""
 
 
-def _difference(row: EvaluationRow) -> str:
+def _difference(row: Measurement) -> str:
     if row.difference is None:
         return ""
-    words = f" {row.difference_unit}" if row.difference_unit else ""
-    if row.difference_unit:
-        error = "" if row.difference_error is None else f" ± {row.difference_error:.4f}"
-        return f"{row.difference:+.4f}{error}{words}"
-    return _with_error(row, row.difference, row.difference_error, signed=True)
+    error = "" if row.standard_error is None else f" ± {row.standard_error:.4f}"
+    return f"{row.difference:+.4f}{error} {row.difference_unit}".rstrip()
 
 
-def _with_error(row: EvaluationRow, value: float, error: float | None, *, signed: bool = False) -> str:
-    sign = "+" if signed and value > 0 else ""
-    return f"{sign}{_number(row, value)}" + ("" if error is None else f" ± {_number(row, error)}")
+def _with_error(row: Measurement, value: float, error: float | None) -> str:
+    return _number(row, value) + ("" if error is None else f" ± {_number(row, error)}")
 
 
-def _number(row: EvaluationRow, value: float | None) -> str:
-    if value is None:
-        return ""
-    if row.name.endswith("_bytes"):
+def _number(row: Measurement, value: float) -> str:
+    if row.unit == "bytes":
         return f"{value / _GIGA:.3f} GB"
-    return f"{value:.1f}" if row.name.startswith("tokens_per_second") else f"{value:.4f}"
+    return f"{value:.1f}" if row.unit == "tokens/s" else f"{value:.4f}"

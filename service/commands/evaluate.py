@@ -20,7 +20,10 @@ def evaluate(
         str | None, typer.Option(help="What it was made from, to compare with: a folder or an id.", metavar="MODEL")
     ] = None,
     evaluators: Annotated[
-        str, typer.Option(help="Kinds of measures, with commas; perplexity if none is named.", metavar="KIND,...")
+        str,
+        typer.Option(
+            help="Kinds of measures, with commas; divergence and perplexity if none is named.", metavar="KIND,..."
+        ),
     ] = "",
     suite: Annotated[str | None, typer.Option(help="harness: srr-5, qera-6, gsm8k or quick.", metavar="NAME")] = None,
     tasks: Annotated[str, typer.Option(help="harness: tasks of lm-eval, with commas.", metavar="TASK,...")] = "",

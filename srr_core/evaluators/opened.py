@@ -21,7 +21,7 @@ from srr_core.formats.artifact_files import CONFIG_FILE, check_layers
 from srr_core.formats.stored_forms import read_marker
 from srr_core.models.architecture import Architecture, check_supported, silent_loading
 from srr_core.models.blockwise import BlockwiseModel
-from srr_core.models.layers import LayerPlan, plan_layers
+from srr_core.models.layers import plan_layers
 from srr_core.runtime import load as load_artifact
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.dense_view import DenseView
@@ -54,8 +54,8 @@ class OpenedModel:
             (Path(folder) / CONFIG_FILE).write_text(json.dumps(self._dense_config()), encoding="utf-8")
             return Architecture(Path(folder))
 
-    def blockwise(self, device: torch.device) -> tuple[BlockwiseModel, LayerPlan]:
-        """Return the model to be run one block at a time in float32, and its blocks.
+    def blockwise(self, device: torch.device) -> BlockwiseModel:
+        """Return the model to be run one block at a time in float32.
 
         Raises:
             CheckpointError: a tensor is missing or damaged.
@@ -65,11 +65,11 @@ class OpenedModel:
             weights = CheckpointReader(self.directory)
             require_complete(architecture.model, weights.entries)
             plan = plan_layers(architecture, weights.entries)
-            return BlockwiseModel(architecture, weights, plan, device), plan
+            return BlockwiseModel(architecture, weights, plan, device)
         artifact = open_artifact(self.directory)
         transposed = transposed_modules(artifact)
         plan = plan_layers(architecture, _dense_entries(artifact, transposed))
-        return BlockwiseModel(architecture, DenseView(artifact, transposed=transposed), plan, device), plan
+        return BlockwiseModel(architecture, DenseView(artifact, transposed=transposed), plan, device)
 
     def load(self, device: torch.device, *, dtype: torch.dtype | None = None) -> PreTrainedModel:
         """Return the whole model: packed, with its L·R attached, or as it is stored.

@@ -12,11 +12,12 @@ import transformers
 from transformers import PreTrainedModel
 
 from srr_core.errors import EvaluationError
-from srr_core.evaluation_report import EvaluationRow
 from srr_core.evaluators.dataset_folder import DatasetFolder
 from srr_core.evaluators.opened import OpenedModel
 from srr_core.evaluators.source_cache import Result, SourceCache
+from srr_core.recipe import Direction
 from srr_core.recipe.evaluations import BosSetting
+from srr_core.report import Measurement
 
 Stop = Callable[[], None]
 """Called between units of work; raises to stop."""
@@ -100,7 +101,7 @@ class Evaluator(ABC):
         """
 
     @abstractmethod
-    def measure(self, subject: Subject) -> tuple[EvaluationRow, ...]:
+    def measure(self, subject: Subject) -> tuple[Measurement, ...]:
         """Return the rows, the most telling first. Raises EvaluationError, CheckpointError, StopRequested."""
 
     def needed_datasets(self, files: Files) -> tuple[str, ...]:
@@ -131,8 +132,10 @@ def bos_setting(asked: BosSetting, opened: OpenedModel) -> bool:
     return asked if asked is not None else opened.class_name.startswith(("Gemma", "RecurrentGemma"))
 
 
-def recovery(value: float, source: float | None, *, higher_is_better: bool) -> float | None:
+def recovery(value: float, source: float | None, *, direction: Direction) -> float | None:
     """Return the percentage of the source's score that is left, or None where the source has none."""
     if source is None or source <= 0 or value < 0:
         return None
-    return 100 * value / source if higher_is_better else 100 * source / value if value else None
+    if direction == "higher":
+        return 100 * value / source
+    return 100 * source / value if value else None

@@ -5,12 +5,13 @@ from srr_core.evaluators.harness.evaluator import HarnessEvaluator
 from srr_core.evaluators.similarity.evaluator import SentenceSimilarityEvaluator
 from srr_core.evaluators.speed.evaluator import SpeedMemoryEvaluator
 from srr_core.evaluators.subject import Evaluator
-from srr_core.evaluators.text_rows import TokenPerplexityEvaluator, WordPerplexityEvaluator
+from srr_core.evaluators.text_rows import TextDivergenceEvaluator, TokenPerplexityEvaluator, WordPerplexityEvaluator
 from srr_core.recipe.evaluations import (
     GlueSpec,
     HarnessSpec,
     SentenceSimilaritySpec,
     SpeedMemorySpec,
+    TextDivergenceSpec,
     TokenPerplexitySpec,
     WordPerplexitySpec,
 )
@@ -19,6 +20,7 @@ from srr_core.registry import Registry
 EVALUATIONS: Registry[Evaluator] = Registry(
     "evaluation",
     {
+        TextDivergenceSpec: TextDivergenceEvaluator,
         TokenPerplexitySpec: TokenPerplexityEvaluator,
         WordPerplexitySpec: WordPerplexityEvaluator,
         HarnessSpec: HarnessEvaluator,

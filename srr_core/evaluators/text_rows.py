@@ -1,15 +1,13 @@
-"""Perplexity of a text, per token and per word, with the paired difference to the source."""
+"""Divergence from the source on a text, and perplexity per token and per word with the paired difference."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import ClassVar
 
-import torch
-
 from srr_core.calibration.dataset import TokenWindows, cut_windows
 from srr_core.errors import EvaluationError
-from srr_core.evaluation_report import EvaluationRow
+from srr_core.evaluators import EVALUATORS, ModelPair
 from srr_core.evaluators.dataset_folder import load_dataset, require_splits
 from srr_core.evaluators.opened import OpenedModel
 from srr_core.evaluators.pages import (
@@ -22,17 +20,55 @@ from srr_core.evaluators.pages import (
     word_count,
 )
 from srr_core.evaluators.paired import paired_difference
-from srr_core.evaluators.perplexity import LOGIT_ROWS, describe_protocol
+from srr_core.evaluators.perplexity import describe_protocol, perplexity
 from srr_core.evaluators.source_cache import digest_of
 from srr_core.evaluators.subject import Evaluator, Files, Subject, bos_setting, require_next_token_model, window
+from srr_core.evaluators.tokens import token_losses
 from srr_core.evaluators.word_perplexity import describe_protocol as describe_words
 from srr_core.evaluators.word_perplexity import page_log_likelihoods
-from srr_core.models.blockwise import BlockwiseModel
-from srr_core.recipe.evaluations import TokenPerplexitySpec, WordPerplexitySpec
+from srr_core.recipe import DivergenceSpec
+from srr_core.recipe.evaluations import TextDivergenceSpec, TokenPerplexitySpec, WordPerplexitySpec
+from srr_core.report import Measurement
 
 WIKITEXT = "EleutherAI/wikitext_document_level"
 """The data set of the published tables: 62 raw pages in its test split."""
 _WIKITEXT_2 = "wikitext-2-raw-v1"
+
+
+class TextDivergenceEvaluator(Evaluator):
+    """How far the distribution of the next token is from the source's; both models run, so nothing is cached."""
+
+    kind: ClassVar[str] = "divergence"
+
+    def __init__(self, spec: TextDivergenceSpec) -> None:
+        self._spec = spec
+
+    def check(self, subject: Subject) -> None:
+        """Refuse models that predict no next token or have no source, and texts shorter than a window."""
+        require_next_token_model(subject, self.kind)
+        source = _source(subject, self.kind)
+        sizes = [opened.architecture().config.get_text_config().vocab_size for opened in (subject.model, source)]
+        if sizes[0] != sizes[1]:
+            raise EvaluationError(
+                f"{self.kind} compares one vocabulary; the model has {sizes[0]}, its source {sizes[1]}"
+            )
+        _windows(subject, self._spec)
+
+    def measure(self, subject: Subject) -> tuple[Measurement, ...]:
+        """Return the divergence and the agreement, as a compression does."""
+        windows, source = _windows(subject, self._spec), _source(subject, self.kind)
+        pair = ModelPair(
+            source=source.blockwise(subject.device),
+            compressed=subject.model.blockwise(subject.device),
+            source_folder=source.directory,
+            artifact=subject.model.directory,
+            windows=windows,
+            batch_size=self._spec.batch_size,
+            paired_windows=len(windows.ids),
+            after_block=lambda _: subject.check_stop(),
+        )
+        spec = DivergenceSpec(num_sequences=self._spec.num_sequences)
+        return EVALUATORS.build(spec).measure(pair)
 
 
 class TokenPerplexityEvaluator(Evaluator):
@@ -46,48 +82,30 @@ class TokenPerplexityEvaluator(Evaluator):
     def check(self, subject: Subject) -> None:
         """Refuse models that predict no next token, and texts shorter than a window."""
         require_next_token_model(subject, self.kind)
-        self._windows(subject)
+        _windows(subject, self._spec)
 
-    def measure(self, subject: Subject) -> tuple[EvaluationRow, ...]:
+    def measure(self, subject: Subject) -> tuple[Measurement, ...]:
         """Return one row."""
-        windows = self._windows(subject)
+        windows = _windows(subject, self._spec)
         length = windows.ids.shape[1]
         protocol = describe_protocol(windows)
 
         def run(opened: OpenedModel) -> list[float]:
-            model, plan = opened.blockwise(subject.device)
-            return window_log_likelihoods(
-                model,
+            losses = token_losses(
+                opened.blockwise(subject.device),
                 windows,
-                num_blocks=len(plan.blocks),
                 batch_size=self._spec.batch_size,
-                after_block=subject.check_stop,
+                after_block=lambda _: subject.check_stop(),
             )
+            return [float(value) for value in losses.double().sum(1)]
 
         facts = {"kind": self.kind, "protocol": protocol, "tokens": windows.describe().token_sha256}
-        before = subject.of_source(facts, lambda: {"nll": run(_source(subject))})
-        return (
-            _row(
-                self.kind,
-                f"token_perplexity@{length}",
-                protocol,
-                run(subject.model),
-                None if before is None else before["nll"],
-                [length - 1] * len(windows.ids),
-                unit="token",
-            ),
+        before = subject.of_source(facts, lambda: {"nll": run(_source(subject, self.kind))})
+        nll = None if before is None else before["nll"]
+        row = _row(
+            self.kind, f"token_perplexity@{length}", protocol, run(subject.model), nll, [length - 1] * len(windows.ids)
         )
-
-    def _windows(self, subject: Subject) -> TokenWindows:
-        text = subject.required_text(self.kind)
-        length = min(window(opened, self._spec.sequence_length) for opened in subject.models())
-        return cut_windows(
-            text,
-            subject.model.tokenizer,
-            num_sequences=self._spec.num_sequences,
-            sequence_length=length,
-            error=EvaluationError,
-        )
+        return (row.model_copy(update={"text": windows.describe()}),)
 
 
 class WordPerplexityEvaluator(Evaluator):
@@ -109,7 +127,7 @@ class WordPerplexityEvaluator(Evaluator):
         detokenizer(self._spec.detokenize)
         prefix_token(subject.model.tokenizer)
 
-    def measure(self, subject: Subject) -> tuple[EvaluationRow, ...]:
+    def measure(self, subject: Subject) -> tuple[Measurement, ...]:
         """Return one row."""
         pages = self._pages(subject)
         words = [word_count(page) for page in pages]
@@ -132,12 +150,10 @@ class WordPerplexityEvaluator(Evaluator):
             ]
 
         def run(opened: OpenedModel) -> list[float]:
-            model, plan = opened.blockwise(subject.device)
             found = page_log_likelihoods(
-                model,
+                opened.blockwise(subject.device),
                 windows(opened),
                 pages=len(pages),
-                num_blocks=len(plan.blocks),
                 batch_size=self._spec.batch_size,
                 after_block=lambda _: subject.check_stop(),
             )
@@ -151,9 +167,9 @@ class WordPerplexityEvaluator(Evaluator):
             detokenize=self._detokenizer_name(),
         )
         facts = {"kind": self.kind, "protocol": protocol, "pages": digest_of(pages)}
-        before = subject.of_source(facts, lambda: {"nll": run(_source(subject))})
+        before = subject.of_source(facts, lambda: {"nll": run(_source(subject, self.kind))})
         nll = None if before is None else before["nll"]
-        return (_row(self.kind, f"word_perplexity@{length}", protocol, run(subject.model), nll, words, unit="word"),)
+        return (_row(self.kind, f"word_perplexity@{length}", protocol, run(subject.model), nll, words),)
 
     def _pages(self, subject: Subject) -> list[str]:
         if subject.files.pages is not None:
@@ -171,39 +187,21 @@ class WordPerplexityEvaluator(Evaluator):
         return f"{self._spec.detokenize} of lm-eval {version('lm_eval')}"
 
 
-def window_log_likelihoods(
-    model: BlockwiseModel,
-    windows: TokenWindows,
-    *,
-    num_blocks: int,
-    batch_size: int,
-    after_block: Callable[[], None],
-) -> list[float]:
-    """Return minus the log-likelihood of every window, in nats, its first token not predicted."""
-    stream = model.start(list(windows.batches(batch_size)))
-    for index in range(num_blocks):
-        with model.loaded_block(index) as block:
-            model.run_block(stream, block)
-        after_block()
-    found: list[float] = []
-    for ids, logits in model.logits(stream):
-        found += [_negative_log_likelihood(rows, row) for rows, row in zip(logits, ids, strict=True)]
-    return found
+def _windows(subject: Subject, spec: TokenPerplexitySpec | TextDivergenceSpec) -> TokenWindows:
+    text = subject.required_text(spec.kind)
+    length = min(window(opened, spec.sequence_length) for opened in subject.models())
+    return cut_windows(
+        text,
+        subject.model.tokenizer,
+        num_sequences=spec.num_sequences,
+        sequence_length=length,
+        error=EvaluationError,
+    )
 
 
-def _negative_log_likelihood(logits: torch.Tensor, ids: torch.Tensor) -> float:
-    # A vocabulary of 128k makes a row half a megabyte, so not all positions at once.
-    total = 0.0
-    pieces = zip(torch.split(logits[:-1], LOGIT_ROWS), torch.split(ids[1:], LOGIT_ROWS), strict=True)
-    for rows, targets in pieces:
-        losses = torch.nn.functional.cross_entropy(rows.to(torch.float32), targets, reduction="none")
-        total += float(losses.double().sum().cpu())
-    return total
-
-
-def _source(subject: Subject) -> OpenedModel:
+def _source(subject: Subject, kind: str) -> OpenedModel:
     if subject.source is None:
-        raise EvaluationError("there is no source to compare with")
+        raise EvaluationError(f"{kind} needs the source to compare with: name it")
     return subject.source
 
 
@@ -214,28 +212,22 @@ def _row(
     nll: Sequence[float],
     before: Sequence[float] | None,
     units: Sequence[int],
-    *,
-    unit: str,
-) -> EvaluationRow:
-    value = _perplexity(nll, units)
-    if before is None:
-        return EvaluationRow(
-            evaluator=kind, name=name, protocol=protocol, value=value, higher_is_better=False, samples=len(nll)
-        )
-    difference = paired_difference(nll, before, units)
-    return EvaluationRow(
+) -> Measurement:
+    unit = "word" if name.startswith("word") else "token"
+    difference = None if before is None else paired_difference(nll, before, units)
+    error = None if difference is None or math.isinf(difference.standard_error) else difference.standard_error
+    return Measurement(
         evaluator=kind,
-        name=name,
+        metric=name,
+        title=f"Perplexity per {unit}",
+        unit="",
+        direction="lower",
+        source=None if before is None else perplexity(sum(before) / sum(units)),
+        compressed=perplexity(sum(nll) / sum(units)),
+        difference=None if difference is None else difference.mean,
+        difference_unit="" if difference is None else f"nats per {unit}",
+        standard_error=error,
         protocol=protocol,
-        value=value,
-        source=_perplexity(before, units),
-        difference=difference.mean,
-        difference_error=difference.standard_error if math.isfinite(difference.standard_error) else None,
-        difference_unit=f"nats per {unit}",
-        higher_is_better=False,
+        tokens=sum(units) if unit == "token" else None,
         samples=len(nll),
     )
-
-
-def _perplexity(nll: Sequence[float], units: Sequence[int]) -> float:
-    return math.exp(min(sum(nll) / sum(units), 700.0))

@@ -7,13 +7,14 @@ the token level's and never comparable with it.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from srr_core.evaluators.pages import RollingWindow
+from srr_core.evaluators.tokens import LOGIT_BYTES, AfterBlock
 from srr_core.models.blockwise import BlockwiseModel
 
 PROTOCOL = (
@@ -39,14 +40,14 @@ class PageScores:
         return math.exp(min(sum(self.nll) / sum(self.words), 700.0))
 
 
+@torch.no_grad()
 def page_log_likelihoods(
     model: BlockwiseModel,
     windows: Sequence[RollingWindow],
     *,
     pages: int,
-    num_blocks: int,
     batch_size: int,
-    after_block: Callable[[int], None] | None = None,
+    after_block: AfterBlock | None = None,
 ) -> tuple[float, ...]:
     """Return minus the log-likelihood of every page, in nats.
 
@@ -59,15 +60,17 @@ def page_log_likelihoods(
     ordered = sorted(windows, key=lambda window: -len(window.inputs))
     groups = [ordered[begin : begin + batch_size] for begin in range(0, len(ordered), batch_size)]
     stream = model.start([_padded(group) for group in groups])
-    for index in range(num_blocks):
+    for index in range(model.num_blocks):
         with model.loaded_block(index) as block:
             model.run_block(stream, block)
         if after_block is not None:
             after_block(index + 1)
     totals = [0.0] * pages
-    for group, (_, logits) in zip(groups, model.logits(stream), strict=True):
-        for window, rows in zip(group, logits, strict=True):
-            totals[window.page] += _negative_log_likelihood(rows, window)
+    rows = max(1, LOGIT_BYTES // (4 * model.vocabulary_size))
+    with model.outer_weights():
+        for group, hidden in zip(groups, stream.hidden, strict=True):
+            for window, states in zip(group, hidden, strict=True):
+                totals[window.page] += _negative_log_likelihood(model, states, window, rows)
     return tuple(totals)
 
 
@@ -91,9 +94,12 @@ def _padded(group: Sequence[RollingWindow]) -> Tensor:
     return torch.tensor(rows, dtype=torch.int64)
 
 
-def _negative_log_likelihood(logits: Tensor, window: RollingWindow) -> float:
+def _negative_log_likelihood(model: BlockwiseModel, hidden: Tensor, window: RollingWindow, rows: int) -> float:
     end = len(window.inputs)
-    scored = logits[end - len(window.targets) : end].to(torch.float32)
+    scored = hidden[end - len(window.targets) : end]
     targets = torch.tensor(window.targets, device=scored.device)
-    losses = torch.nn.functional.cross_entropy(scored, targets, reduction="none")
-    return float(losses.double().sum().cpu())
+    total = 0.0
+    for states, wanted in zip(torch.split(scored, rows), torch.split(targets, rows), strict=True):
+        losses = torch.nn.functional.cross_entropy(model.head(states), wanted, reduction="none")
+        total += float(losses.double().sum().cpu())
+    return total

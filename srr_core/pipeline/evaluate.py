@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from srr_core.errors import EvaluationError, StopRequested
-from srr_core.evaluation_report import EvaluatedModel, EvaluationReport, EvaluationRow
+from srr_core.evaluation_report import EvaluatedModel, EvaluationReport
 from srr_core.evaluators.dataset_folder import DatasetFolder
 from srr_core.evaluators.opened import OpenedModel
 from srr_core.evaluators.source_cache import SourceCache
@@ -20,7 +20,7 @@ from srr_core.pipeline.memory import peak_memory_bytes
 from srr_core.pipeline.plan import choose_device, core_version
 from srr_core.pipeline.reporting import REPORTED_PACKAGES
 from srr_core.recipe.evaluations import AnyEvaluationSpec, EvaluationKind
-from srr_core.report import Environment
+from srr_core.report import Environment, Measurement
 from srr_core.types import OnProgress, Progress, ShouldStop
 
 _MEASURING_PACKAGES = (*REPORTED_PACKAGES, "lm_eval", "datasets")
@@ -55,14 +55,15 @@ def needed_datasets(specs: Sequence[AnyEvaluationSpec], files: Files) -> dict[st
     return {kind: datasets for kind, datasets in found.items() if datasets}
 
 
-def default_kind(model: Path) -> EvaluationKind:
-    """Return what a model is measured by when nobody says: perplexity, or the vectors of what predicts no next token.
+def default_kinds(model: Path, *, has_source: bool) -> tuple[EvaluationKind, ...]:
+    """Return what a model is measured by when nobody says: by text, or the vectors of what predicts no next token.
 
     Raises:
         CheckpointError, UnsupportedModelError: config.json cannot be read or is of no known class.
     """
-    is_causal = OpenedModel(model).architecture().is_causal_lm
-    return "perplexity" if is_causal else "sentence-similarity"
+    if not OpenedModel(model).architecture().is_causal_lm:
+        return ("sentence-similarity",)
+    return ("divergence", "perplexity") if has_source else ("perplexity",)
 
 
 def evaluate(
@@ -95,7 +96,7 @@ def evaluate(
     subject = _subject(inputs, place, check_stop)
     evaluators = [EVALUATIONS.build(spec) for spec in specs]
     _check(evaluators, subject)
-    rows: list[EvaluationRow] = []
+    rows: list[Measurement] = []
     seconds: dict[str, float] = {}
     for number, evaluator in enumerate(evaluators):
         _tell(on_progress, number, len(evaluators), evaluator.kind)
@@ -108,7 +109,7 @@ def evaluate(
     return EvaluationReport(
         model=_described(subject.model, inputs.model_id),
         source=None if subject.source is None else _described(subject.source, inputs.source_id),
-        rows=tuple(rows),
+        measurements=tuple(rows),
         environment=_environment(place),
         seconds=seconds,
         datasets={name: subject.data.revision(name) or "" for name in used},

@@ -25,6 +25,15 @@ class TokenPerplexitySpec(Spec):
     batch_size: int = Field(default=4, ge=1, le=1024)
 
 
+class TextDivergenceSpec(Spec):
+    """Divergence of the next token's distribution from the source's, over disjoint windows of one text."""
+
+    kind: Literal["divergence"] = "divergence"
+    num_sequences: int = Field(default=32, ge=1, le=100_000)
+    sequence_length: int = Field(default=2048, ge=8, le=131_072)
+    batch_size: int = Field(default=4, ge=1, le=1024)
+
+
 class WordPerplexitySpec(Spec):
     """Perplexity per word over raw pages, as lm-eval's `wikitext` task and the published tables."""
 
@@ -95,12 +104,21 @@ class SpeedMemorySpec(Spec):
     )
 
 
-EvaluationKind = Literal["perplexity", "word-perplexity", "harness", "glue", "sentence-similarity", "speed-memory"]
+EvaluationKind = Literal[
+    "divergence", "perplexity", "word-perplexity", "harness", "glue", "sentence-similarity", "speed-memory"
+]
 AnyEvaluationSpec = Annotated[
-    TokenPerplexitySpec | WordPerplexitySpec | HarnessSpec | GlueSpec | SentenceSimilaritySpec | SpeedMemorySpec,
+    TextDivergenceSpec
+    | TokenPerplexitySpec
+    | WordPerplexitySpec
+    | HarnessSpec
+    | GlueSpec
+    | SentenceSimilaritySpec
+    | SpeedMemorySpec,
     Field(discriminator="kind"),
 ]
 EVALUATION_KINDS: tuple[EvaluationKind, ...] = (
+    "divergence",
     "perplexity",
     "word-perplexity",
     "harness",

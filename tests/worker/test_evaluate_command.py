@@ -52,10 +52,12 @@ def _run(*arguments: str) -> str:
 
 
 def test_an_artifact_is_measured_against_its_source(artifact: Path, here: Path) -> None:
-    shown = _run(str(artifact), "--source", str(artifact.parent / "source"), *WINDOWS)
+    source = str(artifact.parent / "source")
+    windows = ["--set", "divergence.sequence_length=32", "--set", "divergence.num_sequences=3", *WINDOWS]
+    shown = _run(str(artifact), "--source", source, *windows)
     report = EvaluationReport.model_validate_json((here / "evaluation.json").read_bytes())
-    (row,) = report.rows
-    assert (row.name, row.samples) == ("token_perplexity@32", 3)
+    divergence, _, row = report.measurements
+    assert (divergence.metric, row.metric, row.samples) == ("divergence@32", "token_perplexity@32", 3)
     assert report.source is not None
     assert "token_perplexity@32" in shown
     assert "nats per token" in shown
@@ -69,7 +71,7 @@ def test_json_is_the_report_that_is_written(artifact: Path, here: Path) -> None:
 
 def test_a_suite_is_run_by_its_name(artifact: Path, here: Path) -> None:
     facts = json.loads(_run(str(artifact), "--suite", "quick", "--set", "harness.limit=2", "--json"))
-    assert [row["name"] for row in facts["rows"]] == [
+    assert [row["metric"] for row in facts["measurements"]] == [
         "mean of quick",
         "srr_agreement:acc",
         "srr_completion:acc",
@@ -82,7 +84,7 @@ def test_tasks_join_other_evaluators(artifact: Path, here: Path) -> None:
         str(artifact), "--evaluators", "perplexity", "--tasks", "srr_agreement, srr_completion", *WINDOWS,
         "--set", "harness.limit=2", "--json",
     )  # fmt: skip
-    assert [row["evaluator"] for row in json.loads(shown)["rows"]] == ["perplexity", "harness", "harness"]
+    assert [row["evaluator"] for row in json.loads(shown)["measurements"]] == ["perplexity", "harness", "harness"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_datasets_are_prefetched_without_a_model(
     monkeypatch.setattr("worker.evaluate_command.HubClient", lambda: HubClient("http://127.0.0.1:9", attempts=1))
     facts = json.loads(_run(str(artifact), "--evaluators", "word-perplexity", "--data", "data", "--json"))
     assert facts["datasets"] == {"EleutherAI/wikitext_document_level": commit.oid}
-    assert facts["rows"][0]["samples"] == 3
+    assert facts["measurements"][0]["samples"] == 3
 
 
 def _files(folder: Path) -> dict[str, bytes | Path]:
@@ -151,9 +153,10 @@ def test_models_of_a_hub_are_fetched_once_with_their_adapter(
     _online(monkeypatch, hub_server)
     hub_server.add_model("org/source", _files(artifact.parent / "source"))
     commit = hub_server.add_model("org/artifact", {**_files(artifact), "extra.py": b"raise SystemExit"})
-    online = json.loads(_run("org/artifact", "--source", "org/source", *WINDOWS, "--json"))
-    local = json.loads(_run(str(artifact), "--source", str(artifact.parent / "source"), *WINDOWS, "--json"))
-    assert online["rows"] == local["rows"]
+    perplexity = ["--evaluators", "perplexity", *WINDOWS, "--json"]
+    online = json.loads(_run("org/artifact", "--source", "org/source", *perplexity))
+    local = json.loads(_run(str(artifact), "--source", str(artifact.parent / "source"), *perplexity))
+    assert online["measurements"] == local["measurements"]
     assert online["model"]["sha"] == commit.oid
     assert not list(here.rglob("extra.py"))
 

@@ -7,7 +7,6 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from srr_core.errors import EvaluationError
-from srr_core.evaluation_report import EvaluationRow
 from srr_core.evaluators.dataset_folder import load_dataset, require_splits
 from srr_core.evaluators.glue.classify import PROTOCOL, class_order, predict
 from srr_core.evaluators.glue.data import Example, examples_from_rows, read_examples
@@ -17,6 +16,7 @@ from srr_core.evaluators.source_cache import digest_of
 from srr_core.evaluators.subject import Evaluator, Files, Subject, recovery, window
 from srr_core.recipe.evaluations import GlueSpec
 from srr_core.recipe.glue_tasks import GLUE_DATASET, GLUE_TASKS
+from srr_core.report import Measurement
 
 
 class GlueEvaluator(Evaluator):
@@ -38,7 +38,7 @@ class GlueEvaluator(Evaluator):
             _require_outputs(opened, self._spec)
         self._examples(subject)
 
-    def measure(self, subject: Subject) -> tuple[EvaluationRow, ...]:
+    def measure(self, subject: Subject) -> tuple[Measurement, ...]:
         """Return one row per metric of the task."""
         examples = self._examples(subject)
         length = min(window(opened, self._spec.max_length) for opened in subject.models())
@@ -63,22 +63,25 @@ class GlueEvaluator(Evaluator):
         after, wanted = np.array(run(subject.model)), np.array([example.label for example in examples])
         return tuple(self._row(name, protocol, after, before, wanted) for name in self._task.metrics)
 
-    def _row(self, name: Any, protocol: str, after: Any, before: Any, wanted: Any) -> EvaluationRow:
+    def _row(self, name: Any, protocol: str, after: Any, before: Any, wanted: Any) -> Measurement:
         metric = METRICS[name]
         value = metric(after, wanted)
         source = None if before is None else metric(before, wanted)
-        return EvaluationRow(
+        error = standard_error(metric, after, wanted)
+        return Measurement(
             evaluator=self.kind,
-            name=f"{self._task.name}:{name}",
-            protocol=protocol,
-            value=value,
+            metric=f"{self._task.name}:{name}",
+            title=f"{name.capitalize()} on {self._task.name.upper()}",
+            unit="",
+            direction="higher",
             source=source,
-            standard_error=standard_error(metric, after, wanted),
+            compressed=value,
             difference=None if source is None else value - source,
-            difference_error=None if before is None else standard_error(metric, after, wanted, other=before),
-            recovery_percent=recovery(value, source, higher_is_better=True),
-            higher_is_better=True,
+            standard_error=error if before is None else standard_error(metric, after, wanted, other=before),
+            value_error=error,
+            protocol=protocol,
             samples=len(wanted),
+            recovery_percent=recovery(value, source, direction="higher"),
         )
 
     def _examples(self, subject: Subject) -> Sequence[Example]:

@@ -1,11 +1,10 @@
 """Tasks and suites of lm-evaluation-harness as rows: value, source, recovery, and the mean of a suite."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from srr_core.evaluation_report import EvaluationRow
 from srr_core.evaluators.harness.package import harness_version
 from srr_core.evaluators.harness.resolve import ResolvedTasks, resolve_tasks
 from srr_core.evaluators.harness.run import HarnessOptions, TaskScore, check_data, run_tasks
@@ -21,8 +20,10 @@ from srr_core.evaluators.subject import (
     require_next_token_model,
     window,
 )
+from srr_core.recipe import Direction
 from srr_core.recipe.evaluations import HarnessSpec
 from srr_core.recipe.task_suites import SUITES, Suite
+from srr_core.report import Measurement
 
 
 class HarnessEvaluator(Evaluator):
@@ -46,7 +47,7 @@ class HarnessEvaluator(Evaluator):
         require_next_token_model(subject, self.kind)
         check_data(self._tasks(subject.files), subject.data)
 
-    def measure(self, subject: Subject) -> tuple[EvaluationRow, ...]:
+    def measure(self, subject: Subject) -> tuple[Measurement, ...]:
         """Return the mean of a suite first, then every task."""
         tasks = self._tasks(subject.files)
         options = self._options(subject)
@@ -107,47 +108,56 @@ def _chosen(scores: Sequence[TaskScore], suite: Suite) -> list[TaskScore]:
     return [by_key[task.name, task.metric, task.filter] for task in suite.tasks]
 
 
-def _row(score: TaskScore, source: TaskScore | None) -> EvaluationRow:
+def _row(score: TaskScore, source: TaskScore | None) -> Measurement:
     suffix = "" if score.filter == "none" else f",{score.filter}"
-    error: float | None = None
-    if source is not None and score.samples and len(score.samples) == len(source.samples):
-        paired = paired_difference(score.samples, source.samples, [1] * len(score.samples))
-        error = paired.standard_error if math.isfinite(paired.standard_error) else None
+    direction: Direction = "higher" if score.higher_is_better else "lower"
     before = None if source is None else source.value
-    return EvaluationRow(
+    return Measurement(
         evaluator=HarnessEvaluator.kind,
-        name=f"{score.task}:{score.metric}{suffix}",
-        protocol=score.protocol,
-        value=score.value,
+        metric=f"{score.task}:{score.metric}{suffix}",
+        title=f"{score.task}, {score.metric}{suffix}",
+        unit="",
+        direction=direction,
         source=before,
-        standard_error=score.standard_error,
+        compressed=score.value,
         difference=None if before is None else score.value - before,
-        difference_error=error,
-        recovery_percent=recovery(score.value, before, higher_is_better=score.higher_is_better),
-        higher_is_better=score.higher_is_better,
+        standard_error=score.standard_error if source is None else _difference_error(score, source),
+        value_error=score.standard_error,
+        protocol=score.protocol,
         samples=len(score.samples) or None,
+        recovery_percent=recovery(score.value, before, direction=direction),
     )
 
 
-def _mean(name: str, rows: Sequence[EvaluationRow]) -> EvaluationRow:
-    sources = [row.source for row in rows]
-    source = None if None in sources else sum(value for value in sources if value is not None) / len(rows)
-    value = sum(row.value for row in rows) / len(rows)
-    return EvaluationRow(
+def _difference_error(score: TaskScore, source: TaskScore) -> float | None:
+    if len(score.samples) == len(source.samples) > 1:
+        return paired_difference(score.samples, source.samples, [1] * len(score.samples)).standard_error
+    # As if the models had seen different questions, which is the larger number: that of a pair is not known.
+    errors = (score.standard_error, source.standard_error)
+    return None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])
+
+
+def _mean(name: str, rows: Sequence[Measurement]) -> Measurement:
+    sources = [row.source for row in rows if row.source is not None]
+    source = sum(sources) / len(rows) if len(sources) == len(rows) else None
+    value = sum(row.compressed for row in rows) / len(rows)
+    return Measurement(
         evaluator=HarnessEvaluator.kind,
-        name=name,
-        protocol=f"plain mean of the {len(rows)} tasks below, each as said there",
-        value=value,
+        metric=name,
+        title=name.capitalize(),
+        unit="",
+        direction="higher",
         source=source,
-        standard_error=_of_mean(rows, lambda row: row.standard_error),
+        compressed=value,
         difference=None if source is None else value - source,
-        difference_error=_of_mean(rows, lambda row: row.difference_error),
-        recovery_percent=recovery(value, source, higher_is_better=True),
-        higher_is_better=True,
+        standard_error=_of_mean([row.standard_error for row in rows]),
+        value_error=_of_mean([row.value_error for row in rows]),
+        protocol=f"plain mean of the {len(rows)} tasks below, each as said there",
         samples=len(rows),
+        recovery_percent=recovery(value, source, direction="higher"),
     )
 
 
-def _of_mean(rows: Sequence[EvaluationRow], error: Callable[[EvaluationRow], float | None]) -> float | None:
-    errors = [error(row) for row in rows]
-    return None if None in errors else math.sqrt(sum(e * e for e in errors if e is not None)) / len(rows)
+def _of_mean(errors: Sequence[float | None]) -> float | None:
+    known = [error for error in errors if error is not None]
+    return math.hypot(*known) / len(errors) if len(known) == len(errors) else None

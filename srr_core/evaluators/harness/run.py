@@ -222,7 +222,8 @@ def _scores(tasks: ResolvedTasks, result: Mapping[str, Any], options: HarnessOpt
                 yield unweighted_mean([by_task[name][position] for name in members], asked)
         else:
             first = by_task[members[0]][0].protocol
-            yield from _group_scores(asked, len(members), result["groups"][asked], first, by_task)
+            inside = {name: by_task[name] for name in members}
+            yield from _group_scores(asked, len(members), result["groups"][asked], first, inside)
 
 
 def _task_scores(name: str, result: Mapping[str, Any], options: HarnessOptions) -> Iterator[TaskScore]:
@@ -261,6 +262,14 @@ def _group_scores(
 ) -> Iterator[TaskScore]:
     better = {score.metric: score.higher_is_better for scores in by_task.values() for score in scores}
     for metric, chosen, value in _metrics(row):
+        # Weighed by size, which is the mean over all questions: they can be paired like those of one task.
+        samples = tuple(
+            sample
+            for scores in by_task.values()
+            for score in scores
+            if (score.metric, score.filter) == (metric, chosen)
+            for sample in score.samples
+        )
         yield TaskScore(
             task=group,
             metric=metric,
@@ -269,6 +278,7 @@ def _group_scores(
             standard_error=_error(row, metric, chosen),
             higher_is_better=better.get(metric, True),
             protocol=f"mean over {size} tasks as lm-eval weighs them; of the first: {protocol}",
+            samples=samples if _is_mean(samples, len(samples), value) else (),
         )
 
 

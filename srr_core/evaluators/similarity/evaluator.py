@@ -1,12 +1,12 @@
 """Vectors of an embedding model against those of its source as rows."""
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from srr_core.errors import EvaluationError
-from srr_core.evaluation_report import EvaluationRow
 from srr_core.evaluators.glue.data import Example, read_examples
 from srr_core.evaluators.glue.metrics import BOOTSTRAP_ROUNDS, spearman, standard_error
 from srr_core.evaluators.opened import OpenedModel
@@ -17,6 +17,7 @@ from srr_core.evaluators.source_cache import digest_of
 from srr_core.evaluators.subject import Evaluator, Subject, recovery, window
 from srr_core.recipe.evaluations import SentenceSimilaritySpec
 from srr_core.recipe.glue_tasks import GLUE_TASKS
+from srr_core.report import Measurement
 
 _PROTOCOL = "{what}; pooling {pooling}, vectors of length 1, sentences of at most {length} tokens"
 _STS = GLUE_TASKS["stsb"]
@@ -42,7 +43,7 @@ class SentenceSimilarityEvaluator(Evaluator):
         self._pooling(subject)
         self._inputs(subject)
 
-    def measure(self, subject: Subject) -> tuple[EvaluationRow, ...]:
+    def measure(self, subject: Subject) -> tuple[Measurement, ...]:
         """Return fidelity and retrieval, where there is a source, and the correlation, where there are pairs."""
         sentences, pairs = self._inputs(subject)
         pooling = self._pooling(subject)
@@ -71,7 +72,7 @@ class SentenceSimilarityEvaluator(Evaluator):
         before = None if found is None else torch.tensor(found["vectors"])
         after = run(subject.model)
         count = len(sentences)
-        rows: list[EvaluationRow] = []
+        rows: list[Measurement] = []
         if before is not None and count:
             rows += _comparison(before[:count], after[:count], described)
         if pairs:
@@ -89,32 +90,36 @@ class SentenceSimilarityEvaluator(Evaluator):
         return sentences, [] if subject.files.pairs is None else read_examples(subject.files.pairs, _STS)
 
 
-def _comparison(before: torch.Tensor, after: torch.Tensor, described: Any) -> list[EvaluationRow]:
+def _comparison(before: torch.Tensor, after: torch.Tensor, described: Callable[[str], str]) -> list[Measurement]:
     near, found = fidelity(before, after), retrieval_agreement(before, after)
-    count = len(before)
+    count, kind = len(before), SentenceSimilarityEvaluator.kind
     return [
-        EvaluationRow(
-            evaluator=SentenceSimilarityEvaluator.kind,
-            name="cosine_fidelity",
-            protocol=described(
-                f"cosine between both vectors of a sentence, mean over {count}; lowest {near.minimum:.4f}, "
-                f"first percentile {near.first_percentile:.4f}"
-            ),
-            value=near.mean,
+        Measurement(
+            evaluator=kind,
+            metric="cosine_fidelity",
+            title="Cosine with the source's vector",
+            unit="",
+            direction="higher",
+            source=1.0,
+            compressed=near.mean,
             standard_error=near.standard_error,
-            higher_is_better=True,
+            protocol=described(f"cosine between both vectors of a sentence, mean over {count}"),
+            details={"lowest": near.minimum, "first percentile": near.first_percentile},
             samples=count,
         ),
-        EvaluationRow(
-            evaluator=SentenceSimilarityEvaluator.kind,
-            name=f"retrieval_overlap@{found.neighbours}",
-            protocol=described(
-                f"share of the source's {found.neighbours} nearest of {count} sentences that the model finds too; the "
-                f"nearest one is the same for {100 * found.first_agreement:.1f} %"
-            ),
-            value=found.top_overlap,
+        Measurement(
+            evaluator=kind,
+            metric=f"retrieval_overlap@{found.neighbours}",
+            title="Nearest sentences shared with the source",
+            unit="share",
+            direction="higher",
+            source=1.0,
+            compressed=found.top_overlap,
             standard_error=found.standard_error,
-            higher_is_better=True,
+            protocol=described(
+                f"share of the source's {found.neighbours} nearest of {count} sentences that are as near to the model"
+            ),
+            details={"same nearest sentence": found.first_agreement},
             samples=count,
         ),
     ]
@@ -122,18 +127,23 @@ def _comparison(before: torch.Tensor, after: torch.Tensor, described: Any) -> li
 
 def _correlation(
     before: torch.Tensor | None, after: torch.Tensor, begin: int, pairs: list[Example], protocol: str
-) -> EvaluationRow:
+) -> Measurement:
     scores = np.array([pair.label for pair in pairs])
     middle = begin + len(pairs)
     firsts, seconds = after[begin:middle], after[middle:]
     cosines = (firsts.double() * seconds.double()).sum(-1).numpy()
-    row = EvaluationRow(
+    error = standard_error(spearman, cosines, scores)
+    row = Measurement(
         evaluator=SentenceSimilarityEvaluator.kind,
-        name="sts:spearman",
+        metric="sts:spearman",
+        title="Rank correlation with people's scores",
+        unit="",
+        direction="higher",
+        source=None,
+        compressed=spearman(cosines, scores),
+        standard_error=error,
+        value_error=error,
         protocol=f"{protocol}; standard errors over {BOOTSTRAP_ROUNDS} bootstrap samples",
-        value=spearman(cosines, scores),
-        standard_error=standard_error(spearman, cosines, scores),
-        higher_is_better=True,
         samples=len(pairs),
     )
     if before is None:
@@ -143,7 +153,7 @@ def _correlation(
         update={
             "source": found.source,
             "difference": found.compressed - found.source,
-            "difference_error": found.standard_error,
-            "recovery_percent": recovery(found.compressed, found.source, higher_is_better=True),
+            "standard_error": found.standard_error,
+            "recovery_percent": recovery(found.compressed, found.source, direction="higher"),
         }
     )

@@ -2,13 +2,14 @@
 
 from typing import ClassVar
 
-from srr_core.evaluation_report import EvaluationRow
 from srr_core.evaluators.speed.compare import SpeedComparison, compare_speed, describe_protocol
 from srr_core.evaluators.speed.probe import ProbeOptions
 from srr_core.evaluators.subject import Evaluator, Subject, window
 from srr_core.recipe.evaluations import SpeedMemorySpec
+from srr_core.report import Measurement
 
-_LOWER_IS_BETTER = ("load_seconds", "resident_bytes")
+_FIXED = {"load_seconds": ("Time to load", "s"), "resident_bytes": ("Memory held by the model", "bytes")}
+"""Title and unit of the measures of which less is better."""
 
 
 class SpeedMemoryEvaluator(Evaluator):
@@ -24,7 +25,7 @@ class SpeedMemoryEvaluator(Evaluator):
         for opened in subject.models():
             opened.architecture()
 
-    def measure(self, subject: Subject) -> tuple[EvaluationRow, ...]:
+    def measure(self, subject: Subject) -> tuple[Measurement, ...]:
         """Return one row per measure; `value / source` is what to trust on a machine that does other work."""
         longest = min(window(opened, self._spec.prompt_tokens + self._spec.new_tokens) for opened in subject.models())
         new = min(self._spec.new_tokens, max(longest // 2, 1))
@@ -47,17 +48,19 @@ class SpeedMemoryEvaluator(Evaluator):
         return tuple(_row(name, found, protocol, self._spec.rounds) for name in found.compressed)
 
 
-def _row(name: str, found: SpeedComparison, protocol: str, rounds: int) -> EvaluationRow:
+def _row(name: str, found: SpeedComparison, protocol: str, rounds: int) -> Measurement:
     value, source = found.compressed[name], found.source.get(name)
     spread = found.spread.get(name)
     said = "" if spread is None or rounds < 2 else f"; its ratio to the source varies by ±{100 * spread:.0f} %"
-    return EvaluationRow(
+    title, unit = _FIXED.get(name, ("Tokens per second, " + name.replace("@", " at batch "), "tokens/s"))
+    return Measurement(
         evaluator=SpeedMemoryEvaluator.kind,
-        name=name if name in _LOWER_IS_BETTER else f"tokens_per_second:{name}",
-        protocol=protocol + said,
-        value=value,
+        metric=name if name in _FIXED else f"tokens_per_second:{name}",
+        title=title,
+        unit=unit,
+        direction="lower" if name in _FIXED else "higher",
         source=source,
-        difference=None if source is None else value - source,
-        higher_is_better=name not in _LOWER_IS_BETTER,
+        compressed=value,
+        protocol=protocol + said,
         samples=rounds,
     )

@@ -29,9 +29,9 @@ def _artifact(tmp_path: Path, architecture: str, recipe: str) -> Path:
 
 
 def _blockwise_logits(opened: OpenedModel) -> torch.Tensor:
-    model, plan = opened.blockwise(CPU)
+    model = opened.blockwise(CPU)
     stream = model.start([IDS])
-    for index in range(len(plan.blocks)):
+    for index in range(model.num_blocks):
         with model.loaded_block(index) as block:
             model.run_block(stream, block)
     ((_, logits),) = model.logits(stream)

@@ -67,7 +67,6 @@ def _ours(directory: Path, pages: tuple[str, ...], *, add_bos_token: bool, batch
         BlockwiseModel(architecture, weights, plan, torch.device("cpu")),
         windows,
         pages=len(pages),
-        num_blocks=len(plan.blocks),
         batch_size=batch_size,
     )
     return PageScores(nll, tuple(map(word_count, pages))).word_perplexity

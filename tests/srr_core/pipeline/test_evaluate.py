@@ -13,12 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from transformers import BertConfig, BertForSequenceClassification
 
 from srr_core.errors import EvaluationError, StopRequested, StorageError
-from srr_core.evaluation_report import EvaluationReport, EvaluationRow
-from srr_core.evaluators.opened import OpenedModel
-from srr_core.evaluators.perplexity import perplexity
+from srr_core.evaluation_report import EvaluationReport
 from srr_core.evaluators.subject import Files
 from srr_core.evaluators.table import EVALUATIONS
-from srr_core.evaluators.text_rows import window_log_likelihoods
 from srr_core.pipeline import compress
 from srr_core.pipeline.evaluate import EvaluationInputs, evaluate, needed_datasets
 from srr_core.recipe import named_recipe, override
@@ -29,9 +26,11 @@ from srr_core.recipe.evaluations import (
     HarnessSpec,
     SentenceSimilaritySpec,
     SpeedMemorySpec,
+    TextDivergenceSpec,
     TokenPerplexitySpec,
     WordPerplexitySpec,
 )
+from srr_core.report import Measurement, Report
 from srr_core.types import Progress
 from tests.pico import build_checkpoint, byte_tokenizer, write_text
 
@@ -95,8 +94,8 @@ def _given(inputs: EvaluationInputs, **files: Path | None) -> EvaluationInputs:
     return replace(inputs, files=replace(inputs.files, **files))
 
 
-def _of(report: EvaluationReport) -> dict[str, EvaluationRow]:
-    return {row.name: row for row in report.rows}
+def _of(report: EvaluationReport) -> dict[str, Measurement]:
+    return {row.metric: row for row in report.measurements}
 
 
 def test_a_causal_model_is_measured_by_text_and_by_tasks(causal: EvaluationInputs) -> None:
@@ -105,44 +104,67 @@ def test_a_causal_model_is_measured_by_text_and_by_tasks(causal: EvaluationInput
     assert list(rows) == ["token_perplexity@32", "word_perplexity@48", "srr_agreement:acc", "srr_completion:acc"]
     token = rows["token_perplexity@32"]
     assert token.source is not None
-    assert token.difference == pytest.approx(math.log(token.value / token.source))
-    assert token.difference_error is not None
+    assert token.difference == pytest.approx(math.log(token.compressed / token.source))
+    assert token.standard_error is not None
     assert (token.difference_unit, token.samples) == ("nats per token", 8)
-    assert rows["word_perplexity@48"].value > token.value
+    assert rows["word_perplexity@48"].compressed > token.compressed
     assert "add_bos_token=False; detokenize=none" in rows["word_perplexity@48"].protocol
     assert (report.model.is_artifact, report.model.id) == (True, "artifact")
     assert EvaluationReport.model_validate_json(report.model_dump_json()) == report
 
 
-def test_token_perplexity_is_that_of_a_compression(causal: EvaluationInputs) -> None:
-    opened = OpenedModel(causal.model)
-    evaluator: Any = EVALUATIONS.build(PERPLEXITY)
-    from srr_core.calibration.dataset import cut_windows
-
+def test_text_is_measured_as_in_a_compression(causal: EvaluationInputs, tmp_path: Path) -> None:
+    assert causal.source is not None
     assert causal.files.text is not None
-    windows = cut_windows(
-        causal.files.text, opened.tokenizer, num_sequences=8, sequence_length=32, error=EvaluationError
+    recipe = override(
+        named_recipe("srr"),
+        {
+            "rank": 4,
+            "calibration": {"num_sequences": 4, "sequence_length": 32},
+            "evaluation": {"num_sequences": 8, "sequence_length": 32},
+        },
     )
-    model, plan = opened.blockwise(torch.device("cpu"))
-    expected = perplexity(model, windows, num_blocks=len(plan.blocks), batch_size=4)
-    assert evaluator.kind == "perplexity"
-    assert evaluate([PERPLEXITY], causal).rows[0].value == pytest.approx(expected, rel=1e-6)
-    nll = window_log_likelihoods(model, windows, num_blocks=len(plan.blocks), batch_size=3, after_block=lambda: None)
-    assert math.exp(sum(nll) / (8 * 31)) == pytest.approx(expected, rel=1e-6)
+    text = causal.files.text
+    found: Report = compress(causal.source, recipe, tmp_path / "out", calibration_text=text, evaluation_text=text)
+    expected = {row.metric: row for row in found.measurements}
+    divergence = TextDivergenceSpec(sequence_length=32, num_sequences=8)
+    rows = _of(evaluate([divergence, PERPLEXITY], replace(causal, model=tmp_path / "out")))
+    assert list(rows) == ["divergence@32", "top1_agreement@32", "token_perplexity@32"]
+    for metric, row in rows.items():
+        assert row.compressed == pytest.approx(expected[metric].compressed, rel=1e-5)
+        assert row.standard_error == pytest.approx(expected[metric].standard_error, rel=1e-4)
+        assert (row.protocol, row.text) == (expected[metric].protocol, expected[metric].text)
+
+
+def test_a_model_diverges_by_nothing_from_itself(causal: EvaluationInputs) -> None:
+    spec = TextDivergenceSpec(sequence_length=32, num_sequences=4)
+    rows = _of(evaluate([spec], replace(causal, source=causal.model)))
+    assert (rows["divergence@32"].compressed, rows["top1_agreement@32"].compressed) == (0.0, 1.0)
+
+
+def test_divergence_needs_a_source(causal: EvaluationInputs) -> None:
+    with pytest.raises(EvaluationError, match="divergence needs the source to compare with: name it; these would run"):
+        evaluate([TextDivergenceSpec(sequence_length=32), PERPLEXITY], replace(causal, source=None))
+
+
+def test_divergence_needs_one_vocabulary(causal: EvaluationInputs, tmp_path: Path) -> None:
+    other = build_checkpoint(tmp_path / "other", vocab_size=300)
+    with pytest.raises(EvaluationError, match="one vocabulary; the model has 259, its source 300"):
+        evaluate([TextDivergenceSpec(sequence_length=32)], replace(causal, source=other))
 
 
 @pytest.mark.parametrize("spec", [PERPLEXITY, WORDS, HARNESS])
 def test_a_model_against_itself_differs_by_nothing(spec: AnyEvaluationSpec, causal: EvaluationInputs) -> None:
-    for row in evaluate([spec], replace(causal, source=causal.model)).rows:
-        assert (row.difference, row.difference_error) == (0.0, 0.0)
-        assert row.value == row.source
+    for row in evaluate([spec], replace(causal, source=causal.model)).measurements:
+        assert (row.difference, row.standard_error) == (0.0, 0.0)
+        assert row.compressed == row.source
 
 
 def test_a_classifier_is_measured_on_its_task(classifier: EvaluationInputs) -> None:
-    (row,) = evaluate([GLUE], classifier).rows
-    assert (row.name, row.samples) == ("sst2:accuracy", 12)
-    (same,) = evaluate([GLUE], replace(classifier, source=classifier.model)).rows
-    assert (same.value, same.difference, same.difference_error) == (row.value, 0.0, 0.0)
+    (row,) = evaluate([GLUE], classifier).measurements
+    assert (row.metric, row.samples) == ("sst2:accuracy", 12)
+    (same,) = evaluate([GLUE], replace(classifier, source=classifier.model)).measurements
+    assert (same.compressed, same.difference, same.standard_error) == (row.compressed, 0.0, 0.0)
 
 
 def test_vectors_are_compared_and_correlated(classifier: EvaluationInputs, tmp_path: Path) -> None:
@@ -151,19 +173,19 @@ def test_vectors_are_compared_and_correlated(classifier: EvaluationInputs, tmp_p
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = _of(evaluate([SIMILARITY], _given(classifier, pairs=pairs)))
     assert list(found) == ["cosine_fidelity", "retrieval_overlap@10", "sts:spearman"]
-    assert 0.5 < found["cosine_fidelity"].value < 1
+    assert 0.5 < found["cosine_fidelity"].compressed < 1
     assert found["sts:spearman"].source is not None
     same = _of(evaluate([SIMILARITY], replace(_given(classifier, pairs=pairs), source=classifier.model)))
-    assert same["cosine_fidelity"].value == pytest.approx(1.0, abs=1e-6)
-    assert same["retrieval_overlap@10"].value == 1.0
+    assert same["cosine_fidelity"].compressed == pytest.approx(1.0, abs=1e-6)
+    assert same["retrieval_overlap@10"].compressed == 1.0
     assert same["sts:spearman"].difference == 0.0
 
 
 def test_pairs_alone_need_no_source(classifier: EvaluationInputs, tmp_path: Path) -> None:
     pairs = tmp_path / "sts.tsv"
     pairs.write_text("sentence1\tsentence2\tscore\n" + "".join(f"a {i}\tb {i}\t{i}\n" for i in range(5)))
-    (row,) = evaluate([SIMILARITY], replace(_given(classifier, pairs=pairs), source=None)).rows
-    assert (row.name, row.source, row.samples) == ("sts:spearman", None, 5)
+    (row,) = evaluate([SIMILARITY], replace(_given(classifier, pairs=pairs), source=None)).measurements
+    assert (row.metric, row.source, row.samples) == ("sts:spearman", None, 5)
 
 
 @pytest.mark.slow  # two starts of torch
@@ -182,8 +204,8 @@ def test_what_a_source_scored_is_not_computed_again(causal: EvaluationInputs, tm
     file.write_text(json.dumps(kept))
     again = evaluate([PERPLEXITY], inputs)
     # What is read back is what the file says: the source did not run.
-    assert again.rows[0].difference == pytest.approx((first.rows[0].difference or 0) - 8 / (8 * 31))
-    assert again.rows[0].value == first.rows[0].value
+    assert again.measurements[0].difference == pytest.approx((first.measurements[0].difference or 0) - 8 / (8 * 31))
+    assert again.measurements[0].compressed == first.measurements[0].compressed
 
 
 @pytest.mark.parametrize("change", [{"num_sequences": 7}, {"sequence_length": 30}])
@@ -199,12 +221,12 @@ def test_a_damaged_result_is_computed_again(causal: EvaluationInputs, tmp_path: 
     first = evaluate([PERPLEXITY], inputs)
     (file,) = (tmp_path / "results").iterdir()
     file.write_text('{"key"')
-    assert evaluate([PERPLEXITY], inputs).rows == first.rows
+    assert evaluate([PERPLEXITY], inputs).measurements == first.measurements
 
 
 def test_without_a_source_the_value_stands_alone_and_the_report_says_so(causal: EvaluationInputs) -> None:
     report = evaluate([PERPLEXITY], replace(causal, source=None))
-    assert (report.source, report.rows[0].source, report.rows[0].difference) == (None, None, None)
+    assert (report.source, report.measurements[0].source, report.measurements[0].difference) == (None, None, None)
     assert report.notes == ("no source was given, so nothing says how much was lost",)
 
 
@@ -308,7 +330,7 @@ def test_glue_reads_a_prefetched_folder(classifier: EvaluationInputs, tmp_path: 
         _given(classifier, pairs=None), datasets=folder.parent, cache=tmp_path / "cache", source_results=None
     )
     report = evaluate([GLUE.model_copy(update={"limit": 3})], inputs)
-    assert (report.rows[0].samples, report.datasets) == (3, {"nyu-mll/glue": "a" * 40})
+    assert (report.measurements[0].samples, report.datasets) == (3, {"nyu-mll/glue": "a" * 40})
     with pytest.raises(EvaluationError, match="has no split 'dev'"):
         evaluate([GLUE.model_copy(update={"split": "dev"})], inputs)
 
@@ -324,10 +346,10 @@ def test_word_perplexity_reads_wikitext_from_a_prefetched_folder(causal: Evaluat
     lock = {"datasets": {"EleutherAI/wikitext_document_level": {"revision": "b" * 40, "path": folder.name}}}
     (folder.parent / "datasets.json").write_text(json.dumps(lock))
     inputs = replace(_given(causal, pages=None), datasets=folder.parent, cache=tmp_path / "cache")
-    (fetched,) = evaluate([WordPerplexitySpec()], inputs).rows
+    (fetched,) = evaluate([WordPerplexitySpec()], inputs).measurements
     local = tmp_path / "pages.jsonl"
     local.write_text((folder / "test.jsonl").read_text())
-    (read,) = evaluate([WordPerplexitySpec()], _given(causal, pages=local)).rows
+    (read,) = evaluate([WordPerplexitySpec()], _given(causal, pages=local)).measurements
     assert fetched == read
     assert "detokenize=wikitext of lm-eval 0.4.13" in fetched.protocol
 

@@ -60,7 +60,11 @@ def report() -> str:
 def evaluation() -> str:
     """Return the evaluators with their fields, and the fields of `evaluation.json`."""
     text = (ROOT / "srr_core" / "README.md").read_text("utf-8")
-    parts = ["# Evaluation fields\n", f"## {_section(text, 'Evaluators')}", "## The fields of `evaluation.json`\n"]
+    parts = [
+        "# Evaluation fields\n",
+        f"## {_section(text, 'Measuring outside of a compression')}",
+        "## The fields of `evaluation.json`\n",
+    ]
     parts += [_model_table(model) for model in _models(EvaluationReport)]
     return "\n".join(parts)
 

@@ -128,6 +128,18 @@ class Measurement(_Frozen):
             return True
         return abs(self.difference) >= 2 * self.standard_error
 
+    def number(self, value: float) -> str:
+        """A value of this metric for people: three decimals from 1 up, four below, where small numbers differ."""
+        return f"{value:.3f}" if abs(value) >= 1 else f"{value:.4f}"
+
+    def note(self) -> str:
+        """How far the result is from its source, or how sure its value is, in words; empty where nobody can say."""
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.4f}"
+        if self.difference is None:
+            return error.strip() and f"{error.strip()} {self.unit}".strip()
+        doubt = "" if self.is_told_apart else ", within the noise"
+        return f"{self.difference:+.4f}{error} {self.difference_unit}".strip() + doubt
+
 
 class Environment(_Frozen):
     """What the numbers were computed with."""
@@ -180,14 +192,11 @@ def read_report(stored: Mapping[str, Any]) -> Report:
 
 def _measurements(report: dict[str, Any]) -> dict[str, Any]:
     """The first version knew one metric, the perplexity per token, and neither a difference nor its error."""
-    recipe, found = report.get("recipe"), report.pop("evaluation", ())
-    if not isinstance(recipe, Mapping) or not all(isinstance(row, Mapping) for row in found):
-        raise ValueError("this is no report: it has no recipe, or rows that are none")
-    if isinstance(recipe.get("evaluation"), Mapping):
-        recipe = {**recipe, "evaluation": {"evaluators": [{"kind": "perplexity"}], **recipe["evaluation"]}}
+    found = report.pop("evaluation", ())
+    if not isinstance(found, list | tuple) or not all(isinstance(row, Mapping) for row in found):
+        raise ValueError(f"the evaluation of a report of the first version is a list of rows, not {found!r:.100}")
     words = {"evaluator": "perplexity", "title": "Perplexity per token", "unit": "", "direction": "lower"}
-    rows = [words | dict(row) | {"metric": row.get("name")} for row in found]
-    return {**report, "recipe": recipe, "measurements": rows}
+    return {**report, "measurements": [words | dict(row) | {"metric": row.get("name")} for row in found]}
 
 
 _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _measurements}

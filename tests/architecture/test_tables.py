@@ -6,10 +6,11 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from srr_core.evaluators import EVALUATORS
 from srr_core.evaluators.table import EVALUATIONS
 from srr_core.quantizers import QUANTIZERS
 from srr_core.rank_selectors import RANK_SELECTORS
-from srr_core.recipe import PRESETS, QuantizerSpec, RankSelectorSpec, Recipe, ScalingSpec
+from srr_core.recipe import PRESETS, EvaluatorSpec, QuantizerSpec, RankSelectorSpec, Recipe, ScalingSpec
 from srr_core.recipe.evaluations import AnyEvaluationSpec
 from srr_core.registry import Registry
 from srr_core.scalings import SCALINGS
@@ -19,7 +20,8 @@ FAMILIES = [
     pytest.param(QuantizerSpec, QUANTIZERS, id="quantizers"),
     pytest.param(ScalingSpec, SCALINGS, id="scalings"),
     pytest.param(RankSelectorSpec, RANK_SELECTORS, id="rank_selectors"),
-    pytest.param(AnyEvaluationSpec, EVALUATIONS, id="evaluators"),
+    pytest.param(EvaluatorSpec, EVALUATORS, id="evaluators"),
+    pytest.param(AnyEvaluationSpec, EVALUATIONS, id="evaluations"),
 ]
 
 
@@ -53,7 +55,12 @@ def test_every_named_recipe_has_a_row_in_the_readme() -> None:
 
 WORDS = {"name", "title", "reference"}
 PARTS = ("sketch", "calibration", "evaluation")
-FAMILY_FIELDS = {"quantizer": QuantizerSpec, "scaling": ScalingSpec, "rank_selector": RankSelectorSpec}
+FAMILY_FIELDS = {
+    "quantizer": QuantizerSpec,
+    "scaling": ScalingSpec,
+    "rank_selector": RankSelectorSpec,
+    "evaluation.evaluators": EvaluatorSpec,
+}
 
 
 def _fields() -> Iterator[tuple[str, str, str, str]]:
@@ -80,6 +87,8 @@ def _values(schema: dict[str, Any]) -> str:
     """Return what a field takes, in the README's words."""
     if "anyOf" in schema:
         return ", ".join(_values(choice) for choice in schema["anyOf"])
+    if schema.get("type") == "array":
+        return _values(schema["items"])
     if "discriminator" in schema:
         return ", ".join(f"`{kind}`" for kind in schema["discriminator"]["mapping"])
     if "const" in schema:
@@ -99,10 +108,10 @@ def _values(schema: dict[str, Any]) -> str:
 
 
 def _written(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_written(item) for item in value) or "none"
     if isinstance(value, dict):
         return f"`{value['kind']}`"
-    if isinstance(value, list):
-        return ", ".join(map(_written, value)) or "none"
     if value is None or isinstance(value, bool):
         return "none" if value is None else str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -36,6 +36,7 @@ def compress_and_publish(job: Job, context: RunContext) -> Finished:
         source = _download(work, model, context)
     with span("compress"):
         report = _compress(work, model, source, context)
+    context.progress.tell_missing(report.layers, should_stop=context.should_stop)
     with span("publish"):
         commit = _publish(job, model, report, context)
     return Finished(JobResult(repo_id=commit.repo_id, commit_sha=commit.sha, commit_url=commit.url), report)

@@ -12,12 +12,13 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from srr_core.calibration.dataset import load_tokenizer
+from srr_core.checkpoint.artifact_names import CONFIG_FILE
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError
 from srr_core.formats.artifact import Artifact, open_artifact
-from srr_core.formats.artifact_files import CONFIG_FILE, check_layers
+from srr_core.formats.artifact_files import check_layers
 from srr_core.formats.stored_forms import read_marker
 from srr_core.models.architecture import Architecture, check_supported, silent_loading
 from srr_core.models.blockwise import BlockwiseModel

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from srr_core.calibration.dataset import TokenWindows
-from srr_core.models.blockwise import BlockwiseModel
+from srr_core.models.blockwise import BlockwiseModel, Stream
 
 LOGIT_BYTES = 1 << 26
 """Of the logits of one model that are held at once: 512 positions of a vocabulary of 32k, 128 of one of 128k."""
@@ -54,14 +54,16 @@ def score_tokens(
     """
     rows = max(1, logit_bytes // (4 * source.vocabulary_size))
     with torch.no_grad():
-        before = _final_hidden(source, windows, batch_size, after_block)
-        kept = [window.clone() for window in before[:num_paired]]
+        stream = _run(source, windows, batch_size, after_block)
         with source.outer_weights():
+            before = _finished(source, stream)
+            kept = [window.clone() for window in before[:num_paired]]
             rest = _losses(source, before[num_paired:], windows.ids[num_paired:], rows)
-        del before
-        after = _final_hidden(compressed, windows, batch_size, after_block)
+        del stream, before
+        stream = _run(compressed, windows, batch_size, after_block)
         with ExitStack() as held:
             held.enter_context(compressed.outer_weights())
+            after = _finished(compressed, stream)
             head = compressed
             if num_paired and not _are_equal(source.outer_tensors(), compressed.outer_tensors()):
                 held.enter_context(source.outer_weights())
@@ -85,9 +87,10 @@ def token_losses(
 ) -> Float32[Tensor, "windows predicted"]:
     """Return the negative log-likelihood of every predicted token in nats, from one model alone."""
     with torch.no_grad():
-        hidden = _final_hidden(model, windows, batch_size, after_block)
+        stream = _run(model, windows, batch_size, after_block)
         with model.outer_weights():
-            return _losses(model, hidden, windows.ids, max(1, LOGIT_BYTES // (4 * model.vocabulary_size)))
+            rows = max(1, LOGIT_BYTES // (4 * model.vocabulary_size))
+            return _losses(model, _finished(model, stream), windows.ids, rows)
 
 
 def divergence(
@@ -110,16 +113,19 @@ def divergence(
     return total.to(torch.float32)
 
 
-def _final_hidden(
-    model: BlockwiseModel, windows: TokenWindows, batch_size: int, after_block: AfterBlock | None
-) -> list[Float32[Tensor, "length hidden"]]:
-    """Return what each window ends with after the last block; views of the batches, which are not copied."""
+def _run(model: BlockwiseModel, windows: TokenWindows, batch_size: int, after_block: AfterBlock | None) -> Stream:
     stream = model.start(list(windows.batches(batch_size)))
     for index in range(model.num_blocks):
         with model.loaded_block(index) as block:
             model.run_block(stream, block)
         if after_block is not None:
             after_block(index + 1)
+    return stream
+
+
+def _finished(model: BlockwiseModel, stream: Stream) -> list[Float32[Tensor, "length hidden"]]:
+    """Return what the head reads of each window; views of the batches, which are not copied."""
+    model.finish(stream)
     return [window for batch in stream.hidden for window in batch]
 
 

@@ -95,7 +95,7 @@ def _values(schema: dict[str, Any]) -> str:
         return str(schema["const"])
     if "enum" in schema:
         return ", ".join(str(value) for value in schema["enum"])
-    named = {"boolean": "true, false", "null": "none", "array": "a list", "string": "words"}.get(schema.get("type", ""))
+    named = {"boolean": "true, false", "null": "none", "string": "words"}.get(schema.get("type", ""))
     if named is not None:
         return named
     if "exclusiveMaximum" in schema:

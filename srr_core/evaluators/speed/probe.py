@@ -22,8 +22,6 @@ from transformers import PreTrainedModel
 from srr_core.evaluators.opened import OpenedModel
 from srr_core.runtime.resident import release_freed, resident_memory_bytes
 
-_CAUSAL = ("ForCausalLM", "LMHeadModel")
-
 
 @dataclass(frozen=True)
 class ProbeOptions:
@@ -51,12 +49,12 @@ class ProbeFacts:
 def probe(directory: Path, device: torch.device, options: ProbeOptions) -> ProbeFacts:
     """Load a model and measure it. Call it first in a process that has done nothing else with models."""
     opened = OpenedModel(directory)
+    is_causal = opened.architecture().is_causal_lm
     before = _held(device)
     began = time.perf_counter()
     model = opened.load(device, dtype=None if options.dtype is None else getattr(torch, options.dtype))
     _wait(device)
     load_seconds = time.perf_counter() - began
-    is_causal = opened.class_name.endswith(_CAUSAL)
     with torch.inference_mode():
         _forward(model, _prompt(model, 1, 2), is_causal=is_causal)
         gc.collect()

@@ -1,15 +1,16 @@
 """The `srr` command. Nothing is imported before a subcommand needs it, so that `srr --help` is instant."""
 
-import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.commands.evaluate import evaluate
 from service.commands.finetune_app import finetune
 from service.commands.hub_app import hub_app
 from service.commands.keys_app import JsonOption, keys_app
+from service.commands.local import worker_command
 from service.commands.options import (
     CalibrationOption,
     Device,
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 app.command()(finetune)
 app.add_typer(keys_app, name="keys")
+app.command("evaluate")(evaluate)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
 
@@ -81,7 +83,7 @@ def compress(
     from service.commands.recipe_option import chosen_recipe
 
     chosen = chosen_recipe(recipe, assignments, seed=seed)
-    _worker_command("compress")(
+    worker_command("compress")(
         source,
         destination,
         recipe=chosen,
@@ -109,7 +111,7 @@ def inspect(
     from service.commands.recipe_option import chosen_recipe
 
     chosen = chosen_recipe(recipe, assignments)
-    command = _worker_command("inspect", "worker.model_commands")
+    command = worker_command("inspect", "worker.model_commands")
     command(
         source,
         recipe=chosen,
@@ -136,14 +138,14 @@ def export(
 ) -> None:
     """Convert a compressed model for other tools, exactly or, if that is allowed, nearly."""
     chosen = [*assignments, "allow_inexact=true"] if allow_inexact else assignments
-    command = _worker_command("export", "worker.model_commands")
+    command = worker_command("export", "worker.model_commands")
     command(artifact, destination, target=to, assignments=chosen, as_json=json)
 
 
 @app.command()
 def doctor(*, json: JsonOption = False) -> None:
     """Show what this machine has, and which code computes which packed layer here."""
-    _worker_command("doctor", "worker.model_commands")(as_json=json)
+    worker_command("doctor", "worker.model_commands")(as_json=json)
 
 
 @app.command()
@@ -154,7 +156,7 @@ def serve(
     """Run the whole service on this machine: API, pages, worker and a hub made of folders. Loopback only."""
     from service.commands.serve import run_embedded
 
-    hub = _worker_command("seed", "worker.hub_commands")(data_dir)
+    hub = worker_command("seed", "worker.hub_commands")(data_dir)
     run_embedded(port=port, data_dir=data_dir, hub=hub)
 
 
@@ -170,7 +172,7 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """Run a worker, configured by SERVICE_* and WORKER_* variables."""
-    _worker_command("run_worker")()
+    worker_command("run_worker")()
 
 
 @app.command()
@@ -186,7 +188,7 @@ def demo(
     from service.commands.recipe_option import chosen_recipe
 
     chosen = chosen_recipe(recipe, assignments)
-    _worker_command("demo")(model=model, recipe=chosen, data_dir=data_dir, exit_when_done=exit_when_done)
+    worker_command("demo")(model=model, recipe=chosen, data_dir=data_dir, exit_when_done=exit_when_done)
 
 
 @app.command()
@@ -347,19 +349,6 @@ def _client(url: str, api_key: str | None) -> "Client":
     from service.client import Client
 
     return Client(url, api_key=api_key)
-
-
-def _worker_command(name: str, module: str = "worker.commands") -> Any:
-    """Return a command that needs torch; by name, because the service never imports the worker."""
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        from service.commands.output import CommandError
-
-        raise CommandError(
-            f"this command needs {error.name}, which is not installed: pip install 'srr-compression[worker]'",
-            exit_code=_EXIT_BAD_INPUT,
-        ) from error
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """`srr finetune` as it is typed; what it does needs torch and stands in the worker."""
 
-import importlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from service.commands.keys_app import JsonOption
+from service.commands.local import worker_command
 from service.commands.options import CalibrationOption, Device, SeedOption, TokenOption
 from service.commands.output import EXIT_BAD_INPUT, CommandError
 
@@ -91,7 +91,7 @@ def finetune(
     changes = parse_assignments(assignments) | ({} if seed is None else {"seed": seed})
     if changes:
         chosen = with_fields(chosen, changes)
-    _command()(
+    worker_command("finetune", "worker.finetune_commands")(
         model,
         data,
         destination,
@@ -118,14 +118,3 @@ def _document(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise CommandError(f"{file} must hold a JSON object", exit_code=EXIT_BAD_INPUT)
     return document
-
-
-def _command() -> Any:
-    """Return the command by name, because the service never imports the worker."""
-    try:
-        return importlib.import_module("worker.finetune_commands").finetune
-    except ModuleNotFoundError as error:
-        raise CommandError(
-            f"this command needs {error.name}, which is not installed: pip install 'srr-compression[worker]'",
-            exit_code=EXIT_BAD_INPUT,
-        ) from error

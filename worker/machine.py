@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """Holds `max` or the memory a container may use. Source: Linux, cgroup v2."""
+_MEMINFO = Path("/proc/meminfo")
 _log = structlog.get_logger(__name__)
 
 
@@ -63,6 +64,20 @@ def host_memory_bytes(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
     except OSError:
         return installed
     return min(installed, int(limit)) if limit.isdigit() else installed
+
+
+def available_memory_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP_LIMIT.parent) -> int | None:
+    """Return the memory a new process could have without anything else being moved to disk; None if nobody says."""
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
+        available = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        limit, used = ((cgroup / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
+        return min(available, int(limit) - int(used)) if limit.isdigit() else available
+    except (OSError, ValueError):
+        return available
 
 
 def scratch_bytes(root: Path, *, reserve_bytes: int, budget_bytes: int) -> int:

@@ -17,6 +17,7 @@ from service.jobs.schema import JobFailure, JobState
 from service.jobs.work import JobText
 from service.platform.clock import utc_now
 from tests.worker.supervised.conftest import ROOT, Bench
+from worker.health import Health
 
 S = JobState
 TOKEN = "hf_UserToken12345678"
@@ -148,6 +149,22 @@ def test_failure_has_a_code_and_is_repeated_only_if_that_may_help(
     assert (ended.state, ended.attempt, failure(bench, job.id).code) == (S.FAILED, attempts, code)
     assert "Traceback" not in failure(bench, job.id).message
     assert list(bench.scratch.iterdir()) == []
+
+
+def test_a_worker_that_is_not_fit_claims_nothing_until_it_is(bench: Bench) -> None:
+    job = bench.submit()
+    looked: list[S] = []
+
+    def check() -> str | None:
+        looked.append(bench.store.get(job.id).state)
+        return "The disk is full." if len(looked) < 3 else None
+
+    supervisor = bench.supervisor("succeed", health=Health((check,), sleep=lambda seconds: None))
+
+    supervisor.run(job.id, 1)
+
+    assert looked == [S.QUEUED, S.QUEUED, S.QUEUED]
+    assert bench.store.get(job.id).state is S.SUCCEEDED
 
 
 def test_a_full_disk_costs_the_job_no_attempt(bench: Bench) -> None:

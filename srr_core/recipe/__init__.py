@@ -2,6 +2,7 @@
 
 from srr_core.recipe.base import Spec
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
+from srr_core.recipe.evaluators import Direction, DivergenceSpec, EvaluatorBase, EvaluatorSpec, PerplexitySpec
 from srr_core.recipe.exporters import EXPORT_FORMATS, AdapterSpec, ExportSpec, GGUFSpec, GPTQFormatSpec, MergedSpec
 from srr_core.recipe.presets import DEFAULT_RECIPE, PRESETS, named_recipe, override, parse_assignments, parse_recipe
 from srr_core.recipe.quantizers import (
@@ -9,12 +10,14 @@ from srr_core.recipe.quantizers import (
     IntegerSpec,
     MXIntSpec,
     NormalFloatSpec,
+    QuantizerBase,
     QuantizerSpec,
     QuIPSharpSpec,
 )
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, RankSelectorSpec, SpectralSpec, VerifiedSpec
 from srr_core.recipe.recipe import Recipe, SketchSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec, ScalingSpec
+from srr_core.recipe.uniform_grid import UniformGrid
 
 __all__ = [
     "DEFAULT_RECIPE",
@@ -25,7 +28,11 @@ __all__ = [
     "AutocorrelationSpec",
     "CalibrationSpec",
     "DiagonalSpec",
+    "Direction",
+    "DivergenceSpec",
     "EvaluationSpec",
+    "EvaluatorBase",
+    "EvaluatorSpec",
     "ExportSpec",
     "FixedSpec",
     "GGUFSpec",
@@ -37,7 +44,9 @@ __all__ = [
     "MXIntSpec",
     "MergedSpec",
     "NormalFloatSpec",
+    "PerplexitySpec",
     "QuIPSharpSpec",
+    "QuantizerBase",
     "QuantizerSpec",
     "RankSelectorSpec",
     "Recipe",
@@ -45,6 +54,7 @@ __all__ = [
     "SketchSpec",
     "Spec",
     "SpectralSpec",
+    "UniformGrid",
     "VerifiedSpec",
     "named_recipe",
     "override",

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from srr_core.recipe.quantizers import GPTQSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import FixedSpec
 from srr_core.recipe.recipe import Recipe
 from srr_core.recipe.scalings import AutocorrelationSpec
@@ -90,9 +89,7 @@ def _layer_operations(shape: Shape, recipe: Recipe) -> float:
     sketch = 2.0 * (2 * recipe.power_iterations + 1) * rows * columns * width
     selector = recipe.rank_selector
     preserves = recipe.rank > 0 and not (isinstance(selector, FixedSpec) and selector.preserved(recipe.rank) == 0)
-    quantize = (
-        2.0 * rows * columns**2 if isinstance(recipe.quantizer, GPTQSpec | QuIPSharpSpec) else 10.0 * rows * columns
-    )
+    quantize = 2.0 * rows * columns**2 if recipe.quantizer.has_feedback else 10.0 * rows * columns
     scaled = product if isinstance(recipe.scaling, AutocorrelationSpec) else 2 * product
     return (
         calibrate

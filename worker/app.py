@@ -39,6 +39,8 @@ from worker.workspace import Workspaces
 _NAME_VARIABLE = "SRR_WORKER_PROCESS"
 _ARGUMENTS = ("--quiet", "worker", "--concurrency=1", "--pool=prefork", "--without-gossip", "--without-mingle")
 
+_MEMORY_SHARE = 0.9
+"""What one job may have of a machine: with more, the kernel ends something, and not always the job."""
 CHILD = (sys.executable, "-m", "worker.child")
 
 
@@ -115,6 +117,8 @@ def build_supervisor(settings: WorkerSettings, jobs: Jobs) -> Supervisor:
             time_limit_seconds=settings.time_limit_seconds,
             disk_budget_bytes=settings.disk_budget_bytes,
             grace_seconds=settings.grace_seconds,
+            plan_seconds=settings.plan_seconds,
+            memory_budget_bytes=settings.memory_budget_bytes or _MEMORY_SHARE * host_memory_bytes(),
         ),
         worker=name,
         command=CHILD,

@@ -80,6 +80,27 @@ def available_memory_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP_LIMI
         return available
 
 
+def group_memory_bytes(group: int, processes: Path = Path("/proc")) -> int:
+    """Return the memory of a process group that is its own: what it has mapped from files is not counted."""
+    return sum(_anonymous_bytes(entry) for entry in processes.glob("[0-9]*") if _group_of(entry) == group)
+
+
+def _group_of(process: Path) -> int | None:
+    try:
+        # The name, in parentheses, may hold anything; the fields behind it are state, parent and group.
+        return int((process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[2])
+    except (OSError, ValueError, IndexError):
+        return None  # it ended while we looked
+
+
+def _anonymous_bytes(process: Path) -> int:
+    try:
+        lines = dict(line.split(":", 1) for line in (process / "status").read_text(encoding="utf-8").splitlines())
+        return int(lines["RssAnon"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
 def scratch_bytes(root: Path, *, reserve_bytes: int, budget_bytes: int) -> int:
     """Return the disk one job may use, as it is free now; makes the directory."""
     root.mkdir(parents=True, exist_ok=True)

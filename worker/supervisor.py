@@ -6,6 +6,7 @@ back when its last process is gone. The child reads its assignment from a pipe w
 holds, and kills its own group when that pipe closes: no child outlives its parent, however that one died.
 """
 
+import functools
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from srr_core.recipe.stages import Stage
 from worker.failures import failure_of
 from worker.health import Health
 from worker.lease_keeper import INTERRUPTED, LeaseKeeper, Limits, Stop
+from worker.machine import group_memory_bytes
 from worker.workspace import Workspace, WorkspaceBusyError, Workspaces
 
 _log = structlog.get_logger(__name__)
@@ -123,7 +125,8 @@ class Supervisor:
 
     def _run_child(self, lease: Lease, workspace: Workspace, lock: int, token: str | None) -> None:
         child = self._start(workspace, lock)
-        keeper = LeaseKeeper(self._store, lease, workspace, self._limits)
+        memory = functools.partial(group_memory_bytes, child.pid)
+        keeper = LeaseKeeper(self._store, lease, workspace, self._limits, memory_bytes=memory)
         stop: Stop | None = INTERRUPTED
         try:
             self._assign(child, lease, workspace, token)

@@ -179,6 +179,15 @@ def test_a_full_disk_costs_the_job_no_attempt(bench: Bench) -> None:
     assert bench.store.get(job.id).state is S.SUCCEEDED
 
 
+def test_a_job_that_takes_all_memory_is_stopped_and_not_tried_again(bench: Bench) -> None:
+    job = bench.submit()
+
+    bench.supervisor("swell", memory_budget_bytes=400_000_000).run(job.id, 1)
+
+    ended = bench.store.get(job.id)
+    assert (ended.state, ended.attempt, failure(bench, job.id).code) == (S.FAILED, 1, "memory_budget")
+
+
 def test_secret_in_an_unexpected_failure_is_not_repeated(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
     job = bench.submit()
 

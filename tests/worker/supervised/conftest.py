@@ -27,6 +27,7 @@ from service.platform.database import migrate, open_database, reading
 from tests.service.submitting import submission, submitted
 from tests.worker.supervised import stand_in
 from worker.folder_hub import FolderHub
+from worker.health import Health
 from worker.lease_keeper import Limits
 from worker.supervisor import Supervisor
 from worker.workspace import Workspaces
@@ -92,7 +93,9 @@ class Bench:
             hub_token_expires_at=hub_token_expires_at,
         )
 
-    def supervisor(self, behaviour: str, *, worker: str = "w1", **limits: Any) -> Supervisor:
+    def supervisor(
+        self, behaviour: str, *, worker: str = "w1", health: Health | None = None, **limits: Any
+    ) -> Supervisor:
         """Build a supervisor whose jobs behave as named in `stand_in.BEHAVIOURS`."""
         return Supervisor(
             self.store,
@@ -101,6 +104,7 @@ class Bench:
             worker=worker,
             command=(sys.executable, "-m", stand_in.__name__),
             vault=self.vault,
+            health=health,
             environment={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),

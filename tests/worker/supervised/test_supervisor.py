@@ -16,6 +16,7 @@ from service.jobs.schema import TERMINAL_STATES, JobFailure, JobState
 from service.jobs.work import JobText
 from service.platform.clock import utc_now
 from tests.worker.supervised.conftest import ROOT, Bench
+from worker.health import Health
 
 S = JobState
 TOKEN = "hf_UserToken12345678"
@@ -155,6 +156,22 @@ def test_failure_has_a_code_and_is_repeated_only_if_that_may_help(
     assert list(bench.scratch.iterdir()) == []
 
 
+def test_a_worker_that_is_not_fit_claims_nothing_until_it_is(bench: Bench) -> None:
+    job = bench.submit()
+    looked: list[S] = []
+
+    def check() -> str | None:
+        looked.append(bench.store.get(job.id).state)
+        return "The disk is full." if len(looked) < 3 else None
+
+    supervisor = bench.supervisor("succeed", health=Health((check,), sleep=lambda seconds: None))
+
+    supervisor.run(job.id, 1)
+
+    assert looked == [S.QUEUED, S.QUEUED, S.QUEUED]
+    assert bench.store.get(job.id).state is S.SUCCEEDED
+
+
 def test_a_full_disk_costs_the_job_no_attempt(bench: Bench) -> None:
     job = bench.submit(max_attempts=1)
 
@@ -165,6 +182,15 @@ def test_a_full_disk_costs_the_job_no_attempt(bench: Bench) -> None:
     assert failure(bench, job.id).code == "storage_exhausted"
     bench.supervisor("succeed").run(job.id, 2)
     assert bench.store.get(job.id).state is S.SUCCEEDED
+
+
+def test_a_job_that_takes_all_memory_is_stopped_and_not_tried_again(bench: Bench) -> None:
+    job = bench.submit()
+
+    bench.supervisor("swell", memory_budget_bytes=400_000_000).run(job.id, 1)
+
+    ended = bench.store.get(job.id)
+    assert (ended.state, ended.attempt, failure(bench, job.id).code) == (S.FAILED, 1, "memory_budget")
 
 
 def test_secret_in_an_unexpected_failure_is_not_repeated(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:

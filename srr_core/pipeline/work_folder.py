@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from srr_core.checkpoint.header import TensorEntry, read_header
-from srr_core.checkpoint.writer import require_free, write_json, write_tensors
+from srr_core.checkpoint.writer import require_free, sync_folder, write_json, write_tensors
 from srr_core.errors import CheckpointError, DestinationError, ResumeMismatchError, StorageError
 from srr_core.pipeline.layer_record import LayerRecord, read_layer_record
 
@@ -106,6 +106,7 @@ class WorkFolder:
             raise DestinationError(f"{self._destination} appeared while the run was going; its work is in {self.path}")
         try:
             self.artifact.rename(self._destination)
+            sync_folder(self._destination.parent)
         except OSError as error:
             raise StorageError(f"{self._destination} could not be created: {error.strerror}") from error
         shutil.rmtree(self.path, ignore_errors=True)

@@ -36,7 +36,7 @@ def test_what_a_later_version_added_is_passed_over() -> None:
     "stored", [{}, {"schema_version": 2}, {"name": "layer", "tensors": []}, {"name": "layer", "tensors": {}}], ids=repr
 )
 def test_what_is_no_record_is_refused(stored: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="LayerRecord|no record"):
+    with pytest.raises(ValueError, match=r"LayerRecord|no record"):
         read_layer_record(stored)
 
 

@@ -39,7 +39,8 @@ app.command("evaluate")(evaluate)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
 
-DEFAULT_RECIPE = "srr"
+COMMAND_RECIPE = "srr"
+"""Of commands that name none; the service proposes another, `srr_core.recipe.DEFAULT_RECIPE`."""
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
 _BAD_REQUESTS = frozenset({400, 404, 409, 413, 422})
 
@@ -68,7 +69,7 @@ def recipes(
 def compress(
     source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", metavar="DESTINATION")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
@@ -99,7 +100,7 @@ def compress(
 @app.command()
 def inspect(
     source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
@@ -178,7 +179,7 @@ def worker() -> None:
 @app.command()
 def demo(
     model: Annotated[str | None, typer.Option(help="A model on the Hub instead of the bundled one.")] = None,
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".demo"),
     *,
@@ -195,7 +196,7 @@ def demo(
 def submit(
     model: Annotated[str, typer.Argument(help="The model to compress.", metavar="ORG/MODEL")],
     destination: Annotated[str, typer.Option("--destination", "-d", help="Where to publish.", metavar="ORG/NAME")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
     calibration_text: CalibrationOption = None,

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor
 
 from srr_core.recipe import Spec
+from srr_core.recipe.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,9 @@ class Decomposition:
 class Progress:
     """A step of a run: `completed` of `total` units of one stage are done."""
 
-    stage: str
-    """plan, calibrate, compress, assemble, verify or evaluate. The units of calibrate are blocks, those of compress
-    layers; these two alternate, block by block."""
+    stage: Stage
+    """One of the core's own, from plan to evaluate. The units of calibrate are blocks, those of compress layers; these
+    two alternate, block by block."""
     completed: int
     total: int
     block: int | None = None

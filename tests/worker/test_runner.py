@@ -17,6 +17,7 @@ from service.jobs.windows import job_recipe
 from service.jobs.work import JobDestination, JobSource, JobText, WorkBase
 from srr_core.errors import ResumeMismatchError, StopRequested, StorageError
 from srr_core.recipe import named_recipe
+from srr_core.recipe.stages import Stage
 from srr_core.report import Report
 from tests.service.submitting import submission, submitted
 from tests.worker.artifacts import report, write_artifact
@@ -274,7 +275,7 @@ def test_recipe_without_windows_of_the_job_stays_as_it_is(shop: Shop) -> None:
 def _layer() -> Any:
     from srr_core.types import Progress
 
-    return Progress("compress", 1, 2, layer="q_proj", metrics={"output_error": 0.1})
+    return Progress(Stage.COMPRESS, 1, 2, layer="q_proj", metrics={"output_error": 0.1})
 
 
 def test_every_kind_of_work_has_a_function_that_carries_it_out() -> None:

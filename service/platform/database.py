@@ -22,8 +22,8 @@ _PATIENCE: Mapping[str, int] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
-"""Seconds, and milliseconds for `tcp_user_timeout`, until a server that the network swallowed counts as away: within half
-a lease, or a worker would wait for it, for a quarter of an hour, while another takes its job. The URL may say otherwise."""
+"""Seconds, and milliseconds for `tcp_user_timeout`, until a server that the network swallowed counts as away. That is
+half a lease: a worker would else wait for a quarter of an hour while another has its job. The URL may say otherwise."""
 _MIGRATION_LOCK = 7_305_114
 """An arbitrary number: PostgreSQL's advisory lock that lets one process migrate at a time."""
 

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := worker,postgresql,gguf,dev
+EXTRAS := worker,postgresql,gguf,harness,dev
 # Torch comes first and alone: it is nine tenths of the download, and an index for it can be set apart,
 # for instance TORCH_PIP_ARGS="--index-url ..." for the build without CUDA.
 TORCH_PIP_ARGS ?=

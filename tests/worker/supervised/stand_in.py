@@ -59,11 +59,12 @@ def wait(_: Path, should_stop: Callable[[], bool]) -> None:
 
 
 def linger(folder: Path, should_stop: Callable[[], bool]) -> None:
-    """Finish a long layer before stopping."""
+    """Finish a long layer before stopping: one that ends when the test says so."""
     while not should_stop():
         time.sleep(0.02)
     (folder / "finishing").touch()
-    time.sleep(2.0)
+    while not (folder / "finish").exists():
+        time.sleep(0.02)
     raise StopRequested("stopped")
 
 

@@ -68,6 +68,7 @@ def page_log_likelihoods(
     totals = [0.0] * pages
     rows = max(1, LOGIT_BYTES // (4 * model.vocabulary_size))
     with model.outer_weights():
+        model.finish(stream)
         for group, hidden in zip(groups, stream.hidden, strict=True):
             for window, states in zip(group, hidden, strict=True):
                 totals[window.page] += _negative_log_likelihood(model, states, window, rows)

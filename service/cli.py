@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.commands.evaluate import evaluate
+from service.commands.finetune_app import finetune
 from service.commands.hub_app import hub_app
 from service.commands.keys_app import JsonOption, keys_app
-from service.commands.local import Device, worker_command
+from service.commands.local import worker_command
+from service.commands.options import (
+    CalibrationOption,
+    Device,
+    EvaluationOption,
+    RecipeOption,
+    SeedOption,
+    SetOption,
+    TokenOption,
+)
 from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
@@ -23,39 +33,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(finetune)
 app.add_typer(keys_app, name="keys")
 app.command("evaluate")(evaluate)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
 
-DEFAULT_RECIPE = "srr"
+COMMAND_RECIPE = "srr"
+"""Of commands that name none; the service proposes another, `srr_core.recipe.DEFAULT_RECIPE`."""
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
 _BAD_REQUESTS = frozenset({400, 404, 409, 413, 422})
 
-RecipeOption = Annotated[
-    str, typer.Option("--recipe", "-r", help="A name from `srr recipes`, or a JSON file.", metavar="NAME|FILE")
-]
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", help="Replace a field of the recipe; may be repeated.", metavar="quantizer.num_bits=3"),
-]
-CalibrationOption = Annotated[
-    Path | None,
-    typer.Option("--calibration-text", help="UTF-8 text to calibrate on.", metavar="FILE", exists=True, dir_okay=False),
-]
-EvaluationOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--evaluation-text", help="UTF-8 text to measure the result on.", metavar="FILE", exists=True, dir_okay=False
-    ),
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]
+
 UrlOption = Annotated[str, typer.Option("--url", envvar="SRR_URL", help="Address of the service.")]
 KeyOption = Annotated[
     str | None, typer.Option("--api-key", envvar="SRR_API_KEY", help="API key of the service.", show_default=False)
-]
-TokenOption = Annotated[
-    str | None, typer.Option("--hub-token", envvar="SRR_HUB_TOKEN", help="Hub token for this job.", show_default=False)
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The id of a job.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -77,7 +69,7 @@ def recipes(
 def compress(
     source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", metavar="DESTINATION")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
@@ -108,7 +100,7 @@ def compress(
 @app.command()
 def inspect(
     source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
@@ -187,7 +179,7 @@ def worker() -> None:
 @app.command()
 def demo(
     model: Annotated[str | None, typer.Option(help="A model on the Hub instead of the bundled one.")] = None,
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".demo"),
     *,
@@ -204,7 +196,7 @@ def demo(
 def submit(
     model: Annotated[str, typer.Argument(help="The model to compress.", metavar="ORG/MODEL")],
     destination: Annotated[str, typer.Option("--destination", "-d", help="Where to publish.", metavar="ORG/NAME")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
     calibration_text: CalibrationOption = None,

@@ -57,6 +57,9 @@ class LayerReport(_Frozen):
     """(out, in)."""
     rank: int
     preserved_rank: int
+    preserved_overlap: float | None = None
+    """Share of the preserved directions that the first `preserved_rank` columns of L span: 1 where they are kept, a
+    little less after a joint refit; None where k is 0, and in older reports."""
     iterations: int
     """The round that was kept, from 1."""
     output_error: float

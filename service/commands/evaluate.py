@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from service.commands.keys_app import JsonOption
-from service.commands.local import Device, worker_command
+from service.commands.local import worker_command
+from service.commands.options import Device
 
 DEFAULT_CACHE = Path("~/.cache/srr")
 DEFAULT_OUTPUT = Path("evaluation.json")

@@ -1,18 +1,9 @@
-"""Commands that compute on this machine: where, and how they are found without importing torch before."""
+"""Commands that compute on this machine, found without importing torch before."""
 
 import importlib
-from enum import StrEnum
 from typing import Any
 
 from service.commands.output import EXIT_BAD_INPUT, CommandError
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 def worker_command(name: str, module: str = "worker.commands") -> Any:

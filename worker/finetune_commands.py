@@ -2,12 +2,12 @@
 
 import shutil
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from examples import CALIBRATION_TEXT
 from service.commands.output import print_json, print_line
 from service.commands.progress import ProgressBar
+from srr_core.recipe.stages import TUNING, Stage, share_done
 from srr_core.recipe.tuning import RecipeStart, RecompressedResult, TuningSpec
 from srr_core.recipe.tuning_options import ARTIFACT, with_start
 from srr_core.tuners.data_report import DataReport, Preview
@@ -18,16 +18,6 @@ if TYPE_CHECKING:  # torch: only what computes pays for it
     from service.hub.model import ResolvedModel
     from srr_core.types import Progress
 
-_SHARES = MappingProxyType(
-    {
-        "validate": (0.0, 0.02),
-        "compress": (0.02, 0.3),
-        "train": (0.3, 0.93),
-        "evaluate": (0.93, 0.97),
-        "verify": (0.97, 1.0),
-    }
-)
-"""Where each stage begins and ends in the bar: a heuristic, from runs of the demo model."""
 _SHOWN_CHARACTERS = 600
 """Of an example on a terminal."""
 
@@ -162,12 +152,12 @@ def _write_card(artifact: Path, name: str, report: TuningReport, model: "Resolve
 
 
 def _show(progress: ProgressBar, step: "Progress") -> None:
-    if step.stage == "calibrate":  # alternates with compress block by block; one stage to who waits
+    if step.stage not in TUNING:  # a part of its compression
         return
-    begin, end = _SHARES[step.stage]
     if "loss" in step.metrics:
         progress.remark(
             f"step {step.completed} of {step.total}  loss {step.metrics['loss']:.4f}  "
             f"{step.metrics['tokens_per_second']:.0f} tokens/s"
         )
-    progress.advance(step.stage, begin + (end - begin) * (step.completed / step.total if step.total else 1.0))
+    done = share_done(step.stage, step.completed, step.total, shares=TUNING, first=Stage.VALIDATE, last=Stage.VERIFY)
+    progress.advance(step.stage, done)

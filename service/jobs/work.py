@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from srr_core.recipe import Recipe
-from srr_core.recipe.stages import Stage
+from srr_core.recipe.stages import COMPRESSION, Stage
 
 RepoId = Annotated[
     str,
@@ -76,7 +76,7 @@ class WorkBase(_Frozen):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages a run goes through, in order."""
-        return tuple(Stage)
+        return tuple(COMPRESSION)
 
 
 class CompressWork(WorkBase):
@@ -95,7 +95,9 @@ class CompressWork(WorkBase):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """All stages, without an evaluation where the recipe asks for none."""
-        return tuple(stage for stage in Stage if stage is not Stage.EVALUATE or self.recipe.evaluation is not None)
+        return tuple(
+            stage for stage in COMPRESSION if stage is not Stage.EVALUATE or self.recipe.evaluation is not None
+        )
 
     @property
     def detail(self) -> str:

@@ -20,6 +20,7 @@ from srr_core.pipeline.memory import peak_memory_bytes
 from srr_core.pipeline.plan import choose_device, core_version
 from srr_core.pipeline.reporting import REPORTED_PACKAGES
 from srr_core.recipe.evaluations import AnyEvaluationSpec, EvaluationKind
+from srr_core.recipe.stages import Stage
 from srr_core.report import Environment, Measurement
 from srr_core.types import OnProgress, Progress, ShouldStop
 
@@ -190,4 +191,4 @@ def _notes(subject: Subject) -> tuple[str, ...]:
 def _tell(on_progress: OnProgress | None, done: int, total: int, kind: str | None) -> None:
     if on_progress is not None:
         metrics: Mapping[str, float] = {}
-        on_progress(Progress("evaluate", done, total, layer=kind, metrics=metrics))
+        on_progress(Progress(Stage.EVALUATE, done, total, layer=kind, metrics=metrics))

@@ -7,11 +7,12 @@ from pathlib import Path
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import NumericalError, StorageError
 from srr_core.pipeline.compress import compress
+from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.tuned_result import build_report, describe_start, evaluate_result, verify_result, write_result
 from srr_core.pipeline.tuning_cells import BaseFolder, TuningCell, prepare_base
 from srr_core.pipeline.tuning_plan import TuningPlan, plan_tuning
-from srr_core.pipeline.watch import Watch
 from srr_core.pipeline.work_folder import WorkFolder
+from srr_core.recipe.stages import Stage
 from srr_core.recipe.tuning import RecipeStart, TuningSpec
 from srr_core.tuners.grid import choose
 from srr_core.tuners.objectives import metric_of
@@ -19,7 +20,7 @@ from srr_core.tuners.report import REPORT_NAME, CellReport, TuningReport
 from srr_core.types import OnProgress, Progress, ShouldStop
 
 BeforePublish = Callable[[Path, TuningReport], None]
-_INNER_STAGES = frozenset({"calibrate", "compress"})
+_INNER_STAGES = frozenset({Stage.CALIBRATE, Stage.COMPRESS})
 """Of a compression inside a fine-tuning, what its caller is told; the rest is short."""
 _COMPRESSED = "compressed"
 
@@ -66,8 +67,8 @@ def finetune(
     Raises:
         SrrError: any leaf of the tree in `srr_core.errors`; nothing is left at the destination.
     """
-    watch = Watch(on_progress, should_stop)
-    with watch.stage("validate", 1):
+    monitor = RunMonitor(on_progress, should_stop)
+    with monitor.stage(Stage.VALIDATE, 1):
         plan = plan_tuning(
             source,
             data,
@@ -81,9 +82,9 @@ def finetune(
             artifact_id=artifact_id,
             device=device,
         )
-        watch.advance("validate")
+        monitor.advance(Stage.VALIDATE)
     with closing(WorkFolder(destination, plan.fingerprint())) as work:
-        report = _run(plan, work, watch, on_progress, should_stop)
+        report = _run(plan, work, monitor, on_progress, should_stop)
         if before_publish is not None:
             try:
                 before_publish(work.artifact, report)
@@ -96,27 +97,27 @@ def finetune(
 def _run(
     plan: TuningPlan,
     work: WorkFolder,
-    watch: Watch,
+    monitor: RunMonitor,
     on_progress: OnProgress | None,
     should_stop: ShouldStop | None,
 ) -> TuningReport:
-    model = _compressed(plan, work, watch, on_progress, should_stop)
+    model = _compressed(plan, work, monitor, on_progress, should_stop)
     base = prepare_base(plan, model, work.path)
-    cells = _train(plan, base, work, watch, on_progress)
+    cells = _train(plan, base, work, monitor, on_progress)
     _, is_higher_better = metric_of(plan.dataset.task)
     chosen = choose(cells, is_higher_better=is_higher_better)
-    cell = TuningCell(plan, base, work.path, cells.index(chosen), check=watch.check)
+    cell = TuningCell(plan, base, work.path, cells.index(chosen), check=monitor.check)
     assert chosen.best_step is not None  # noqa: S101  # what is chosen has a score
     checkpoint = cell.checkpoint(chosen.best_step)
-    with watch.stage("evaluate", 2):
+    with monitor.stage(Stage.EVALUATE, 2):
         neutral = cell.drift(checkpoint)
-        watch.advance("evaluate")
+        monitor.advance(Stage.EVALUATE)
         write_result(plan, base, cell, checkpoint, work)
         scores = evaluate_result(plan, work.artifact)
-        watch.advance("evaluate")
-    with watch.stage("verify", 1):
+        monitor.advance(Stage.EVALUATE)
+    with monitor.stage(Stage.VERIFY, 1):
         notes = verify_result(plan, work.artifact)
-        watch.advance("verify")
+        monitor.advance(Stage.VERIFY)
     report = build_report(
         plan,
         describe_start(plan, base, cell),
@@ -124,7 +125,7 @@ def _run(
         chosen,
         scores=scores,
         neutral=neutral,
-        seconds=watch.seconds,
+        seconds=monitor.seconds,
         notes=notes,
     )
     write_json(work.artifact / REPORT_NAME, report.model_dump(mode="json"))
@@ -134,7 +135,7 @@ def _run(
 def _compressed(
     plan: TuningPlan,
     work: WorkFolder,
-    watch: Watch,
+    monitor: RunMonitor,
     on_progress: OnProgress | None,
     should_stop: ShouldStop | None,
 ) -> Path:
@@ -151,7 +152,7 @@ def _compressed(
             on_progress(step)
 
     assert plan.calibration_text is not None  # noqa: S101  # the plan refuses a start without it
-    with watch.timed("compress"):
+    with monitor.timed(Stage.COMPRESS):
         compress(
             plan.source,
             start.recipe.model_copy(update={"evaluation": None}),
@@ -168,7 +169,7 @@ def _compressed(
 
 
 def _train(
-    plan: TuningPlan, base: BaseFolder, work: WorkFolder, watch: Watch, on_progress: OnProgress | None
+    plan: TuningPlan, base: BaseFolder, work: WorkFolder, monitor: RunMonitor, on_progress: OnProgress | None
 ) -> list[CellReport]:
     pairs = plan.spec.cells()
     steps = plan.dataset.report.steps
@@ -177,13 +178,13 @@ def _train(
     def teller(number: int) -> Callable[[int, dict[str, float]], None]:
         def tell(step: int, metrics: dict[str, float]) -> None:
             if on_progress is not None:
-                on_progress(Progress("train", number * steps + step, len(pairs) * steps, metrics=metrics))
+                on_progress(Progress(Stage.TRAIN, number * steps + step, len(pairs) * steps, metrics=metrics))
 
         return tell
 
-    with watch.timed("train"):
+    with monitor.timed(Stage.TRAIN):
         for number in range(len(pairs)):
-            cell = TuningCell(plan, base, work.path, number, check=watch.check, on_metrics=teller(number))
+            cell = TuningCell(plan, base, work.path, number, check=monitor.check, on_metrics=teller(number))
             try:
                 cells.append(cell.run())
             except NumericalError:

@@ -11,6 +11,7 @@ import os
 import random
 import sys
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,9 +21,9 @@ from benchmarks.mutants.trials import (
     LIMIT_FACTOR,
     LIMIT_SECONDS,
     ROOT,
+    Project,
     TestsFailError,
     Trial,
-    copy_of_project,
     seconds_without_fault,
     try_all,
 )
@@ -81,8 +82,7 @@ def main() -> int:
     faults = chosen(modules, sample=given.sample, seed=given.seed)
     totals = {module: len(mutants((ROOT / module).read_text("utf-8"))) for module in modules}
     limits: dict[str, float] = {}
-    with TemporaryDirectory(prefix="mutants-") as folder:
-        project = copy_of_project(Path(folder))
+    with TemporaryDirectory(prefix="mutants-") as folder, closing(Project(Path(folder))) as project:
         for module in modules:
             try:
                 limits[module] = LIMIT_FACTOR * seconds_without_fault(project, TARGETS[module]) + LIMIT_SECONDS
@@ -93,7 +93,10 @@ def main() -> int:
     trials = []
     for number, trial in enumerate(try_all(pairs, dict(TARGETS), limits, jobs=given.jobs), start=1):
         trials.append(trial)
-        print(f"{number}/{len(pairs)} {trial.outcome:8} {trial.seconds:5.0f} s {trial.module}:{trial.mutant.line}")
+        print(
+            f"{number}/{len(pairs)} {trial.outcome:8} {trial.seconds:5.0f} s {trial.module}:{trial.mutant.line}",
+            flush=True,
+        )
     print(f"\n{score_table(trials, totals)}\n")
     print("\n".join(survivors(trials)) or "Nothing survived.")
     return 0

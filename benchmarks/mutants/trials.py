@@ -1,27 +1,28 @@
 """One fault after the other, each in a process of its own, in a copy of the project."""
 
+import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from typing import Literal
 
 from benchmarks.mutants.operators import Mutant
+from benchmarks.mutants.warm import OUTPUT
 
 Outcome = Literal["killed", "survived", "timeout"]
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_FACTOR, LIMIT_SECONDS = 3.0, 20.0
 """A trial may take this many times as long as the tests without a fault, and this much more; then it is ended."""
-_PASSED, _NO_TESTS = 0, 5
+_PASSED, _NO_TESTS = "0", "5"
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,53 @@ def copy_of_project(folder: Path) -> Path:
     return folder
 
 
-def seconds_without_fault(project: Path, tests: Sequence[str]) -> float:
+class Project:
+    """A copy of the project, and the process that runs tests in it.
+
+    Args:
+        folder: Empty; it is filled here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = copy_of_project(folder)
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        self._warm = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.mutants.warm"],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._read()
+
+    def run(self, tests: Sequence[str], *, limit: float | None) -> str:
+        """Return the exit status of pytest, or `timeout`."""
+        assert self._warm.stdin is not None
+        self._warm.stdin.write(json.dumps({"tests": [*tests], "limit": limit}) + "\n")
+        self._warm.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._warm.stdin is not None
+        self._warm.stdin.close()
+        self._warm.wait()
+
+    def _read(self) -> str:
+        assert self._warm.stdout is not None
+        line = self._warm.stdout.readline()
+        if not line:
+            raise RuntimeError("the process that runs tests has ended")
+        return line.strip()
+
+
+def seconds_without_fault(project: Project, tests: Sequence[str]) -> float:
     """Return how long the tests of a module take. Raises TestsFailError when one of them fails."""
     began = time.monotonic()
-    code, output = _run(project, tests, limit=None)
-    if code != _PASSED:
-        raise TestsFailError(f"{' '.join(tests)} fail without any fault:\n{output[-2000:]}")
+    if project.run(tests, limit=None) != _PASSED:
+        said = (project.folder / OUTPUT).read_text("utf-8")
+        raise TestsFailError(f"{' '.join(tests)} fail without any fault:\n{said[-3000:]}")
     return time.monotonic() - began
 
 
@@ -75,55 +117,31 @@ def try_all(
         limits: Seconds a trial may take, by module.
         jobs: Trials at once; each has a copy of the project.
     """
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        copies: Queue[Path] = Queue()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ExitStack() as open_projects:
+        projects: Queue[Project] = Queue()
         for number in range(jobs):
-            copies.put(copy_of_project(Path(folder) / str(number)))
+            projects.put(open_projects.enter_context(closing(Project(Path(folder) / str(number)))))
 
         def attempt(module: str, mutant: Mutant) -> Trial:
-            project = copies.get()
+            project = projects.get()
             try:
                 return _try(project, module, mutant, tests[module], limits[module])
             finally:
-                copies.put(project)
+                projects.put(project)
 
         with ThreadPoolExecutor(jobs) as pool:
             for done in as_completed([pool.submit(attempt, *fault) for fault in faults]):
                 yield done.result()
 
 
-def _try(project: Path, module: str, mutant: Mutant, tests: Sequence[str], limit: float) -> Trial:
-    file = project / module
+def _try(project: Project, module: str, mutant: Mutant, tests: Sequence[str], limit: float) -> Trial:
+    file = project.folder / module
     original = file.read_text("utf-8")
     began = time.monotonic()
     try:
         file.write_text(mutant.applied(original), "utf-8")
-        code, _ = _run(project, tests, limit=limit)
+        status = project.run(tests, limit=limit)
     finally:
         file.write_text(original, "utf-8")
-    outcome: Outcome = "timeout" if code is None else "survived" if code in (_PASSED, _NO_TESTS) else "killed"
+    outcome: Outcome = "timeout" if status == "timeout" else "survived" if status in (_PASSED, _NO_TESTS) else "killed"
     return Trial(module, mutant, outcome, time.monotonic() - began)
-
-
-def _run(project: Path, tests: Sequence[str], *, limit: float | None) -> tuple[int | None, str]:
-    """Return the exit status of pytest, None when it ran past its limit, and what it said."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "-p", "no:cacheprovider"]
-    scratch = project / ".scratch"
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "HYPOTHESIS_DATABASE": ""}
-    with subprocess.Popen(
-        [*command, f"--basetemp={scratch}", *tests],
-        cwd=project,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            return None, ""
-        return process.returncode, output

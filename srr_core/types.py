@@ -112,6 +112,8 @@ class Decomposition:
     iterations: int
     errors: LayerErrors
     notes: tuple[str, ...] = ()
+    preserved_overlap: float | None = None
+    """How much of the preserved directions the first `preserved_rank` columns of L span; None where k is 0."""
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,7 @@ class LayerCompressor:
             shape=layer.shape,
             rank=0 if result.left is None else result.left.shape[1],
             preserved_rank=result.preserved_rank,
+            preserved_overlap=result.preserved_overlap,
             iterations=result.iterations,
             output_error=errors["output"],
             output_error_quantized_only=errors["quantized_output"],

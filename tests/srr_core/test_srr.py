@@ -313,3 +313,15 @@ def test_the_probe_is_white_noise_around_zero() -> None:
 
     assert spectrum.total_energy == pytest.approx(300 * 400 / 3, rel=0.02)
     assert float(spectrum.singular_values[0]) == pytest.approx((300**0.5 + 400**0.5) / 3**0.5, rel=0.05)
+
+
+def test_first_ranks_span_the_preserved_directions_exactly_when_they_are_kept_and_mostly_after_a_refit() -> None:
+    problem = random_problem()
+    kept, refitted = (solve(problem, _recipe(name)) for name in ("srr-paper", "srr"))
+
+    assert kept.preserved_rank == refitted.preserved_rank > 0
+    assert kept.preserved_overlap == pytest.approx(1, abs=1e-4)
+    assert refitted.preserved_overlap is not None
+    chance = refitted.preserved_rank / problem.weight.shape[0]
+    assert 5 * chance < refitted.preserved_overlap < 1
+    assert solve(problem, _recipe("qera-exact")).preserved_overlap is None

@@ -22,7 +22,7 @@ from service.jobs.hub_tokens import require_hub_token
 from service.jobs.ports import JobReading
 from service.jobs.windows import job_recipe
 from service.jobs.work import Work
-from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes
+from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes, size_note
 from service.submissions.fleet import Fleet
 from service.submissions.refusal import DESTINATION, SOURCE, Obstacle
 from service.submissions.schema import ModelResource, ProblemNote, Validation
@@ -96,6 +96,7 @@ def examine(work: Work, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -
         _look_at_model(found, hub, token)
         _look_at_terms(found, work, hub)
         _look_at_workers(found, work, fleet)
+        _look_at_size(found, work)
     if found.model is not None and not any(obstacle.field == DESTINATION for obstacle in found.obstacles):
         found.attempt(DESTINATION, lambda: _look_at_destination(found, work, hubs, token))
     return found
@@ -180,6 +181,12 @@ def _look_at_workers(found: Examination, work: Work, fleet: Fleet) -> None:
         found.notes.append("No worker is at work now, so whether one is large enough is not known; the job would wait.")
     memory = memory_bytes(run_recipe(work, model), model, weights)
     found.attempt(SOURCE, lambda: fleet.require_capacity(memory_bytes=memory, scratch_bytes=scratch_bytes(model)))
+
+
+def _look_at_size(found: Examination, work: Work) -> None:
+    if found.model is not None and found.weights is not None:
+        note = size_note(run_recipe(work, found.model), found.model, found.weights)
+        found.notes.extend([f"{note[0].upper()}{note[1:]}."] if note else [])
 
 
 def _look_at_destination(found: Examination, work: Work, hubs: Hubs, token: str | None) -> None:

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import ExportError
+from srr_core.exporters.card import ExportCard
 from srr_core.exporters.exporter import Exporter, carry_files, write_config, write_shards
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.formats.artifact import Artifact
@@ -59,6 +60,19 @@ class GPTQFormatExporter(Exporter[GPTQFormatSpec]):
                 shutil.copyfile(artifact.directory / name, destination / name)
         carry_files(artifact, destination)
         return ("needs gptqmodel and optimum beside transformers and peft",)
+
+    @override
+    def cards(self, artifact: Artifact) -> tuple[ExportCard, ...]:
+        """Return the card of a GPTQ checkpoint."""
+        return (ExportCard("a GPTQ checkpoint", _LOADING, "transformers"),)
+
+
+_LOADING = """```sh
+pip install transformers peft gptqmodel optimum
+```
+
+`AutoModelForCausalLM.from_pretrained` keeps Q packed and attaches L·R, which is a LoRA adapter beside it. Without
+`peft` it loads Q alone, silently."""
 
 
 def _checked_grid(artifact: Artifact) -> UniformGrid:

@@ -18,7 +18,7 @@ from srr_core.pipeline.plan import RunPlan, plan_run
 from srr_core.pipeline.reporting import build_report
 from srr_core.pipeline.watch import Watch
 from srr_core.pipeline.work_folder import WorkFolder
-from srr_core.recipe import Recipe
+from srr_core.recipe import Recipe, cost
 from srr_core.report import Evaluation, Report
 from srr_core.types import OnProgress, ShouldStop
 from srr_core.verification.dense_view import DenseView
@@ -104,8 +104,14 @@ def _run(plan: RunPlan, work: WorkFolder, watch: Watch) -> Report:
         watch.advance("assemble")
     notes = _verify(plan, work, watch)
     evaluation = _evaluate(plan, work, watch)
+    size = cost.size_note(
+        source_bytes=plan.weights.total_bytes(),
+        result_bytes=compressed_bytes,
+        kept_bytes=sum(plan.weights.entries[name].num_bytes for name in plan.layers.kept),
+    )
+    notes = (*plan.notes, *([size] if size else []), *notes)
     report = build_report(
-        plan, work, compressed_bytes, evaluation, watch.seconds, unused=compressor.unused, notes=(*plan.notes, *notes)
+        plan, work, compressed_bytes, evaluation, watch.seconds, unused=compressor.unused, notes=notes
     )
     write_json(work.artifact / "report.json", report.model_dump(mode="json"))
     write_json(work.artifact / "recipe.json", plan.recipe.model_dump(mode="json"))

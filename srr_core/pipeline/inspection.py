@@ -36,6 +36,8 @@ class Inspection:
     source_bytes: int = 0
     artifact_bytes: int = 0
     """Estimated from the format's bits; padding and headers left out."""
+    size_note: str | None = None
+    """What must be said of a result that is hardly smaller than the source."""
     bits_per_weight_quantized: float = 0.0
     bits_per_weight_total: float = 0.0
     shapes: tuple[tuple[int, int], ...] = ()
@@ -71,6 +73,9 @@ def inspect_model(
     total_bits = sum(recipe.bits_per_weight(*layer.shape) * size for layer, size in zip(layers, weights, strict=True))
     compressed = {layer.tensor for layer in layers}
     kept = [entry for name, entry in entries.items() if name not in compressed]
+    source_bytes = sum(entry.num_bytes for entry in entries.values())
+    kept_bytes = sum(entry.num_bytes for entry in kept)
+    artifact_bytes = round(total_bits / 8) + kept_bytes
     return Inspection(
         is_supported=True,
         reason="",
@@ -80,8 +85,9 @@ def inspect_model(
         num_layers=len(layers),
         compressed_weights=sum(weights),
         kept_weights=sum(entry.num_bytes // entry.dtype.itemsize for entry in kept),
-        source_bytes=sum(entry.num_bytes for entry in entries.values()),
-        artifact_bytes=round(total_bits / 8) + sum(entry.num_bytes for entry in kept),
+        source_bytes=source_bytes,
+        artifact_bytes=artifact_bytes,
+        size_note=cost.size_note(source_bytes=source_bytes, result_bytes=artifact_bytes, kept_bytes=kept_bytes),
         bits_per_weight_quantized=recipe.quantizer.bits_per_weight,
         bits_per_weight_total=total_bits / sum(weights),
         shapes=tuple(layer.shape for layer in layers),

@@ -130,11 +130,24 @@ class TestFolderHub:
 
         assert http.post("/v1/jobs", json=BODY).status_code == 202
 
+    @pytest.mark.parametrize(("rank", "is_said"), [(0, False), (1024, True)])
+    def test_a_result_that_would_be_no_smaller_is_told_before_the_work(
+        self, http: TestClient, rank: int, is_said: bool
+    ) -> None:
+        recipe = {"name": "srr", "rank": rank, "quantizer": {"num_bits": 8}}
+        answer = http.post("/v1/jobs:validate", json={**BODY, "recipe": recipe}).json()
+
+        assert answer["valid"]
+        assert (
+            any("the result " in note.lower() and "the rank is too large" in note for note in answer["notes"])
+            is is_said
+        )
+
     def test_without_workers_the_estimate_says_what_it_cannot_know(self, http: TestClient) -> None:
         answer = http.post("/v1/jobs:validate", json=BODY).json()
 
         assert answer["valid"]
-        assert "No worker" in answer["notes"][0]
+        assert any("No worker" in note for note in answer["notes"])
         assert answer["estimate"]["memory_bytes"] > 10**9
         assert answer["estimate"]["seconds"] is None
         assert answer["estimate"]["gpu_minutes"] is None

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from examples import DEMO_MODEL
 from srr_core.errors import DestinationError, ExportError
+from srr_core.exporters.card import read_metadata
 from srr_core.exporters.export import EXPORTERS, export
 from srr_core.formats.adapter import ADAPTER_WEIGHTS
 from srr_core.formats.artifact import open_artifact
@@ -222,3 +223,40 @@ def test_destination_that_exists_is_refused(artifact, tmp_path):
     (tmp_path / "m").mkdir()
     with pytest.raises(DestinationError, match="exists already"):
         export(artifact.directory, tmp_path / "m", MergedSpec())
+
+
+@pytest.mark.parametrize(
+    ("spec", "folders"),
+    [(MergedSpec(), ["."]), (AdapterSpec(), ["base", "adapter"]), (GPTQFormatSpec(), ["."]), (GGUFSpec(), ["."])],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_every_export_has_a_card_with_the_terms_of_the_source(artifact, tmp_path, spec, folders):
+    shutil.copytree(artifact.directory, tmp_path / "a")
+    card = "---\nlicense: apache-2.0\nlanguage: [de]\nbase_model: org/source\ntags: [srr, chat]\n---\n\n# A\n"
+    (tmp_path / "a" / "README.md").write_text(card)
+    notes = export(tmp_path / "a", tmp_path / "x", spec)
+    for folder in folders:
+        file = tmp_path / "x" / folder / "README.md"
+        stated = read_metadata(file)
+        assert {key: stated[key] for key in ("license", "language", "tags")} == {
+            "license": "apache-2.0",
+            "language": ["de"],
+            "tags": ["srr", "chat"],
+        }
+        assert stated["base_model"] == "org/source"
+        assert "licence is that of the source" in file.read_text()
+        assert all(note in file.read_text() for note in notes)
+
+
+def test_the_card_of_an_adapter_names_its_base(artifact, tmp_path):
+    export(artifact.directory, tmp_path / "s", AdapterSpec(base_model="org/base"))
+    stated = read_metadata(tmp_path / "s" / "adapter" / "README.md")
+    assert (stated["base_model"], stated["base_model_relation"], stated["library_name"]) == (
+        *("org/base", "adapter", "peft"),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "no block", "---\n[\n---\n", "---\n- a list\n---\n", "---\nopen"])
+def test_a_card_without_metadata_has_none(tmp_path, text):
+    (tmp_path / "README.md").write_text(text)
+    assert read_metadata(tmp_path / "README.md") == {}

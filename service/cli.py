@@ -57,6 +57,14 @@ EvaluationOption = Annotated[
         "--evaluation-text", help="UTF-8 text to measure perplexity on.", metavar="FILE", exists=True, dir_okay=False
     ),
 ]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="What will run the result: any, transformers, vllm, sglang, llama.cpp, gptq or srr.",
+        show_default=False,
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]
 UrlOption = Annotated[str, typer.Option("--url", envvar="SRR_URL", help="Address of the service.")]
 KeyOption = Annotated[
@@ -87,6 +95,7 @@ def compress(
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", metavar="DESTINATION")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    target: TargetOption = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
     evaluation_text: EvaluationOption = None,
@@ -99,7 +108,7 @@ def compress(
     """Compress a model on this machine, without any service."""
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments, seed=seed)
+    chosen = chosen_recipe(recipe, assignments, seed=seed, target=target)
     _worker_command("compress")(
         source,
         destination,
@@ -118,6 +127,7 @@ def inspect(
     source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    target: TargetOption = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
     hub_token: TokenOption = None,
@@ -127,7 +137,7 @@ def inspect(
     """Say what compressing a model would mean: size, time, memory, who can load it. Reads no weights."""
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments)
+    chosen = chosen_recipe(recipe, assignments, target=target)
     command = _worker_command("inspect", "worker.model_commands")
     command(
         source,
@@ -197,6 +207,7 @@ def demo(
     model: Annotated[str | None, typer.Option(help="A model on the Hub instead of the bundled one.")] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    target: TargetOption = None,
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".demo"),
     *,
     exit_when_done: Annotated[bool, typer.Option("--exit", help="Stop the service after the report.")] = False,
@@ -204,7 +215,7 @@ def demo(
     """Start a service, compress a small model through it and show the report."""
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments)
+    chosen = chosen_recipe(recipe, assignments, target=target)
     _worker_command("demo")(model=model, recipe=chosen, data_dir=data_dir, exit_when_done=exit_when_done)
 
 
@@ -214,6 +225,7 @@ def submit(
     destination: Annotated[str, typer.Option("--destination", "-d", help="Where to publish.", metavar="ORG/NAME")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    target: TargetOption = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
     calibration_text: CalibrationOption = None,
     evaluation_text: EvaluationOption = None,
@@ -242,7 +254,7 @@ def submit(
     from service.commands import remote
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments, seed=seed)
+    chosen = chosen_recipe(recipe, assignments, seed=seed, target=target)
     with _client(url, api_key) as client:
         remote.submit(
             client,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from srr_core.checkpoint.header import TensorEntry
-from srr_core.errors import CheckpointError, UnsupportedModelError
+from srr_core.errors import CheckpointError, RecipeError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
 from srr_core.models.layers import LayerPlan, plan_layers
 from srr_core.pipeline.plan import choose_layout
@@ -66,7 +66,7 @@ def inspect_model(
         plan = plan_layers(architecture, entries)
         choose_layout(architecture, plan, recipe)
         run = cost.fitted(recipe, text_bytes=text_bytes, longest_window=architecture.max_sequence_length)
-    except (UnsupportedModelError, CheckpointError) as error:
+    except (UnsupportedModelError, CheckpointError, RecipeError) as error:
         return Inspection(is_supported=False, reason=str(error), architecture="")
     layers = plan.layers
     weights = [layer.shape[0] * layer.shape[1] for layer in layers]

@@ -22,7 +22,7 @@ class AdapterSpec(Spec):
 
 
 class GPTQFormatSpec(Spec):
-    """Q in the tensors of GPTQ, L·R as a PEFT adapter beside it; 2, 3, 4 or 8 bits, symmetric."""
+    """Q in the tensors of GPTQ, L·R as a PEFT adapter beside it; 2, 3, 4 or 8 bits."""
 
     kind: Literal["gptq"] = "gptq"
 

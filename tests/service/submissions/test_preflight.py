@@ -143,6 +143,23 @@ class TestFolderHub:
             is is_said
         )
 
+    def test_a_target_that_does_not_take_these_shapes_is_refused_with_what_would_do(self, http: TestClient) -> None:
+        recipe = {"name": "srr", "target": "vllm", "quantizer": {"kind": "integer", "group_size": 128}}
+        refused = http.post("/v1/jobs", json={**BODY, "recipe": recipe})
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_recipe")
+        assert "target vllm" in refused.json()["detail"]
+        assert "quantizer.group_size=32" in refused.json()["detail"]
+
+    @pytest.mark.parametrize(("name", "is_said"), [("quip-sharp", True), ("gptq", False)])
+    def test_a_result_that_no_server_takes_packed_is_told_before_the_work(
+        self, http: TestClient, name: str, is_said: bool
+    ) -> None:
+        recipe = {"name": name} if name == "quip-sharp" else {"name": name, "quantizer": {"grid": {"group_size": 32}}}
+        answer = http.post("/v1/jobs:validate", json={**BODY, "recipe": recipe}).json()
+
+        assert any("No server takes this result packed" in note for note in answer["notes"]) is is_said
+
     def test_without_workers_the_estimate_says_what_it_cannot_know(self, http: TestClient) -> None:
         answer = http.post("/v1/jobs:validate", json=BODY).json()
 

@@ -110,28 +110,34 @@ def bits_of(words, num_bits, count):
     return [(stream >> (num_bits * index)) & ((1 << num_bits) - 1) for index in range(count)]
 
 
+@pytest.mark.parametrize("has_zero_points", [False, True])
 @pytest.mark.parametrize("num_bits", [2, 3, 4, 8])
-def test_gptq_tensors_decode_to_the_same_weights(tmp_path, num_bits):
-    built = build_artifact(tmp_path / "a", pico_llama(), MXIntSpec(num_bits=num_bits))
+def test_gptq_tensors_decode_to_the_same_weights(tmp_path, num_bits, has_zero_points):
+    affine = IntegerSpec(num_bits=num_bits, group_size=32, symmetric=False)
+    built = build_artifact(tmp_path / "a", pico_llama(), affine if has_zero_points else MXIntSpec(num_bits=num_bits))
     export(built.directory, tmp_path / "g", GPTQFormatSpec())
     (shard,) = (tmp_path / "g").glob("model*.safetensors")
     tensors, name = load_file(shard), "model.layers.0.self_attn.q_proj"
     expected = dense(built, name)
     codes = torch.tensor([bits_of(column, num_bits, 64) for column in tensors[f"{name}.qweight"].t().tolist()])
-    zeros = torch.tensor([bits_of(row, num_bits, 64) for row in tensors[f"{name}.qzeros"].tolist()]) + 1
+    zeros = torch.tensor([bits_of(row, num_bits, 64) for row in tensors[f"{name}.qzeros"].tolist()])
+    zeros = zeros if has_zero_points else zeros + 1
     groups = tensors[f"{name}.g_idx"].long()
     scales = tensors[f"{name}.scales"].float()
     decoded = (codes - zeros[groups].t()) * scales[groups].t()
     assert torch.equal(decoded, expected)
     assert (tmp_path / "g" / ADAPTER_WEIGHTS).exists()
-    assert json.loads((tmp_path / "g" / "config.json").read_text())["quantization_config"]["bits"] == num_bits
+    stated = json.loads((tmp_path / "g" / "config.json").read_text())["quantization_config"]
+    assert (stated["bits"], stated["sym"], stated["checkpoint_format"]) == (
+        *(num_bits, not has_zero_points, "gptq_v2" if has_zero_points else "gptq"),
+    )
 
 
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
         (MXIntSpec(num_bits=3, block_size=16), "groups of 16"),
-        (IntegerSpec(num_bits=4, group_size=32, symmetric=False), "symmetric"),
+        (NormalFloatSpec(num_bits=4, block_size=32), "uniform codes only"),
     ],
 )
 def test_grids_gptq_kernels_do_not_take_are_refused(tmp_path, spec, reason):

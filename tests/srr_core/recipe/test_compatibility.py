@@ -57,7 +57,7 @@ def test_codes_without_a_uniform_grid_load_with_our_runtime_only(quantizer):
         (IntegerSpec(symmetric=False), "llama.cpp", "offset"),
         (MXIntSpec(num_bits=8, block_size=16), "llama.cpp", "groups of 32"),
         (MXIntSpec(num_bits=5), "GPTQ kernels", "2, 3, 4 or 8 bits, not 5"),
-        (GPTQSpec(grid=IntegerSpec(symmetric=False)), "GPTQ kernels", "symmetric"),
+        (NormalFloatSpec(), "GPTQ kernels", "uniform grids only"),
     ],
 )
 def test_obstacle_is_named(quantizer, start, reason):

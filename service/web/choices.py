@@ -38,7 +38,7 @@ TARGETS: Final[Mapping[str, str]] = {
     "gptq": "GPTQ kernels, by srr export",
     "srr": "Our own runtime",
 }
-EVALUATIONS: Final[Mapping[str, str]] = {"on": "Measure perplexity", "off": "Leave it out"}
+EVALUATIONS: Final[Mapping[str, str]] = {"on": "Compare with the source", "off": "Leave it out"}
 
 
 def titles(rows: Mapping[str, Variant]) -> list[tuple[str, str]]:

@@ -106,7 +106,10 @@ def _terms(artifact: Artifact) -> str:
 
 
 def _results(report: Report) -> str:
-    rows = "\n".join(f"| {row.name} | {row.source:.3f} | {row.compressed:.3f} |" for row in report.evaluation)
+    rows = "\n".join(
+        f"| {row.metric} | {'' if row.source is None else row.number(row.source)} | {row.number(row.compressed)} |"
+        for row in report.measurements
+    )
     table = f"\n\n| | source | compressed model |\n| --- | --- | --- |\n{rows}" if rows else ""
     return (
         f"## Results\n\nMeasured on the compressed model that this was made from, with recipe `{report.recipe.name}`, "

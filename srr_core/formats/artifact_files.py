@@ -1,6 +1,5 @@
 """The files of an artifact: found in a folder or on a hub, and checked by their headers before a tensor is read."""
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, ADAPTER_FILE, CONFIG_FILE, factor_names
+from srr_core.checkpoint.expert_names import expert_name
 from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
@@ -22,7 +22,6 @@ Shape = tuple[int, int]
 ADAPTER_DTYPE = torch.bfloat16
 _GENERATION_FILE = "generation_config.json"
 _SHAPE_ENDING = f".{SHAPE_SUFFIX}"
-_EXPERT = re.compile(r"\.experts\.\d+\.")
 _AMBIGUOUS_SUFFIX = "weight"
 """Our own layout's packed tensor has the name of every other weight, so it cannot be told from its name."""
 _ADAPTER_DEFAULTS: Mapping[str, object] = {
@@ -153,7 +152,7 @@ def packed_modules(entries: Iterable[str]) -> list[str]:
 
 def is_expert(module_name: str) -> bool:
     """Whether a module of a checkpoint is one expert, which transformers fuses with the others of its layer."""
-    return _EXPERT.search(module_name) is not None
+    return expert_name(module_name) is not None
 
 
 def check_layer(module_name: str, shape: Shape, codec: Codec, entries: Mapping[str, TensorEntry]) -> None:
@@ -183,11 +182,14 @@ def check_layers(weights: CheckpointReader, codec: Codec) -> dict[str, Shape]:
     return shapes
 
 
-def adapter_entries(folder: Path, rank: int, shapes: Mapping[str, Shape]) -> dict[str, TensorEntry]:
+def adapter_entries(
+    folder: Path, rank: int, shapes: Mapping[str, Shape], *, paths: Mapping[str, str]
+) -> dict[str, TensorEntry]:
     """Return the tensors of the adapter that belongs to an artifact; none where its rank is 0.
 
     Args:
         shapes: (out, in) of the packed layers.
+        paths: In the model, of layers that the files name otherwise.
     Raises:
         CheckpointError: an adapter that is missing, unwanted, damaged, of other layers, shapes or dtypes, or that
             PEFT would not add as L·R.
@@ -201,7 +203,7 @@ def adapter_entries(folder: Path, rank: int, shapes: Mapping[str, Shape]) -> dic
     if not file.exists():
         raise CheckpointError(f"{ADAPTER_FILE} is missing: without it the model would be Q alone, not Q + L·R")
     plain = {module: shape for module, shape in shapes.items() if not is_expert(module)}
-    _check_adapter_config(read_json(config), rank, plain)
+    _check_adapter_config(read_json(config), rank, [paths.get(module, module) for module in plain])
     entries = read_header(file)
     wanted = {name: size for module, shape in plain.items() for name, size in _factor_shapes(module, shape, rank)}
     for name, size in wanted.items():
@@ -235,11 +237,14 @@ def _check_adapter_config(stated: Mapping[str, Any], rank: int, modules: Iterabl
             )
     if (stated.get("rank_pattern") or {}) != (stated.get("alpha_pattern") or {}):
         raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: rank_pattern and alpha_pattern differ, which would scale L·R")
-    targets = stated.get("target_modules")
+    targets, parameters = stated.get("target_modules"), stated.get("target_parameters") or []
     if not isinstance(targets, list):
         raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: target_modules is no list of modules")
+    if not isinstance(parameters, list):
+        raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: target_parameters is no list of parameters")
+    ends = (*(f".{target}.weight" for target in targets), *(f".{target}" for target in parameters))
     for module in modules:
-        if not any(module == target or module.endswith(f".{target}") for target in targets):
+        if not f".{module}.weight".endswith(ends):
             raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: target_modules leaves {module} without its L·R")
 
 

@@ -1,12 +1,12 @@
 """Which codec wrote an artifact: the table from `quant_method` and quantizer, and what its marker says."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from srr_core.checkpoint.artifact_names import COMPRESSED_TENSORS, MARKER, MARKER_VERSION
+from srr_core.checkpoint.artifact_names import BARE, COMPRESSED_TENSORS, MARKER, MARKER_VERSION, PATHS
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.codecs import ByteCodec, Codec, WordCodec
 from srr_core.formats.lattice_codec import LatticeCodec
@@ -26,6 +26,10 @@ class Marker:
     spec: QuantizerSpec
     rank: int
     """Rank of the adapter that belongs to it; 0 where there is none."""
+    bare: frozenset[str] = frozenset()
+    """Compressed layers without L·R, by their names in the file: PEFT attaches nothing to them."""
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Paths in the model of layers and mixtures whose names in the file are others, by these."""
 
     def codec(self) -> Codec:
         """Return the codec its layers were written with."""
@@ -83,4 +87,21 @@ def read_marker(quantization_config: Mapping[str, Any], *, file: str) -> Marker:
     rank = entry.get("rank")
     if type(rank) is not int or rank < 0:
         raise CheckpointError(f"{file}: the adapter's rank is {rank!r}, not a number from 0 up")
-    return Marker(str(method), spec, rank)
+    bare = entry.get(BARE, [])
+    if not isinstance(bare, list) or not all(isinstance(name, str) for name in bare):
+        raise CheckpointError(f"{file}: {BARE} of the {MARKER!r} entry is no list of layers")
+    return Marker(str(method), spec, rank, frozenset(bare), _paths(entry.get(PATHS, {}), file))
+
+
+def _paths(paths: object, file: str) -> dict[str, str]:
+    if not isinstance(paths, dict) or not all(isinstance(value, str) for pair in paths.items() for value in pair):
+        raise CheckpointError(f"{file}: {PATHS} of the {MARKER!r} entry does not map names to paths")
+    return paths
+
+
+def with_entries(quantization_config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `quantization_config` of ours with more in our entry; what is empty is left out."""
+    more = {key: value for key, value in entries.items() if value}
+    if quantization_config.get("quant_method") == MARKER:
+        return {**quantization_config, **more}
+    return {**quantization_config, MARKER: {**quantization_config[MARKER], **more}}

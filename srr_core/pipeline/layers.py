@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,7 @@ class LayerCompressor:
         return ended
 
     def _modules(self, module: nn.Module, block: Block, layers: Sequence[Layer]) -> dict[str, nn.Module]:
-        return {layer.name: module.get_submodule(layer.name.removeprefix(f"{block.path}.")) for layer in layers}
+        return {layer.name: module.get_submodule(layer.module.removeprefix(f"{block.path}.")) for layer in layers}
 
     def _compress_group(
         self, layers: Sequence[Layer], statistics: Statistics, block: int, notes: tuple[str, ...] = ()
@@ -131,9 +131,13 @@ class LayerCompressor:
         began = time.perf_counter()
         seed = self._seed(layer.name)
         weight = self._weight(layer)
+        recipe = self._plan.recipe_of(layer)
         try:
             result = decompose(
-                weight, method, lambda target: self._quantizer.quantize(target, statistics, seed=seed), seed=seed
+                weight,
+                replace(method, recipe=recipe),
+                lambda target: self._quantizer.quantize(target, statistics, seed=seed),
+                seed=seed,
             )
         except (NonFiniteWeightError, NumericalError) as error:
             raise type(error)(f"layer {layer.name}: {error}") from error
@@ -143,10 +147,8 @@ class LayerCompressor:
             ) from error
         tensors = self._plan.layout.layer_tensors(layer.name, result.quantized)
         names = {"base": list(tensors), "adapter": []}
-        if self._plan.recipe.rank:
-            adapter = adapter_tensors(
-                layer.name, result.left, result.right, rank=self._plan.recipe.rank, shape=layer.shape
-            )
+        if recipe.rank:
+            adapter = adapter_tensors(layer.name, result.left, result.right, rank=recipe.rank, shape=layer.shape)
             tensors |= adapter
             names["adapter"] = list(adapter)
         report = self._report(layer, result, statistics, method.exact.condition, time.perf_counter() - began, notes)
@@ -182,7 +184,7 @@ class LayerCompressor:
             scaled_error=errors["scaled"],
             weight_error=errors["weight"],
             correction_ratio=errors["correction"],
-            bits_per_weight=self._plan.recipe.bits_per_weight(*layer.shape),
+            bits_per_weight=self._plan.recipe_of(layer).bits_per_weight(*layer.shape),
             calibration_tokens=statistics.num_tokens,
             condition=condition,
             seconds=round(seconds, 4),

@@ -6,9 +6,10 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from srr_core.evaluators import EVALUATORS
 from srr_core.quantizers import QUANTIZERS
 from srr_core.rank_selectors import RANK_SELECTORS
-from srr_core.recipe import PRESETS, QuantizerSpec, RankSelectorSpec, Recipe, ScalingSpec
+from srr_core.recipe import PRESETS, EvaluatorSpec, QuantizerSpec, RankSelectorSpec, Recipe, ScalingSpec
 from srr_core.registry import Registry
 from srr_core.scalings import SCALINGS
 from tests.architecture.tree import ROOT
@@ -17,6 +18,7 @@ FAMILIES = [
     pytest.param(QuantizerSpec, QUANTIZERS, id="quantizers"),
     pytest.param(ScalingSpec, SCALINGS, id="scalings"),
     pytest.param(RankSelectorSpec, RANK_SELECTORS, id="rank_selectors"),
+    pytest.param(EvaluatorSpec, EVALUATORS, id="evaluators"),
 ]
 
 
@@ -50,7 +52,12 @@ def test_every_named_recipe_has_a_row_in_the_readme() -> None:
 
 WORDS = {"name", "title", "reference"}
 PARTS = ("sketch", "calibration", "evaluation")
-FAMILY_FIELDS = {"quantizer": QuantizerSpec, "scaling": ScalingSpec, "rank_selector": RankSelectorSpec}
+FAMILY_FIELDS = {
+    "quantizer": QuantizerSpec,
+    "scaling": ScalingSpec,
+    "rank_selector": RankSelectorSpec,
+    "evaluation.evaluators": EvaluatorSpec,
+}
 
 
 def _fields() -> Iterator[tuple[str, str, str, str]]:
@@ -77,6 +84,8 @@ def _values(schema: dict[str, Any]) -> str:
     """Return what a field takes, in the README's words."""
     if "anyOf" in schema:
         return ", ".join(_values(choice) for choice in schema["anyOf"])
+    if schema.get("type") == "array":
+        return _values(schema["items"])
     if "discriminator" in schema:
         return ", ".join(f"`{kind}`" for kind in schema["discriminator"]["mapping"])
     if "const" in schema:
@@ -96,6 +105,8 @@ def _values(schema: dict[str, Any]) -> str:
 
 
 def _written(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_written(item) for item in value)
     if isinstance(value, dict):
         return f"`{value['kind']}`"
     if value is None or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Q as a GGUF file and L·R as a GGUF LoRA beside it, for llama.cpp; or both merged into one dense file."""
+"""One GGUF file for llama.cpp, with L·R in its weights; or Q exactly and L·R as a GGUF LoRA beside it."""
 
 from importlib.util import find_spec
 from pathlib import Path

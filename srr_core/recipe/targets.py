@@ -29,8 +29,8 @@ NEEDS: Mapping[Target, tuple[tuple[str, ...], ...]] = MappingProxyType(
     }
 )
 """Rows of the matrix, one of each group of which must not be a no."""
-FAST_SERVERS = (MARLIN, HUMMING, SGLANG, LLAMA_CPP)
-"""Runtimes that keep Q packed on a GPU, or on a CPU without our package."""
+FAST_SERVERS = (MARLIN, HUMMING, SGLANG)
+"""Servers that keep Q packed as we write it; llama.cpp takes an export."""
 TRIED_BITS = (4, 8, 3)
 TRIED_GROUPS = (32, 64, 128)
 TRIED_RANKS = (512, 256, 128, 64, 32)
@@ -107,8 +107,8 @@ def unserved(recipe: Recipe, model: Model) -> str | None:
     if any(row.runtime in FAST_SERVERS and row.verdict != "no" for row in rows):
         return None
     return (
-        "no server takes this result packed: vLLM, SGLang and llama.cpp each refuse it, only srr_core.runtime keeps it "
-        "packed; a target in the recipe chooses what one of them takes"
+        "no server takes this result packed: vLLM and SGLang refuse it, srr_core.runtime alone keeps it packed; a "
+        "target in the recipe chooses what one of them takes"
     )
 
 

@@ -124,7 +124,7 @@ def test_the_proposed_recipe_is_taken_packed_by_stock_loaders_and_a_fast_server_
 
 def test_a_result_that_no_server_takes_packed_is_told() -> None:
     assert unserved(named_recipe(DEFAULT_RECIPE), USUAL) is None
-    assert "only srr_core.runtime keeps it packed" in str(unserved(named_recipe("quip-sharp"), USUAL))
+    assert "srr_core.runtime alone keeps it packed" in str(unserved(named_recipe("quip-sharp"), USUAL))
 
 
 def test_an_unknown_target_names_those_there_are() -> None:

@@ -27,9 +27,8 @@ SPACE_FACTOR = 2.5
 """Scratch space as a multiple of the download: source, unfinished layers and artifact at their largest. A heuristic."""
 
 
-def compress_and_publish(job: Job, context: RunContext) -> Finished:
+def compress_and_publish(job: Job, work: CompressWork, context: RunContext) -> Finished:
     """Carry out a compression. Raises what `runner.run` says."""
-    work = job.work
     with span("resolve"):
         model = _resolve(work, context)
     with span("download"):
@@ -39,7 +38,12 @@ def compress_and_publish(job: Job, context: RunContext) -> Finished:
     context.progress.tell_missing(report.layers, should_stop=context.should_stop)
     with span("publish"):
         commit = _publish(job, model, report, context)
-    return Finished(JobResult(repo_id=commit.repo_id, commit_sha=commit.sha, commit_url=commit.url), report)
+    with span("smoke test"):
+        rows = context.smoke_test(context.workspace.artifact)
+    for row in rows:
+        context.progress.say(f"{row.runtime}: {row.verdict}, {row.reason} ({row.versions or 'version unknown'}).")
+    result = JobResult(repo_id=commit.repo_id, commit_sha=commit.sha, commit_url=commit.url, runtimes=rows)
+    return Finished(result, report)
 
 
 def _resolve(work: CompressWork, context: RunContext) -> ResolvedModel:

@@ -15,9 +15,10 @@ from srr_core.pipeline.layers import LayerCompressor, finished_layers
 from srr_core.pipeline.memory import fits_below_peak
 from srr_core.pipeline.plan import RunPlan, plan_run
 from srr_core.pipeline.reporting import build_report
-from srr_core.pipeline.watch import Watch
+from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe import Recipe, cost
+from srr_core.recipe.stages import Stage
 from srr_core.report import Measurement, Report
 from srr_core.types import OnProgress, ShouldStop
 from srr_core.verification.dense_view import DenseView
@@ -69,8 +70,8 @@ def compress(
     Raises:
         SrrError: any leaf of the tree in `srr_core.errors`; nothing is left at the destination.
     """
-    watch = Watch(on_progress, should_stop)
-    with watch.stage("plan", 1):
+    monitor = RunMonitor(on_progress, should_stop)
+    with monitor.stage(Stage.PLAN, 1):
         plan = plan_run(
             source,
             recipe,
@@ -82,9 +83,9 @@ def compress(
             evaluation_text=evaluation_text,
             device=device,
         )
-        watch.advance("plan")
+        monitor.advance(Stage.PLAN)
     with closing(WorkFolder(destination, plan.fingerprint())) as work:
-        report = _run(plan, work, watch)
+        report = _run(plan, work, monitor)
         if before_publish is not None:
             try:
                 before_publish(work.artifact, report)
@@ -94,33 +95,38 @@ def compress(
     return report
 
 
-def _run(plan: RunPlan, work: WorkFolder, watch: Watch) -> Report:
-    compressor = LayerCompressor(plan, work, watch)
-    with watch.stage("compress", len(plan.layers.layers)):
+def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Report:
+    compressor = LayerCompressor(plan, work, monitor)
+    with monitor.stage(Stage.COMPRESS, len(plan.layers.layers)):
         compressor.run()
-    with watch.stage("assemble", 1):
+    with monitor.stage(Stage.ASSEMBLE, 1):
         compressed_bytes = assemble(plan, work)
-        watch.advance("assemble")
-    notes = _verify(plan, work, watch)
-    measurements = _evaluate(plan, work, watch)
+        monitor.advance(Stage.ASSEMBLE)
+    notes = _verify(plan, work, monitor)
+    measurements = _evaluate(plan, work, monitor)
     size = cost.size_note(
         source_bytes=plan.weights.total_bytes(),
         result_bytes=compressed_bytes,
         kept_bytes=sum(plan.weights.entries[name].num_bytes for name in plan.layers.kept),
     )
-    notes = (*plan.notes, *([size] if size else []), *notes)
     report = build_report(
-        plan, work, compressed_bytes, measurements, watch.seconds, unused=compressor.unused, notes=notes
+        plan,
+        work,
+        compressed_bytes,
+        measurements,
+        monitor.seconds,
+        unused=compressor.unused,
+        notes=(*plan.notes, *([size] if size else []), *notes),
     )
     write_json(work.artifact / "report.json", report.model_dump(mode="json"))
     write_json(work.artifact / "recipe.json", plan.recipe.model_dump(mode="json"))
     return report
 
 
-def _verify(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[str, ...]:
-    expected = [ExpectedLayer(layer.name, str(facts["digest"])) for layer, facts in finished_layers(plan, work)]
-    with watch.stage("verify", len(expected)):
-        verify_artifact(work.artifact, expected, on_layer=watch.stepper("verify"))
+def _verify(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[str, ...]:
+    expected = [ExpectedLayer(layer.name, record.digest) for layer, record in finished_layers(plan, work)]
+    with monitor.stage(Stage.VERIFY, len(expected)):
+        verify_artifact(work.artifact, expected, on_layer=monitor.stepper(Stage.VERIFY))
         verify_structure(work.artifact)
         parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
         if parameters > RELOAD_ALWAYS_PARAMETERS and not fits_below_peak(parameters * 4 * RELOAD_COPIES):
@@ -133,14 +139,14 @@ def _verify(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[str, ...]:
     return (f"reloaded with {loader}: outputs within {check.difference:.1e} of Q + L·R",)
 
 
-def _evaluate(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[Measurement, ...]:
+def _evaluate(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[Measurement, ...]:
     windows, spec = plan.evaluation, plan.recipe.evaluation
     if windows is None or spec is None:
         return ()
     transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed)
     artifact = open_artifact(work.artifact)
     evaluators = [EVALUATORS.build(evaluator) for evaluator in spec.evaluators]
-    with watch.stage("evaluate", 2 * len(plan.layers.blocks)):
+    with monitor.stage(Stage.EVALUATE, 2 * len(plan.layers.blocks)):
         pair = ModelPair(
             source=BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device),
             compressed=BlockwiseModel(
@@ -154,6 +160,6 @@ def _evaluate(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[Measuremen
             windows=windows,
             batch_size=spec.batch_size,
             paired_windows=max(evaluator.paired_windows for evaluator in evaluators),
-            after_block=watch.stepper("evaluate"),
+            after_block=monitor.stepper(Stage.EVALUATE),
         )
         return tuple(row for evaluator in evaluators for row in evaluator.measure(pair))

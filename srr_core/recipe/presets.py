@@ -215,7 +215,7 @@ def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
         return named_recipe(value)
     name = str(value.get("name", ""))
     if name in PRESETS:
-        return aimed(_validated(_merge(PRESETS[name].model_dump(mode="json"), value)), _paths(value))
+        return aimed(_validated(merged(PRESETS[name].model_dump(mode="json"), value)), _paths(value))
     close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=SLIP_RATIO)
     if close and not value.keys() >= METHOD_FIELDS:
         raise RecipeError(
@@ -237,7 +237,7 @@ def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
         patch: Any = value
         for part in reversed(path.split(".")):
             patch = {part: patch}
-        data = _merge(data, patch)
+        data = merged(data, patch)
     return aimed(_validated(data), assignments)
 
 
@@ -269,19 +269,20 @@ def _paths(value: Mapping[str, Any]) -> Iterator[str]:
             yield str(key)
 
 
-def _merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with fields replaced, nested ones one by one, unless their `kind` changes."""
+    result = dict(base)
     for key, value in patch.items():
-        before = merged.get(key)
+        before = result.get(key)
         if (
             isinstance(before, Mapping)
             and isinstance(value, Mapping)
             and value.get("kind", before.get("kind")) == before.get("kind")
         ):
-            merged[key] = _merge(before, value)
+            result[key] = merged(before, value)
         else:
-            merged[key] = value
-    return merged
+            result[key] = value
+    return result
 
 
 def _validated(data: Mapping[str, Any]) -> Recipe:

@@ -17,6 +17,8 @@ from service.jobs.windows import job_recipe
 from service.jobs.work import JobDestination, JobSource, JobText, WorkBase
 from srr_core.errors import ResumeMismatchError, StopRequested, StorageError
 from srr_core.recipe import named_recipe
+from srr_core.recipe.stages import Stage
+from srr_core.recipe.verdicts import CompatibilityRow
 from srr_core.report import Report
 from tests.service.submitting import submission, submitted
 from tests.worker.artifacts import report, write_artifact
@@ -53,6 +55,7 @@ class Shop:
     calls: list[dict[str, Any]] = field(default_factory=list)
     during: Callable[[], None] = lambda: None
     free_bytes: int = 1 << 40
+    rows: tuple[CompatibilityRow, ...] = ()
 
     def compress(self, source: Path, recipe: Any, destination: Path, **options: Any) -> Report:
         self.calls.append({"source": source, "recipe": recipe, **options})
@@ -87,9 +90,15 @@ class Shop:
                 workspace=self.workspace,
                 progress=ProgressRecorder(self.store, claim.lease),
                 asked_to_stop=lambda: False,
+                smoke_test=self.smoke_test,
             )
         )
         return self.store.get(job.id)
+
+    def smoke_test(self, artifact: Path) -> tuple[CompatibilityRow, ...]:
+        assert self.destination.head("acme/base-srr") is not None
+        assert (artifact / "report.json").is_file()
+        return self.rows
 
     def require_free(self, needed: int) -> None:
         if needed > self.free_bytes:
@@ -111,6 +120,18 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         shop = Shop(MemoryJobStore(retries=RetryPolicy(first=timedelta(0))), *hubs, workspace)
         shop.release(tmp_path / "model")
         yield shop
+
+
+def test_servers_of_the_worker_run_what_was_published_and_the_result_says_so(shop: Shop) -> None:
+    row = CompatibilityRow(runtime="vLLM", verdict="yes", reason="the same 8 tokens", evidence="run", versions="vllm 1")
+    shop.rows = (row,)
+
+    done = shop.attempt(shop.submit())
+
+    assert done.result is not None
+    assert done.result.runtimes == (row,)
+    said = [event.data.get("message", "") for event in shop.store.events(done.id)]
+    assert any("vLLM: yes, the same 8 tokens (vllm 1)." in str(message) for message in said)
 
 
 def test_job_goes_through_its_hops(shop: Shop) -> None:
@@ -142,6 +163,30 @@ def test_attempt_after_a_failed_publication_does_not_compress_again(shop: Shop) 
 
     assert done.state is JobState.SUCCEEDED
     assert len(shop.calls) == 1
+
+
+@pytest.mark.parametrize("left", ["another recipe", "another commit", "no report of ours"])
+def test_a_finished_artifact_of_something_else_is_not_taken_for_this_one(shop: Shop, left: str) -> None:
+    job = shop.submit()
+    shop.destination.failures = 1
+    with pytest.raises(HubError):
+        shop.attempt(job)
+    shop.store.requeue(Lease(job.id, 1, "w"))
+    path = shop.workspace.artifact / "report.json"
+    made = Report.model_validate_json(path.read_bytes())
+    changed = {
+        "another recipe": made.model_copy(update={"recipe": named_recipe("gptq")}).model_dump_json(),
+        "another commit": made.model_copy(
+            update={"source": made.source.model_copy(update={"sha": "f" * 40})}
+        ).model_dump_json(),
+        "no report of ours": "{}",
+    }
+    path.write_text(changed[left])
+
+    done = shop.attempt(job, 2)
+
+    assert done.state is JobState.SUCCEEDED
+    assert len(shop.calls) == 2
 
 
 def test_layers_that_cannot_be_continued_are_done_again(shop: Shop) -> None:
@@ -250,7 +295,7 @@ def test_recipe_without_windows_of_the_job_stays_as_it_is(shop: Shop) -> None:
 def _layer() -> Any:
     from srr_core.types import Progress
 
-    return Progress("compress", 1, 2, layer="q_proj", metrics={"output_error": 0.1})
+    return Progress(Stage.COMPRESS, 1, 2, layer="q_proj", metrics={"output_error": 0.1})
 
 
 def test_every_kind_of_work_has_a_function_that_carries_it_out() -> None:

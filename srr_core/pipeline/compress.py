@@ -17,7 +17,7 @@ from srr_core.pipeline.plan import RunPlan, plan_run
 from srr_core.pipeline.reporting import build_report
 from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.work_folder import WorkFolder
-from srr_core.recipe import Recipe
+from srr_core.recipe import Recipe, cost
 from srr_core.recipe.stages import Stage
 from srr_core.report import Measurement, Report
 from srr_core.types import OnProgress, ShouldStop
@@ -104,6 +104,11 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Report:
         monitor.advance(Stage.ASSEMBLE)
     notes = _verify(plan, work, monitor)
     measurements = _evaluate(plan, work, monitor)
+    size = cost.size_note(
+        source_bytes=plan.weights.total_bytes(),
+        result_bytes=compressed_bytes,
+        kept_bytes=sum(plan.weights.entries[name].num_bytes for name in plan.layers.kept),
+    )
     report = build_report(
         plan,
         work,
@@ -111,7 +116,7 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Report:
         measurements,
         monitor.seconds,
         unused=compressor.unused,
-        notes=(*plan.notes, *notes),
+        notes=(*plan.notes, *([size] if size else []), *notes),
     )
     write_json(work.artifact / "report.json", report.model_dump(mode="json"))
     write_json(work.artifact / "recipe.json", plan.recipe.model_dump(mode="json"))

@@ -25,6 +25,8 @@ from srr_core.models.conversion import converted
 from srr_core.models.layers import STACKED_EXPERTS, Layer, LayerPlan, plan_layers
 from srr_core.pipeline.naming import mixture_parts
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
+from srr_core.recipe.compatibility import rope_type
+from srr_core.recipe.targets import Model, require_target
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.attachment import Attached, find_targets
 from srr_core.verification.stock import reads_packed
@@ -158,8 +160,20 @@ def choose_layout(architecture: Architecture, layers: LayerPlan, recipe: Recipe)
 
     Raises:
         UnsupportedModelError: loaders would lose a part of the result.
+        RecipeError: the recipe's target does not take the result.
     """
     _require_loadable(architecture)
+    shapes = frozenset(layer.shape for layer in layers.layers)
+    require_target(
+        recipe,
+        Model(
+            shapes,
+            architecture=architecture.name,
+            rope=rope_type(architecture.config.to_dict()),
+            all_linear=layers.all_linear,
+            has_experts=any(layer.expert is not None for layer in layers.layers),
+        ),
+    )
     return native_layout(
         recipe.quantizer,
         all_linear=layers.all_linear and reads_packed(architecture.model),

@@ -17,6 +17,9 @@ SLOW_PRODUCT_SHARE = 0.5
 BYTES_PER_TOKEN = 4
 """Heuristic: tokenizers make one token of three to five bytes of prose."""
 
+SMALL_GAIN = 0.10
+"""Of the source's bytes; below it a result says that it is hardly smaller."""
+
 Shape = tuple[int, int]
 
 
@@ -74,6 +77,25 @@ def operations(recipe: Recipe, shapes: Iterable[Shape]) -> float:
 def seconds(total_operations: float, operations_per_second: float) -> float:
     """Return how long so many operations take at the rate of a large square product."""
     return total_operations / (operations_per_second * SLOW_PRODUCT_SHARE)
+
+
+def size_note(*, source_bytes: int, result_bytes: int, kept_bytes: int) -> str | None:
+    """Return what must be said of a result that is hardly smaller than its source, or larger; else None.
+
+    Args:
+        kept_bytes: Of tensors that stay as they are.
+    """
+    if source_bytes == 0 or result_bytes < source_bytes * (1 - SMALL_GAIN):
+        return None
+    sizes = f"{result_bytes / 1e6:,.1f} MB against {source_bytes / 1e6:,.1f} MB"
+    gain = 100 * (1 - result_bytes / source_bytes)
+    found = f"is larger than the source ({sizes})" if gain <= 0 else f"saves {gain:.1f} % only ({sizes})"
+    if kept_bytes > source_bytes / 2:
+        return (
+            f"the result {found}: {100 * kept_bytes / source_bytes:.0f} % of the source lies in embeddings and other "
+            "tensors that stay as they are"
+        )
+    return f"the result {found}: the rank is too large for layers this narrow, or the bits too many"
 
 
 def _tokens(recipe: Recipe) -> int:

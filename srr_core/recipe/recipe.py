@@ -12,8 +12,9 @@ from srr_core.recipe.quantizers import FLOAT16_BITS, MXIntSpec, QuantizerSpec
 from srr_core.recipe.rank_selectors import RankSelectorSpec, SpectralSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec
 
+Target = Literal["any", "transformers", "vllm", "sglang", "llama.cpp", "gptq", "srr"]
 MAX_RANK = 1024
-_WORDS = frozenset({"name", "title", "reference"})
+_WORDS = frozenset({"name", "title", "reference", "target"})
 STEEP_POWER_ITERATIONS = 3
 """Under the exact scaling. On the 42 layers of a trained model k* is then that of a dense SVD and the output error
 within 0.1 %; with two iterations k* is one less on 1 to 3 layers, and the error 0.3 % higher."""
@@ -45,6 +46,11 @@ class Recipe(Spec):
     name: str = Field(default="custom", min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9.-]*$")
     title: str = Field(default="", max_length=200)
     reference: str = Field(default="", max_length=400)
+    target: Target = Field(
+        default="any",
+        description="What will run the result. Bits, group, symmetry and rank that the recipe leaves open are chosen "
+        "so that it takes it; what it cannot take is refused before the work. any: nothing is asked for.",
+    )
     quantizer: QuantizerSpec = MXIntSpec()
     scaling: ScalingSpec = AutocorrelationSpec()
     rank: int = Field(default=32, ge=0, le=MAX_RANK, description="Rank budget r of L·R; 0 writes no adapter.")
@@ -88,16 +94,18 @@ class Recipe(Spec):
         return STEEP_POWER_ITERATIONS if isinstance(self.scaling, AutocorrelationSpec) else FLAT_POWER_ITERATIONS
 
     def stated(self) -> dict[str, Any]:
-        """The recipe as JSON, without the evaluators where they are the usual ones.
+        """The recipe as JSON, without the evaluators where they are the usual ones and a target that asks for nothing.
 
         The first version had no choice of them; what was digested then has the same digest now.
         """
         data = self.model_dump(mode="json")
+        if self.target == "any":
+            del data["target"]
         if self.evaluation is not None and self.evaluation.evaluators == EvaluationSpec().evaluators:
             del data["evaluation"]["evaluators"]
         return data
 
     def digest(self) -> str:
-        """A SHA-256 of what the recipe does; the words that describe it are left out."""
+        """A SHA-256 of what the recipe does; the words that describe it and its target are left out."""
         data = {name: value for name, value in self.stated().items() if name not in _WORDS}
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -89,6 +89,7 @@ def test_running_again_repeats_every_choice(http: TestClient, job_store: MemoryJ
         "rank": "7",
         "scaling": "diagonal",
         "rank_selector": "verified",
+        "target": "srr",
         "seed": "11",
         "evaluation": "off",
         "num_sequences": "8",
@@ -100,7 +101,9 @@ def test_running_again_repeats_every_choice(http: TestClient, job_store: MemoryJ
 
     page = http.get("/", params={"from": first}).text
     again = dict(re.findall(r'<input id="(\w+)" name="\w+"(?: type="\w+")?(?: [\w-]+="\w*")*? value="([^"]*)"', page))
-    chosen = dict(re.findall(r'<select id="(\w+)".*?<option value="([^"]*)" selected>', page, re.DOTALL))
+    chosen = dict(
+        re.findall(r'<select id="(\w+)"(?:(?!</select>).)*<option value="([^"]*)" selected>', page, re.DOTALL)
+    )
     http.post("/jobs", data={**again, **chosen, "force": "on", "csrf_token": token_of(http)})
 
     latest = job_store.list(JobFilter(), limit=1).jobs[0]

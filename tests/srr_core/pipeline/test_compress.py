@@ -223,6 +223,7 @@ def test_a_rank_above_the_layer_is_clamped_and_noted(tmp_path: Path, text: Path,
     report = compress(source, small(rank=40), tmp_path / "out", calibration_text=text)
     assert {layer.rank for layer in report.layers} == {16, 32}
     assert any("clamped" in note for layer in report.layers for note in layer.notes)
+    assert any("is larger than the source" in note for note in report.notes)
 
 
 def test_fewer_calibration_tokens_than_inputs_are_noted(tmp_path: Path, text: Path, source: Path) -> None:

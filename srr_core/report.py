@@ -47,6 +47,18 @@ class TextReport(_Frozen):
     token_sha256: str
 
 
+class LearningReport(_Frozen):
+    """How the block of a layer learned; the loss is the mean square over the block's output, all windows."""
+
+    start_loss: float
+    """Before learning, behind the compressed blocks before it."""
+    loss: float
+    """What learning reached, as it would be stored."""
+    steps: int
+    is_kept: bool
+    """Whether the loss fell; otherwise the layers are those of the start."""
+
+
 class LayerReport(_Frozen):
     """One compressed layer, with L and R rounded as they are stored."""
 
@@ -72,6 +84,8 @@ class LayerReport(_Frozen):
     condition: float | None = None
     """Condition number of the mean of xᵀx, at least; None where it is singular."""
     seconds: float
+    learning: LearningReport | None = None
+    """Of the block the layer belongs to, where its rounding was learned."""
     notes: tuple[str, ...] = ()
     """Fallbacks taken in this layer, and doubts: damping raised, statistic singular, rank clamped, few tokens."""
 

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from srr_core.errors import ExportError
-from srr_core.recipe import GPTQSpec, IntegerSpec, MXIntSpec, QuantizerSpec
+from srr_core.recipe import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec, QuantizerSpec
 from srr_core.types import IntegerTensor, QuantizedTensor
 
 
@@ -45,7 +45,7 @@ class IntegerGrid:
 
 def integer_grid(spec: QuantizerSpec) -> IntegerGrid | None:
     """Return the uniform grid of a specification, or None for NormalFloat and lattice codes."""
-    grid = spec.grid if isinstance(spec, GPTQSpec) else spec
+    grid = spec.grid if isinstance(spec, GPTQSpec | LearnedSpec) else spec
     if isinstance(grid, MXIntSpec):
         return IntegerGrid(spec, grid.num_bits, grid.block_size, True, torch.bfloat16)
     if isinstance(grid, IntegerSpec):

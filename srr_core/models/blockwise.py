@@ -41,6 +41,18 @@ class Stream:
     calls: list[list[_Call]]
     next_block: int = 0
 
+    def branch(self) -> "Stream":
+        """Return a stream at the same place that goes its own way from here; nothing is copied."""
+        return Stream(self.batches, list(self.hidden), self.calls, self.next_block)
+
+
+def forward_block(stream: Stream, block: nn.Module, number: int) -> Hidden:
+    """Return what the next block, which must be loaded, makes of one batch. Recorded for autograd where it is on."""
+    call = stream.calls[number][stream.next_block]
+    output = block(stream.hidden[number], *call.args, **call.kwargs)
+    hidden: Hidden = output[0] if isinstance(output, tuple) else output
+    return hidden
+
 
 class _FirstCall(Exception):  # noqa: N818  # no error: it carries the arguments out of the model
     def __init__(self, hidden: Hidden, call: _Call) -> None:
@@ -118,12 +130,10 @@ class BlockwiseModel:
         advance: bool = True,
     ) -> None:
         """Run the next block, which must be loaded, over all batches; keep its outputs if `advance`."""
-        index = stream.next_block
-        for number, hidden in enumerate(stream.hidden):
-            call = stream.calls[number][index]
-            output = block(hidden, *call.args, **call.kwargs)
+        for number in range(len(stream.hidden)):
+            output = forward_block(stream, block, number)
             if advance:
-                stream.hidden[number] = output[0] if isinstance(output, tuple) else output
+                stream.hidden[number] = output
             if after_batch is not None:
                 after_batch()
         stream.next_block += int(advance)

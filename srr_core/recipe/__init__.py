@@ -7,6 +7,7 @@ from srr_core.recipe.presets import DEFAULT_RECIPE, PRESETS, named_recipe, overr
 from srr_core.recipe.quantizers import (
     GPTQSpec,
     IntegerSpec,
+    LearnedSpec,
     MXIntSpec,
     NormalFloatSpec,
     QuantizerSpec,
@@ -34,6 +35,7 @@ __all__ = [
     "IdentitySpec",
     "IntegerSpec",
     "LQERSpec",
+    "LearnedSpec",
     "MXIntSpec",
     "MergedSpec",
     "NormalFloatSpec",

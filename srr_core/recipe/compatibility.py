@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, MXIntSpec
+from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec
 from srr_core.recipe.recipe import Recipe
 
 Verdict = Literal["yes", "no", "untested"]
@@ -94,7 +94,7 @@ def compatibility(
 
 
 def _grid(recipe: Recipe) -> _Grid | None:
-    grid = recipe.quantizer.grid if isinstance(recipe.quantizer, GPTQSpec) else recipe.quantizer
+    grid = recipe.quantizer.grid if isinstance(recipe.quantizer, GPTQSpec | LearnedSpec) else recipe.quantizer
     if isinstance(grid, MXIntSpec):
         return _Grid(
             num_bits=grid.num_bits,

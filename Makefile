@@ -12,7 +12,7 @@ TORCH_PIP_ARGS ?=
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test check lint bench lock clean
+.PHONY: help setup demo test check lint docs bench lock clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,7 +42,10 @@ lint: setup ## Format, lint, types and import contracts; changes nothing.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-check: lint ## Everything before a commit: lint, then the tests that are not slow.
+docs: setup ## Build the documentation into build/docs.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check: lint docs ## Everything before a commit: lint, then the tests that are not slow.
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow"
 
 bench: setup ## Run every benchmark on a quiet machine; BENCHMARKS.md holds the numbers.

@@ -21,9 +21,11 @@ from sqlalchemy import func, insert, select
 from benchmarks._installation import Installation, installation
 from examples import DEMO_MODEL
 from service.jobs import tables
-from service.jobs.ids import new_id
-from service.jobs.schema import JobDestination, JobSource, JobSubmission, SealedSecret
+from service.jobs.schema import JobSubmission, SealedSecret
+from service.jobs.submit import check_submission
 from service.jobs.submit import submit as submit_job
+from service.jobs.work import CompressWork, JobDestination, JobSource
+from service.platform.ids import new_id
 from service.releases.schema import WatchRules
 from service.releases.store import WatchStore
 from service.releases.tables import releases
@@ -70,12 +72,13 @@ def fill(installed: Installation, count: int) -> None:
 
 def one_job(installed: Installation) -> str:
     """Submit a job without the API and return its id."""
-    submission = JobSubmission(
+    work = CompressWork(
         source=JobSource(model_id="acme/model"),
         destination=JobDestination(repo_id="acme/model-srr"),
         recipe=named_recipe("srr"),
     )
-    return submit_job(submission, owner="local", store=installed.jobs.store, wake=lambda: None).id
+    checked = check_submission(JobSubmission(work=work), owner="local")
+    return submit_job(checked, store=installed.jobs.store, wake=lambda: None).id
 
 
 def processor_seconds(installed: Installation) -> float:
@@ -144,7 +147,7 @@ async def read(installed: Installation) -> None:
 async def streams(installed: Installation) -> None:
     """Print how late the events of one job reach 500 streams, and what the streams cost in memory."""
     job, store, worker = one_job(installed), installed.jobs.store, "benchmark"
-    store.claim(job, 1, worker=worker, lease=timedelta(hours=1))
+    store.claim(job, 1, worker=worker, lasts=timedelta(hours=1))
     process = psutil.Process(installed.api.pid)
     before = process.memory_info().rss
     sent: dict[int, float] = {}

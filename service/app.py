@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from importlib.metadata import version
 
 from anyio.to_thread import run_sync
@@ -19,45 +20,48 @@ from starlette.types import Scope
 
 from service.accounts import AccountSignIn, Admission, OpenIDProvider, PendingSignIns
 from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches, workers
-from service.api.bodies import refuse_broken_text
-from service.api.callers import CallerPolicy, KeyHolders, SingleUser
-from service.api.dependencies import Services
-from service.api.errors import answer_unexpected, install_error_handlers
-from service.api.feed import EventFeed
-from service.api.fleet import Fleet
-from service.api.hubs import ConfiguredHubs
-from service.api.middleware import (
+from service.api.openapi import install_openapi
+from service.api.outgoing import describe_outgoing
+from service.edge.bodies import refuse_broken_text
+from service.edge.callers import CallerPolicy, KeyHolders, SingleUser
+from service.edge.dependencies import Services
+from service.edge.errors import answer_unexpected, install_error_handlers
+from service.edge.middleware import (
     PlainErrorsMiddleware,
     RateLimitHeadersMiddleware,
     RequestIdMiddleware,
     SecurityHeadersMiddleware,
     UnexpectedErrorsMiddleware,
 )
-from service.api.observed import ObservedRequestsMiddleware
-from service.api.openapi import install_openapi
-from service.api.outgoing import describe_outgoing
-from service.api.preflight import Hubs
-from service.api.sessions import Sessions
+from service.edge.observed import ObservedRequestsMiddleware
+from service.edge.sessions import Sessions
+from service.hub.chosen import ConfiguredHubs, Hubs
+from service.hub.client import DEFAULT_ENDPOINT
+from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
 from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
-from service.jobs.redis_client import redis_client
+from service.jobs.ports import JobStore
 from service.jobs.settings import JobsSettings
-from service.jobs.store import JobStore
 from service.jobs.workers import WorkerRegistry
-from service.keys import KeyStore, MemoryRateLimiter, RateLimiter, RedisRateLimiter, lack_of_room
+from service.keys.access import lack_of_room
+from service.keys.rate_limit import MemoryRateLimiter, RateLimiter, RedisRateLimiter
+from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.delivering import Post, send_messages, write_messages
 from service.notifications.sending import Sender
 from service.notifications.store import NotificationStore
+from service.platform.redis_client import redis_client
 from service.releases.act import Desk, act_on_releases
 from service.releases.poller import poll_watches
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
+from service.submissions.feed import EventFeed
+from service.submissions.fleet import Fleet
 from service.web import account_sign_in, automation, sign_in
 from service.web import pages as web_pages
 from service.web.account_sign_in import CALLBACK_PATH
-from service.web.csrf import FormGuard
+from service.web.csrf import ForgedFormError, FormGuard
 from service.web.rendering import STATIC, Pages
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -67,7 +71,11 @@ DESCRIPTION = (
 )
 
 
-def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSettings | None = None) -> FastAPI:
+def create_app(
+    settings: ServiceSettings | None = None,
+    jobs_settings: JobsSettings | None = None,
+    hub_settings: HubSettings | None = None,
+) -> FastAPI:
     """Return the application over the configured database and broker.
 
     The database is migrated, and the maintenance thread runs, from startup to shutdown. Without arguments
@@ -75,11 +83,12 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
     """
     settings = settings or ServiceSettings()
     jobs_settings = jobs_settings or JobsSettings()
+    hub_settings = hub_settings or HubSettings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with open_jobs(jobs_settings) as jobs:
-            hubs = ConfiguredHubs(settings, data_dir=jobs_settings.data_dir)
+            hubs = ConfiguredHubs(hub_settings, data_dir=jobs_settings.data_dir)
             watches, notifications = WatchStore(jobs.engine), NotificationStore(jobs.engine)
             maintenance = jobs.maintenance()
             # A Hub that limits our rate makes its client sleep for minutes, and receivers may be slow: neither waits
@@ -96,8 +105,9 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
                 keys=KeyStore(jobs.engine),
                 watches=watches,
                 notifications=notifications,
-                limiter=_limiter(jobs_settings),
+                limiter=rate_limiter(jobs_settings),
                 vault=jobs.vault,
+                hub_url=hub_settings.endpoint,
                 collectors=(InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),),
             )
             app.state.services = _services(app, settings, parts)
@@ -110,7 +120,7 @@ def create_app(settings: ServiceSettings | None = None, jobs_settings: JobsSetti
                 for thread in reversed(threads):
                     await run_sync(thread.stop)
 
-    return _shell(settings, lifespan)
+    return _shell(settings, hub_settings.endpoint, lifespan)
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,8 @@ class Parts:
     watches: WatchStore
     notifications: NotificationStore
     vault: CredentialVault
+    hub_url: str = DEFAULT_ENDPOINT
+    """Where the Hub is, for links and for signing in."""
     limiter: RateLimiter = field(default_factory=MemoryRateLimiter)
     collectors: tuple[Collector, ...] = ()
     """What `/metrics` shows."""
@@ -133,7 +145,7 @@ class Parts:
 
 def build_app(settings: ServiceSettings, parts: Parts) -> FastAPI:
     """Return the application over given parts, for tests and for embedding."""
-    app = _shell(settings)
+    app = _shell(settings, parts.hub_url)
     app.state.services = _services(app, settings, parts)
     return app
 
@@ -149,6 +161,7 @@ def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services
         wake=parts.wake,
         feed=EventFeed(parts.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
         hubs=parts.hubs,
+        hub_url=parts.hub_url,
         fleet=Fleet(parts.workers),
         workers=parts.workers,
         keys=parts.keys,
@@ -156,7 +169,7 @@ def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services
         notifications=parts.notifications,
         metrics=_registry(parts.collectors),
         callers=_callers(settings, parts, secret, admission),
-        accounts=_account_sign_in(settings, secret, admission) if admission is not None else None,
+        accounts=_account_sign_in(settings, parts.hub_url, secret, admission) if admission is not None else None,
         render_report=app.state.pages.report,
     )
 
@@ -167,10 +180,12 @@ def _callers(settings: ServiceSettings, parts: Parts, secret: str | bytes, admis
     return KeyHolders(parts.keys, parts.limiter, Sessions(secret), admission)
 
 
-def _account_sign_in(settings: ServiceSettings, secret: str | bytes, admission: Admission) -> AccountSignIn:
+def _account_sign_in(
+    settings: ServiceSettings, hub_url: str, secret: str | bytes, admission: Admission
+) -> AccountSignIn:
     client_secret = settings.oauth_client_secret
     provider = OpenIDProvider(
-        str(settings.hub_url),
+        hub_url,
         client_id=settings.oauth_client_id or "",
         client_secret=client_secret.get_secret_value() if client_secret is not None else None,
         scope=settings.oauth_scopes,
@@ -233,17 +248,20 @@ def _notification_duties(store: NotificationStore, jobs: Jobs, settings: Service
     return write, send
 
 
-def _limiter(settings: JobsSettings) -> RateLimiter:
-    client = redis_client(settings)
-    return MemoryRateLimiter() if client is None else RedisRateLimiter(client, prefix=settings.key_prefix)
+def rate_limiter(settings: JobsSettings) -> RateLimiter:
+    """Return what counts requests: shared through Redis where the broker is one."""
+    if settings.broker_url is None:
+        return MemoryRateLimiter()  # the broker is made of files, and one process serves everybody
+    client = redis_client(settings.resolved_broker_url, master_name=settings.broker_master_name)
+    return RedisRateLimiter(client, prefix=settings.key_prefix)
 
 
 def _secret(settings: ServiceSettings) -> str | None:
     return settings.form_secret.get_secret_value() if settings.form_secret else None
 
 
-def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastAPI:
-    pages = Pages(FormGuard(_secret(settings)), hub_url=str(settings.hub_url), has_sign_in=settings.sign_in != "none")
+def _shell(settings: ServiceSettings, hub_url: str, lifespan: Lifespan | None = None) -> FastAPI:
+    pages = Pages(FormGuard(_secret(settings)), hub_url=hub_url, has_sign_in=settings.sign_in != "none")
     app = FastAPI(
         title="SRR compression service",
         description=DESCRIPTION,
@@ -267,7 +285,7 @@ def _shell(settings: ServiceSettings, lifespan: Lifespan | None = None) -> FastA
         ],
     )
     app.state.pages = pages
-    install_error_handlers(app, page=pages.error)
+    install_error_handlers(app, page=pages.error, of_pages={ForgedFormError: HTTPStatus.FORBIDDEN})
     for module in (jobs, events, reports, models, keys, watches, hooks, endpoints, usage, recipes, workers, health):
         app.include_router(module.router)
     for pages_router in (web_pages.router, automation.router, sign_in.router, account_sign_in.router):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.commands.hub_app import hub_app
 from service.commands.keys_app import JsonOption, keys_app
+from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -22,8 +24,8 @@ app = typer.Typer(
 )
 
 app.add_typer(keys_app, name="keys")
-watch_app = typer.Typer(help="Look after watches on the Hub.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(watch_app, name="watch")
+app.add_typer(hub_app, name="hub")
+app.add_typer(watches_app, name="watch")
 
 DEFAULT_RECIPE = "srr"
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
@@ -171,7 +173,8 @@ def serve(
     """Run the whole service on this machine: API, pages, worker and a hub made of folders. Loopback only."""
     from service.commands.serve import run_embedded
 
-    run_embedded(port=port, data_dir=data_dir)
+    hub = _worker_command("seed", "worker.hub_commands")(data_dir)
+    run_embedded(port=port, data_dir=data_dir, hub=hub)
 
 
 @app.command()
@@ -302,21 +305,6 @@ def retry(
         remote.retry(client, job, hub_token=hub_token, as_json=json)
 
 
-@watch_app.command("sync")
-def sync_watches(
-    base_url: Annotated[str, typer.Option(help="Where the Hub reaches this service, https.", envvar="SRR_PUBLIC_URL")],
-    hub_token: Annotated[
-        str, typer.Option("--hub-token", envvar="SRR_HUB_TOKEN", help="Token with the right to manage webhooks.")
-    ],
-    *,
-    json: JsonOption = False,
-) -> None:
-    """Create and repair the webhooks on the Hub for every watch."""
-    from service.commands import watches
-
-    watches.sync(base_url=base_url, hub_token=hub_token, as_json=json)
-
-
 @app.command()
 def logs(
     job: JobArgument,
@@ -357,6 +345,7 @@ def _exit_code(error: Exception) -> int | None:
     from service.hub.errors import HubError, HubUnavailableError
     from service.jobs.errors import JobError
     from service.keys.errors import ApiKeyError
+    from service.platform.errors import PlatformError
     from service.releases.errors import ReleaseError
     from srr_core import errors as core
 
@@ -364,16 +353,13 @@ def _exit_code(error: Exception) -> int | None:
         return _EXIT_INTERRUPTED
     if isinstance(error, CommandError):
         return error.exit_code
-    ours = (ClientError, HubUnavailableError, JobError, core.NumericalError, core.StorageError, core.VerificationError)
+    of_core = (core.NumericalError, core.StorageError, core.VerificationError)
     if isinstance(error, ApiError):
         return _EXIT_BAD_INPUT if error.problem.status in _BAD_REQUESTS else _EXIT_FAILED
-    if isinstance(error, ours):
+    if isinstance(error, (ClientError, HubUnavailableError, JobError, PlatformError, *of_core)):
         return _EXIT_FAILED
-    return (
-        _EXIT_BAD_INPUT
-        if isinstance(error, core.SrrError | HubError | ApiKeyError | ReleaseError | ValidationError)
-        else None
-    )
+    is_input = isinstance(error, core.SrrError | HubError | ApiKeyError | ReleaseError | ValidationError)
+    return _EXIT_BAD_INPUT if is_input else None
 
 
 def _client(url: str, api_key: str | None) -> "Client":

@@ -1,6 +1,5 @@
 """What an operator may choose about the HTTP edge. Read once, by the composition root."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
@@ -14,7 +13,7 @@ PUBLISHING_SCOPES = frozenset({"contribute-repos", "write-repos", "manage-repos"
 
 
 class ServiceSettings(BaseSettings):
-    """Environment variables `SERVICE_*` of the API process. Jobs have their own settings."""
+    """Environment variables `SERVICE_*` of the API process. Jobs and hubs have their own settings."""
 
     # What was typed is not repeated in a complaint: it may be a secret.
     model_config = SettingsConfigDict(env_prefix="SERVICE_", frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -68,21 +67,8 @@ class ServiceSettings(BaseSettings):
         default=None, description="host or host:port of an SMTP server that takes mail from here; None: no mails."
     )
     mail_from: str = Field(default="srr@localhost", description="Sender of the mails.")
-    hub_url: HttpUrl = Field(
-        default=HttpUrl("https://huggingface.co"),
-        description="The Hub: where models are looked up and where links to them lead.",
-    )
     hub_token: SecretStr | None = Field(
         default=None, description="Read-only token to look at watched models with; jobs use the worker's or their own."
-    )
-    source_hub: Literal["huggingface", "folder", "folder-then-huggingface"] = Field(
-        default="folder-then-huggingface", description="Where source models are looked up; as WORKER_SOURCE_HUB."
-    )
-    destination_hub: Literal["huggingface", "folder"] = Field(
-        default="folder", description="Where destinations are looked up; as WORKER_DESTINATION_HUB."
-    )
-    folder_hub_dir: Path | None = Field(
-        default=None, description="Root of the folder hub; None: hub in SERVICE_DATA_DIR. As WORKER_FOLDER_HUB_DIR."
     )
     form_secret: SecretStr | None = Field(
         default=None,

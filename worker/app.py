@@ -14,20 +14,24 @@ from typing import Any
 
 from celery import Celery, signals
 
-from service.jobs.errors import CredentialError, StoreUnavailableError
-from service.jobs.ids import new_id
-from service.jobs.logging import configure_logging
+from service.hub.settings import HubSettings
+from service.jobs.errors import CredentialError
+from service.jobs.maintenance import Duty
 from service.jobs.opening import Jobs, open_jobs
-from service.jobs.policy import utc_now
 from service.jobs.queue import create_celery
 from service.jobs.settings import JobsSettings
-from service.jobs.tracing import configure_tracing
 from service.jobs.workers import Worker
-from worker.duties import WorkerDuties
+from service.platform.clock import utc_now
+from service.platform.errors import StoreUnavailableError
+from service.platform.ids import new_id
+from service.platform.logging import configure_logging
+from service.platform.tracing import configure_tracing
+from worker.duties import WorkerDuties, adopter
+from worker.folder_hub import FolderHub
+from worker.lease_keeper import Limits
 from worker.machine import DeviceProbe, host_memory_bytes, scratch_bytes
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
-from worker.watch import Limits
 from worker.workspace import Workspaces
 
 _NAME_VARIABLE = "SRR_WORKER_PROCESS"
@@ -70,7 +74,9 @@ def main() -> None:
     try:
         with open_jobs(JobsSettings()) as jobs:
             probe = DeviceProbe((sys.executable, "-m", "worker.probe", settings.device))
-            duties = WorkerDuties(jobs, _workspaces(settings, jobs), _describe(name, settings, jobs), probe)
+            described = _describe(name, settings, jobs)
+            adopting = _hub_duties(HubSettings(), jobs)
+            duties = WorkerDuties(jobs, _workspaces(settings, jobs), described, probe, *adopting)
             signals.worker_ready.connect(duties.start, weak=False)
             signals.worker_shutdown.connect(duties.stop, weak=False)
             signals.setup_logging.connect(_keep_logging, weak=False)
@@ -114,6 +120,12 @@ def build_supervisor(settings: WorkerSettings, jobs: Jobs) -> Supervisor:
 def _workspaces(settings: WorkerSettings, jobs: Jobs) -> Workspaces:
     root = settings.resolved_scratch_dir(jobs.settings.data_dir)
     return Workspaces(root, reserve_bytes=settings.disk_reserve_bytes)
+
+
+def _hub_duties(settings: HubSettings, jobs: Jobs) -> tuple[Duty, ...]:
+    if settings.source_hub == "huggingface":
+        return ()
+    return (adopter(FolderHub(settings.resolved_folder_hub_dir(jobs.settings.data_dir))),)
 
 
 def _describe(name: str, settings: WorkerSettings, jobs: Jobs) -> Worker:

@@ -16,19 +16,22 @@ from typing import Any
 
 import structlog
 
-from service.jobs.database import open_database
-from service.jobs.errors import StoreUnavailableError
-from service.jobs.logging import configure_logging
+from service.hub.settings import HubSettings
 from service.jobs.policy import RetryPolicy
-from service.jobs.schema import JobFailure
+from service.jobs.ports import JobsOfWorkers
+from service.jobs.schema import JobFailure, Lease
 from service.jobs.settings import JobsSettings
 from service.jobs.sql_store import SqlJobStore
-from service.jobs.store import JobStore
-from service.jobs.tracing import configure_tracing, continued_span
+from service.platform.database import open_database
+from service.platform.errors import StoreUnavailableError
+from service.platform.logging import configure_logging
+from service.platform.tracing import configure_tracing, continued_span
 from srr_core.errors import StopRequested
 from worker.failures import failure_of
 from worker.hubs import destination_hub, source_hub
-from worker.runner import Assignment, Compress, LeaseLostError, Tools, run
+from worker.progress import ProgressRecorder
+from worker.run_context import Compress, LeaseLostError, RunContext
+from worker.runner import run
 from worker.settings import WorkerSettings
 from worker.supervisor import STOPPED_STATUS
 from worker.workspace import Workspace, Workspaces
@@ -55,29 +58,21 @@ def main(compress: Compress | None = None) -> int:
 
 
 def _carry_out(
-    message: dict[str, Any], settings: WorkerSettings, compress: Compress, should_stop: Callable[[], bool]
+    message: dict[str, Any], settings: WorkerSettings, compress: Compress, asked_to_stop: Callable[[], bool]
 ) -> int:
     jobs = JobsSettings()
     engine = open_database(jobs.resolved_database_url)
     try:
         store = SqlJobStore(engine, retries=RetryPolicy(first=jobs.retry_first))
-        assignment = Assignment(message["job_id"], message["attempt"], message["worker"], message["token"])
-        tools = _tools(settings, jobs, store, compress)
-        return _run(assignment, tools, Workspace(Path(message["workspace"])), should_stop, message["traceparent"])
+        return _run(_context(message, settings, jobs, store, compress, asked_to_stop), message["traceparent"])
     finally:
         engine.dispose()
 
 
-def _run(
-    assignment: Assignment,
-    tools: Tools,
-    workspace: Workspace,
-    should_stop: Callable[[], bool],
-    traceparent: str | None,
-) -> int:
+def _run(context: RunContext, traceparent: str | None) -> int:
     try:
-        with continued_span("run job", traceparent, {"job.id": assignment.job_id}):
-            run(assignment, tools, workspace, should_stop)
+        with continued_span("run job", traceparent, {"job.id": context.lease.job_id}):
+            run(context)
     except StopRequested:
         return STOPPED_STATUS
     except LeaseLostError:
@@ -86,28 +81,42 @@ def _run(
     except Exception as error:  # noqa: BLE001  # the edge: every failure becomes words here
         failure = failure_of(error)
         _log.error("job_failed", code=failure.code, exc_info=failure.code == "internal_error")
-        return _record(assignment, tools.store, failure)
+        return _record(context, failure)
     return 0
 
 
-def _record(assignment: Assignment, store: JobStore, failure: JobFailure) -> int:
+def _record(context: RunContext, failure: JobFailure) -> int:
     try:
-        store.fail(assignment.job_id, assignment.attempt, worker=assignment.worker, failure=failure)
+        context.store.fail(context.lease, failure)
     except StoreUnavailableError:
         return STOPPED_STATUS
     return 0
 
 
-def _tools(settings: WorkerSettings, jobs: JobsSettings, store: JobStore, compress: Compress) -> Tools:
-    folder = settings.resolved_folder_hub_dir(jobs.data_dir)
+def _context(
+    message: dict[str, Any],
+    settings: WorkerSettings,
+    jobs: JobsSettings,
+    store: JobsOfWorkers,
+    compress: Compress,
+    asked_to_stop: Callable[[], bool],
+) -> RunContext:
+    hubs = HubSettings()
+    folder = hubs.resolved_folder_hub_dir(jobs.data_dir)
     workspaces = Workspaces(settings.resolved_scratch_dir(jobs.data_dir), reserve_bytes=settings.disk_reserve_bytes)
-    return Tools(
+    lease = Lease(message["job_id"], message["attempt"], message["worker"])
+    return RunContext(
+        lease=lease,
+        token=message["token"],
         store=store,
-        source_hub=source_hub(settings, folder),
-        destination_hub=destination_hub(settings, folder),
+        source_hub=source_hub(hubs, folder),
+        destination_hub=destination_hub(hubs, folder),
         compress=compress,
         device=settings.device,
         require_free=workspaces.require_free,
+        workspace=Workspace(Path(message["workspace"])),
+        progress=ProgressRecorder(store, lease),
+        asked_to_stop=asked_to_stop,
     )
 
 

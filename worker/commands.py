@@ -11,34 +11,27 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from examples import CALIBRATION_TEXT, DEMO_MODEL, EVALUATION_TEXT
+from examples import CALIBRATION_TEXT, EVALUATION_TEXT
 from service.client import Client
 from service.commands.output import EXIT_BAD_INPUT, EXIT_FAILED, CommandError, print_json, print_line, status_console
-from service.commands.progress import JobProgress
+from service.commands.progress import ProgressBar
 from service.commands.remote import follow, print_report, print_summary
 from service.commands.serve import embedded_service
 from service.hub.errors import HubError, HubUnavailableError
-from service.jobs.logging import configure_logging
+from service.platform.logging import configure_logging
 from srr_core.recipe import PRESETS, Recipe
+from srr_core.recipe.stages import Stage, share_done
+from worker.hub_commands import DEMO_ID, seed
 
 if TYPE_CHECKING:  # torch: only the commands that compute pay for it
     from service.hub.model import ResolvedModel
     from srr_core.report import Report
     from srr_core.types import Progress, ShouldStop
 
-DEMO_ID = "demo/tiny-llama"
 DEMO_OWNER = "demo"
 DEMO_WINDOWS = {"num_sequences": 64, "sequence_length": 256}
 """The bundled texts hold 200 windows of this length; a quarter of the calibration gives the same ranking of recipes."""
 DEMO_EVALUATION = {"num_sequences": 100, "sequence_length": 256}
-_STAGE_SHARES = {
-    "plan": (0.0, 0.02),
-    "compress": (0.02, 0.8),
-    "assemble": (0.8, 0.82),
-    "verify": (0.82, 0.9),
-    "evaluate": (0.9, 1.0),
-}
-"""Where each stage begins and ends in the bar: a heuristic, from runs of the demo model."""
 
 
 def compress(
@@ -61,7 +54,7 @@ def compress(
     require_free(destination)
 
     quiet_libraries()
-    with stop_on_interrupt() as should_stop, JobProgress(f"{source} → {destination}") as progress:
+    with stop_on_interrupt() as should_stop, ProgressBar(f"{source} → {destination}") as progress:
         folder, model = _local_source(source, revision, destination, hub_token, progress, should_stop)
         report = run(
             folder,
@@ -93,14 +86,12 @@ def run_worker() -> None:
 
 def demo(*, model: str | None, recipe: Recipe, data_dir: Path, exit_when_done: bool) -> None:
     """Run a service of its own, submit a model over REST, show its progress and print the report."""
-    from worker.folder_hub import FolderHub
-
     configure_logging(level="WARNING")
     console = status_console()
     data_dir = data_dir.resolve()
     source = model or DEMO_ID
     if model is None:
-        FolderHub(data_dir / "hub").import_model(DEMO_MODEL, DEMO_ID)
+        seed(data_dir)
     with embedded_service(port=0, data_dir=data_dir) as url, Client(url) as client:
         job = client.submit(
             source,
@@ -169,7 +160,7 @@ def _local_source(
     revision: str,
     destination: Path,
     token: str | None,
-    progress: JobProgress,
+    progress: ProgressBar,
     should_stop: "ShouldStop",
 ) -> "tuple[Path, ResolvedModel | None]":
     path = Path(source)
@@ -178,7 +169,7 @@ def _local_source(
     from worker.hub import HuggingFaceHub
 
     hub = HuggingFaceHub()
-    progress.advance("download", 0.0)
+    progress.advance(Stage.DOWNLOAD, 0.0)
     with naming_both_places(source):
         model = hub.resolve(source, revision, token=token)
 
@@ -207,11 +198,12 @@ def _download_folder(destination: Path) -> Path:
     return destination.with_name(f"{destination.name}.source")
 
 
-def _show(progress: JobProgress, step: "Progress") -> None:
-    if step.stage == "calibrate":  # alternates with compress block by block; one stage to who waits
+def _show(progress: ProgressBar, step: "Progress") -> None:
+    stage = Stage(step.stage)
+    if stage is Stage.CALIBRATE:  # alternates with compress block by block; one stage to who waits
         progress.remark(f"calibrated {step.completed} of {step.total} blocks")
         return
-    begin, end = _STAGE_SHARES[step.stage]
     if step.layer is not None and step.metrics:
         progress.remark(f"{step.layer}  error {step.metrics.get('output_error', 0.0):.4f}")
-    progress.advance(step.stage, begin + (end - begin) * (step.completed / step.total if step.total else 1.0))
+    share = share_done(stage, step.completed, step.total, first=Stage.PLAN, last=Stage.EVALUATE)
+    progress.advance(stage, share)

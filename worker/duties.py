@@ -1,22 +1,29 @@
 """What a worker's main process does at intervals: the duties of the jobs, its scratch space, and a sign of life."""
 
+import time
+
+import structlog
+
 from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs
-from service.jobs.policy import utc_now
 from service.jobs.workers import Worker, WorkerRegistry
+from service.platform.clock import utc_now
+from worker.folder_hub import FolderHub
 from worker.machine import DeviceProbe
 from worker.sweep import sweep_workspaces
 from worker.workspace import Workspaces
+
+_log = structlog.get_logger(__name__)
 
 
 class WorkerDuties:
     """The maintenance thread of a worker; the arguments Celery's signals send are ignored."""
 
-    def __init__(self, jobs: Jobs, workspaces: Workspaces, worker: Worker, probe: DeviceProbe) -> None:
+    def __init__(self, jobs: Jobs, workspaces: Workspaces, worker: Worker, probe: DeviceProbe, *also: Duty) -> None:
         self._registry = WorkerRegistry(jobs.engine)
         self._worker = worker
         self._probe = probe
-        self._maintenance: Maintenance = jobs.maintenance(self._beat, _sweeper(jobs, workspaces))
+        self._maintenance: Maintenance = jobs.maintenance(self._beat, _sweeper(jobs, workspaces), *also)
 
     def start(self, **_: object) -> None:
         """Start the thread; a handler of `worker_ready`."""
@@ -34,6 +41,16 @@ class WorkerDuties:
         if found is not None:
             self._worker = self._worker.model_copy(update=found.model_dump())
         self._registry.beat(self._worker.model_copy(update={"seen_at": utc_now()}))
+
+
+def adopter(hub: FolderHub) -> Duty:
+    """Return the duty that imports plain model folders dropped into a folder hub."""
+
+    def adopt() -> None:
+        for repo_id in hub.adopt(now=time.time()):
+            _log.info("folder_imported", repo_id=repo_id)
+
+    return adopt
 
 
 def _sweeper(jobs: Jobs, workspaces: Workspaces) -> Duty:

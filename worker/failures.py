@@ -3,9 +3,10 @@
 import errno
 
 from service.hub.errors import HubError
-from service.jobs.errors import JobError, StoreUnavailableError
-from service.jobs.logging import mask
+from service.jobs.errors import JobError
 from service.jobs.schema import JobFailure
+from service.platform.errors import PlatformError, StoreUnavailableError
+from service.platform.logging import mask
 from srr_core.errors import SrrError, StorageError
 
 _OUT_OF_MEMORY = "OutOfMemoryError"
@@ -18,7 +19,7 @@ def failure_of(error: BaseException) -> JobFailure:
         return _failure(error.code, str(error), retryable=error.retryable)
     if isinstance(error, StorageError) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return _failure(StorageError.code, f"The worker ran out of disk space: {error}", retryable=True)
-    if isinstance(error, SrrError | JobError):
+    if isinstance(error, SrrError | JobError | PlatformError):
         return _failure(error.code, str(error), retryable=isinstance(error, StoreUnavailableError))
     if isinstance(error, MemoryError) or type(error).__name__ == _OUT_OF_MEMORY:
         message = "The worker ran out of memory. Use a smaller calibration batch size, or a worker with more memory."

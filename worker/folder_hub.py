@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from service.hub.destination import check_destination
-from service.hub.errors import DownloadCorruptedError, StaleParentError
+from service.hub.errors import DownloadCorruptedError, InvalidRepoIdError, StaleParentError
 from service.hub.folder import (
     MAIN,
     CommittedFile,
@@ -25,11 +25,16 @@ from service.hub.folder import (
     RepositorySettings,
 )
 from service.hub.model import RepoFile, ResolvedModel, check_compressible
+from service.hub.naming import check_repo_id
 from srr_core.errors import StopRequested
 from worker.hub import OnBytes, PublishedCommit, ShouldStop, artifact_files
 from worker.integrity import discard_unlisted, sha256_of
 
 _CHUNK_BYTES = 1 << 20
+QUIET_SECONDS = 5.0
+"""A plain folder in which nothing has changed for this long has been copied completely. A heuristic."""
+ADOPTING = ".adopting-"
+"""Before the name of a plain folder while it is imported; one that a crash left is imported by the next call."""
 
 
 class FolderHub(FolderMetadata):
@@ -49,6 +54,31 @@ class FolderHub(FolderMetadata):
             if tag is not None:
                 _write_atomically(repository.ref("tags", tag), f"{commit}\n")
         return commit
+
+    def remove(self, repo_id: str) -> None:
+        """Delete a repository with all its commits. Raises ModelNotFoundError."""
+        repository = self.existing(repo_id)
+        with _turn(repository):
+            # Without its settings it does not exist any more, so a crash in the middle leaves no half of it.
+            repository.settings_file.unlink()
+            shutil.rmtree(repository.path, ignore_errors=True)
+
+    def adopt(self, *, now: float) -> tuple[str, ...]:
+        """Import plain model folders that somebody has put at `ORG/NAME`, and return their ids.
+
+        A folder is left alone until nothing in it has changed for `QUIET_SECONDS`: it may still be copied.
+        """
+        adopted = []
+        with _lock(self.root):
+            for path in [config.parent for config in sorted(self.root.glob("*/*/config.json"))]:
+                if _is_plain(path) and now - _changed_at(path) >= QUIET_SECONDS:
+                    path.rename(path.with_name(f"{ADOPTING}{path.name}"))
+            for path in sorted(self.root.glob(f"*/{ADOPTING}*")):
+                repo_id = f"{path.parent.name}/{path.name.removeprefix(ADOPTING)}"
+                self.import_model(path, repo_id)
+                shutil.rmtree(path)
+                adopted.append(repo_id)
+        return tuple(adopted)
 
     def download(
         self,
@@ -115,6 +145,18 @@ class FolderHub(FolderMetadata):
         return _published(repository, repo_id, commit)
 
 
+def _is_plain(path: Path) -> bool:
+    try:
+        check_repo_id(f"{path.parent.name}/{path.name}")
+    except InvalidRepoIdError:
+        return False
+    return not FolderRepository(path).exists
+
+
+def _changed_at(path: Path) -> float:
+    return max(entry.stat().st_mtime for entry in (path, *path.rglob("*")))
+
+
 def _published(repository: FolderRepository, repo_id: str, commit_id: str) -> PublishedCommit:
     url = repository.snapshot(commit_id).resolve().as_uri()
     return PublishedCommit(repo_id, commit_id, url, repository.commit(commit_id).description)
@@ -122,15 +164,23 @@ def _published(repository: FolderRepository, repo_id: str, commit_id: str) -> Pu
 
 @contextmanager
 def _turn(repository: FolderRepository) -> Iterator[None]:
-    repository.path.mkdir(parents=True, exist_ok=True)
-    handle = os.open(repository.path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with _lock(repository.path):
         # We hold the lock, so whatever lies there before us was left by a process that died.
         shutil.rmtree(repository.path / "incoming", ignore_errors=True)
+        try:
+            yield
+        finally:
+            shutil.rmtree(repository.path / "incoming", ignore_errors=True)
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    directory.mkdir(parents=True, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        shutil.rmtree(repository.path / "incoming", ignore_errors=True)
         os.close(handle)
 
 

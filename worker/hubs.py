@@ -1,30 +1,24 @@
-"""Which hub a worker downloads from and publishes to, as its settings say."""
+"""Which hub a worker downloads from and publishes to, as the settings of both halves say."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+from service.hub.choice import HubPair, choose_destination, choose_source
+from service.hub.settings import HubSettings
 from worker.folder_hub import FolderHub
 from worker.hub import HuggingFaceHub, ModelHub
-from worker.settings import WorkerSettings
 
 
-def source_hub(settings: WorkerSettings, folder: Path) -> Callable[[str], ModelHub]:
+def source_hub(settings: HubSettings, folder: Path) -> Callable[[str], ModelHub]:
     """Return the function that tells which hub has a model."""
-    local = FolderHub(folder)
-    remote = HuggingFaceHub(str(settings.hub_endpoint).rstrip("/"))
-
-    def choose(model_id: str) -> ModelHub:
-        if settings.source_hub == "folder-then-huggingface":
-            return local if local.repository(model_id).exists else remote
-        return local if settings.source_hub == "folder" else remote
-
-    return choose
+    local, hubs = FolderHub(folder), _hubs(settings, folder)
+    return lambda model_id: choose_source(settings, model_id, hubs, has=lambda name: local.repository(name).exists)
 
 
-def destination_hub(settings: WorkerSettings, folder: Path) -> ModelHub:
+def destination_hub(settings: HubSettings, folder: Path) -> ModelHub:
     """Return the hub artifacts are published to."""
-    return (
-        FolderHub(folder)
-        if settings.destination_hub == "folder"
-        else HuggingFaceHub(str(settings.hub_endpoint).rstrip("/"))
-    )
+    return choose_destination(settings, _hubs(settings, folder))
+
+
+def _hubs(settings: HubSettings, folder: Path) -> HubPair[ModelHub]:
+    return HubPair(FolderHub(folder), HuggingFaceHub(settings.endpoint))

@@ -1,16 +1,16 @@
-"""What an operator may choose about one worker: its device, its disk, its time, its hubs."""
+"""What an operator may choose about one worker: its device, its disk, its time."""
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GIGABYTE = 1_000_000_000
 
 
 class WorkerSettings(BaseSettings):
-    """Read from `WORKER_*`. Where jobs are kept is in `SERVICE_*`, shared with the API."""
+    """Read from `WORKER_*`. Where jobs are kept and which hubs there are is in `SERVICE_*`, shared with the API."""
 
     model_config = SettingsConfigDict(env_prefix="WORKER_", extra="ignore", frozen=True)
 
@@ -34,14 +34,6 @@ class WorkerSettings(BaseSettings):
         ge=0,
         description="How long a worker that is asked to end waits for its job before it gives it back.",
     )
-    source_hub: Literal["huggingface", "folder", "folder-then-huggingface"] = Field(
-        default="folder-then-huggingface", description="Where source models are looked for."
-    )
-    destination_hub: Literal["huggingface", "folder"] = Field(default="folder", description="Where artifacts go.")
-    folder_hub_dir: Path | None = Field(
-        default=None, description="Root of the folder hub; None: hub in SERVICE_DATA_DIR."
-    )
-    hub_endpoint: HttpUrl = Field(default=HttpUrl("https://huggingface.co"), description="The Hub, or a mirror of it.")
     hub_token: SecretStr | None = Field(
         default=None, description="Token for jobs that bring none, fine-grained to the namespaces we publish to."
     )
@@ -50,7 +42,3 @@ class WorkerSettings(BaseSettings):
     def resolved_scratch_dir(self, data_dir: Path) -> Path:
         """The scratch directory in use."""
         return self.scratch_dir or data_dir / "scratch"
-
-    def resolved_folder_hub_dir(self, data_dir: Path) -> Path:
-        """The root of the folder hub in use."""
-        return self.folder_hub_dir or data_dir / "hub"

@@ -17,13 +17,14 @@ from typing import IO
 import structlog
 
 from service.jobs.credentials import CredentialVault, brings_own_token
-from service.jobs.errors import CredentialError, StoreUnavailableError
-from service.jobs.schema import TERMINAL_STATES, Job, JobFailure
-from service.jobs.store import JobStore
-from service.jobs.tracing import continued_span, current_traceparent
+from service.jobs.errors import CredentialError
+from service.jobs.ports import JobsOfWorkers
+from service.jobs.schema import TERMINAL_STATES, Claim, JobFailure, Lease
+from service.platform.errors import StoreUnavailableError, UnreadableError
+from service.platform.tracing import continued_span, current_traceparent
 from srr_core.errors import StorageError
 from worker.failures import failure_of
-from worker.watch import INTERRUPTED, Limits, Stop, Watch
+from worker.lease_keeper import INTERRUPTED, LeaseKeeper, Limits, Stop
 from worker.workspace import Workspace, WorkspaceBusyError, Workspaces
 
 _log = structlog.get_logger(__name__)
@@ -44,7 +45,7 @@ class Supervisor:
 
     def __init__(
         self,
-        store: JobStore,
+        store: JobsOfWorkers,
         workspaces: Workspaces,
         limits: Limits,
         *,
@@ -73,40 +74,51 @@ class Supervisor:
 
     def run(self, job_id: str, attempt: int) -> None:
         """Claim a job and see it through. Returns at once when it is not there to be claimed: a second delivery."""
-        job = self._store.claim(job_id, attempt, worker=self._worker, lease=self._limits.lease)
-        if job is None:
+        try:
+            claim = self._store.claim(job_id, attempt, worker=self._worker, lasts=self._limits.lease)
+        except UnreadableError as error:
+            # A newer version wrote it, and a worker of that version will take it up: the message is sent again.
+            _log.error("job_unreadable", job_id=job_id, attempt=attempt, reason=str(error))
+            return
+        if claim is None:
             _log.info("delivery_ignored", job_id=job_id, attempt=attempt)
             return
+        job = claim.job
         with structlog.contextvars.bound_contextvars(job_id=job_id, attempt=attempt):
             _log.info("job_claimed", worker=self._worker)
-            facts: dict[str, str | int] = {"job.id": job_id, "job.attempt": attempt, "job.model": job.source.model_id}
+            facts: dict[str, str | int] = {
+                "job.id": job_id,
+                "job.attempt": attempt,
+                "job.model": job.work.source.model_id,
+            }
             try:
                 with continued_span("supervise job", job.traceparent, facts):
-                    self._run_claimed(job)
+                    self._run_claimed(claim)
             finally:
                 self._tidy(job_id)
 
-    def _run_claimed(self, job: Job) -> None:
+    def _run_claimed(self, claim: Claim) -> None:
+        lease = claim.lease
         try:
-            token = self._token(job)
-            with self._workspaces.hold(job.id) as (workspace, lock):
-                self._run_child(job, workspace, lock, token)
+            token = self._token(claim)
+            with self._workspaces.hold(lease.job_id) as (workspace, lock):
+                self._run_child(lease, workspace, lock, token)
         except WorkspaceBusyError:
-            self._fail(job, BUSY)
+            self._store.fail(lease, BUSY)
         except (CredentialError, StorageError, OSError) as error:
-            self._fail(job, failure_of(error))
+            self._store.fail(lease, failure_of(error))
 
-    def _run_child(self, job: Job, workspace: Workspace, lock: int, token: str | None) -> None:
+    def _run_child(self, lease: Lease, workspace: Workspace, lock: int, token: str | None) -> None:
         child = self._start(workspace, lock)
-        watch = Watch(self._store, job, self._worker, workspace, self._limits)
+        keeper = LeaseKeeper(self._store, lease, workspace, self._limits)
         stop: Stop | None = INTERRUPTED
         try:
-            self._assign(child, job, workspace, token)
-            stop = self._wait(child, watch)
+            self._assign(child, lease, workspace, token)
+            stop = self._wait(child, keeper)
         finally:
             # Also on the SystemExit by which Celery ends its processes: the job is then interrupted.
-            self._end(child, watch)
-            self._conclude(job, child.returncode, stop)
+            self._end(child, keeper)
+            self._conclude(lease, child.returncode, stop)
 
     def _start(self, workspace: Workspace, lock: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -117,58 +129,59 @@ class Supervisor:
             pass_fds=(lock,),
         )
 
-    def _assign(self, child: subprocess.Popen[bytes], job: Job, workspace: Workspace, token: str | None) -> None:
-        assignment = {"job_id": job.id, "attempt": job.attempt, "worker": self._worker, "token": token}
-        line = json.dumps({**assignment, "workspace": str(workspace.root), "traceparent": current_traceparent()})
+    def _assign(self, child: subprocess.Popen[bytes], lease: Lease, workspace: Workspace, token: str | None) -> None:
+        line = json.dumps(
+            {**lease._asdict(), "token": token, "workspace": str(workspace.root), "traceparent": current_traceparent()}
+        )
         try:
             _pipe(child).write(line.encode() + b"\n")
             _pipe(child).flush()
         except BrokenPipeError:
             _log.warning("child_ended_before_its_assignment")
 
-    def _wait(self, child: subprocess.Popen[bytes], watch: Watch) -> Stop | None:
+    def _wait(self, child: subprocess.Popen[bytes], keeper: LeaseKeeper) -> Stop | None:
         """Wait for the child. Returns why it has to be stopped, or None when it has ended by itself."""
         stop: Stop | None = None
         while stop is None:
             try:
                 child.wait(self._limits.look_seconds)
             except subprocess.TimeoutExpired:
-                stop = watch.look()
+                stop = keeper.look()
             else:
                 return None
         return stop
 
-    def _end(self, child: subprocess.Popen[bytes], watch: Watch) -> None:
+    def _end(self, child: subprocess.Popen[bytes], keeper: LeaseKeeper) -> None:
         if child.poll() is None:
             _signal_group(child, signal.SIGTERM)
-            if not self._ends_in_time(child, watch):
+            if not self._ends_in_time(child, keeper):
                 _log.warning("child_killed", grace_seconds=self._limits.grace_seconds)
         _signal_group(child, signal.SIGKILL)  # grandchildren too, even after a child that ended well
         child.wait()
         _pipe(child).close()
 
-    def _ends_in_time(self, child: subprocess.Popen[bytes], watch: Watch) -> bool:
+    def _ends_in_time(self, child: subprocess.Popen[bytes], keeper: LeaseKeeper) -> bool:
         deadline = time.monotonic() + self._limits.grace_seconds
         while time.monotonic() < deadline:
             try:
                 child.wait(self._limits.look_seconds)
             except subprocess.TimeoutExpired:
-                watch.look()  # a child that finishes its layer still holds its lease
+                keeper.look()  # a child that finishes its layer still holds its lease
             else:
                 return True
         return False
 
-    def _conclude(self, job: Job, status: int, stop: Stop | None) -> None:
+    def _conclude(self, lease: Lease, status: int, stop: Stop | None) -> None:
         """Write how the attempt ended, unless the child has done so: then this attempt is no longer held."""
         try:
             if stop is None:
-                concluded = self._conclude_ended(job, status)
+                concluded = self._conclude_ended(lease, status)
             elif stop.failure is not None:
-                concluded = self._fail(job, stop.failure)
+                concluded = self._store.fail(lease, stop.failure)
             elif stop.outcome == "canceled":
-                concluded = self._store.canceled(job.id, job.attempt, worker=self._worker)
+                concluded = self._store.canceled(lease)
             elif stop.outcome == "interrupted":
-                concluded = self._store.requeue(job.id, job.attempt, worker=self._worker)
+                concluded = self._store.requeue(lease)
             else:
                 concluded = False
         except StoreUnavailableError as error:
@@ -178,21 +191,18 @@ class Supervisor:
         outcome = "ended" if stop is None else stop.outcome
         _log.info("job_left", outcome=outcome, status=status, concluded_by_parent=concluded)
 
-    def _conclude_ended(self, job: Job, status: int) -> bool:
+    def _conclude_ended(self, lease: Lease, status: int) -> bool:
         # A child that said how it ended holds nothing any more, and these writes change nothing.
         if status == STOPPED_STATUS:  # somebody else asked it to stop: a service manager ends every process at once
-            return self._store.requeue(job.id, job.attempt, worker=self._worker)
-        return self._fail(job, _crash(status))
+            return self._store.requeue(lease)
+        return self._store.fail(lease, _crash(status))
 
-    def _fail(self, job: Job, failure: JobFailure) -> bool:
-        return self._store.fail(job.id, job.attempt, worker=self._worker, failure=failure)
-
-    def _token(self, job: Job) -> str | None:
+    def _token(self, claim: Claim) -> str | None:
         if self._vault is not None:
-            sealed = self._store.credential(job.id, job.attempt, worker=self._worker)
+            sealed = self._store.credential(claim.lease)
             if sealed is not None:
                 return self._vault.open(sealed)
-        if brings_own_token(job.owner):
+        if brings_own_token(claim.job.owner):
             raise CredentialError("the Hub token of this job has expired; sign in again, or retry with a token")
         return self._fallback_token
 
@@ -201,7 +211,7 @@ class Supervisor:
         try:
             if self._store.get(job_id).state in TERMINAL_STATES:
                 self._workspaces.remove(job_id)
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, UnreadableError) as error:
             _log.warning("workspace_kept", code=error.code)
 
 

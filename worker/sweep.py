@@ -1,12 +1,17 @@
 """Which scratch directories nobody needs any more."""
 
+import structlog
+
 from service.jobs.errors import JobNotFoundError
+from service.jobs.ports import JobReading
 from service.jobs.schema import TERMINAL_STATES
-from service.jobs.store import JobStore
+from service.platform.errors import UnreadableError
 from worker.workspace import Workspaces
 
+_log = structlog.get_logger(__name__)
 
-def sweep_workspaces(workspaces: Workspaces, store: JobStore) -> list[str]:
+
+def sweep_workspaces(workspaces: Workspaces, store: JobReading) -> list[str]:
     """Delete the scratch space of jobs that have ended or are unknown, and return their ids."""
 
     def is_over(job_id: str) -> bool:
@@ -14,5 +19,8 @@ def sweep_workspaces(workspaces: Workspaces, store: JobStore) -> list[str]:
             return store.get(job_id).state in TERMINAL_STATES
         except JobNotFoundError:
             return True
+        except UnreadableError as error:
+            _log.warning("workspace_kept", job_id=job_id, code=error.code)
+            return False
 
     return workspaces.sweep(is_over)

@@ -16,7 +16,7 @@ from service.accounts.errors import (
 from service.accounts.pending import PendingSignIn, PendingSignIns
 from service.accounts.provider import OpenIDProvider
 from service.accounts.schema import Account
-from service.jobs.policy import utc_now
+from service.platform.clock import utc_now
 
 _ERROR_CODE = re.compile(r"[a-z_]{1,40}")
 _TEMPORARY = frozenset({"server_error", "temporarily_unavailable"})

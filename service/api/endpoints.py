@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response, status
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import NotificationsDep, NotificationWriter, ServicesDep
-from service.api.problems import problem_responses
+from service.edge.dependencies import NotificationsDep, NotificationWriter, ServicesDep
+from service.edge.problems import problem_responses
 from service.notifications.endpoints import (
     change_endpoint,
     create_endpoint,

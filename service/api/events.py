@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from service.api.dependencies import FeedDep, JobIdPath, OwnedJob, StoreDep
-from service.api.feed import BATCH, EventFeed
-from service.api.problems import problem_responses
 from service.api.schemas import EventData, EventList
+from service.edge.dependencies import FeedDep, JobIdPath, OwnedJob, StoreDep
+from service.edge.problems import problem_responses
 from service.jobs.schema import TERMINAL_STATES, JobEvent
+from service.submissions.feed import BATCH, EventFeed
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 END = "end"
@@ -69,4 +69,4 @@ def list_job_events(
 
 
 def _event_data(event: JobEvent) -> EventData:
-    return EventData.model_validate(event.model_dump(exclude={"job_id"}))
+    return EventData.model_validate(event.model_dump(exclude={"job_id", "schema_version"}))

@@ -10,14 +10,17 @@ from pydantic import BaseModel
 from service.api.key_schemas import UsageResource
 from service.api.keys import key_resource
 from service.api.recipes import recipe_resource
-from service.api.schemas import EventData, Problem, ProblemField, job_resource
+from service.api.schemas import EventData, job_resource
 from service.api.workers import worker_resource
-from service.jobs.schema import Job, JobDestination, JobResult, JobSource, JobState
+from service.edge.problem import Problem, ProblemField
+from service.jobs.schema import Job, JobResult, JobState
+from service.jobs.work import CompressWork, JobDestination, JobSource
 from service.jobs.workers import Worker
-from service.keys import ApiKey, Quota
+from service.keys.schema import ApiKey, Quota
 from service.notifications.schema import Endpoint
 from service.releases.schema import Watch
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
+from srr_core.recipe.stages import Stage
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _JOB_ID = "job_01k9z6h3v2m8q4t7w1x5y0c3d6"
@@ -36,11 +39,13 @@ def _values() -> Iterator[BaseModel]:
         Job(
             id=_JOB_ID,
             state=JobState.SUCCEEDED,
-            stage="publish",
+            stage=Stage.PUBLISH,
             progress=1.0,
-            source=JobSource(model_id="org/model", sha=_SHA),
-            destination=JobDestination(repo_id="org/model-gptq-3bit"),
-            recipe=recipe,
+            work=CompressWork(
+                source=JobSource(model_id="org/model", sha=_SHA),
+                destination=JobDestination(repo_id="org/model-gptq-3bit"),
+                recipe=recipe,
+            ),
             tags=("nightly",),
             result=JobResult(repo_id="org/model-gptq-3bit", commit_sha=_SHA, commit_url=commit_url),
             has_report=True,
@@ -51,7 +56,7 @@ def _values() -> Iterator[BaseModel]:
         )
     )
     yield EventData(
-        sequence=7, attempt=1, kind="progress", data={"stage": "compress", "progress": 0.25}, created_at=_NOW
+        sequence=7, attempt=1, kind="progress", data={"stage": Stage.COMPRESS, "progress": 0.25}, created_at=_NOW
     )
     yield recipe_resource(recipe)
     yield key_resource(

@@ -5,10 +5,10 @@ from fastapi import APIRouter, Response, status
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.api.dependencies import CallerDep, ServicesDep, StoreDep
-from service.api.problems import problem_responses
 from service.api.schemas import Health
-from service.jobs.errors import StoreUnavailableError
+from service.edge.dependencies import CallerDep, ServicesDep, StoreDep
+from service.edge.problems import problem_responses
+from service.platform.errors import StoreUnavailableError
 
 router = APIRouter(tags=["health"])
 _log = structlog.get_logger(__name__)

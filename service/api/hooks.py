@@ -8,9 +8,9 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Header, Request, status
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import ServicesDep, WatchesDep
-from service.api.problems import problem_responses
 from service.api.watches import WatchId
+from service.edge.dependencies import ServicesDep, WatchesDep
+from service.edge.problems import problem_responses
 from service.releases.errors import HookPayloadError
 from service.releases.intake import authentic_watch, take_delivery
 from service.releases.schema import Watch

@@ -6,13 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response, status
 
-from service.api.dependencies import JobIdPath, JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
-from service.api.problems import problem_responses
 from service.api.schemas import JobCreate, JobList, JobResource, RetryBody, job_resource
-from service.api.submission import submit_checked
+from service.edge.dependencies import JobIdPath, JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
+from service.edge.problems import problem_responses
 from service.jobs.cancel import cancel
 from service.jobs.retry import retry
-from service.jobs.schema import JobFilter, JobSource, JobState, JobSubmission, RepoId
+from service.jobs.schema import JobFilter, JobState, JobSubmission
+from service.jobs.work import CompressWork, JobSource, RepoId
+from service.submissions.submission import submit_checked
 from srr_core.recipe import parse_recipe
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -77,14 +78,11 @@ def submission_of(body: JobCreate) -> JobSubmission:
     Raises:
         RecipeError: the recipe is unknown or out of range.
     """
+    taken = {name: getattr(body, name) for name in CompressWork.model_fields if name not in ("source", "recipe")}
+    source = JobSource(model_id=body.source.model_id, revision=body.source.revision)
     return JobSubmission(
-        source=JobSource(model_id=body.source.model_id, revision=body.source.revision),
-        destination=body.destination,
-        recipe=parse_recipe(body.recipe),
-        calibration=body.calibration,
-        evaluation=body.evaluation,
+        work=CompressWork(**taken, source=source, recipe=parse_recipe(body.recipe)),
         tags=body.tags,
-        acknowledge_license=body.acknowledge_license,
     )
 
 
@@ -104,6 +102,7 @@ def list_jobs(
     store: StoreDep,
     state: Annotated[list[JobState] | None, Query(description="One or more states.")] = None,
     model_id: Annotated[RepoId | None, Query()] = None,
+    kind: Annotated[str | None, Query(max_length=32, description="The kind of work.")] = None,
     recipe: Annotated[str | None, Query(max_length=64, description="The name of a recipe.")] = None,
     tag: Annotated[str | None, Query(max_length=64)] = None,
     created_after: Annotated[datetime | None, Query()] = None,
@@ -116,6 +115,7 @@ def list_jobs(
         owner=caller.owner,
         states=tuple(state or ()),
         model_id=model_id,
+        kind=kind,
         recipe=recipe,
         tag=tag,
         created_after=created_after,
@@ -125,7 +125,11 @@ def list_jobs(
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)
         response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-    return JobList(jobs=[job_resource(job) for job in page.jobs], next_cursor=page.next_cursor)
+    return JobList(
+        jobs=[job_resource(job) for job in page.jobs],
+        unreadable=list(page.unreadable),
+        next_cursor=page.next_cursor,
+    )
 
 
 @router.get("/{job_id}", operation_id="getJob", summary="Look at a job", responses=problem_responses(*_NOT_FOUND))

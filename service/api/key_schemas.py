@@ -2,30 +2,9 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from service.keys.schema import Quota, Scope
-
-_AS_MINE = "Null: as the key that asks; never more."
-
-
-class KeyCreate(BaseModel):
-    """A key to make."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"name": "nightly", "scopes": ["jobs:read", "jobs:write"]}]},
-    )
-
-    name: str = Field(min_length=1, max_length=100)
-    scopes: tuple[Scope, ...] = Field(min_length=1, description="Not more than the key that asks has.")
-    expires_in_days: int | None = Field(default=90, ge=1, le=3650, description="Null: until it is revoked.")
-    max_queued: int | None = Field(default=None, ge=0, description=f"Jobs that wait at once. {_AS_MINE}")
-    max_running: int | None = Field(default=None, ge=0, description=f"Jobs that run at once. {_AS_MINE}")
-    minutes_per_day: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description=f"Minutes of running jobs in 24 hours. {_AS_MINE}"
-    )
-    requests_per_minute: int | None = Field(default=None, ge=1, le=100_000, description=_AS_MINE)
 
 
 class KeyResource(BaseModel):

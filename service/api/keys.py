@@ -1,17 +1,16 @@
 """API keys over REST: made, listed and revoked by whoever holds one that may."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response, status
 
-from service.api.callers import Caller
-from service.api.dependencies import KeysDep, KeyWriter
-from service.api.key_schemas import KeyCreate, KeyList, KeyResource, NewKey
-from service.api.problems import problem_responses
-from service.keys import ApiKey, KeyStore, Quota, issue_key
-from service.keys.errors import MissingScopeError, QuotaTooLargeError
+from service.api.key_schemas import KeyList, KeyResource, NewKey
+from service.edge.dependencies import KeysDep, KeyWriter
+from service.edge.new_key import new_key
+from service.edge.problems import problem_responses
+from service.keys.schema import ApiKey, KeyCreate
 
 router = APIRouter(prefix="/v1/api-keys", tags=["api-keys"])
 KeyId = Annotated[str, Path(pattern=r"^[0-9a-z]{16}$", examples=["0123456789abcdef"])]
@@ -48,33 +47,6 @@ def list_api_keys(caller: KeyWriter, keys: KeysDep) -> KeyList:
 def revoke_api_key(key_id: KeyId, caller: KeyWriter, keys: KeysDep) -> KeyResource:
     """End a key and every session it has opened, at once and for good."""
     return key_resource(keys.revoke(key_id, owner=caller.owner, now=datetime.now(UTC)))
-
-
-def new_key(body: KeyCreate, caller: Caller, keys: KeyStore) -> tuple[ApiKey, str]:
-    """Make a key and return it with its text.
-
-    Raises:
-        MissingScopeError: it would have more rights than the caller.
-        QuotaTooLargeError: it would have a larger quota than the caller.
-    """
-    excess = sorted(set(body.scopes) - set(caller.scopes))
-    if excess:
-        raise MissingScopeError(f"a key cannot give away what it does not have: {', '.join(excess)}")
-    quota = _quota(body, caller)
-    lifetime = None if body.expires_in_days is None else timedelta(days=body.expires_in_days)
-    issued = issue_key(keys, name=body.name, owner=caller.owner, scopes=body.scopes, quota=quota, lifetime=lifetime)
-    return issued.key, issued.text
-
-
-def _quota(body: KeyCreate, caller: Caller) -> Quota:
-    mine = caller.quota or Quota()
-    wished = {name: value for name in Quota.model_fields if (value := getattr(body, name)) is not None}
-    quota = mine.model_copy(update=wished)
-    excess = quota.beyond(mine) if caller.quota is not None else ()
-    if excess:
-        limits = ", ".join(f"{name} {getattr(mine, name):g}" for name in excess)
-        raise QuotaTooLargeError(f"a key cannot have more than the one that makes it: at most {limits}")
-    return quota
 
 
 def key_resource(key: ApiKey) -> KeyResource:

@@ -4,12 +4,12 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 
-from service.api.dependencies import JobReader, ServicesDep
 from service.api.jobs import submission_of
-from service.api.model_schemas import InspectBody, ModelResource, Validation
-from service.api.preflight import inspect_model, validate
-from service.api.problems import problem_responses
-from service.api.schemas import JobCreate
+from service.api.schemas import InspectBody, JobCreate
+from service.edge.dependencies import JobReader, ServicesDep
+from service.edge.problems import problem_responses
+from service.submissions.preflight import inspect_model, validate
+from service.submissions.schema import ModelResource, Validation
 
 router = APIRouter(prefix="/v1")
 _HUB = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -47,5 +47,5 @@ def inspect(body: InspectBody, _caller: JobReader, services: ServicesDep) -> Mod
 def validate_job(body: JobCreate, caller: JobReader, services: ServicesDep) -> Validation:
     """Run every check that a job would meet, and change nothing. A job that would fail is still a 200 here."""
     token = body.hub_token.get_secret_value() if body.hub_token else None
-    wanted = submission_of(body)
+    wanted = submission_of(body).work
     return validate(wanted, services.hubs, services.store, services.fleet, owner=caller.owner, token=token)

@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from service.api.dependencies import API_KEY
 from service.api.examples import examples
-from service.api.problems import problem_responses
-from service.api.schemas import Problem
+from service.edge.dependencies import API_KEY
+from service.edge.problem import Problem
+from service.edge.problems import problem_responses
 
 _REFERENCE = "#/components/schemas/{model}"
 _TEXT, _NUMBER = {"schema": {"type": "string"}}, {"schema": {"type": "integer"}}

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from service.api.dependencies import OwnedJob, ServicesDep
-from service.api.problems import problem_responses
-from service.reports import markdown
+from service.api.report_markdown import markdown
+from service.edge.dependencies import OwnedJob, ServicesDep
+from service.edge.problems import problem_responses
 from srr_core.report import Report
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

@@ -1,41 +1,16 @@
 """What clients send to the REST API and what they get back."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
-from service.jobs.credentials import MAX_TOKEN_CHARACTERS, NOT_SENDABLE, is_hub_token
+from service.edge.fields import MAX_TAGS, HubToken, Tag
 from service.jobs.eta import remaining_seconds
-from service.jobs.policy import utc_now
-from service.jobs.schema import (
-    Job,
-    JobDestination,
-    JobFailure,
-    JobId,
-    JobResult,
-    JobSource,
-    JobState,
-    JobText,
-    RepoId,
-)
+from service.jobs.schema import Job, JobFailure, JobId, JobResult, JobState, UnreadableJob
+from service.jobs.work import JobDestination, JobSource, JobText, RepoId, Work
+from service.platform.clock import utc_now
 from srr_core.recipe import DEFAULT_RECIPE, Recipe
-
-MAX_TAGS = 20
-Tag = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
-
-
-def _check_token(token: SecretStr) -> SecretStr:
-    if not is_hub_token(token.get_secret_value()):
-        raise ValueError(NOT_SENDABLE)
-    return token
-
-
-HubToken = Annotated[
-    SecretStr,
-    AfterValidator(_check_token),
-    Field(max_length=MAX_TOKEN_CHARACTERS, json_schema_extra={"pattern": "^[!-~]*$"}),
-]
 
 _SUBMISSION: dict[str, Any] = {
     "source": {"model_id": "org/model", "revision": "main"},
@@ -68,6 +43,7 @@ class JobCreate(_Body):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_SUBMISSION, _CUSTOM]})
 
+    kind: Literal["compress"] = Field(default="compress", description="What is to be done; there is one kind so far.")
     source: SourceBody
     recipe: str | dict[str, Any] = Field(
         default=DEFAULT_RECIPE,
@@ -93,6 +69,18 @@ class JobCreate(_Body):
     )
 
 
+class InspectBody(_Body):
+    """A model to look at."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"model_id": "org/model", "revision": "main"}]}
+    )
+
+    model_id: RepoId
+    revision: Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = "main"
+    hub_token: HubToken | None = Field(default=None, description="Used for this request only.")
+
+
 class RetryBody(_Body):
     """What a retry may need again."""
 
@@ -108,9 +96,10 @@ class TextSummary(BaseModel):
 
 
 class JobResource(BaseModel):
-    """A compression job."""
+    """A job: what it is to do is `work`, told apart by `kind`; the rest is how it fares."""
 
     id: JobId
+    kind: str = Field(default="compress", description="What kind of work it does.")
     state: JobState
     stage: str | None
     progress: float = Field(ge=0.0, le=1.0, description="Share of the current attempt that is done.")
@@ -123,9 +112,10 @@ class JobResource(BaseModel):
     )
     attempt: int
     max_attempts: int
+    work: Work | None = Field(default=None, description="All of its work; null in answers of versions before 0.2.")
     source: JobSource
     destination: JobDestination
-    recipe: Recipe
+    recipe: Recipe = Field(description="As in `work`, like the other fields of a compression beside it.")
     calibration: TextSummary | None
     evaluation: TextSummary | None
     tags: tuple[str, ...]
@@ -146,6 +136,9 @@ class JobList(BaseModel):
     """One page of jobs, newest first."""
 
     jobs: list[JobResource]
+    unreadable: list[UnreadableJob] = Field(
+        default_factory=list, description="Jobs of the page that this version of the service cannot read."
+    )
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one.")
 
 
@@ -192,30 +185,6 @@ class Health(BaseModel):
     checks: dict[str, str] = Field(default_factory=dict)
 
 
-class ProblemField(BaseModel):
-    """One wrong field of a request."""
-
-    field: str = Field(description="Dotted path, for instance `body.source.model_id`.")
-    message: str
-    code: str | None = Field(default=None, description="Where several things stand in the way: what each is.")
-
-
-class Problem(BaseModel):
-    """RFC 9457 problem details, sent as `application/problem+json` with every error."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    code: str = Field(description="Stable, for programs.")
-    request_id: str | None = None
-    errors: list[ProblemField] = Field(default_factory=list)
-
-
-_DERIVED = frozenset({"eta", "queue_position", "calibration", "evaluation", "events_url", "report_url"})
-
-
 def text_summary(text: JobText | None) -> TextSummary | None:
     """Return how a job's text is described to clients."""
     if text is None:
@@ -225,16 +194,20 @@ def text_summary(text: JobText | None) -> TextSummary | None:
 
 def job_resource(job: Job, *, queue_position: int | None = None) -> JobResource:
     """Return a job as clients see it."""
-    data = dict(job)
-    now = utc_now()
+    now, work = utc_now(), job.work
     seconds = remaining_seconds(job, now)
+    own = {name: value for name, value in job if name in JobResource.model_fields}
+    flat = {name: value for name, value in work if name in JobResource.model_fields}
     return JobResource(
-        **{name: data[name] for name in JobResource.model_fields if name in data and name not in _DERIVED},
-        eta=None if seconds is None else now + timedelta(seconds=seconds),
-        needs_hub_token=job.needs_hub_token,
-        queue_position=queue_position,
-        calibration=text_summary(job.calibration),
-        evaluation=text_summary(job.evaluation),
-        events_url=f"/v1/jobs/{job.id}/events",
-        report_url=f"/v1/jobs/{job.id}/report" if job.has_report else None,
+        **own
+        | flat
+        | {
+            "eta": None if seconds is None else now + timedelta(seconds=seconds),
+            "needs_hub_token": job.needs_hub_token,
+            "queue_position": queue_position,
+            "calibration": text_summary(work.calibration),
+            "evaluation": text_summary(work.evaluation),
+            "events_url": f"/v1/jobs/{job.id}/events",
+            "report_url": f"/v1/jobs/{job.id}/report" if job.has_report else None,
+        }
     )

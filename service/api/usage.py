@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter
 
-from service.api.dependencies import JobReader, StoreDep
 from service.api.key_schemas import UsageResource
-from service.api.problems import problem_responses
+from service.edge.dependencies import JobReader, StoreDep
+from service.edge.problems import problem_responses
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 _DAY = timedelta(hours=24)

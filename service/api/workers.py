@@ -4,11 +4,11 @@ from datetime import datetime
 
 from fastapi import APIRouter
 
-from service.api.dependencies import JobReader, ServicesDep
-from service.api.problems import problem_responses
 from service.api.worker_schemas import WorkerList, WorkerResource
-from service.jobs.policy import utc_now
+from service.edge.dependencies import JobReader, ServicesDep
+from service.edge.problems import problem_responses
 from service.jobs.workers import Worker
+from service.platform.clock import utc_now
 
 router = APIRouter(prefix="/v1/workers", tags=["workers"])
 

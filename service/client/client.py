@@ -10,14 +10,16 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from service.api.key_schemas import KeyCreate, KeyList, KeyResource, NewKey, UsageResource
-from service.api.model_schemas import ModelResource, Validation
-from service.api.schemas import EventData, EventList, JobList, JobResource, Problem, RecipeList
+from service.api.key_schemas import KeyList, KeyResource, NewKey, UsageResource
+from service.api.schemas import EventData, EventList, JobList, JobResource, RecipeList
 from service.api.worker_schemas import WorkerList
 from service.client.errors import ApiError, JobFailedError, UnreachableError
+from service.edge.problem import Problem
 from service.jobs.schema import TERMINAL_STATES, JobState
+from service.keys.schema import KeyCreate
 from service.notifications.schema import Endpoint, NewEndpoint
 from service.releases.schema import Watch
+from service.submissions.schema import ModelResource, Validation
 from srr_core.report import Report
 
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -6,7 +6,8 @@ ClientError
 └── JobFailedError      a job that was waited for did not succeed
 """
 
-from service.api.schemas import JobResource, Problem
+from service.api.schemas import JobResource
+from service.edge.problem import Problem
 
 
 class ClientError(Exception):

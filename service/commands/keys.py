@@ -8,9 +8,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
-from service.jobs.database import migrate, open_database
 from service.jobs.settings import JobsSettings
-from service.keys import ALL_SCOPES, ApiKey, KeyStore, Quota, Scope, issue_key
+from service.keys.access import issue_key
+from service.keys.schema import ALL_SCOPES, ApiKey, Quota, Scope
+from service.keys.store import KeyStore
+from service.platform.database import migrate, open_database
 
 
 def create(

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from service.commands.output import status_console
 
 
-class JobProgress:
+class ProgressBar:
     """Shows one bar with the stage and the last finished layer. On no terminal, one line per stage."""
 
     def __init__(self, title: str) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from service.api.schemas import EventData, JobResource
 from service.client import Client
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
-from service.commands.progress import JobProgress
+from service.commands.progress import ProgressBar
 from service.jobs.schema import TERMINAL_STATES, JobState
 from srr_core.recipe import PRESETS, Recipe
 from srr_core.report import Report
@@ -68,7 +68,7 @@ def follow(client: Client, job: JobResource) -> JobResource:
     Raises:
         JobFailedError: it failed or was canceled.
     """
-    with JobProgress(f"{job.source.model_id} → {job.destination.repo_id}") as progress:
+    with ProgressBar(f"{job.source.model_id} → {job.destination.repo_id}") as progress:
         for event in client.events(job.id):
             progress.show(event.kind, event.data)
     return client.wait(job.id)

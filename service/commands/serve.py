@@ -17,9 +17,9 @@ from pydantic import HttpUrl
 
 from service.app import create_app
 from service.commands.output import EXIT_BAD_INPUT, CommandError, status_console
-from service.jobs.logging import configure_logging
 from service.jobs.settings import JobsSettings
-from service.jobs.tracing import configure_tracing
+from service.platform.logging import configure_logging
+from service.platform.tracing import configure_tracing
 from service.settings import ServiceSettings
 
 LOOPBACK = "127.0.0.1"
@@ -42,11 +42,13 @@ def run_api(settings: ServiceSettings) -> None:
         _server(settings, JobsSettings()).run(sockets=[listener])
 
 
-def run_embedded(*, port: int, data_dir: Path) -> None:
+def run_embedded(*, port: int, data_dir: Path, hub: Path) -> None:
     """Serve on loopback with a worker and a folder hub until Ctrl-C."""
     configure_logging(level="WARNING")
     with _traced(), embedded_service(port=port, data_dir=data_dir) as url:
-        status_console().print(f"{url} is ready; Ctrl-C stops it. Everything is kept in {data_dir}.")
+        console = status_console()
+        console.print(f"{url} is ready; Ctrl-C stops it. Everything is kept in {data_dir}.")
+        console.print(f"Models come from the Hub, or from {hub}: srr hub add FOLDER ORG/NAME --data-dir {data_dir}")
         signal.pause()
 
 

@@ -2,12 +2,12 @@
 
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line
 from service.hub.client import HubClient
+from service.hub.settings import HubSettings
 from service.hub.webhooks import HuggingFaceWebhooks
 from service.jobs.opening import open_jobs
 from service.jobs.settings import JobsSettings
 from service.releases.store import WatchStore
 from service.releases.watches import sync_watch
-from service.settings import ServiceSettings
 
 
 def sync(*, base_url: str, hub_token: str, as_json: bool) -> None:
@@ -19,7 +19,7 @@ def sync(*, base_url: str, hub_token: str, as_json: bool) -> None:
     """
     if not base_url.startswith("https://"):
         raise CommandError(f"{base_url} is not https; the Hub sends the secret in clear", exit_code=EXIT_BAD_INPUT)
-    webhooks = HuggingFaceWebhooks(HubClient(str(ServiceSettings().hub_url)))
+    webhooks = HuggingFaceWebhooks(HubClient(HubSettings().endpoint))
     with open_jobs(JobsSettings()) as jobs:
         store = WatchStore(jobs.engine)
         done = {

@@ -1,11 +1,11 @@
 """Whose job it is: a job of somebody else is reported as one that does not exist."""
 
 from service.jobs.errors import JobNotFoundError
+from service.jobs.ports import JobReading
 from service.jobs.schema import Job
-from service.jobs.store import JobStore
 
 
-def owned_job(store: JobStore, job_id: str, owner: str | None) -> Job:
+def owned_job(store: JobReading, job_id: str, owner: str | None) -> Job:
     """Return a job if this owner may see it; None sees every job.
 
     Raises:

@@ -1,11 +1,11 @@
 """Canceling a job: at once while it waits, through its worker while it runs."""
 
 from service.jobs.access import owned_job
+from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import Job
-from service.jobs.store import JobStore
 
 
-def cancel(job_id: str, *, owner: str | None, store: JobStore) -> Job:
+def cancel(job_id: str, *, owner: str | None, store: JobsOfCallers) -> Job:
     """Ask for the end of a job and return it; a running one is `canceling` until its worker has stopped.
 
     Raises:

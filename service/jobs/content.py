@@ -3,28 +3,34 @@
 import hashlib
 import json
 
-from service.jobs.schema import JobSubmission, JobText
+from pydantic import BaseModel
+
+from service.jobs.work import JobText, WorkBase
+from srr_core.recipe import Recipe
+
+_OTHERWISE_COUNTED = frozenset({"kind", "source"})
+_NO_PART_OF_THE_RESULT = frozenset({"acknowledge_license"})
 
 
-def content_key(submission: JobSubmission, *, source_sha: str, core_version: str) -> str:
+def content_key(work: WorkBase, *, source_sha: str, core_version: str) -> str:
     """Return a digest of everything a result follows from, and of where it goes.
 
-    Two submissions with the same key ask for the same bits in the same repository. Pass it to `submit` unless
-    the caller insists on another run.
+    Work with the same key makes the same bits in the same repository.
+
+    Args:
+        work: With its texts by digest.
     """
-    parts = {
-        "source": [submission.source.model_id, source_sha],
-        "recipe": submission.recipe.digest(),
-        "core": core_version,
-        "calibration": _text(submission.calibration),
-        "evaluation": _text(submission.evaluation),
-        "destination": submission.destination.model_dump(mode="json"),
-    }
+    parts: dict[str, object] = {"source": [work.source.model_id, source_sha], "core": core_version}
+    for name in type(work).model_fields.keys() - _OTHERWISE_COUNTED - _NO_PART_OF_THE_RESULT:
+        parts[name] = _part(getattr(work, name))
+    if work.kind != "compress":  # which keys of the first version do not name
+        parts["kind"] = work.kind
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _text(text: JobText | None) -> object:
-    if text is None:
-        return None
-    digest = None if text.text is None else hashlib.sha256(text.text.encode(errors="surrogatepass")).hexdigest()
-    return [digest, text.num_sequences, text.sequence_length]
+def _part(value: object) -> object:
+    if isinstance(value, Recipe):
+        return value.digest()
+    if isinstance(value, JobText):
+        return [value.sha256, value.num_sequences, value.sequence_length]
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -4,8 +4,6 @@ JobError
 ├── JobNotFoundError            job_not_found
 ├── InvalidJobError             invalid_job
 ├── CapacityError               exceeds_capacity
-├── InvalidCursorError          invalid_cursor
-├── UnstorableTextError         unstorable_text
 ├── IdempotencyConflictError    idempotency_conflict
 ├── JobFinishedError            job_finished
 ├── JobNotRetryableError        job_not_retryable
@@ -13,8 +11,7 @@ JobError
 ├── TextNotFoundError           text_not_found
 ├── InvalidTransitionError      invalid_transition
 ├── CredentialError             credential_unreadable
-├── QueueUnavailableError       queue_unavailable
-└── StoreUnavailableError       store_unavailable
+└── QueueUnavailableError       queue_unavailable
 """
 
 from typing import ClassVar
@@ -42,18 +39,6 @@ class CapacityError(JobError):
     """A job that no worker has the memory or the disk for."""
 
     code = "exceeds_capacity"
-
-
-class InvalidCursorError(JobError):
-    """A cursor that no list of ours ever returned."""
-
-    code = "invalid_cursor"
-
-
-class UnstorableTextError(JobError):
-    """A text with a character that no database keeps: NUL, or half of a surrogate pair."""
-
-    code = "unstorable_text"
 
 
 class IdempotencyConflictError(JobError):
@@ -102,9 +87,3 @@ class QueueUnavailableError(JobError):
     """A broker that does not answer; the job is kept and sent later."""
 
     code = "queue_unavailable"
-
-
-class StoreUnavailableError(JobError):
-    """A database that does not answer."""
-
-    code = "store_unavailable"

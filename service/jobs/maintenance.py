@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import structlog
 
-from service.jobs.errors import QueueUnavailableError, StoreUnavailableError
+from service.jobs.errors import QueueUnavailableError
 from service.jobs.outbox import flush_outbox
+from service.jobs.ports import JobOutbox, JobStore
 from service.jobs.queue import JobQueue
 from service.jobs.reaper import reap_lost_jobs, resend_lost_messages
 from service.jobs.settings import JobsSettings
-from service.jobs.store import JobStore
+from service.platform.errors import StoreUnavailableError
 
 _log = structlog.get_logger(__name__)
 
@@ -95,7 +96,7 @@ def job_duties(store: JobStore, queue: JobQueue, settings: JobsSettings) -> tupl
     return (reap, resend, forget)
 
 
-def flush_duty(store: JobStore, queue: JobQueue) -> Duty:
+def flush_duty(store: JobOutbox, queue: JobQueue) -> Duty:
     """Return the one urgent duty: sending what the outbox holds."""
 
     def flush() -> None:

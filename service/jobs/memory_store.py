@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from typing_extensions import override
+
 from service.jobs.errors import (
     IdempotencyConflictError,
     InvalidTransitionError,
@@ -15,10 +17,11 @@ from service.jobs.errors import (
     TextNotFoundError,
 )
 from service.jobs.memory_rows import Message, Row, matches
-from service.jobs.paging import decode_cursor, encode_cursor
-from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy, utc_now
+from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy
+from service.jobs.ports import JobStore
 from service.jobs.schema import (
     TERMINAL_STATES,
+    Claim,
     EventKind,
     Job,
     JobEvent,
@@ -27,11 +30,11 @@ from service.jobs.schema import (
     JobPage,
     JobResult,
     JobState,
+    Lease,
     OutboxMessage,
     SealedSecret,
     Usage,
 )
-from service.jobs.texts import detach_texts
 from service.jobs.transitions import (
     ATTACHABLE_STATES,
     HELD_STATES,
@@ -45,10 +48,13 @@ from service.jobs.transitions import (
     state_event,
     waits_before_next_attempt,
 )
+from service.platform.clock import utc_now
+from service.platform.paging import decode_cursor, encode_cursor
+from srr_core.recipe.stages import Stage
 
 
-class MemoryJobStore:
-    """A `JobStore` that forgets everything when the process ends."""
+class MemoryJobStore(JobStore):
+    """All ports of the jobs over a dictionary that forgets everything when the process ends."""
 
     def __init__(self, *, clock: Callable[[], datetime] = utc_now, retries: RetryPolicy | None = None) -> None:
         self._clock = clock
@@ -60,16 +66,16 @@ class MemoryJobStore:
         self._message_ids = itertools.count(1)
         self._keys: dict[tuple[str, str], tuple[str | None, str, datetime]] = {}
 
+    @override
     def add(
         self,
         job: Job,
         *,
+        texts: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         request_digest: str | None = None,
         credential: SealedSecret | None = None,
     ) -> Job:
-        """Insert a job with all that belongs to it, or return the job this key made before."""
-        job, texts = detach_texts(job)
         with self._lock:
             if idempotency_key is not None:
                 key = (job.owner, idempotency_key)
@@ -85,33 +91,33 @@ class MemoryJobStore:
                 if idempotency_key is not None:
                     self._keys[job.owner, idempotency_key] = (request_digest, same.id, self._clock())
                 return same
-            self._texts.update(texts)
+            self._texts.update(texts or {})
             self._rows[job.id] = Row(job, queued_at=self._clock(), credential=credential)
             self._announce(self._rows[job.id])
             self._send(job, timedelta(0))
             return job
 
+    @override
     def replayed(self, owner: str, idempotency_key: str, *, request_digest: str) -> Job | None:
-        """Return the job that this key led to, or None when it is new."""
         with self._lock:
             digest, job_id, _ = self._keys.get((owner, idempotency_key), (request_digest, "", None))
             if digest != request_digest:
                 raise IdempotencyConflictError("this idempotency key came before with another request; use a new key")
             return self.get(job_id) if job_id else None
 
+    @override
     def get(self, job_id: str) -> Job:
-        """Return a job."""
         return self._row(job_id).job
 
+    @override
     def text(self, sha256: str) -> str:
-        """Return a text that came with a job."""
         with self._lock:
             if sha256 not in self._texts:
                 raise TextNotFoundError(f"no text with digest {sha256} is stored")
             return self._texts[sha256]
 
+    @override
     def list(self, filter: JobFilter, *, limit: int, cursor: str | None = None) -> JobPage:
-        """Return one page, newest first."""
         before = decode_cursor(cursor) if cursor else None
         with self._lock:
             found = sorted((row.job for row in self._rows.values() if matches(row.job, filter)), key=lambda job: job.id)
@@ -119,8 +125,8 @@ class MemoryJobStore:
         page = tuple(rest[:limit])
         return JobPage(jobs=page, next_cursor=encode_cursor(page[-1].id) if len(rest) > limit else None)
 
+    @override
     def queue_position(self, job_id: str) -> int | None:
-        """Return how many queued jobs are before this one."""
         with self._lock:
             row = self._row(job_id)
             if row.job.state is not JobState.QUEUED:
@@ -128,110 +134,102 @@ class MemoryJobStore:
             waiting = [other for other in self._rows.values() if other.job.state is JobState.QUEUED]
             return sum((other.queued_at, other.job.id) < (row.queued_at, job_id) for other in waiting)
 
-    def claim(self, job_id: str, attempt: int, *, worker: str, lease: timedelta) -> Job | None:
-        """Move queued -> running under a lease, or return None."""
+    @override
+    def claim(self, job_id: str, attempt: int, *, worker: str, lasts: timedelta) -> Claim | None:
         with self._lock:
             row = self._rows.get(job_id)
             if row is None or row.job.state is not JobState.QUEUED or row.job.attempt != attempt:
                 return None
-            row.lease_owner, row.lease_until = worker, self._clock() + lease
+            row.lease_owner, row.lease_until = worker, self._clock() + lasts
             self._change(row, after_claim(row.job, now=self._clock()))
-            return row.job
+            return Claim(row.job, Lease(job_id, attempt, worker))
 
-    def renew(self, job_id: str, attempt: int, *, worker: str, lease: timedelta) -> JobState | None:
-        """Extend the lease and return the state, or None when it is lost."""
+    @override
+    def renew(self, lease: Lease, *, lasts: timedelta) -> JobState | None:
         with self._lock:
-            row = self._held(job_id, attempt, worker)
+            row = self._held(lease)
             if row is None:
                 return None
-            row.lease_until = self._clock() + lease
+            row.lease_until = self._clock() + lasts
             return row.job.state
 
-    def progress(self, job_id: str, attempt: int, *, worker: str, stage: str, progress: float) -> bool:
-        """Record how far the attempt is, and append a `progress` event."""
+    @override
+    def progress(self, lease: Lease, *, stage: Stage, progress: float) -> bool:
         with self._lock:
-            row = self._held(job_id, attempt, worker)
+            row = self._held(lease)
             if row is None:
                 return False
             row.job = row.job.model_copy(update={"stage": stage, "progress": progress, "updated_at": self._clock()})
-            self._append(row, "progress", {"stage": stage, "progress": progress})
+            self._append(row, "progress", {"stage": str(stage), "progress": progress})
             return True
 
-    def resolve_source(self, job_id: str, attempt: int, *, worker: str, sha: str) -> bool:
-        """Record the commit the revision was resolved to."""
+    @override
+    def resolve_source(self, lease: Lease, *, sha: str) -> bool:
         with self._lock:
-            row = self._held(job_id, attempt, worker)
+            row = self._held(lease)
             if row is None:
                 return False
-            row.job = row.job.model_copy(update={"source": row.job.source.model_copy(update={"sha": sha})})
+            row.job = row.job.model_copy(update={"work": row.job.work.at_commit(sha)})
             return True
 
-    def credential(self, job_id: str, attempt: int, *, worker: str) -> SealedSecret | None:
-        """Return the sealed Hub token of a job this worker holds."""
+    @override
+    def credential(self, lease: Lease) -> SealedSecret | None:
         with self._lock:
-            row = self._held(job_id, attempt, worker)
+            row = self._held(lease)
             sealed = row.credential if row else None
             return sealed if sealed is not None and sealed.expires_at > self._clock() else None
 
-    def append_event(
-        self, job_id: str, attempt: int, kind: EventKind, data: Mapping[str, Any], *, worker: str | None = None
-    ) -> JobEvent | None:
-        """Append one event."""
+    @override
+    def append_event(self, lease: Lease, kind: EventKind, data: Mapping[str, Any]) -> JobEvent | None:
         with self._lock:
-            row = self._row(job_id) if worker is None else self._held(job_id, attempt, worker)
-            if row is None or row.job.attempt != attempt:
-                return None
-            return self._append(row, kind, data)
+            row = self._held(lease)
+            return None if row is None else self._append(row, kind, data)
 
+    @override
     def events(
         self, job_id: str, *, after: int = 0, limit: int = 500, kinds: Collection[EventKind] | None = None
     ) -> Sequence[JobEvent]:
-        """Return events with a sequence above `after`, in order."""
         with self._lock:
             later = self._row(job_id).events[after:]
             return tuple(event for event in later if kinds is None or event.kind in kinds)[:limit]
 
-    def publishing(self, job_id: str, attempt: int, *, worker: str) -> bool:
-        """Move running -> publishing."""
-        return self._advance(
-            job_id, attempt, worker, lambda job, now: move(job, JobState.PUBLISHING, now=now, stage="publish")
-        )
+    @override
+    def publishing(self, lease: Lease) -> bool:
+        return self._advance(lease, lambda job, now: move(job, JobState.PUBLISHING, now=now, stage=Stage.PUBLISH))
 
-    def succeed(self, job_id: str, attempt: int, *, worker: str, result: JobResult, report: Mapping[str, Any]) -> bool:
-        """Move publishing -> succeeded and keep the report."""
+    @override
+    def succeed(self, lease: Lease, *, result: JobResult, report: Mapping[str, Any]) -> bool:
         with self._lock:
-            row = self._held(job_id, attempt, worker)
+            row = self._held(lease)
             if row is None:
                 return False
             row.report = dict(report)
             return self._advance(
-                job_id,
-                attempt,
-                worker,
+                lease,
                 lambda job, now: move(job, JobState.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True),
             )
 
-    def fail(self, job_id: str, attempt: int, *, worker: str, failure: JobFailure) -> bool:
-        """Move to failed, or back to queued with the next attempt."""
-        return self._advance(job_id, attempt, worker, lambda job, now: after_failure(job, failure, now=now))
+    @override
+    def fail(self, lease: Lease, failure: JobFailure) -> bool:
+        return self._advance(lease, lambda job, now: after_failure(job, failure, now=now))
 
-    def requeue(self, job_id: str, attempt: int, *, worker: str) -> bool:
-        """Give the job back because this worker stops."""
-        return self._advance(job_id, attempt, worker, lambda job, now: after_interruption(job, now=now))
+    @override
+    def requeue(self, lease: Lease) -> bool:
+        return self._advance(lease, lambda job, now: after_interruption(job, now=now))
 
+    @override
     def cancel(self, job_id: str) -> Job:
-        """Cancel at once when queued, else ask the worker to stop."""
         with self._lock:
             row = self._row(job_id)
             self._change(row, after_cancel(row.job, now=self._clock()))
             return row.job
 
-    def canceled(self, job_id: str, attempt: int, *, worker: str) -> bool:
-        """Move canceling -> canceled."""
-        return self._advance(job_id, attempt, worker, lambda job, now: move(job, JobState.CANCELED, now=now))
+    @override
+    def canceled(self, lease: Lease) -> bool:
+        return self._advance(lease, lambda job, now: move(job, JobState.CANCELED, now=now))
 
+    @override
     def retry(self, job_id: str, *, credential: SealedSecret | None = None) -> Job:
-        """Queue a failed or canceled job again."""
         with self._lock:
             row = self._row(job_id)
             after = after_retry(row.job, now=self._clock())
@@ -243,15 +241,15 @@ class MemoryJobStore:
             row.credential = credential
             return row.job
 
+    @override
     def report(self, job_id: str) -> Mapping[str, Any]:
-        """Return the report of a succeeded job."""
         row = self._row(job_id)
         if row.report is None or not row.job.has_report:
             raise ReportNotReadyError(f"job {job_id} is {row.job.state}; a report exists once it has succeeded")
         return row.report
 
+    @override
     def reap(self, *, now: datetime | None = None) -> Sequence[Job]:
-        """Requeue, fail or cancel every job whose lease ran out."""
         now = now or self._clock()
         with self._lock:
             lost = [row for row in self._rows.values() if row.lease_until is not None and row.lease_until < now]
@@ -259,8 +257,8 @@ class MemoryJobStore:
                 self._change(row, after_failure(row.job, WORKER_LOST, now=now))
             return [row.job for row in lost]
 
+    @override
     def unsent(self, *, limit: int = 100) -> Sequence[OutboxMessage]:
-        """Return messages that are due and not sent yet, oldest first."""
         with self._lock:
             due = [
                 OutboxMessage(number, message.job_id, message.attempt, self._row(message.job_id).job.traceparent)
@@ -269,15 +267,15 @@ class MemoryJobStore:
             ]
             return due[:limit]
 
+    @override
     def mark_sent(self, outbox_ids: Sequence[int]) -> None:
-        """Record that these messages were handed to the broker."""
         with self._lock:
             for number in outbox_ids:
                 if number in self._messages:
                     self._messages[number].sent_at = self._clock()
 
+    @override
     def resend_lost(self, *, sent_before: datetime) -> int:
-        """Make the messages of jobs that are still queued due again."""
         with self._lock:
             lost = [
                 message
@@ -288,8 +286,8 @@ class MemoryJobStore:
                 message.sent_at = None
             return len(lost)
 
+    @override
     def forget_expired(self, *, now: datetime | None = None) -> int:
-        """Delete expired sealed tokens and idempotency keys past their day."""
         now = now or self._clock()
         with self._lock:
             old_keys = [key for key, (_, _, made) in self._keys.items() if made + IDEMPOTENCY_LIFETIME <= now]
@@ -300,8 +298,8 @@ class MemoryJobStore:
                 row.credential = None
             return len(old_keys) + len(stale)
 
+    @override
     def usage(self, owner: str, *, since: datetime) -> Usage:
-        """Return how many jobs an owner has, and how long they ran."""
         with self._lock:
             mine = [row.job for row in self._rows.values() if row.job.owner == owner]
         running = [job for job in mine if job.state in HELD_STATES]
@@ -313,8 +311,9 @@ class MemoryJobStore:
             running_seconds=sum(one.total_seconds() for one in seconds),
         )
 
+    @override
     def ping(self) -> None:
-        """Answer, always."""
+        return
 
     def _same_work(self, job: Job) -> Job | None:
         if job.content_key is None:
@@ -331,15 +330,15 @@ class MemoryJobStore:
                 raise JobNotFoundError(f"no job has the id {job_id!r}")
             return self._rows[job_id]
 
-    def _held(self, job_id: str, attempt: int, worker: str) -> Row | None:
-        row = self._rows.get(job_id)
+    def _held(self, lease: Lease) -> Row | None:
+        row = self._rows.get(lease.job_id)
         if row is None or row.job.state not in HELD_STATES:
             return None
-        return row if row.job.attempt == attempt and row.lease_owner == worker else None
+        return row if (row.job.attempt, row.lease_owner) == (lease.attempt, lease.worker) else None
 
-    def _advance(self, job_id: str, attempt: int, worker: str, step: Callable[[Job, datetime], Job]) -> bool:
+    def _advance(self, lease: Lease, step: Callable[[Job, datetime], Job]) -> bool:
         with self._lock:
-            row = self._held(job_id, attempt, worker)
+            row = self._held(lease)
             if row is None:
                 return False
             try:

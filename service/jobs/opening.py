@@ -8,12 +8,12 @@ from datetime import timedelta
 from sqlalchemy import Engine
 
 from service.jobs.credentials import CredentialVault, credential_keys
-from service.jobs.database import migrate, open_database
 from service.jobs.maintenance import Duty, Maintenance, flush_duty, job_duties
 from service.jobs.policy import RetryPolicy
 from service.jobs.queue import CeleryJobQueue, create_celery
 from service.jobs.settings import JobsSettings
 from service.jobs.sql_store import SqlJobStore
+from service.platform.database import migrate, open_database
 
 
 @dataclass(frozen=True)

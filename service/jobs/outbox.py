@@ -1,12 +1,12 @@
 """Sending what was committed: the broker learns of a job only after the database has it."""
 
+from service.jobs.ports import JobOutbox
 from service.jobs.queue import JobQueue
-from service.jobs.store import JobStore
 
 _BATCH = 100
 
 
-def flush_outbox(store: JobStore, queue: JobQueue) -> int:
+def flush_outbox(store: JobOutbox, queue: JobQueue) -> int:
     """Send every message that is due and return how many went out.
 
     Each is marked after it was sent: a crash in between sends it twice, never not at all, and the claim

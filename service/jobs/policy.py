@@ -1,7 +1,7 @@
 """The times a job store works with."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 IDEMPOTENCY_LIFETIME = timedelta(hours=24)
 """How long a key replays its job. Source: Stripe's API keeps keys for at least 24 hours."""
@@ -17,8 +17,3 @@ class RetryPolicy:
     def delay(self, attempt: int) -> timedelta:
         """Return the wait after this attempt, counted from 1."""
         return min(self.first * (1 << 2 * min(attempt - 1, 16)), self.limit)
-
-
-def utc_now() -> datetime:
-    """Return the time every lease and event is stamped with; hosts are expected to run NTP."""
-    return datetime.now(UTC)

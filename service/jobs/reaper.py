@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from service.jobs.policy import utc_now
+from service.jobs.ports import JobHousekeeping, JobOutbox
 from service.jobs.queue import JobQueue
 from service.jobs.schema import Job
-from service.jobs.store import JobStore
+from service.platform.clock import utc_now
 
 
-def reap_lost_jobs(store: JobStore) -> Sequence[Job]:
+def reap_lost_jobs(store: JobHousekeeping) -> Sequence[Job]:
     """Queue, fail or cancel every job whose worker has let its lease run out, and return them."""
     return store.reap()
 
 
-def resend_lost_messages(store: JobStore, queue: JobQueue, *, older_than: timedelta) -> int:
+def resend_lost_messages(store: JobOutbox, queue: JobQueue, *, older_than: timedelta) -> int:
     """Make messages due again that the broker has lost, and return how many.
 
     A queued job whose message was sent long ago, while the broker's queue is empty: a worker died between

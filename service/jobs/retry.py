@@ -4,17 +4,18 @@ from collections.abc import Callable
 from datetime import datetime
 
 from service.jobs.access import owned_job
-from service.jobs.credentials import CredentialVault, require_hub_token, require_own_token
+from service.jobs.credentials import CredentialVault, require_own_token
 from service.jobs.errors import InvalidJobError
+from service.jobs.hub_tokens import require_hub_token
+from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import Job
-from service.jobs.store import JobStore
 
 
 def retry(
     job_id: str,
     *,
     owner: str | None,
-    store: JobStore,
+    store: JobsOfCallers,
     wake: Callable[[], None],
     vault: CredentialVault | None = None,
     hub_token: str | None = None,

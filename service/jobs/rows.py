@@ -7,50 +7,25 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, select
 
 from service.jobs import tables
-from service.jobs.schema import Job, JobEvent, JobFilter
+from service.jobs.schema import Job, JobEvent, JobFilter, UnreadableJob
+from service.jobs.upgrade import read_event, read_job
 
 _JOBS = tables.jobs.c
-_PLAIN = (
-    "id",
-    "owner",
-    "state",
-    "stage",
-    "progress",
-    "attempt",
-    "max_attempts",
-    "source",
-    "destination",
-    "recipe",
-    "calibration",
-    "evaluation",
-    "tags",
-    "acknowledge_license",
-    "brought_token",
-    "result",
-    "failure",
-    "has_report",
-    "content_key",
-    "traceparent",
-    "created_at",
-    "updated_at",
-    "started_at",
-    "finished_at",
-)
 FIRST_SEQUENCE = 1
 """Number of the event every job begins with."""
 _TIMES = ("created_at", "updated_at", "started_at", "finished_at")
 
-JOB_COLUMNS = tuple(_JOBS[name] for name in _PLAIN)
+JOB_COLUMNS = tuple(_JOBS[name] for name in Job.model_fields)
 
 
 def job_values(job: Job) -> dict[str, Any]:
-    """Return the columns that follow from a job alone."""
-    values = job.model_dump(mode="json", include=set(_PLAIN))
-    values |= {name: getattr(job, name) for name in _TIMES}
+    """Return the columns that follow from a job alone: its own, and those that lists are filtered by."""
+    values = job.model_dump(mode="json") | {name: getattr(job, name) for name in _TIMES}
     return values | {
-        "model_id": job.source.model_id,
-        "destination_repo_id": job.destination.repo_id,
-        "recipe_name": job.recipe.name,
+        "kind": job.work.kind,
+        "model_id": job.work.source.model_id,
+        "destination_repo_id": job.work.destination.repo_id,
+        "recipe_name": job.work.recipe_name,
     }
 
 
@@ -61,8 +36,13 @@ def changed_values(before: Job, after: Job) -> dict[str, Any]:
 
 
 def job_from_row(row: Row[Any]) -> Job:
-    """Return the job of a row that selected `JOB_COLUMNS`."""
-    return Job.model_validate(row._asdict())
+    """Return the job of a row that selected `JOB_COLUMNS`. Raises UnreadableError."""
+    return read_job(row._asdict())
+
+
+def unreadable_job(row: Row[Any]) -> UnreadableJob:
+    """Return what is known of a row that selected `JOB_COLUMNS` and cannot be read."""
+    return UnreadableJob(id=row.id, owner=row.owner, state=row.state, created_at=row.created_at)
 
 
 def new_job_values(job: Job, *, queued_at: datetime) -> dict[str, Any]:
@@ -77,7 +57,7 @@ def event_values(event: JobEvent) -> dict[str, Any]:
 
 def event_from_row(row: Row[Any]) -> JobEvent:
     """Return the event of a row."""
-    return JobEvent.model_validate(row._asdict())
+    return read_event(row._asdict())
 
 
 def filter_conditions(filter: JobFilter) -> list[ColumnElement[bool]]:
@@ -85,6 +65,7 @@ def filter_conditions(filter: JobFilter) -> list[ColumnElement[bool]]:
     tagged = select(tables.job_tags.c.job_id).where(tables.job_tags.c.tag == filter.tag)
     conditions: dict[str, Callable[[], ColumnElement[bool]]] = {
         "owner": lambda: _JOBS.owner == filter.owner,
+        "kind": lambda: _JOBS.kind == filter.kind,
         "states": lambda: _JOBS.state.in_([str(state) for state in filter.states]),
         "model_id": lambda: _JOBS.model_id == filter.model_id,
         "destination": lambda: _JOBS.destination_repo_id == filter.destination,

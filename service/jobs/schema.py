@@ -1,4 +1,4 @@
-"""A job and its events, as values: frozen, serializable, the same on both edges."""
+"""A job and its events, as values: frozen, serializable, the same on both edges. `work.py` says what a job is to do."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -6,19 +6,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from srr_core.recipe import Recipe
+from service.jobs.work import Work
+from srr_core.recipe.stages import Stage
 
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-z]{26}$")]
-RepoId = Annotated[
-    str,
-    Field(
-        min_length=3,
-        max_length=96,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
-        examples=["org/model"],
-    ),
-]
-MAX_TEXT_CHARACTERS = 4_000_000
 
 
 class _Frozen(BaseModel):
@@ -37,49 +28,11 @@ class JobState(StrEnum):
     CANCELED = "canceled"
 
 
+JOB_SCHEMA_VERSION = 2
+"""1 was a compression, flat. `upgrade.py` reads both."""
+EVENT_SCHEMA_VERSION = 1
 EventKind = Literal["state", "progress", "layer", "log"]
 TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED})
-
-
-class JobSource(_Frozen):
-    """The model to compress. `sha` is filled in when the revision has been resolved."""
-
-    model_id: RepoId
-    revision: str = Field(default="main", min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
-    sha: str | None = None
-
-
-class JobDestination(_Frozen):
-    """The repository the artifact is published to."""
-
-    repo_id: RepoId
-    private: bool | None = Field(default=None, description="None: as private as the source.")
-
-
-class JobText(_Frozen):
-    """A text to calibrate or evaluate on. Without `text` the bundled WikiText-2 slice is used."""
-
-    text: str | None = Field(default=None, min_length=1, max_length=MAX_TEXT_CHARACTERS)
-    sha256: str | None = Field(
-        default=None,
-        pattern=r"^[0-9a-f]{64}$",
-        description="Set by the store, which keeps the text apart from the job: `JobStore.text(sha256)`.",
-    )
-    num_sequences: int | None = Field(default=None, ge=1, le=100_000)
-    sequence_length: int | None = Field(default=None, ge=8, le=131_072)
-
-
-class JobSubmission(_Frozen):
-    """What a caller asks for; `submit` turns it into a job."""
-
-    source: JobSource
-    destination: JobDestination
-    recipe: Recipe
-    calibration: JobText | None = None
-    evaluation: JobText | None = None
-    tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(default=(), max_length=32)
-    acknowledge_license: bool = Field(default=False, description="A person has read an unclear licence.")
-    max_attempts: int = Field(default=3, ge=1, le=10)
 
 
 class SealedSecret(_Frozen):
@@ -87,15 +40,6 @@ class SealedSecret(_Frozen):
 
     ciphertext: bytes
     expires_at: datetime
-
-
-class OutboxMessage(NamedTuple):
-    """A message that must reach the broker, and the trace it belongs to."""
-
-    id: int
-    job_id: str
-    attempt: int
-    traceparent: str | None = None
 
 
 class JobFailure(_Frozen):
@@ -114,26 +58,45 @@ class JobResult(_Frozen):
     commit_url: str
 
 
-class Job(_Frozen):
-    """One compression, from submission to its end. `attempt` fences every write of a worker."""
+class JobSubmission(_Frozen):
+    """What a caller asks for; `submit` turns it into a job."""
 
+    work: Work
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(default=(), max_length=32)
+    max_attempts: int = Field(default=3, ge=1, le=10)
+
+
+class Lease(NamedTuple):
+    """A worker's hold on one attempt of a job: the fence of every write it makes."""
+
+    job_id: str
+    attempt: int
+    worker: str
+
+
+class OutboxMessage(NamedTuple):
+    """A message that must reach the broker, and the trace it belongs to."""
+
+    id: int
+    job_id: str
+    attempt: int
+    traceparent: str | None = None
+
+
+class Job(_Frozen):
+    """One piece of work and all that became of it. Its `attempt` is a part of every lease on it."""
+
+    schema_version: int = JOB_SCHEMA_VERSION
     id: JobId
+    owner: str = Field(default="local", description="The API key or user the job belongs to.")
     state: JobState
-    stage: str | None = Field(
-        default=None, description="download, plan, compress, assemble, verify, evaluate or publish."
-    )
+    stage: Stage | None = Field(default=None, description="What the attempt is at, or ended in.")
     progress: float = Field(default=0.0, ge=0.0, le=1.0, description="Share of the current attempt that is done.")
     attempt: int = Field(default=1, ge=1)
     max_attempts: int = Field(default=3, ge=1)
-    source: JobSource
-    destination: JobDestination
-    recipe: Recipe
-    calibration: JobText | None = None
-    evaluation: JobText | None = None
+    work: Work
     tags: tuple[str, ...] = ()
-    acknowledge_license: bool = False
     brought_token: bool = Field(default=False, description="Whether it came with a Hub token of its own.")
-    owner: str = Field(default="local", description="The API key or user the job belongs to.")
     result: JobResult | None = None
     failure: JobFailure | None = None
     has_report: bool = False
@@ -154,9 +117,26 @@ class Job(_Frozen):
         return self.brought_token and self.state in (JobState.FAILED, JobState.CANCELED)
 
 
+class Claim(NamedTuple):
+    """A job and the lease it was given out under."""
+
+    job: Job
+    lease: Lease
+
+
+class UnreadableJob(_Frozen):
+    """A job whose row this version cannot read: all that is known of it without looking into it."""
+
+    id: str
+    owner: str
+    state: str
+    created_at: datetime
+
+
 class JobEvent(_Frozen):
     """Something that happened to a job. `sequence` grows by one per job and never repeats."""
 
+    schema_version: int = EVENT_SCHEMA_VERSION
     job_id: JobId
     sequence: int
     attempt: int
@@ -169,6 +149,7 @@ class JobFilter(_Frozen):
     """Which jobs to list; every given field must match."""
 
     owner: str | None = None
+    kind: str | None = None
     states: tuple[JobState, ...] = ()
     model_id: str | None = None
     destination: str | None = None
@@ -182,6 +163,8 @@ class JobPage(_Frozen):
     """One page of a list, newest first, and the cursor of the next."""
 
     jobs: tuple[Job, ...]
+    unreadable: tuple[UnreadableJob, ...] = ()
+    """Those of the page that this version cannot read."""
     next_cursor: str | None = None
 
 

@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-SENTINEL_SCHEME: Final = "sentinel://"
+from service.platform.redis_client import SENTINEL_SCHEME
 
 
 def _default_data_dir() -> Path:

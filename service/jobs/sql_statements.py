@@ -11,16 +11,21 @@ from sqlalchemy.exc import IntegrityError
 from service.jobs import tables
 from service.jobs.errors import IdempotencyConflictError, InvalidJobError, JobNotFoundError
 from service.jobs.rows import JOB_COLUMNS, job_from_row
-from service.jobs.schema import Job, JobState, SealedSecret, Usage
+from service.jobs.schema import Job, JobState, Lease, SealedSecret, Usage
 from service.jobs.transitions import ATTACHABLE_STATES, HELD_STATES
 
 _JOBS = tables.jobs.c
 _HELD = tuple(sorted(str(state) for state in HELD_STATES))
 
 
-def held_by(job_id: str, attempt: int, worker: str) -> tuple[ColumnElement[bool], ...]:
+def held_by(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     """Return the fence: what must hold of a row for this worker's write to count."""
-    return (_JOBS.id == job_id, _JOBS.attempt == attempt, _JOBS.lease_owner == worker, _JOBS.state.in_(_HELD))
+    return (
+        _JOBS.id == lease.job_id,
+        _JOBS.attempt == lease.attempt,
+        _JOBS.lease_owner == lease.worker,
+        _JOBS.state.in_(_HELD),
+    )
 
 
 def read_job(connection: Connection, job_id: str, *, lock: bool = False) -> Job:
@@ -32,9 +37,9 @@ def read_job(connection: Connection, job_id: str, *, lock: bool = False) -> Job:
     return job_from_row(row)
 
 
-def lock_held(connection: Connection, job_id: str, attempt: int, worker: str) -> Job | None:
+def lock_held(connection: Connection, lease: Lease) -> Job | None:
     """Return a job this worker holds, locked, or None."""
-    query = select(*JOB_COLUMNS).where(*held_by(job_id, attempt, worker)).with_for_update()
+    query = select(*JOB_COLUMNS).where(*held_by(lease)).with_for_update()
     row = connection.execute(query).one_or_none()
     return None if row is None else job_from_row(row)
 

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, text, tuple_, update
+from typing_extensions import override
 
 from service.jobs import tables
-from service.jobs.database import reading, writing
 from service.jobs.errors import (
     InvalidTransitionError,
     JobNotFoundError,
@@ -15,8 +15,8 @@ from service.jobs.errors import (
     ReportNotReadyError,
     TextNotFoundError,
 )
-from service.jobs.paging import decode_cursor, encode_cursor
-from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy, utc_now
+from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy
+from service.jobs.ports import JobStore
 from service.jobs.rows import (
     JOB_COLUMNS,
     changed_values,
@@ -24,8 +24,10 @@ from service.jobs.rows import (
     filter_conditions,
     job_from_row,
     new_job_values,
+    unreadable_job,
 )
 from service.jobs.schema import (
+    Claim,
     EventKind,
     Job,
     JobEvent,
@@ -34,6 +36,7 @@ from service.jobs.schema import (
     JobPage,
     JobResult,
     JobState,
+    Lease,
     OutboxMessage,
     SealedSecret,
     Usage,
@@ -54,7 +57,6 @@ from service.jobs.sql_statements import (
     reserve_key,
     usage_of,
 )
-from service.jobs.texts import detach_texts
 from service.jobs.transitions import (
     WORKER_LOST,
     after_cancel,
@@ -64,13 +66,18 @@ from service.jobs.transitions import (
     after_retry,
     move,
 )
+from service.platform.clock import utc_now
+from service.platform.database import reading, writing
+from service.platform.isolation import read_each
+from service.platform.paging import decode_cursor, encode_cursor
+from srr_core.recipe.stages import Stage
 
 _JOBS = tables.jobs.c
 _OUTBOX = tables.job_outbox.c
 
 
-class SqlJobStore:
-    """A `JobStore` in a database that `migrate` has prepared.
+class SqlJobStore(JobStore):
+    """All ports of the jobs over a database that `migrate` has prepared.
 
     A job changes only while its row is locked, by `SELECT ... FOR UPDATE` on PostgreSQL and by the one
     writer SQLite allows; the claim, which many deliveries may race for, is a single compare-and-set.
@@ -83,16 +90,16 @@ class SqlJobStore:
         self._clock = clock
         self._writer = ChangeWriter(clock, retries or RetryPolicy())
 
+    @override
     def add(
         self,
         job: Job,
         *,
+        texts: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         request_digest: str | None = None,
         credential: SealedSecret | None = None,
     ) -> Job:
-        """Insert a job with all that belongs to it, or return the job this key made before."""
-        job, texts = detach_texts(job)
         with writing(self._engine) as connection:
             if idempotency_key is not None:
                 before = reserve_key(connection, job, idempotency_key, request_digest, self._clock())
@@ -103,7 +110,7 @@ class SqlJobStore:
                 if idempotency_key is not None:
                     redirect_key(connection, job, idempotency_key, same.id)
                 return same
-            insert_texts(connection, texts)
+            insert_texts(connection, texts or {})
             if job.tags:
                 rows = [{"tag": tag, "job_id": job.id} for tag in dict.fromkeys(job.tags)]
                 connection.execute(insert(tables.job_tags), rows)
@@ -112,19 +119,19 @@ class SqlJobStore:
             self._writer.open(connection, job)
         return job
 
+    @override
     def replayed(self, owner: str, idempotency_key: str, *, request_digest: str) -> Job | None:
-        """Return the job that this key led to, or None when it is new."""
         with reading(self._engine) as connection:
             job_id = find_key(connection, owner, idempotency_key, request_digest)
             return None if job_id is None else read_job(connection, job_id)
 
+    @override
     def get(self, job_id: str) -> Job:
-        """Return a job."""
         with reading(self._engine) as connection:
             return read_job(connection, job_id)
 
+    @override
     def text(self, sha256: str) -> str:
-        """Return a text that came with a job."""
         query = select(tables.job_texts.c.utf8).where(tables.job_texts.c.sha256 == sha256)
         with reading(self._engine) as connection:
             utf8 = connection.execute(query).scalar_one_or_none()
@@ -132,18 +139,23 @@ class SqlJobStore:
             raise TextNotFoundError(f"no text with digest {sha256} is stored")
         return bytes(utf8).decode()
 
+    @override
     def list(self, filter: JobFilter, *, limit: int, cursor: str | None = None) -> JobPage:
-        """Return one page, newest first."""
         query = select(*JOB_COLUMNS).where(*filter_conditions(filter)).order_by(_JOBS.id.desc()).limit(limit + 1)
         if cursor is not None:
             query = query.where(_JOBS.id < decode_cursor(cursor))
         with reading(self._engine) as connection:
-            found = [job_from_row(row) for row in connection.execute(query)]
-        page = tuple(found[:limit])
-        return JobPage(jobs=page, next_cursor=encode_cursor(page[-1].id) if len(found) > limit else None)
+            rows = connection.execute(query).all()
+        page = rows[:limit]
+        jobs, strange = read_each(page, job_from_row, what="job")
+        return JobPage(
+            jobs=tuple(jobs),
+            unreadable=tuple(unreadable_job(row) for row in strange),
+            next_cursor=encode_cursor(page[-1].id) if len(rows) > limit else None,
+        )
 
+    @override
     def queue_position(self, job_id: str) -> int | None:
-        """Return how many queued jobs are before this one."""
         with reading(self._engine) as connection:
             row = connection.execute(select(_JOBS.state, _JOBS.queued_at).where(_JOBS.id == job_id)).one_or_none()
             if row is None:
@@ -154,8 +166,8 @@ class SqlJobStore:
             query = select(func.count()).where(_JOBS.state == str(JobState.QUEUED), earlier)
             return connection.execute(query).scalar_one()
 
-    def claim(self, job_id: str, attempt: int, *, worker: str, lease: timedelta) -> Job | None:
-        """Move queued -> running under a lease, or return None."""
+    @override
+    def claim(self, job_id: str, attempt: int, *, worker: str, lasts: timedelta) -> Claim | None:
         now = self._clock()
         query = select(*JOB_COLUMNS).where(
             _JOBS.id == job_id, _JOBS.attempt == attempt, _JOBS.state == str(JobState.QUEUED)
@@ -169,74 +181,70 @@ class SqlJobStore:
             swap = (
                 update(tables.jobs)
                 .where(_JOBS.id == job_id, _JOBS.attempt == attempt, _JOBS.state == str(JobState.QUEUED))
-                .values(changed_values(before, after) | {"lease_owner": worker, "lease_until": now + lease})
+                .values(changed_values(before, after) | {"lease_owner": worker, "lease_until": now + lasts})
             )
             if connection.execute(swap).rowcount != 1:
                 return None
             delete_messages(connection, job_id)
             self._writer.announce(connection, after)
-            return after
+            return Claim(after, Lease(job_id, attempt, worker))
 
-    def renew(self, job_id: str, attempt: int, *, worker: str, lease: timedelta) -> JobState | None:
-        """Extend the lease and return the state, or None when it is lost."""
+    @override
+    def renew(self, lease: Lease, *, lasts: timedelta) -> JobState | None:
         extend = (
-            update(tables.jobs)
-            .where(*held_by(job_id, attempt, worker))
-            .values(lease_until=self._clock() + lease)
-            .returning(_JOBS.state)
+            update(tables.jobs).where(*held_by(lease)).values(lease_until=self._clock() + lasts).returning(_JOBS.state)
         )
         with writing(self._engine) as connection:
             state = connection.execute(extend).scalar_one_or_none()
         return None if state is None else JobState(state)
 
-    def progress(self, job_id: str, attempt: int, *, worker: str, stage: str, progress: float) -> bool:
-        """Record how far the attempt is, and append a `progress` event."""
+    @override
+    def progress(self, lease: Lease, *, stage: Stage, progress: float) -> bool:
         record = (
             update(tables.jobs)
-            .where(*held_by(job_id, attempt, worker))
-            .values(stage=stage, progress=progress, updated_at=self._clock())
+            .where(*held_by(lease))
+            .values(stage=str(stage), progress=progress, updated_at=self._clock())
         )
         with writing(self._engine) as connection:
             if connection.execute(record).rowcount != 1:
                 return False
-            self._writer.append(connection, job_id, attempt, "progress", {"stage": stage, "progress": progress})
+            data = {"stage": str(stage), "progress": progress}
+            self._writer.append(connection, lease.job_id, lease.attempt, "progress", data)
             return True
 
-    def resolve_source(self, job_id: str, attempt: int, *, worker: str, sha: str) -> bool:
-        """Record the commit the revision was resolved to."""
+    @override
+    def resolve_source(self, lease: Lease, *, sha: str) -> bool:
         with writing(self._engine) as connection:
-            before = lock_held(connection, job_id, attempt, worker)
+            before = lock_held(connection, lease)
             if before is None:
                 return False
-            after = before.model_copy(update={"source": before.source.model_copy(update={"sha": sha})})
+            after = before.model_copy(update={"work": before.work.at_commit(sha)})
             self._writer.update(connection, before, after)
             return True
 
-    def credential(self, job_id: str, attempt: int, *, worker: str) -> SealedSecret | None:
-        """Return the sealed Hub token of a job this worker holds."""
+    @override
+    def credential(self, lease: Lease) -> SealedSecret | None:
         sealed = tables.job_credentials.c
         query = (
             select(sealed.ciphertext, sealed.expires_at)
             .join(tables.jobs, _JOBS.id == sealed.job_id)
-            .where(*held_by(job_id, attempt, worker), sealed.expires_at > self._clock())
+            .where(*held_by(lease), sealed.expires_at > self._clock())
         )
         with reading(self._engine) as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else SealedSecret(ciphertext=bytes(row.ciphertext), expires_at=row.expires_at)
 
-    def append_event(
-        self, job_id: str, attempt: int, kind: EventKind, data: Mapping[str, Any], *, worker: str | None = None
-    ) -> JobEvent | None:
-        """Append one event."""
+    @override
+    def append_event(self, lease: Lease, kind: EventKind, data: Mapping[str, Any]) -> JobEvent | None:
         with writing(self._engine) as connection:
-            if worker is not None and lock_held(connection, job_id, attempt, worker) is None:
+            if lock_held(connection, lease) is None:
                 return None
-            return self._writer.append(connection, job_id, attempt, kind, data)
+            return self._writer.append(connection, lease.job_id, lease.attempt, kind, data)
 
+    @override
     def events(
         self, job_id: str, *, after: int = 0, limit: int = 500, kinds: Collection[EventKind] | None = None
     ) -> Sequence[JobEvent]:
-        """Return events with a sequence above `after`, in order."""
         column = tables.job_events.c
         query = (
             select(tables.job_events)
@@ -252,47 +260,43 @@ class SqlJobStore:
                 read_job(connection, job_id)
         return found
 
-    def publishing(self, job_id: str, attempt: int, *, worker: str) -> bool:
-        """Move running -> publishing."""
-        return self._advance(
-            job_id, attempt, worker, lambda job, now: move(job, JobState.PUBLISHING, now=now, stage="publish")
-        )
+    @override
+    def publishing(self, lease: Lease) -> bool:
+        return self._advance(lease, lambda job, now: move(job, JobState.PUBLISHING, now=now, stage=Stage.PUBLISH))
 
-    def succeed(self, job_id: str, attempt: int, *, worker: str, result: JobResult, report: Mapping[str, Any]) -> bool:
-        """Move publishing -> succeeded and keep the report."""
+    @override
+    def succeed(self, lease: Lease, *, result: JobResult, report: Mapping[str, Any]) -> bool:
 
         def finish(connection: Connection, job: Job) -> None:
             connection.execute(delete(tables.job_reports).where(tables.job_reports.c.job_id == job.id))
             connection.execute(insert(tables.job_reports).values(job_id=job.id, report=dict(report)))
 
         return self._advance(
-            job_id,
-            attempt,
-            worker,
+            lease,
             lambda job, now: move(job, JobState.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True),
             finish,
         )
 
-    def fail(self, job_id: str, attempt: int, *, worker: str, failure: JobFailure) -> bool:
-        """Move to failed, or back to queued with the next attempt."""
-        return self._advance(job_id, attempt, worker, lambda job, now: after_failure(job, failure, now=now))
+    @override
+    def fail(self, lease: Lease, failure: JobFailure) -> bool:
+        return self._advance(lease, lambda job, now: after_failure(job, failure, now=now))
 
-    def requeue(self, job_id: str, attempt: int, *, worker: str) -> bool:
-        """Give the job back because this worker stops."""
-        return self._advance(job_id, attempt, worker, lambda job, now: after_interruption(job, now=now))
+    @override
+    def requeue(self, lease: Lease) -> bool:
+        return self._advance(lease, lambda job, now: after_interruption(job, now=now))
 
+    @override
     def cancel(self, job_id: str) -> Job:
-        """Cancel at once when queued, else ask the worker to stop."""
         with writing(self._engine) as connection:
             before = read_job(connection, job_id, lock=True)
             return self._writer.change(connection, before, after_cancel(before, now=self._clock()))
 
-    def canceled(self, job_id: str, attempt: int, *, worker: str) -> bool:
-        """Move canceling -> canceled."""
-        return self._advance(job_id, attempt, worker, lambda job, now: move(job, JobState.CANCELED, now=now))
+    @override
+    def canceled(self, lease: Lease) -> bool:
+        return self._advance(lease, lambda job, now: move(job, JobState.CANCELED, now=now))
 
+    @override
     def retry(self, job_id: str, *, credential: SealedSecret | None = None) -> Job:
-        """Queue a failed or canceled job again."""
         with writing(self._engine) as connection:
             before = read_job(connection, job_id, lock=True)
             after = after_retry(before, now=self._clock())
@@ -304,8 +308,8 @@ class SqlJobStore:
             replace_credential(connection, job_id, credential)
             return after
 
+    @override
     def report(self, job_id: str) -> Mapping[str, Any]:
-        """Return the report of a succeeded job."""
         query = select(tables.job_reports.c.report).where(tables.job_reports.c.job_id == job_id)
         with reading(self._engine) as connection:
             report: Mapping[str, Any] | None = connection.execute(query).scalar_one_or_none()
@@ -314,15 +318,16 @@ class SqlJobStore:
                 raise ReportNotReadyError(f"job {job_id} is {state}; a report exists once it has succeeded")
         return report
 
+    @override
     def reap(self, *, now: datetime | None = None) -> Sequence[Job]:
-        """Requeue, fail or cancel every job whose lease ran out."""
         now = now or self._clock()
         with reading(self._engine) as connection:
-            lost = connection.execute(select(_JOBS.id).where(_JOBS.lease_until < now)).scalars().all()
-        return [job for job_id in lost if (job := self._reap_one(job_id, now)) is not None]
+            lost = connection.execute(select(_JOBS.id).where(_JOBS.lease_until < now)).all()
+        reaped, _ = read_each(lost, lambda row: self._reap_one(row.id, now), what="lost_job")
+        return [job for job in reaped if job is not None]
 
+    @override
     def unsent(self, *, limit: int = 100) -> Sequence[OutboxMessage]:
-        """Return messages that are due and not sent yet, oldest first."""
         query = (
             select(_OUTBOX.id, _OUTBOX.job_id, _OUTBOX.attempt, _OUTBOX.traceparent)
             .where(_OUTBOX.sent_at.is_(None), _OUTBOX.available_at <= self._clock())
@@ -332,8 +337,8 @@ class SqlJobStore:
         with reading(self._engine) as connection:
             return [OutboxMessage(*row) for row in connection.execute(query)]
 
+    @override
     def mark_sent(self, outbox_ids: Sequence[int]) -> None:
-        """Record that these messages were handed to the broker."""
         if not outbox_ids:
             return
         with writing(self._engine) as connection:
@@ -341,40 +346,38 @@ class SqlJobStore:
                 update(tables.job_outbox).where(_OUTBOX.id.in_(outbox_ids)).values(sent_at=self._clock())
             )
 
+    @override
     def resend_lost(self, *, sent_before: datetime) -> int:
-        """Make the messages of jobs that are still queued due again."""
         with writing(self._engine) as connection:
             resend = update(tables.job_outbox).where(_OUTBOX.sent_at < sent_before).values(sent_at=None)
             return connection.execute(resend).rowcount
 
+    @override
     def forget_expired(self, *, now: datetime | None = None) -> int:
-        """Delete expired sealed tokens and idempotency keys past their day."""
         now = now or self._clock()
         keys, sealed = tables.idempotency_keys, tables.job_credentials
         with writing(self._engine) as connection:
             old = connection.execute(delete(keys).where(keys.c.created_at <= now - IDEMPOTENCY_LIFETIME)).rowcount
             return old + connection.execute(delete(sealed).where(sealed.c.expires_at <= now)).rowcount
 
+    @override
     def usage(self, owner: str, *, since: datetime) -> Usage:
-        """Return how many jobs an owner has, and how long they ran."""
         with reading(self._engine) as connection:
             return usage_of(connection, owner, since=since, now=self._clock())
 
+    @override
     def ping(self) -> None:
-        """Raise StoreUnavailableError when the database does not answer."""
         with reading(self._engine) as connection:
             connection.execute(text("SELECT 1"))
 
     def _advance(
         self,
-        job_id: str,
-        attempt: int,
-        worker: str,
+        lease: Lease,
         step: Callable[[Job, datetime], Job],
         also: Callable[[Connection, Job], None] | None = None,
     ) -> bool:
         with writing(self._engine) as connection:
-            before = lock_held(connection, job_id, attempt, worker)
+            before = lock_held(connection, lease)
             if before is None:
                 return False
             try:

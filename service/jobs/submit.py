@@ -1,82 +1,153 @@
-"""Submitting a job: check, seal the token, persist. Sending follows from what was persisted."""
+"""Submitting a job: check once, persist, wake. Sending follows from what was persisted."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
+from pydantic import TypeAdapter
 
-from service.jobs.credentials import CredentialVault, require_hub_token, require_own_token
+from service.jobs.content import content_key
+from service.jobs.credentials import CredentialVault, require_own_token
 from service.jobs.errors import InvalidJobError
-from service.jobs.ids import new_id
-from service.jobs.policy import utc_now
-from service.jobs.schema import Job, JobState, JobSubmission
-from service.jobs.store import JobStore
-from service.jobs.tracing import current_traceparent
+from service.jobs.hub_tokens import require_hub_token
+from service.jobs.ports import JobSubmissions
+from service.jobs.schema import Job, JobState, JobSubmission, SealedSecret
+from service.jobs.texts import detach_texts
+from service.jobs.work import Work, WorkBase
+from service.platform.clock import utc_now
+from service.platform.ids import new_id
+from service.platform.tracing import current_traceparent
 
 _log = structlog.get_logger(__name__)
+_JSON: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
 MAX_IDEMPOTENCY_KEY = 255
 """Characters. Source: Stripe's API, as in the IETF draft httpapi-idempotency-key."""
 
 
-def submit(
+@dataclass(frozen=True)
+class CheckedSubmission:
+    """A submission with nothing wrong by itself, and all that follows from it: made once, handed from step to step."""
+
+    submission: JobSubmission
+    """As it was asked for, with its texts."""
+    work: Work
+    """With its texts by digest."""
+    texts: Mapping[str, str]
+    owner: str
+    request_digest: str
+    """What an idempotency key stands for."""
+    hub_token: str | None = field(default=None, repr=False)
+    credential: SealedSecret | None = None
+    """The token as it is stored."""
+    idempotency_key: str | None = None
+    is_forced: bool = False
+    content_key: str | None = None
+
+    def at_commit(self, sha: str | None, *, core_version: str) -> "CheckedSubmission":
+        """Return the submission pinned to the commit its revision was resolved to; None: it was not.
+
+        With the commit it is known which other jobs would make the same artifact, unless another run is insisted on.
+        """
+        if sha is None:
+            return self
+        key = None if self.is_forced else content_key(self.work, source_sha=sha, core_version=core_version)
+        return replace(self, work=self.work.at_commit(sha), content_key=key)
+
+
+def check_submission(
     submission: JobSubmission,
     *,
     owner: str,
-    store: JobStore,
-    wake: Callable[[], None],
     vault: CredentialVault | None = None,
     hub_token: str | None = None,
     hub_token_expires_at: datetime | None = None,
     idempotency_key: str | None = None,
-    content_key: str | None = None,
-    source_sha: str | None = None,
     force: bool = False,
-    traceparent: str | None = None,
-) -> Job:
-    """Persist a job and wake the sender. Does not wait for the broker.
+) -> CheckedSubmission:
+    """Refuse what is wrong by itself, whatever the Hub says.
 
     Args:
-        submission: A valid recipe and repositories, as far as that is known without the Hub.
-        wake: Called once the job is committed; sends what the outbox holds, usually `Maintenance.wake`.
         hub_token: Kept sealed until the job ends; never in a message or a log.
         hub_token_expires_at: When it ends by itself, if that is known; a worker does not begin with it then.
-        traceparent: Trace the job belongs to; the current one by default.
         idempotency_key: The same key and request of the same owner give the same job for a day.
-        source_sha: Commit the revision was resolved to, if it was; the worker compresses that one.
         force: Whether the caller insists on another run; a part of the request that the key stands for.
 
     Raises:
-        InvalidJobError: source and destination are the same, the key or the token is malformed, or the owner must bring
-            a token.
-        IdempotencyConflictError: the key came before with another request.
+        InvalidJobError: source and destination are the same, a text, the key or the token is malformed, or the owner
+            must bring a token.
     """
-    check_submission(submission, idempotency_key=idempotency_key, hub_token=hub_token)
+    work = submission.work
+    if work.source.model_id.lower() == work.destination.repo_id.lower():
+        raise InvalidJobError(f"destination {work.destination.repo_id!r} is the source itself; name another repository")
+    if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
+        raise InvalidJobError(f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} characters")
+    require_hub_token(hub_token)
     require_own_token(owner, hub_token)
     if hub_token is not None and vault is None:
         raise InvalidJobError("this service keeps no Hub tokens; use the one it was configured with")
-    now = utc_now()
-    job = Job(
-        id=new_id("job"),
-        state=JobState.QUEUED,
-        **{name: getattr(submission, name) for name in JobSubmission.model_fields if name != "source"},
-        source=submission.source.model_copy(update={"sha": source_sha}),
-        brought_token=hub_token is not None,
+    detached, texts = detach_texts(work)
+    return CheckedSubmission(
+        submission=submission,
+        work=detached,
+        texts=texts,
         owner=owner,
-        created_at=now,
-        updated_at=now,
-        content_key=content_key,
-        traceparent=traceparent or current_traceparent(),
-    )
-    stored = store.add(
-        job,
-        idempotency_key=idempotency_key,
         request_digest=_request_digest(submission, force=force),
+        hub_token=hub_token,
         credential=(
             vault.seal(hub_token, expires_at=hub_token_expires_at)
             if vault is not None and hub_token is not None
             else None
         ),
+        idempotency_key=idempotency_key,
+        is_forced=force,
+    )
+
+
+def replay(checked: CheckedSubmission, store: JobSubmissions) -> Job | None:
+    """Return the job that this request made when it came before, or None when it is new.
+
+    Raises:
+        IdempotencyConflictError: the key came before with another request.
+    """
+    if checked.idempotency_key is None:
+        return None
+    return store.replayed(checked.owner, checked.idempotency_key, request_digest=checked.request_digest)
+
+
+def submit(
+    checked: CheckedSubmission, *, store: JobSubmissions, wake: Callable[[], None], traceparent: str | None = None
+) -> Job:
+    """Persist a job and wake the sender. Does not wait for the broker.
+
+    Args:
+        wake: Called once the job is committed; sends what the outbox holds, usually `Maintenance.wake`.
+        traceparent: Trace the job belongs to; the current one by default.
+
+    Raises:
+        IdempotencyConflictError: the key came before with another request.
+    """
+    now = utc_now()
+    job = Job(
+        id=new_id("job"),
+        state=JobState.QUEUED,
+        work=checked.work,
+        tags=checked.submission.tags,
+        max_attempts=checked.submission.max_attempts,
+        brought_token=checked.credential is not None,
+        owner=checked.owner,
+        created_at=now,
+        updated_at=now,
+        content_key=checked.content_key,
+        traceparent=traceparent or current_traceparent(),
+    )
+    stored = store.add(
+        job,
+        texts=checked.texts,
+        idempotency_key=checked.idempotency_key,
+        request_digest=checked.request_digest,
+        credential=checked.credential,
     )
     # The line that joins the ids: whoever has the request's, bound by the edge, finds the job.
     _log.info("job_submitted", job_id=stored.id, is_new=stored.id == job.id)
@@ -84,38 +155,10 @@ def submit(
     return stored
 
 
-def replay(
-    submission: JobSubmission, *, owner: str, store: JobStore, idempotency_key: str | None, force: bool = False
-) -> Job | None:
-    """Return the job that this request made when it came before, or None when it is new.
-
-    Raises:
-        IdempotencyConflictError: the key came before with another request.
-    """
-    if idempotency_key is None:
-        return None
-    return store.replayed(owner, idempotency_key, request_digest=_request_digest(submission, force=force))
-
-
-def check_submission(
-    submission: JobSubmission, *, idempotency_key: str | None = None, hub_token: str | None = None
-) -> None:
-    """Refuse what is wrong by itself, whatever the Hub says.
-
-    Raises:
-        InvalidJobError: source and destination are the same, or the key or the token is malformed.
-    """
-    if submission.source.model_id.lower() == submission.destination.repo_id.lower():
-        raise InvalidJobError(
-            f"destination {submission.destination.repo_id!r} is the source itself; name another repository"
-        )
-    if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
-        raise InvalidJobError(f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} characters")
-    require_hub_token(hub_token)
-
-
 def _request_digest(submission: JobSubmission, *, force: bool) -> str:
-    # What came later is added only where it was asked for, so that keys of an earlier version replay.
-    flags = {"force": force, "acknowledge_license": submission.acknowledge_license}
-    said = submission.model_dump_json(exclude={"acknowledge_license"}) + "".join(sorted(filter(flags.get, flags)))
-    return hashlib.sha256(said.encode()).hexdigest()
+    # Flat, as the first version had it, and what came later only where it was asked for: its keys still replay.
+    work: WorkBase = submission.work
+    later = {"kind", "acknowledge_license"} if work.kind == "compress" else {"acknowledge_license"}
+    said = work.model_dump(mode="json", exclude=later) | submission.model_dump(mode="json", exclude={"work"})
+    flags = {"force": force, "acknowledge_license": work.acknowledge_license}
+    return hashlib.sha256(_JSON.dump_json(said) + "".join(sorted(filter(flags.get, flags))).encode()).hexdigest()

@@ -1,66 +1,22 @@
 """The tables jobs are kept in. `migrations/` makes them; a test holds the two together."""
 
-from datetime import MINYEAR, UTC, datetime
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
-    TypeDecorator,
     false,
     text,
 )
 
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time. SQLite keeps no zone, so that everything is stored and returned as UTC.
-
-    A time without a zone is one in UTC. One that only its zone keeps inside the years 1 to 9999 becomes their end.
-    """
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the time in UTC."""
-        return None if value is None else _in_utc(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Return the time with its zone."""
-        if value is None:
-            return None
-        return _in_utc(value)
-
-
-def _in_utc(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        return datetime.min.replace(tzinfo=UTC) if value.year == MINYEAR else datetime.max.replace(tzinfo=UTC)
-
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from service.platform.columns import UtcDateTime, metadata
 
 _ID = String(40)
 _BIG_ID = BigInteger().with_variant(Integer, "sqlite")
@@ -80,15 +36,12 @@ jobs = Table(
     Column("attempt", Integer, nullable=False),
     Column("max_attempts", Integer, nullable=False),
     Column("model_id", String(128), nullable=False),
-    Column("source", JSON, nullable=False),
     Column("destination_repo_id", String(128), nullable=False),
-    Column("destination", JSON, nullable=False),
     Column("recipe_name", String(64), nullable=False),
-    Column("recipe", JSON, nullable=False),
-    Column("calibration", JSON(none_as_null=True)),
-    Column("evaluation", JSON(none_as_null=True)),
+    Column("kind", String(32), nullable=False, server_default="compress"),
+    Column("work", JSON, nullable=False, server_default="{}"),
+    Column("schema_version", Integer, nullable=False, server_default="1"),
     Column("tags", JSON, nullable=False),
-    Column("acknowledge_license", Boolean, nullable=False, server_default=false()),
     Column("brought_token", Boolean, nullable=False, server_default=false()),
     Column("result", JSON(none_as_null=True)),
     Column("failure", JSON(none_as_null=True)),
@@ -108,6 +61,7 @@ jobs = Table(
     Index(None, "state", "id"),
     Index(None, "state", "finished_at"),
     Index(None, "recipe_name", "id"),
+    Index(None, "kind", "id"),
     Index(None, "owner", "finished_at"),
     Index(None, "state", "queued_at"),
     Index(None, "model_id", "id"),
@@ -144,6 +98,7 @@ job_events = Table(
     Column("attempt", Integer, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("data", JSON, nullable=False),
+    Column("schema_version", Integer, nullable=False, server_default="1"),
     Column("created_at", UtcDateTime, nullable=False),
 )
 

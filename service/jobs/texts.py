@@ -3,24 +3,22 @@
 import hashlib
 
 from service.jobs.errors import InvalidJobError
-from service.jobs.schema import Job, JobText
+from service.jobs.work import JobText, Work
 
 
-def detach_texts(job: Job) -> tuple[Job, dict[str, str]]:
-    """Return the job with each text replaced by its SHA-256, and the texts by that digest.
+def detach_texts(work: Work) -> tuple[Work, dict[str, str]]:
+    """Return the work with each text replaced by its SHA-256, and the texts by that digest.
 
     Raises:
         InvalidJobError: a digest came without its text, or a text is not valid Unicode.
     """
     texts: dict[str, str] = {}
-    calibration = _detach(job.calibration, texts)
-    evaluation = _detach(job.evaluation, texts)
-    return job.model_copy(update={"calibration": calibration, "evaluation": evaluation}), texts
+    fields = ((name, getattr(work, name)) for name in type(work).model_fields)
+    detached = {name: _detach(value, texts) for name, value in fields if isinstance(value, JobText)}
+    return work.model_copy(update=detached), texts
 
 
-def _detach(text: JobText | None, texts: dict[str, str]) -> JobText | None:
-    if text is None:
-        return None
+def _detach(text: JobText, texts: dict[str, str]) -> JobText:
     if text.text is None:
         if text.sha256 is not None:
             raise InvalidJobError("sha256 is set by the service; send the text itself")

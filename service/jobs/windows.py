@@ -2,20 +2,20 @@
 
 from typing import TypeVar
 
-from service.jobs.schema import Job, JobSubmission, JobText
+from service.jobs.work import CompressWork, JobText
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
 
 Windows = TypeVar("Windows", CalibrationSpec, EvaluationSpec)
 
 
-def job_recipe(job: Job | JobSubmission) -> Recipe:
-    """Return the recipe of a job with the number and length of windows its texts ask for."""
-    recipe = job.recipe
+def job_recipe(work: CompressWork) -> Recipe:
+    """Return the recipe of a compression with the number and length of windows its texts ask for."""
+    recipe = work.recipe
     changes: dict[str, object] = {}
-    if job.calibration is not None:
-        changes["calibration"] = _windows(recipe.calibration, job.calibration)
-    if job.evaluation is not None:
-        changes["evaluation"] = _windows(recipe.evaluation or EvaluationSpec(), job.evaluation)
+    if work.calibration is not None:
+        changes["calibration"] = _windows(recipe.calibration, work.calibration)
+    if work.evaluation is not None:
+        changes["evaluation"] = _windows(recipe.evaluation or EvaluationSpec(), work.evaluation)
     return recipe.model_copy(update=changes)
 
 

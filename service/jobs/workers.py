@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine, delete, func, insert, select, update
 
 from service.jobs import tables
-from service.jobs.database import reading, writing
 from service.jobs.schema import JobState
+from service.platform.database import reading, writing
 
 SILENT_AFTER = timedelta(seconds=60)
 """A worker not heard of for so long counts as gone."""

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from service.jobs.policy import utc_now
+from service.jobs.ports import JobReading
 from service.jobs.schema import Usage
-from service.jobs.store import JobStore
 from service.keys.errors import InvalidKeyError, MissingScopeError, QuotaExceededError
 from service.keys.schema import ApiKey, IssuedKey, Quota, Scope
 from service.keys.secret import new_secret, parse_secret
 from service.keys.store import KeyStore
+from service.platform.clock import utc_now
 
 N = TypeVar("N", int, float)
 
@@ -89,7 +89,9 @@ def require_quota(quota: Quota, usage: Usage) -> None:
             )
 
 
-def lack_of_room(owner: str, *, keys: KeyStore, jobs: JobStore, clock: Callable[[], datetime] = utc_now) -> str | None:
+def lack_of_room(
+    owner: str, *, keys: KeyStore, jobs: JobReading, clock: Callable[[], datetime] = utc_now
+) -> str | None:
     """Return why an owner may not have one more job now, or None: for jobs that start without anybody calling."""
     now = clock()
     quota = owner_quota(keys.list(owner), now=now)

@@ -5,10 +5,10 @@ from datetime import datetime
 
 from sqlalchemy import Engine, insert, select, update
 
-from service.jobs.database import reading, writing
 from service.keys.errors import KeyNotFoundError
 from service.keys.schema import ApiKey
 from service.keys.tables import api_keys
+from service.platform.database import reading, writing
 
 _KEYS = api_keys.c
 _VISIBLE = tuple(column for column in _KEYS if column.name != "digest")

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, String, Table
 
-from service.jobs.tables import UtcDateTime, metadata
+from service.platform.columns import UtcDateTime, metadata
 
 api_keys = Table(
     "api_keys",

@@ -8,10 +8,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
-from service.jobs.errors import QueueUnavailableError, StoreUnavailableError
-from service.jobs.policy import utc_now
+from service.jobs.errors import QueueUnavailableError
 from service.jobs.queue import JobQueue
 from service.metrics.jobs import JobMetrics, read_job_metrics
+from service.platform.clock import utc_now
+from service.platform.errors import StoreUnavailableError
 
 _log = structlog.get_logger(__name__)
 

@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import Connection, Engine, and_, func, or_, select
 
 from service.jobs import tables
-from service.jobs.database import reading
 from service.jobs.schema import TERMINAL_STATES, JobState
 from service.jobs.transitions import HELD_STATES
 from service.jobs.workers import SILENT_AFTER
+from service.platform.database import reading
+from srr_core.recipe.stages import Stage
 
+_log = structlog.get_logger(__name__)
 _JOBS, _OUTBOX, _WORKERS = tables.jobs.c, tables.job_outbox.c, tables.workers.c
 _TERMINAL = tuple(sorted(str(state) for state in TERMINAL_STATES))
 _HELD = tuple(sorted(str(state) for state in HELD_STATES))
@@ -64,7 +67,9 @@ def read_job_metrics(engine: Engine, *, now: datetime) -> JobMetrics:
         ended = dict.fromkeys(_TERMINAL, 0)
         for state, count in connection.execute(select(_JOBS.state, func.count()).where(*recent).group_by(_JOBS.state)):
             ended[state] = count
-        failed = select(func.count()).where(*recent, _JOBS.state == str(JobState.FAILED), _JOBS.stage == "publish")
+        failed = select(func.count()).where(
+            *recent, _JOBS.state == str(JobState.FAILED), _JOBS.stage == str(Stage.PUBLISH)
+        )
         return JobMetrics(
             jobs={str(state): found.get(str(state), 0) for state in JobState},
             oldest_queued_seconds=0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
@@ -89,14 +94,19 @@ def _wall_seconds(connection: Connection, since: datetime, now: datetime) -> flo
 
 def _stage_seconds(connection: Connection, since: datetime) -> Mapping[str, float]:
     query = (
-        select(tables.job_reports.c.report)
+        select(_JOBS.id, tables.job_reports.c.report)
         .join(tables.jobs, _JOBS.id == tables.job_reports.c.job_id)
         .where(_JOBS.state == str(JobState.SUCCEEDED), _JOBS.finished_at > since)
         .order_by(_JOBS.finished_at.desc())
         .limit(_RECENT_JOBS)
     )
     times: dict[str, list[float]] = defaultdict(list)
-    for report in connection.execute(query).scalars():
-        for stage, seconds in dict(report.get("seconds", {})).items():
-            times[stage].append(float(seconds))
+    for job_id, report in connection.execute(query):
+        try:
+            of_job = {str(stage): float(seconds) for stage, seconds in report["seconds"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            _log.warning("row_unreadable", what="report", id=job_id)
+            continue
+        for stage, seconds in of_job.items():
+            times[stage].append(seconds)
     return {stage: sum(seconds) / len(seconds) for stage, seconds in times.items()}

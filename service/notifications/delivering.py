@@ -11,9 +11,7 @@ from sqlalchemy import delete, insert, select
 
 from service.jobs import tables
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import writing
-from service.jobs.errors import CredentialError, StoreUnavailableError
-from service.jobs.policy import utc_now
+from service.jobs.errors import CredentialError
 from service.jobs.sql_statements import read_job
 from service.notifications.endpoints import open_secrets
 from service.notifications.errors import EndpointNotFoundError
@@ -23,6 +21,9 @@ from service.notifications.schema import Attempt, Delivery, DeliveryState, Endpo
 from service.notifications.sending import Outcome, Send
 from service.notifications.store import NotificationStore, delivery_values
 from service.notifications.tables import deliveries
+from service.platform.clock import utc_now
+from service.platform.database import writing
+from service.platform.errors import StoreUnavailableError
 
 _log = structlog.get_logger(__name__)
 

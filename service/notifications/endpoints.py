@@ -8,14 +8,14 @@ from email.utils import parseaddr
 from urllib.parse import unquote, urlsplit
 
 from service.jobs.credentials import CredentialVault
-from service.jobs.ids import new_id
-from service.jobs.policy import utc_now
 from service.jobs.schema import SealedSecret
 from service.notifications.address import Resolve, check_target
 from service.notifications.errors import InvalidEndpointError
 from service.notifications.messages import message_to, trial_payload
 from service.notifications.schema import Delivery, Endpoint, EndpointRules, NewEndpoint
 from service.notifications.store import NotificationStore
+from service.platform.clock import utc_now
+from service.platform.ids import new_id
 
 _SECRET_BYTES = 32
 """Standard Webhooks asks for 24 to 64 random bytes."""

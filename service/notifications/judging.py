@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection, insert, update
 
-from service.jobs.database import writing
 from service.notifications.messages import disabled_payload, message_to
 from service.notifications.schema import DISABLED_TYPE, Delivery, Endpoint
 from service.notifications.sending import Outcome
@@ -16,6 +15,7 @@ from service.notifications.store import (
     read_endpoints,
 )
 from service.notifications.tables import deliveries, endpoints
+from service.platform.database import writing
 
 _log = structlog.get_logger(__name__)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from service.jobs.ids import new_id
 from service.jobs.schema import Job
 from service.notifications.schema import DISABLED_TYPE, TEST_TYPE, Delivery, Endpoint
+from service.platform.ids import new_id
 
 _MARKS = {"succeeded": "✅", "failed": "❌", "canceled": "⏹️"}
 
@@ -19,9 +19,9 @@ def job_payload(job: Job, *, state: str, at: datetime, base_url: str) -> dict[st
         "job_id": job.id,
         "state": state,
         "attempt": job.attempt,
-        "model_id": job.source.model_id,
-        "destination": job.destination.repo_id,
-        "recipe": job.recipe.name,
+        "model_id": job.work.source.model_id,
+        "destination": job.work.destination.repo_id,
+        "recipe": job.work.recipe_name,
         "tags": list(job.tags),
         "url": f"{base_url}/v1/jobs/{job.id}",
         "page": f"{base_url}/jobs/{job.id}",

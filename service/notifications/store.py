@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
-from service.jobs.database import reading, writing
 from service.notifications.errors import DeliveryNotFoundError, EndpointNotFoundError
 from service.notifications.schema import Attempt, Delivery, DeliveryState, Endpoint, EndpointRules
 from service.notifications.tables import attempts, deliveries, endpoints
+from service.platform.database import reading, writing
 
 _ENDPOINTS, _DELIVERIES, _ATTEMPTS = endpoints.c, deliveries.c, attempts.c
 _VISIBLE = tuple(column for column in _ENDPOINTS if column.name != "secrets")

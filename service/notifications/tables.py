@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, true
 
-from service.jobs.tables import UtcDateTime, metadata
+from service.platform.columns import UtcDateTime, metadata
 
 endpoints = Table(
     "notification_endpoints",

@@ -9,12 +9,13 @@ import structlog
 from service.hub.errors import HubError
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible
-from service.jobs.content import content_key
-from service.jobs.errors import IdempotencyConflictError, InvalidJobError, StoreUnavailableError
-from service.jobs.policy import utc_now
-from service.jobs.schema import JobDestination, JobSource, JobSubmission
-from service.jobs.store import JobStore
-from service.jobs.submit import submit
+from service.jobs.errors import IdempotencyConflictError, InvalidJobError
+from service.jobs.ports import JobsOfCallers
+from service.jobs.schema import JobSubmission
+from service.jobs.submit import check_submission, submit
+from service.jobs.work import CompressWork, JobDestination, JobSource
+from service.platform.clock import utc_now
+from service.platform.errors import StoreUnavailableError
 from service.releases.errors import InvalidWatchError, WatchNotFoundError
 from service.releases.matching import destination_of, matches_model, matches_ref
 from service.releases.schema import Release, ReleaseState, Watch
@@ -39,7 +40,7 @@ class Desk:
     """What deciding about releases works with."""
 
     watches: WatchStore
-    jobs: JobStore
+    jobs: JobsOfCallers
     hub: HubMetadata
     wake: Callable[[], None]
     core_version: str
@@ -132,7 +133,7 @@ def _put_off(release: Release, error: HubError, desk: Desk) -> None:
 
 def _submit(release: Release, watch: Watch, desk: Desk) -> bool:
     # By destination, which differs between recipes: those that an earlier round had room for.
-    made = {desk.jobs.get(job_id).destination.repo_id: job_id for job_id in release.job_ids}
+    made = {desk.jobs.get(job_id).work.destination.repo_id: job_id for job_id in release.job_ids}
     try:
         for recipe in watch.recipes:
             repo_id = destination_of(watch, release.repo_id, release.ref, recipe)
@@ -155,19 +156,16 @@ def _submit(release: Release, watch: Watch, desk: Desk) -> bool:
 
 
 def _submit_one(release: Release, watch: Watch, recipe: Recipe, repo_id: str, desk: Desk) -> str:
-    submission = JobSubmission(
+    work = CompressWork(
         source=JobSource(model_id=release.repo_id, revision=release.sha),
         destination=JobDestination(repo_id=repo_id, private=watch.private),
         recipe=recipe,
-        tags=("release", f"watch:{watch.id}"[:64]),
         acknowledge_license=watch.acknowledge_license,
     )
-    job = submit(
-        submission,
+    checked = check_submission(
+        JobSubmission(work=work, tags=("release", f"watch:{watch.id}"[:64])),
         owner=watch.owner,
-        store=desk.jobs,
-        wake=desk.wake,
         idempotency_key=f"{release.id}:{recipe.digest()}:{repo_id}",
-        content_key=content_key(submission, source_sha=release.sha, core_version=desk.core_version),
     )
-    return job.id
+    pinned = checked.at_commit(release.sha, core_version=desk.core_version)
+    return submit(pinned, store=desk.jobs, wake=desk.wake).id

@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from service.jobs.credentials import CredentialVault
-from service.jobs.ids import new_id
-from service.jobs.policy import utc_now
-from service.jobs.schema import RepoId, SealedSecret
+from service.jobs.schema import SealedSecret
+from service.jobs.work import RepoId
+from service.platform.clock import utc_now
+from service.platform.ids import new_id
 from service.releases.errors import HookForbiddenError, HookPayloadError
 from service.releases.matching import matches_model, matches_ref
 from service.releases.schema import Release, Watch

@@ -5,7 +5,7 @@ from string import Formatter
 
 from pydantic import TypeAdapter, ValidationError
 
-from service.jobs.schema import RepoId
+from service.jobs.work import RepoId
 from service.releases.errors import InvalidWatchError
 from service.releases.schema import WatchRules
 from srr_core.recipe import Recipe

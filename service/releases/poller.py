@@ -8,8 +8,8 @@ import structlog
 
 from service.hub.errors import HubError, HubUnavailableError, InvalidTokenError
 from service.hub.releases import HubReleases
-from service.jobs.ids import new_id
-from service.jobs.policy import utc_now
+from service.platform.clock import utc_now
+from service.platform.ids import new_id
 from service.releases.matching import branch_ref, has_wildcard, matches_model, matches_ref, tag_ref
 from service.releases.schema import Release, ReleaseState, Sweep, Watch
 from service.releases.store import WatchStore

@@ -8,7 +8,7 @@ import structlog
 from service.hub.errors import HubError
 from service.hub.metadata import HubMetadata
 from service.hub.releases import HubReleases, ListedCommit
-from service.jobs.policy import utc_now
+from service.platform.clock import utc_now
 from service.releases.act import skip_reason
 from service.releases.errors import InvalidWatchError
 from service.releases.matching import check_rules, destination_of

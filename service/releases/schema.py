@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.jobs.schema import JobId, RepoId
+from service.jobs.schema import JobId
+from service.jobs.work import RepoId
 from srr_core.recipe import Recipe
 
 Glob = Annotated[str, Field(min_length=1, max_length=96, pattern=r"^[A-Za-z0-9*?][A-Za-z0-9*?._/-]*$")]

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, Row, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from service.jobs.database import reading, writing
+from service.platform.database import reading, writing
 from service.releases.errors import WatchNotFoundError
 from service.releases.schema import Release, ReleaseState, Sweep, Watch, WatchRules
 from service.releases.tables import releases, watches

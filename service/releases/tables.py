@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, UniqueConstraint
 
-from service.jobs.tables import UtcDateTime, metadata
+from service.platform.columns import UtcDateTime, metadata
 
 watches = Table(
     "watches",

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from service.hub.webhooks import HubWebhooks, SyncAction, Watched, sync_webhook
 from service.jobs.credentials import CredentialVault
-from service.jobs.ids import new_id
-from service.jobs.policy import utc_now
 from service.jobs.schema import SealedSecret
+from service.platform.clock import utc_now
+from service.platform.ids import new_id
 from service.releases.matching import check_rules, has_wildcard
 from service.releases.schema import Watch, WatchRules
 from service.releases.store import WatchStore

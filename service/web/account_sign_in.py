@@ -9,9 +9,9 @@ from starlette.responses import RedirectResponse, Response
 
 from service.accounts import SIGN_IN_LIFETIME, ProviderAnswer
 from service.accounts.errors import SignInError
-from service.api.callers import KeyHolders
-from service.api.dependencies import Services, ServicesDep
-from service.api.errors import status_of
+from service.edge.callers import KeyHolders
+from service.edge.dependencies import Services, ServicesDep
+from service.edge.statuses import status_of
 from service.web.cookies import local_path, set_private_cookie, set_session
 from service.web.dependencies import PagesDep
 from service.web.hub_access import access_cookie

@@ -10,13 +10,13 @@ _VISIBILITY_WORDS = {value: word for word, value in VISIBILITY.items()}
 
 def values_of(job: Job) -> dict[str, str]:
     """Return the fields that would submit a job again; only what differs from its recipe is filled in."""
-    recipe, preset = job.recipe, PRESETS.get(job.recipe.name)
-    windows = job.calibration or job.evaluation
+    recipe, preset = job.work.recipe, PRESETS.get(job.work.recipe.name)
+    windows = job.work.calibration or job.work.evaluation
     values = dict.fromkeys(TEXT_FIELDS, "") | {
-        "model_id": job.source.model_id,
-        "revision": job.source.revision,
-        "repo_id": job.destination.repo_id,
-        "visibility": _VISIBILITY_WORDS[job.destination.private],
+        "model_id": job.work.source.model_id,
+        "revision": job.work.source.revision,
+        "repo_id": job.work.destination.repo_id,
+        "visibility": _VISIBILITY_WORDS[job.work.destination.private],
         "recipe": recipe.name,
         "tags": ", ".join(job.tags),
     }

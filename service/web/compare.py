@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from service.api.dependencies import JobReader, StoreDep
+from service.edge.dependencies import JobReader, StoreDep
 from service.jobs.access import owned_job
 from service.jobs.schema import JobFilter, JobId, JobState
 from service.web.comparing import MEASURES, NARROW, WIDE, Measure, candidates, quality, scatter_chart
@@ -29,12 +29,12 @@ def compare_page(
     chosen = [owned_job(store, job_id, caller.owner) for job_id in job or ()]
     done = JobFilter(owner=caller.owner, states=(JobState.SUCCEEDED,))
     latest = store.list(done, limit=MAX_COMPARED).jobs
-    models = list(dict.fromkeys(one.source.model_id for one in (*chosen, *latest)))
-    model = (chosen[0].source.model_id if chosen else model_id.strip()) or (models[0] if models else "")
-    others = sorted({one.source.model_id for one in chosen} - {model})
+    models = list(dict.fromkeys(one.work.source.model_id for one in (*chosen, *latest)))
+    model = (chosen[0].work.source.model_id if chosen else model_id.strip()) or (models[0] if models else "")
+    others = sorted({one.work.source.model_id for one in chosen} - {model})
     jobs = list(store.list(done.model_copy(update={"model_id": model}), limit=MAX_COMPARED).jobs) if model else []
     known = {one.id for one in jobs}
-    mine = [one for one in chosen if one.source.model_id == model and one.state is JobState.SUCCEEDED]
+    mine = [one for one in chosen if one.work.source.model_id == model and one.state is JobState.SUCCEEDED]
     jobs += [one for one in mine if one.id not in known]
     found = candidates(jobs, [store.report(one.id) for one in jobs], chosen=[one.id for one in mine])
     shown = [one for one in found if one.is_chosen]

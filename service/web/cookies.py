@@ -5,7 +5,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from service.api.sessions import SESSION_COOKIE, SESSION_LIFETIME
+from service.edge.sessions import SESSION_COOKIE, SESSION_LIFETIME
 
 ACCESS_COOKIE: Final = "srr_hub_access"
 """Holds the sealed access to the Hub that came with a sign-in."""

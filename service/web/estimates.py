@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from service.api.model_schemas import Estimate
+from service.submissions.schema import Estimate
 from service.web.formatting import count_words, duration, size
 from srr_core.recipe import Recipe
 from srr_core.recipe.compatibility import CompatibilityRow

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.accounts.errors import HubAccessEndedError
-from service.api.callers import Caller
-from service.api.dependencies import Services
-from service.api.model_schemas import ProblemNote, Validation
-from service.api.preflight import refused
+from service.edge.dependencies import Services
 from service.jobs.schema import Job
+from service.submissions.caller import Caller
+from service.submissions.preflight import refused
+from service.submissions.schema import ProblemNote, Validation
 from service.web import choices
 from service.web.again import can_say
 from service.web.estimates import estimate_rows, relevant_rows
@@ -90,7 +90,7 @@ class FormPage:
             is_advanced=any(values[name] for name in ADVANCED_FIELDS)
             or bool({*ADVANCED_FIELDS, *FILE_FIELDS} & wrong.keys()),
             again=again,
-            is_again_whole=again is None or can_say(again.recipe),
+            is_again_whole=again is None or can_say(again.work.recipe),
             sign_in_again=sign_in_again,
             has_hub_access=brings_hub_access(self.caller, self.services),
             **summary,

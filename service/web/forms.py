@@ -8,9 +8,10 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from service.api.callers import LOCAL_OWNER
-from service.api.schemas import MAX_TAGS, Tag
-from service.jobs.schema import JobDestination, JobSource, JobSubmission, JobText
+from service.edge.fields import MAX_TAGS, Tag
+from service.jobs.schema import JobSubmission
+from service.jobs.work import CompressWork, JobDestination, JobSource, JobText
+from service.submissions.caller import LOCAL_OWNER
 from service.web import choices
 from service.web.wording import complaints, sentence
 from srr_core.errors import RecipeError
@@ -99,15 +100,15 @@ def submission(form: SubmitForm, *, owner: str) -> JobSubmission:
     tags = gathered.value(lambda: _tags(values["tags"]))
     if gathered.messages or source is None or destination is None:
         raise FormError(gathered.messages)
-    return JobSubmission(
+    work = CompressWork(
         source=source,
         destination=destination,
         recipe=recipe,
         calibration=calibration,
         evaluation=evaluation,
-        tags=tags or (),
         acknowledge_license=bool(values["acknowledge_license"]),
     )
+    return JobSubmission(work=work, tags=tags or ())
 
 
 def chosen_recipe(values: Mapping[str, str]) -> Recipe:

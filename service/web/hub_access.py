@@ -7,9 +7,9 @@ from starlette.requests import Request
 
 from service.accounts import HubAccess, open_access, seal_access
 from service.accounts.errors import HubAccessEndedError, ProviderRefusedError
-from service.api.callers import Caller
-from service.api.dependencies import Services
+from service.edge.dependencies import Services
 from service.jobs.credentials import CredentialVault, require_own_token
+from service.submissions.caller import Caller
 from service.web.cookies import ACCESS_COOKIE
 
 _MAX_COOKIE = 3900

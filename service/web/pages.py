@@ -8,20 +8,21 @@ from fastapi import APIRouter, Form, Query, Request, status
 from starlette.responses import RedirectResponse, Response
 
 from service.accounts.errors import HubAccessEndedError
-from service.api.dependencies import JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
-from service.api.model_schemas import ProblemNote
-from service.api.preflight import refused, validate
-from service.api.submission import submit_checked
+from service.edge.dependencies import JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
 from service.hub.errors import HubError, HubUnavailableError, InvalidRepoIdError
 from service.hub.folder import MAIN
 from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
 from service.jobs.errors import InvalidJobError, JobError
-from service.jobs.policy import utc_now
+from service.jobs.ports import JobReading
 from service.jobs.retry import retry
 from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
-from service.jobs.store import JobStore
 from service.keys.errors import QuotaExceededError
+from service.platform.clock import utc_now
+from service.platform.errors import PlatformError
+from service.submissions.preflight import refused, validate
+from service.submissions.schema import ProblemNote
+from service.submissions.submission import submit_checked
 from service.web import choices, compare, usage, workers
 from service.web.again import values_of
 from service.web.csrf import FIELD
@@ -43,7 +44,8 @@ for part in (compare.router, workers.router, usage.router):
 JOBS_PER_PAGE = 25
 MAX_FORM_TEXT_BYTES = 16 * 1024 * 1024
 _EVENTS_PER_READ = 500
-_REFUSALS = (FormError, JobError, HubError, UnsupportedModelError, QuotaExceededError, HubAccessEndedError)
+_OF_THE_REQUEST = (FormError, QuotaExceededError, HubAccessEndedError)
+_REFUSALS = (*_OF_THE_REQUEST, JobError, PlatformError, HubError, UnsupportedModelError)
 # Progress events are the many; the job itself says how far it is.
 _SHOWN_KINDS: tuple[EventKind, ...] = ("state", "layer", "log")
 
@@ -86,13 +88,15 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         wanted = submission(SubmitForm(values=values, texts={}), owner=namespace_of(caller))
         token = job_token(typed, request, caller, services).text
         validation = await run_sync(
-            lambda: validate(wanted, services.hubs, services.store, services.fleet, owner=caller.owner, token=token)
+            lambda: validate(
+                wanted.work, services.hubs, services.store, services.fleet, owner=caller.owner, token=token
+            )
         )
     except (FormError, InvalidJobError, HubAccessEndedError) as error:
         return page.refuse_check(values, error)
     except HubUnavailableError as error:
         validation = refused(ProblemNote(code=error.code, message=str(error)))
-    return page.check(values, validation, wanted.recipe)
+    return page.check(values, validation, wanted.work.recipe)
 
 
 @router.post("/jobs")
@@ -157,7 +161,7 @@ def job_page(
         "job.html",
         view=read_view(services.store, job),
         source_url=_source_url(services, job),
-        group=choices.group_size(job.recipe),
+        group=choices.group_size(job.work.recipe),
         is_same=bool(same),
     )
 
@@ -216,7 +220,7 @@ def recipes_page(request: Request, pages: PagesDep) -> Response:
     return pages.render(request, "recipes.html", recipes=PRESETS.values(), default=DEFAULT_RECIPE, shape=PREVIEW_SHAPE)
 
 
-def read_view(store: JobStore, job: Job) -> JobView:
+def read_view(store: JobReading, job: Job) -> JobView:
     """Return what the page of a job shows, read in batches."""
     events: list[JobEvent] = []
     while batch := store.events(
@@ -227,19 +231,18 @@ def read_view(store: JobStore, job: Job) -> JobView:
     return job_view(job, events, queue_position=position, can_compare=_has_rivals(store, job))
 
 
-def _has_rivals(store: JobStore, job: Job) -> bool:
+def _has_rivals(store: JobReading, job: Job) -> bool:
     if job.state is not JobState.SUCCEEDED:
         return False
-    wanted = JobFilter(owner=job.owner, states=(JobState.SUCCEEDED,), model_id=job.source.model_id)
+    wanted = JobFilter(owner=job.owner, states=(JobState.SUCCEEDED,), model_id=job.work.source.model_id)
     return len(store.list(wanted, limit=2).jobs) > 1
 
 
 def _source_url(services: Services, job: Job) -> str | None:
     try:
         # Only a folder hub knows a commit without being asked over the network, and it has no pages.
-        is_here = services.hubs.known_sha(job.source.model_id, MAIN) is not None
+        is_here = services.hubs.known_sha(job.work.source.model_id, MAIN) is not None
     except InvalidRepoIdError:
         return None
-    revision = quote(job.source.sha or job.source.revision)
-    base = str(services.settings.hub_url).rstrip("/")
-    return None if is_here else f"{base}/{job.source.model_id}/tree/{revision}"
+    revision = quote(job.work.source.sha or job.work.source.revision)
+    return None if is_here else f"{services.hub_url}/{job.work.source.model_id}/tree/{revision}"

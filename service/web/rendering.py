@@ -10,10 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from service.api.callers import Caller
-from service.api.schemas import Problem
-from service.api.sessions import SESSION_COOKIE
+from service.edge.problem import Problem
+from service.edge.sessions import SESSION_COOKIE
 from service.jobs.schema import Job
+from service.submissions.caller import Caller
 from service.web import formatting
 from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS

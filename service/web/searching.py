@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from service.jobs.paging import encode_cursor
-from service.jobs.schema import Job, JobFilter
-from service.jobs.store import JobStore
+from service.jobs.ports import JobReading
+from service.jobs.schema import Job, JobFilter, UnreadableJob
+from service.platform.paging import encode_cursor
 
 _BATCH = 250
 MAX_SCANNED = 2000
@@ -17,15 +17,17 @@ class Found:
 
     jobs: tuple[Job, ...]
     next_cursor: str | None
+    unreadable: tuple[UnreadableJob, ...] = ()
+    """Those of the page that this version cannot read."""
     is_cut: bool = False
     """Whether the page ended because enough was looked through, not because it is full."""
 
 
-def find_jobs(store: JobStore, filter: JobFilter, text: str, *, limit: int, cursor: str | None = None) -> Found:
+def find_jobs(store: JobReading, filter: JobFilter, text: str, *, limit: int, cursor: str | None = None) -> Found:
     """Return one page, newest first. Raises InvalidCursorError."""
     if not text:
         page = store.list(filter, limit=limit, cursor=cursor)
-        return Found(page.jobs, page.next_cursor)
+        return Found(page.jobs, page.next_cursor, page.unreadable)
     found: list[Job] = []
     for _ in range(MAX_SCANNED // _BATCH):
         page = store.list(filter, limit=_BATCH, cursor=cursor)
@@ -40,4 +42,4 @@ def find_jobs(store: JobStore, filter: JobFilter, text: str, *, limit: int, curs
 
 def contains(job: Job, text: str) -> bool:
     """Whether a text is part of the names a job is known by; case does not count."""
-    return any(text.casefold() in name.casefold() for name in (job.source.model_id, job.destination.repo_id))
+    return any(text.casefold() in name.casefold() for name in (job.work.source.model_id, job.work.destination.repo_id))

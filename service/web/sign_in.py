@@ -8,12 +8,13 @@ from fastapi import APIRouter, Form, Query, Request, status
 from pydantic import ValidationError
 from starlette.responses import RedirectResponse, Response
 
-from service.api.callers import Caller, KeyHolders
-from service.api.dependencies import KeysDep, KeyWriter, Services, ServicesDep
-from service.api.key_schemas import KeyCreate
-from service.api.keys import new_key
-from service.keys import KeyStore
+from service.edge.callers import KeyHolders
+from service.edge.dependencies import KeysDep, KeyWriter, Services, ServicesDep
+from service.edge.new_key import new_key
 from service.keys.errors import InvalidKeyError, MissingScopeError
+from service.keys.schema import KeyCreate
+from service.keys.store import KeyStore
+from service.submissions.caller import Caller
 from service.web.cookies import end_session, local_path, set_session
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token

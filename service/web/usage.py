@@ -5,8 +5,8 @@ from datetime import timedelta
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.api.dependencies import JobReader, StoreDep
-from service.jobs.policy import utc_now
+from service.edge.dependencies import JobReader, StoreDep
+from service.platform.clock import utc_now
 from service.web.dependencies import PagesDep
 from service.web.rendering import is_fragment
 

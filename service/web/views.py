@@ -9,19 +9,12 @@ from service.jobs.eta import remaining_seconds
 from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
 from service.web.charts import Chart, bar_chart
 from service.web.formatting import duration
+from srr_core.recipe.stages import Stage
 from srr_core.report import LayerReport, Report
 
-STAGES = (
-    ("download", "Download"),
-    ("plan", "Plan"),
-    ("compress", "Compress"),
-    ("assemble", "Assemble"),
-    ("verify", "Verify"),
-    ("evaluate", "Evaluate"),
-    ("publish", "Publish"),
-)
-_PART_OF = {"calibrate": "compress"}
+_PART_OF = {Stage.CALIBRATE: Stage.COMPRESS}
 """Calibration and compression alternate block by block; a reader sees one stage."""
+STAGES = tuple(stage for stage in Stage if stage not in _PART_OF)
 
 STATE_LABELS: Mapping[JobState, str] = {
     JobState.QUEUED: "Queued",
@@ -144,12 +137,11 @@ def job_view(
 
 def stage_views(job: Job) -> tuple[StageView, ...]:
     """Return the steps of a job, each done, current or still to come; of one that ended early, where it stopped."""
-    names = [name for name, _ in STAGES if name != "evaluate" or job.recipe.evaluation is not None]
-    stage = _PART_OF.get(job.stage or "", job.stage)
-    current = names.index(stage) if stage in names else -1
+    stages = [stage for stage in STAGES if stage is not Stage.EVALUATE or job.work.recipe.evaluation is not None]
+    stage = None if job.stage is None else _PART_OF.get(job.stage, job.stage)
+    current = -1 if stage is None or stage not in stages else stages.index(stage)
     if job.state is JobState.SUCCEEDED:
-        current = len(names)
-    labels = dict(STAGES)
+        current = len(stages)
 
     def status(index: int) -> str:
         if index < current:
@@ -158,7 +150,7 @@ def stage_views(job: Job) -> tuple[StageView, ...]:
             return "next"
         return "stopped" if job.state in TERMINAL_STATES else "now"
 
-    return tuple(StageView(label=labels[name], status=status(index)) for index, name in enumerate(names))
+    return tuple(StageView(label=stage.capitalize(), status=status(index)) for index, stage in enumerate(stages))
 
 
 def layer_points(events: Iterable[JobEvent]) -> tuple[LayerPoint, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.datastructures import FormData
 
-from service.api.watches import WatchBody, rules_of
+from service.releases.bodies import WatchBody, rules_of
 from service.releases.errors import InvalidWatchError
 from service.releases.matching import check_rules
 from service.releases.schema import Watch, WatchRules

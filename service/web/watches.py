@@ -7,9 +7,9 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Form, Request, status
 from starlette.responses import RedirectResponse, Response
 
-from service.api.dependencies import Services, ServicesDep, WatchesDep, WatchReader, WatchWriter
+from service.edge.dependencies import Services, ServicesDep, WatchesDep, WatchReader, WatchWriter
 from service.hub.errors import HubError
-from service.jobs.policy import utc_now
+from service.platform.clock import utc_now
 from service.releases.preview import preview_watch
 from service.releases.schema import Preview, Watch, WatchRules
 from service.releases.watches import change_watch, create_watch

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Query, Request, status
 from pydantic import ValidationError
 from starlette.responses import RedirectResponse, Response
 
-from service.api.dependencies import NotificationsDep, NotificationWriter, ServicesDep
+from service.edge.dependencies import NotificationsDep, NotificationWriter, ServicesDep
 from service.notifications.endpoints import (
     change_endpoint,
     create_endpoint,

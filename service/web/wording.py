@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from service.keys import Scope
+from service.keys.schema import Scope
 
 _PLAIN_WORD = re.compile(r"[a-z]+[,:]?")
 _COMPLAINTS: Final[Mapping[str, str]] = {

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request, status
 from prometheus_client.core import Metric
 from starlette.responses import RedirectResponse, Response
 
-from service.api.dependencies import CallerDep, ServicesDep
+from service.edge.dependencies import CallerDep, ServicesDep
 from service.jobs.errors import JobNotFoundError
-from service.jobs.policy import utc_now
+from service.jobs.ports import JobReading
 from service.jobs.schema import Job, JobFilter, JobState
-from service.jobs.store import JobStore
 from service.jobs.workers import Worker, WorkerRegistry
+from service.platform.clock import utc_now
 from service.web.dependencies import PagesDep
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
@@ -71,7 +71,7 @@ def old_address() -> Response:
     return RedirectResponse("/workers", status.HTTP_308_PERMANENT_REDIRECT)
 
 
-def worker_row(worker: Worker, store: JobStore, *, owner: str, now: datetime) -> WorkerRow:
+def worker_row(worker: Worker, store: JobReading, *, owner: str, now: datetime) -> WorkerRow:
     """Return a worker as its row shows it; a job of another owner is not told."""
     job = None
     if worker.job_id is not None:

@@ -104,8 +104,8 @@ def test_only_the_api_is_reachable_and_only_from_this_machine() -> None:
 def test_both_edges_look_at_the_same_hubs() -> None:
     api, worker = _service("api")["environment"], _service("worker")["environment"]
 
-    assert api["SERVICE_SOURCE_HUB"] == worker["WORKER_SOURCE_HUB"]
-    assert api["SERVICE_DESTINATION_HUB"] == worker["WORKER_DESTINATION_HUB"]
+    assert api["SERVICE_SOURCE_HUB"] == worker["SERVICE_SOURCE_HUB"]
+    assert api["SERVICE_DESTINATION_HUB"] == worker["SERVICE_DESTINATION_HUB"]
 
 
 def test_people_sign_in_where_others_can_reach_the_api() -> None:

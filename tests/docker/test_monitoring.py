@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
 from service.app import create_app
-from service.jobs.database import migrate, open_database
 from service.jobs.queue import MemoryJobQueue
 from service.jobs.settings import JobsSettings
 from service.metrics import InstallationCollector, JobMetrics
 from service.metrics.collector import job_families
+from service.platform.database import migrate, open_database
 from service.settings import ServiceSettings
 from tests.docker.files import DOCKER, compose
 

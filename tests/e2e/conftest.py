@@ -13,16 +13,17 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import Engine
 
-from service.api.hubs import ConfiguredHubs
 from service.app import Parts, build_app
+from service.hub.chosen import ConfiguredHubs
+from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.tables import metadata
 from service.jobs.workers import WorkerRegistry
-from service.keys import KeyStore
+from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.store import NotificationStore
+from service.platform.columns import metadata
+from service.platform.database import open_database
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from tests.service.models import write_model
@@ -96,12 +97,12 @@ def application(
     sign_in: Literal["none", "keys"],
 ) -> FastAPI:
     """The application over the stores and a folder hub that holds org/model."""
-    settings = ServiceSettings(source_hub="folder", sign_in=sign_in)
+    settings = ServiceSettings(sign_in=sign_in)
     FolderHub(tmp_path / "hub").import_model(write_model(tmp_path / "model"), "org/model")
     parts = Parts(
         store=job_store,
         wake=lambda: None,
-        hubs=ConfiguredHubs(settings, data_dir=tmp_path),
+        hubs=ConfiguredHubs(HubSettings(source_hub="folder"), data_dir=tmp_path),
         workers=WorkerRegistry(engine),
         keys=KeyStore(engine),
         watches=watches,

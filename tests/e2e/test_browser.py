@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, expect
 
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
+from service.jobs.schema import Lease
 from service.jobs.workers import Worker, WorkerRegistry
 from service.notifications.endpoints import create_endpoint, send_trial
 from service.notifications.schema import Attempt, EndpointRules
@@ -49,8 +50,9 @@ def test_a_job_is_submitted_watched_and_read(
         expect(page.get_by_role("status")).to_have_text("Queued")
 
         job_id = page.url.rsplit("/", 1)[1]
-        job = job_store.claim(job_id, 1, worker=finished.WORKER, lease=finished.LEASE)
-        assert job is not None
+        claim = job_store.claim(job_id, 1, worker=finished.WORKER, lasts=finished.LEASE)
+        assert claim is not None
+        job = claim.job
         finished.finish_layer(job_store, job, "model.layers.0.mlp.up_proj", error=0.125, preserved_rank=3)
         expect(page.get_by_role("cell", name="0.1250")).to_be_visible()
         expect(page.get_by_role("button", name="Cancel")).to_be_visible()
@@ -61,7 +63,7 @@ def test_a_job_is_submitted_watched_and_read(
         expect(page.get_by_role("heading", name="Result")).to_be_visible()
         shoot(page, f"report-{viewport['width']}-{'script' if javascript else 'plain'}")
 
-    assert job_store.get(job_id).destination.repo_id == f"org/model-{DEFAULT_RECIPE}-2bit"
+    assert job_store.get(job_id).work.destination.repo_id == f"org/model-{DEFAULT_RECIPE}-2bit"
 
 
 def test_a_job_is_canceled_by_keyboard(browser: Browser, url: str, job_store: MemoryJobStore) -> None:
@@ -100,7 +102,7 @@ def every_page(
 ) -> list[str]:
     """Fill the stores and return the path of every page there is."""
     done = finished.succeeded(job_store, model_id="organization-with-a-long-name/model-with-an-even-longer-name-8B-it")
-    twin = finished.succeeded(job_store, model_id=done.source.model_id, recipe="qera-exact", tags=("nightly",))
+    twin = finished.succeeded(job_store, model_id=done.work.source.model_id, recipe="qera-exact", tags=("nightly",))
     failed = finished.failed(job_store)
     running = finished.running(job_store)
     finished.finish_layer(job_store, running, "model.layers.0.mlp.up_proj", error=0.125, preserved_rank=3)
@@ -241,7 +243,7 @@ def test_the_menu_of_a_phone_opens_without_a_script(browser: Browser, url: str) 
 def test_the_log_begins_at_its_newest_line(browser: Browser, url: str, job_store: MemoryJobStore) -> None:
     job = finished.running(job_store)
     for number in range(60):
-        job_store.append_event(job.id, 1, "log", {"message": f"line {number}"}, worker=finished.WORKER)
+        job_store.append_event(Lease(job.id, 1, finished.WORKER), "log", {"message": f"line {number}"})
 
     with visit(browser, url) as page:
         page.goto(f"/jobs/{job.id}")

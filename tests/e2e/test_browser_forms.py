@@ -4,7 +4,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import Engine
 
-from service.keys import ALL_SCOPES, KeyStore, issue_key
+from service.keys.access import issue_key
+from service.keys.schema import ALL_SCOPES
+from service.keys.store import KeyStore
 from tests.e2e.visiting import DESKTOP, PHONE, serious_problems, shoot, visit
 
 pytestmark = pytest.mark.slow

@@ -10,15 +10,18 @@ from transformers import AutoModelForCausalLM
 from service.hub.client import HubClient
 from service.hub.errors import DestinationConflictError, LicenseUnclearError
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import Job, JobDestination, JobSource, JobState, JobSubmission, JobText
-from service.jobs.submit import submit
+from service.jobs.schema import Job, JobState
+from service.jobs.work import JobDestination, JobSource, JobText
 from srr_core.pipeline import compress
 from srr_core.recipe import named_recipe
 from srr_core.report import Report
 from tests.hub_server import Failure, HubServer
 from tests.pico import build_checkpoint
+from tests.service.submitting import submission, submitted
 from worker.hub import HuggingFaceHub
-from worker.runner import Assignment, Tools, run
+from worker.progress import ProgressRecorder
+from worker.run_context import RunContext
+from worker.runner import run
 from worker.workspace import Workspace
 
 # The client's own upload by Git LFS warns about an argument of its HTTP library.
@@ -42,29 +45,35 @@ class Bench:
 
     def submit(self, *, destination: str = "alice/pico-srr") -> Job:
         """Submit a job for the pico model."""
-        submission = JobSubmission(
+        wanted = submission(
             source=JobSource(model_id="acme/pico"),
             destination=JobDestination(repo_id=destination),
             recipe=named_recipe("srr").model_copy(update={"rank": 4}),
             calibration=WINDOWS,
             evaluation=WINDOWS,
         )
-        return submit(submission, owner="me", store=self.store, wake=lambda: None)
+        return submitted(self.store, wanted)
 
     def run(self, job: Job) -> Job:
         """Carry a job out as a worker's child does."""
-        assert self.store.claim(job.id, 1, worker="worker_1", lease=timedelta(minutes=5)) is not None
-        tools = Tools(
+        claim = self.store.claim(job.id, 1, worker="worker_1", lasts=timedelta(minutes=5))
+        assert claim is not None
+        workspace = Workspace(self.folder / job.id)
+        workspace.root.mkdir()
+        context = RunContext(
+            lease=claim.lease,
+            token="hf_alice",
             store=self.store,
             source_hub=lambda model_id: self.hub,
             destination_hub=self.hub,
             compress=compress,
             device="cpu",
             require_free=lambda count: None,
+            workspace=workspace,
+            progress=ProgressRecorder(self.store, claim.lease),
+            asked_to_stop=lambda: False,
         )
-        workspace = Workspace(self.folder / job.id)
-        workspace.root.mkdir()
-        run(Assignment(job.id, 1, "worker_1", "hf_alice"), tools, workspace, lambda: False)
+        run(context)
         return self.store.get(job.id)
 
 
@@ -83,7 +92,7 @@ def test_a_model_of_the_hub_becomes_an_artifact_on_the_hub(xet_bench: Bench, tmp
 
     assert job.state is JobState.SUCCEEDED
     assert job.result is not None
-    assert job.source.sha == xet_bench.server.repository("acme/pico").head.oid
+    assert job.work.source.sha == xet_bench.server.repository("acme/pico").head.oid
     published = xet_bench.hub.resolve("alice/pico-srr")
     assert published.sha == job.result.commit_sha
     assert {"report.json", "recipe.json", "README.md", "LICENSE", "config.json"} <= {f.path for f in published.files}

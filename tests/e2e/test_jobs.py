@@ -14,21 +14,14 @@ import pytest
 from pydantic import SecretStr
 
 from service.jobs.opening import Jobs, open_jobs
-from service.jobs.policy import utc_now
-from service.jobs.schema import (
-    TERMINAL_STATES,
-    Job,
-    JobDestination,
-    JobSource,
-    JobState,
-    JobSubmission,
-    JobText,
-)
+from service.jobs.schema import TERMINAL_STATES, Job, JobState
 from service.jobs.settings import JobsSettings
-from service.jobs.submit import submit
+from service.jobs.work import JobDestination, JobSource, JobText
 from service.jobs.workers import WorkerRegistry
+from service.platform.clock import utc_now
 from srr_core.recipe import named_recipe
 from tests.pico import build_checkpoint
+from tests.service.submitting import submission, submitted
 from worker.folder_hub import FolderHub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +63,7 @@ class Installation:
             "SERVICE_LOST_MESSAGE_SECONDS": "5",
             "WORKER_DISK_RESERVE_BYTES": "0",
             "WORKER_SHUTDOWN_SECONDS": "0.5",
-            "WORKER_SOURCE_HUB": "folder",
+            "SERVICE_SOURCE_HUB": "folder",
         }
         if self.settings.broker_url is not None:
             environment["SERVICE_BROKER_URL"] = self.settings.broker_url.get_secret_value()
@@ -96,9 +89,8 @@ class Installation:
             "calibration": windows,
             "evaluation": windows,
         }
-        submission = JobSubmission(**(defaults | fields))
         jobs = self.jobs
-        return submit(submission, owner="me", store=jobs.store, wake=lambda: None, vault=jobs.vault, hub_token=TOKEN)
+        return submitted(jobs.store, submission(**(defaults | fields)), vault=jobs.vault, hub_token=TOKEN)
 
     def wait_for(self, condition: Callable[[], bool], *, seconds: float = 120) -> None:
         """Wait until a condition holds, or fail with the worker's log."""
@@ -161,7 +153,7 @@ def test_job_is_published_and_another_canceled_over_files(
     assert head is not None
     assert done.result is not None
     assert done.result.commit_sha == head.sha
-    assert service.jobs.store.report(done.id)["source"]["sha"] == done.source.sha
+    assert service.jobs.store.report(done.id)["source"]["sha"] == done.work.source.sha
     assert len(service.jobs.store.events(done.id, kinds=("layer",))) == len(
         service.jobs.store.report(done.id)["layers"]
     )

@@ -15,9 +15,9 @@ from service.hub.metadata import HuggingFaceMetadata
 from service.hub.releases import HuggingFaceReleases
 from service.hub.webhooks import HuggingFaceWebhooks
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import migrate, open_database
 from service.jobs.schema import Job, JobFilter
 from service.jobs.sql_store import SqlJobStore
+from service.platform.database import migrate, open_database
 from service.releases.act import Desk, act_on_releases
 from service.releases.errors import HookForbiddenError
 from service.releases.intake import authentic_watch, take_delivery
@@ -95,7 +95,7 @@ def test_a_release_told_by_webhook_becomes_one_job(watcher: Watcher) -> None:
         watcher.receive(event)
 
     (job,) = watcher.act()
-    assert (job.source.model_id, job.source.revision) == ("acme/base", pushed.oid)
+    assert (job.work.source.model_id, job.work.source.revision) == ("acme/base", pushed.oid)
 
 
 def test_a_release_no_webhook_told_of_is_found_by_polling(watcher: Watcher) -> None:
@@ -106,7 +106,7 @@ def test_a_release_no_webhook_told_of_is_found_by_polling(watcher: Watcher) -> N
 
     (job,) = watcher.act()
     assert len(lost) == 1
-    assert job.source.revision == pushed.oid
+    assert job.work.source.revision == pushed.oid
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -133,7 +133,7 @@ def test_any_mixture_of_lost_doubled_and_shuffled_deliveries_starts_one_job_per_
         watcher.receive(event)
 
     jobs = watcher.act()
-    assert sorted(job.source.revision for job in jobs) == sorted(released)
+    assert sorted(job.work.source.revision for job in jobs) == sorted(released)
 
 
 def test_a_tag_on_a_released_commit_is_no_second_release(watcher: Watcher) -> None:

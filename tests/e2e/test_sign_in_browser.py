@@ -10,17 +10,18 @@ import pytest
 from cryptography.fernet import Fernet
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from service.api.hubs import ConfiguredHubs
 from service.app import Parts, build_app
 from service.commands.serve import LOOPBACK, listen
+from service.hub.chosen import ConfiguredHubs
+from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import open_database
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter
-from service.jobs.tables import metadata
 from service.jobs.workers import WorkerRegistry
-from service.keys import KeyStore
+from service.keys.store import KeyStore
 from service.notifications.store import NotificationStore
+from service.platform.columns import metadata
+from service.platform.database import open_database
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from tests.oidc_server.people import CLIENT_ID, CLIENT_SECRET
@@ -69,15 +70,14 @@ def url(job_store: MemoryJobStore, tmp_path: Path) -> Iterator[str]:
                 "sign_in": "huggingface",
                 "oauth_client_id": CLIENT_ID,
                 "oauth_client_secret": CLIENT_SECRET,
-                "hub_url": provider.url,
                 "public_url": address,
-                "source_hub": "folder",
             }
         )
         parts = Parts(
             store=job_store,
             wake=lambda: None,
-            hubs=ConfiguredHubs(settings, data_dir=tmp_path),
+            hubs=ConfiguredHubs(HubSettings(source_hub="folder"), data_dir=tmp_path),
+            hub_url=provider.url,
             workers=WorkerRegistry(engine),
             keys=KeyStore(engine),
             watches=WatchStore(engine),

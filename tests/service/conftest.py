@@ -12,18 +12,19 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from service.api.hubs import ConfiguredHubs
 from service.app import Parts, build_app
+from service.hub.chosen import ConfiguredHubs
+from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import open_database
-from service.jobs.logging import configure_logging
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import IDEMPOTENCY_LIFETIME
-from service.jobs.tables import metadata
 from service.jobs.workers import WorkerRegistry
-from service.keys import KeyStore
+from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.store import NotificationStore
+from service.platform.columns import metadata
+from service.platform.database import open_database
+from service.platform.logging import configure_logging
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from tests.service.models import write_model
@@ -100,9 +101,15 @@ def vault() -> CredentialVault:
 
 
 @pytest.fixture
-def hubs(settings: ServiceSettings, hub_dir: Path) -> ConfiguredHubs:
+def hubs(hub_dir: Path) -> ConfiguredHubs:
     """The folder hub, for sources and destinations."""
-    return ConfiguredHubs(settings.model_copy(update={"source_hub": "folder"}), data_dir=hub_dir.parent)
+    return ConfiguredHubs(HubSettings(source_hub="folder"), data_dir=hub_dir.parent)
+
+
+@pytest.fixture
+def hub_url() -> str:
+    """Where links to the Hub lead."""
+    return "https://huggingface.co"
 
 
 @pytest.fixture
@@ -116,6 +123,7 @@ def parts(
     notifications: NotificationStore,
     vault: CredentialVault,
     engine: Engine,
+    hub_url: str,
 ) -> Parts:
     """What the application stands on."""
     return Parts(
@@ -127,6 +135,7 @@ def parts(
         watches=watches,
         notifications=notifications,
         vault=vault,
+        hub_url=hub_url,
         collectors=(InstallationCollector(engine, deliveries=notifications.counts),),
     )
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from service.jobs.schema import Job, JobDestination, JobFailure, JobResult, JobSource, JobSubmission
-from service.jobs.store import JobStore
-from service.jobs.submit import submit
+from service.jobs.ports import JobStore
+from service.jobs.schema import Job, JobFailure, JobResult, Lease
+from service.jobs.work import JobDestination, JobSource
 from srr_core.recipe import named_recipe, parse_recipe
+from srr_core.recipe.stages import Stage
 from srr_core.report import (
     BitsPerWeight,
     Environment,
@@ -19,6 +20,7 @@ from srr_core.report import (
     SourceReport,
     TextReport,
 )
+from tests.service.submitting import submission, submitted
 
 WORKER = "worker-1"
 LEASE = timedelta(hours=1)
@@ -35,34 +37,34 @@ def queued(
     options: Mapping[str, Any] | None = None,
 ) -> Job:
     """Return a new job, its recipe with some options of its own."""
-    submission = JobSubmission(
+    wanted = submission(
         source=JobSource(model_id=model_id),
         destination=JobDestination(repo_id=f"{model_id}-{recipe}"),
         recipe=parse_recipe({"name": recipe, **(options or {})}),
         tags=tags,
     )
-    return submit(submission, owner=owner, store=store, wake=lambda: None)
+    return submitted(store, wanted, owner=owner)
 
 
 def running(store: JobStore, **choices: Any) -> Job:
     """Return a job that a worker holds."""
     job = queued(store, **choices)
-    store.claim(job.id, 1, worker=WORKER, lease=LEASE)
-    store.resolve_source(job.id, 1, worker=WORKER, sha=SHA)
-    store.progress(job.id, 1, worker=WORKER, stage="compress", progress=0.4)
+    store.claim(job.id, 1, worker=WORKER, lasts=LEASE)
+    store.resolve_source(Lease(job.id, 1, WORKER), sha=SHA)
+    store.progress(Lease(job.id, 1, WORKER), stage=Stage.COMPRESS, progress=0.4)
     return store.get(job.id)
 
 
 def finish_layer(store: JobStore, job: Job, name: str, *, error: float, preserved_rank: int) -> None:
     """Record a finished layer of a running job."""
     data = {"layer": name, "output_error": error, "preserved_rank": preserved_rank, "completed": 1, "total": 4}
-    store.append_event(job.id, 1, "layer", data, worker=WORKER)
+    store.append_event(Lease(job.id, 1, WORKER), "layer", data)
 
 
 def failed(store: JobStore, message: str = "the model is gated", **choices: Any) -> Job:
     """Return a job that failed for good."""
     job = running(store, **choices)
-    store.fail(job.id, 1, worker=WORKER, failure=JobFailure(code="gated_model", message=message))
+    store.fail(Lease(job.id, 1, WORKER), JobFailure(code="gated_model", message=message))
     return store.get(job.id)
 
 
@@ -74,9 +76,11 @@ def succeeded(store: JobStore, *, document: Report | None = None, **choices: Any
 
 def finish(store: JobStore, job: Job, *, document: Report | None = None) -> Job:
     """Let a running job succeed."""
-    result = JobResult(repo_id=job.destination.repo_id, commit_sha="b" * 40, commit_url="https://hub.example/commit/b")
-    store.publishing(job.id, 1, worker=WORKER)
-    store.succeed(job.id, 1, worker=WORKER, result=result, report=(document or report()).model_dump(mode="json"))
+    result = JobResult(
+        repo_id=job.work.destination.repo_id, commit_sha="b" * 40, commit_url="https://hub.example/commit/b"
+    )
+    store.publishing(Lease(job.id, 1, WORKER))
+    store.succeed(Lease(job.id, 1, WORKER), result=result, report=(document or report()).model_dump(mode="json"))
     return store.get(job.id)
 
 

@@ -134,7 +134,7 @@ def test_a_job_is_submitted_looked_at_and_canceled(srr: Command, url: str, job_s
     logs = srr("logs", job_id, "--url", url)
 
     assert (submitted.returncode, submitted.stderr) == (0, "")
-    assert job_store.get(job_id).recipe.rank == 4
+    assert job_store.get(job_id).work.recipe.rank == 4
     assert "rank 4" in status.stdout
     assert job_id in listed.stdout
     assert json.loads(canceled.stdout)["state"] == "canceled"
@@ -149,7 +149,7 @@ def test_a_submission_carries_its_options(srr: Command, url: str, job_store: Mem
     forced = srr(*submit, "--private", "--force").stdout.strip()
 
     job = job_store.get(first)
-    assert (job.tags, job.destination.private, job.acknowledge_license) == (("a", "b"), True, True)
+    assert (job.tags, job.work.destination.private, job.work.acknowledge_license) == (("a", "b"), True, True)
     assert again == first
     assert forced != first
 
@@ -165,9 +165,9 @@ def test_waiting_ends_with_the_report(srr: Command, url: str, job_store: MemoryJ
     def work() -> None:
         while not (page := job_store.unsent()):
             pass
-        job = job_store.claim(page[0].job_id, 1, worker=finished.WORKER, lease=finished.LEASE)
-        assert job is not None
-        finished.finish(job_store, job)
+        claim = job_store.claim(page[0].job_id, 1, worker=finished.WORKER, lasts=finished.LEASE)
+        assert claim is not None
+        finished.finish(job_store, claim.job)
 
     worker = threading.Thread(target=work)
     worker.start()

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from service.hub.errors import GatedModelError, HubUnavailableError
-from service.jobs.errors import CredentialError, StoreUnavailableError
+from service.jobs.errors import CredentialError
+from service.platform.errors import StoreUnavailableError
 from srr_core.errors import NonFiniteWeightError, StorageError
 from worker.failures import failure_of
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from service.jobs.errors import StoreUnavailableError
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import EventKind, Job, JobDestination, JobEvent, JobSource, JobSubmission
-from service.jobs.submit import submit
-from srr_core.recipe import named_recipe
+from service.jobs.schema import EventKind, Job, JobEvent, Lease
+from service.platform.errors import StoreUnavailableError
+from srr_core.recipe.stages import Stage
 from srr_core.types import Progress
-from worker.progress import JobProgress
+from tests.service.submitting import submitted
+from worker.progress import ProgressRecorder
 
 
 class Flaky(MemoryJobStore):
@@ -20,15 +20,13 @@ class Flaky(MemoryJobStore):
 
     is_down = False
 
-    def append_event(
-        self, job_id: str, attempt: int, kind: EventKind, data: Mapping[str, Any], *, worker: str | None = None
-    ) -> JobEvent | None:
+    def append_event(self, lease: Lease, kind: EventKind, data: Mapping[str, Any]) -> JobEvent | None:
         self._require_up()
-        return super().append_event(job_id, attempt, kind, data, worker=worker)
+        return super().append_event(lease, kind, data)
 
-    def progress(self, job_id: str, attempt: int, *, worker: str, stage: str, progress: float) -> bool:
+    def progress(self, lease: Lease, *, stage: Stage, progress: float) -> bool:
         self._require_up()
-        return super().progress(job_id, attempt, worker=worker, stage=stage, progress=progress)
+        return super().progress(lease, stage=stage, progress=progress)
 
     def _require_up(self) -> None:
         if self.is_down:
@@ -51,11 +49,8 @@ def store() -> Flaky:
 
 @pytest.fixture
 def job(store: Flaky) -> Job:
-    submission = JobSubmission(
-        source=JobSource(model_id="a/b"), destination=JobDestination(repo_id="c/d"), recipe=named_recipe("srr")
-    )
-    job = submit(submission, owner="me", store=store, wake=lambda: None)
-    store.claim(job.id, 1, worker="w", lease=timedelta(minutes=1))
+    job = submitted(store)
+    store.claim(job.id, 1, worker="w", lasts=timedelta(minutes=1))
     return job
 
 
@@ -65,8 +60,8 @@ def clock() -> Hand:
 
 
 @pytest.fixture
-def progress(store: Flaky, job: Job, clock: Hand) -> JobProgress:
-    return JobProgress(store, job.id, 1, "w", clock=clock)
+def progress(store: Flaky, job: Job, clock: Hand) -> ProgressRecorder:
+    return ProgressRecorder(store, Lease(job.id, 1, "w"), clock=clock)
 
 
 @pytest.fixture
@@ -79,7 +74,7 @@ def layer(number: int) -> Progress:
 
 
 def test_every_layer_is_told_and_the_bar_at_most_twice_a_second(
-    progress: JobProgress, clock: Hand, told: Callable[[str], list[dict[str, Any]]]
+    progress: ProgressRecorder, clock: Hand, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     for number in range(1, 101):
         clock.now += 0.02
@@ -91,7 +86,7 @@ def test_every_layer_is_told_and_the_bar_at_most_twice_a_second(
 
 
 def test_bar_never_goes_back_and_new_stages_are_told_at_once(
-    progress: JobProgress, told: Callable[[str], list[dict[str, Any]]]
+    progress: ProgressRecorder, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     progress.on_bytes(1, 2)
     progress.on_progress(Progress("compress", 10, 10))
@@ -104,7 +99,7 @@ def test_bar_never_goes_back_and_new_stages_are_told_at_once(
 
 
 def test_finished_layers_move_the_bar_and_calibrated_blocks_do_not(
-    progress: JobProgress, clock: Hand, told: Callable[[str], list[dict[str, Any]]]
+    progress: ProgressRecorder, clock: Hand, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     progress.on_progress(Progress("compress", 0, 2))
     progress.on_progress(Progress("calibrate", 1, 1, block=0))
@@ -114,7 +109,7 @@ def test_finished_layers_move_the_bar_and_calibrated_blocks_do_not(
 
 
 def test_database_that_is_away_delays_layers_and_loses_none(
-    progress: JobProgress, store: Flaky, told: Callable[[str], list[dict[str, Any]]]
+    progress: ProgressRecorder, store: Flaky, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     store.is_down = True
     progress.on_progress(layer(1))
@@ -127,8 +122,8 @@ def test_database_that_is_away_delays_layers_and_loses_none(
     assert not progress.is_lost
 
 
-def test_attempt_that_is_no_longer_ours_is_noticed(progress: JobProgress, store: Flaky, job: Job) -> None:
-    store.requeue(job.id, 1, worker="w")
+def test_attempt_that_is_no_longer_ours_is_noticed(progress: ProgressRecorder, store: Flaky, job: Job) -> None:
+    store.requeue(Lease(job.id, 1, "w"))
 
     progress.on_progress(layer(1))
 

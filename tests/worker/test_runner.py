@@ -12,15 +12,19 @@ import pytest
 from service.hub.errors import HubError, HubUnavailableError, RemoteCodeError
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import RetryPolicy
-from service.jobs.schema import Job, JobDestination, JobSource, JobState, JobSubmission, JobText
-from service.jobs.submit import submit
+from service.jobs.schema import Job, JobState, Lease
+from service.jobs.windows import job_recipe
+from service.jobs.work import JobDestination, JobSource, JobText, WorkBase
 from srr_core.errors import ResumeMismatchError, StopRequested, StorageError
 from srr_core.recipe import named_recipe
 from srr_core.report import Report
+from tests.service.submitting import submission, submitted
 from tests.worker.artifacts import report, write_artifact
 from worker.folder_hub import FolderHub
 from worker.hub import PublishedCommit
-from worker.runner import Assignment, LeaseLostError, Tools, job_recipe, run
+from worker.progress import ProgressRecorder
+from worker.run_context import LeaseLostError, RunContext
+from worker.runner import CARRIED_OUT_BY, run
 from worker.workspace import Workspace, Workspaces
 
 LEASE = timedelta(minutes=1)
@@ -64,24 +68,27 @@ class Shop:
         return made
 
     def submit(self, **fields: Any) -> Job:
-        defaults: dict[str, Any] = {
-            "source": JobSource(model_id="acme/base"),
-            "destination": JobDestination(repo_id="acme/base-srr"),
-            "recipe": named_recipe("srr"),
-        }
-        return submit(JobSubmission(**(defaults | fields)), owner="me", store=self.store, wake=lambda: None)
+        defaults = {"source": JobSource(model_id="acme/base"), "destination": JobDestination(repo_id="acme/base-srr")}
+        return submitted(self.store, submission(**(defaults | fields)))
 
     def attempt(self, job: Job, attempt: int = 1) -> Job:
-        assert self.store.claim(job.id, attempt, worker="w", lease=LEASE) is not None
-        tools = Tools(
-            store=self.store,
-            source_hub=lambda model_id: self.source,
-            destination_hub=self.destination,
-            compress=self.compress,
-            device="cpu",
-            require_free=self.require_free,
+        claim = self.store.claim(job.id, attempt, worker="w", lasts=LEASE)
+        assert claim is not None
+        run(
+            RunContext(
+                lease=claim.lease,
+                token=None,
+                store=self.store,
+                source_hub=lambda model_id: self.source,
+                destination_hub=self.destination,
+                compress=self.compress,
+                device="cpu",
+                require_free=self.require_free,
+                workspace=self.workspace,
+                progress=ProgressRecorder(self.store, claim.lease),
+                asked_to_stop=lambda: False,
+            )
         )
-        run(Assignment(job.id, attempt, "w"), tools, self.workspace, lambda: False)
         return self.store.get(job.id)
 
     def require_free(self, needed: int) -> None:
@@ -115,7 +122,11 @@ def test_job_goes_through_its_hops(shop: Shop) -> None:
     assert (done.state, done.result.commit_sha) == (JobState.SUCCEEDED, head.sha)
     assert f"Job: {done.id}" in head.description
     (call,) = shop.calls
-    assert (call["model_id"], call["revision"], call["artifact_id"]) == ("acme/base", done.source.sha, "acme/base-srr")
+    assert (call["model_id"], call["revision"], call["artifact_id"]) == (
+        "acme/base",
+        done.work.source.sha,
+        "acme/base-srr",
+    )
     said = [event.data["message"].split()[0] for event in shop.store.events(done.id, kinds=("log",))]
     assert said == ["Resolved", "Downloaded", "Published"]
 
@@ -125,7 +136,7 @@ def test_attempt_after_a_failed_publication_does_not_compress_again(shop: Shop) 
     shop.destination.failures = 1
     with pytest.raises(HubError):
         shop.attempt(job)
-    shop.store.requeue(job.id, 1, worker="w")
+    shop.store.requeue(Lease(job.id, 1, "w"))
 
     done = shop.attempt(job, 2)
 
@@ -152,13 +163,13 @@ def test_later_attempt_stays_at_the_commit_of_the_first(shop: Shop, tmp_path: Pa
     shop.destination.failures = 1
     with pytest.raises(HubError):
         shop.attempt(job)
-    first = shop.store.get(job.id).source.sha
-    shop.store.requeue(job.id, 1, worker="w")
+    first = shop.store.get(job.id).work.source.sha
+    shop.store.requeue(Lease(job.id, 1, "w"))
     moved = shop.release(tmp_path / "model", "newer weights")
 
     done = shop.attempt(job, 2)
 
-    assert done.source.sha == first
+    assert done.work.source.sha == first
     assert first != moved
 
 
@@ -177,7 +188,7 @@ def test_lost_lease_stops_the_core_and_publishes_nothing(shop: Shop) -> None:
     job = shop.submit()
 
     def lose() -> None:
-        shop.store.requeue(job.id, 1, worker="w")
+        shop.store.requeue(Lease(job.id, 1, "w"))
         shop.calls[0]["on_progress"](_layer())
 
     shop.during = lose
@@ -233,10 +244,14 @@ def test_windows_and_texts_of_a_job_reach_the_core(shop: Shop) -> None:
 
 
 def test_recipe_without_windows_of_the_job_stays_as_it_is(shop: Shop) -> None:
-    assert job_recipe(shop.submit()) == named_recipe("srr")
+    assert job_recipe(shop.submit().work) == named_recipe("srr")
 
 
 def _layer() -> Any:
     from srr_core.types import Progress
 
     return Progress("compress", 1, 2, layer="q_proj", metrics={"output_error": 0.1})
+
+
+def test_every_kind_of_work_has_a_function_that_carries_it_out() -> None:
+    assert set(CARRIED_OUT_BY) == set(WorkBase.__subclasses__())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.jobs.ids import new_id
+from service.platform.ids import new_id
 from srr_core.errors import StorageError
 from worker.workspace import WorkspaceBusyError, Workspaces
 

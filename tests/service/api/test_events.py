@@ -9,9 +9,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from service.api.feed import BATCH, RETAINED_EVENTS, EventFeed
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import JobEvent
+from service.jobs.schema import JobEvent, Lease
+from service.submissions.feed import BATCH, RETAINED_EVENTS, EventFeed
 from tests.service import finished
 
 
@@ -126,7 +126,7 @@ def test_a_reader_who_starts_earlier_than_what_is_retained_misses_nothing(job_st
     job = finished.running(job_store)
     lines = RETAINED_EVENTS + 2 * BATCH
     for number in range(lines):
-        job_store.append_event(job.id, 1, "log", {"message": str(number)}, worker=finished.WORKER)
+        job_store.append_event(Lease(job.id, 1, finished.WORKER), "log", {"message": str(number)})
     feed = EventFeed(job_store, poll_seconds=0.01, max_streams=100)
 
     async def late_and_early() -> tuple[list[JobEvent], list[JobEvent]]:

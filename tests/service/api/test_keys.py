@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from service.api.callers import rate_limit_headers, whole_seconds
+from service.edge.callers import rate_limit_headers, whole_seconds
 from service.jobs.memory_store import MemoryJobStore
-from service.keys import ALL_SCOPES, KeyStore, Quota, RateDecision, Scope, issue_key
+from service.keys.access import issue_key
+from service.keys.rate_limit import RateDecision
+from service.keys.schema import ALL_SCOPES, Quota, Scope
+from service.keys.store import KeyStore
 from service.settings import ServiceSettings
 from tests.service import finished
 

@@ -4,9 +4,9 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
+from service.api.report_markdown import markdown
 from service.api.reports import preferred
 from service.jobs.memory_store import MemoryJobStore
-from service.reports import markdown
 from tests.service import finished
 
 

@@ -17,9 +17,11 @@ from sqlalchemy import Engine
 
 from service.app import create_app
 from service.jobs.memory_store import MemoryJobStore
+from service.jobs.ports import JobStore
 from service.jobs.sql_store import SqlJobStore
-from service.jobs.store import JobStore
-from service.keys import ALL_SCOPES, KeyStore, Quota, issue_key
+from service.keys.access import issue_key
+from service.keys.schema import ALL_SCOPES, Quota
+from service.keys.store import KeyStore
 from service.settings import ServiceSettings
 from tests.service import finished
 

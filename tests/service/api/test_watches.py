@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 from pydantic import HttpUrl, SecretStr
 from starlette.types import Message
 
-from service.api.hubs import ConfiguredHubs
+from service.hub.chosen import ConfiguredHubs
+from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
 from service.jobs.schema import SealedSecret
 from service.releases.store import WatchStore
@@ -193,10 +194,9 @@ def test_a_preview_tells_what_would_have_been_done(http: TestClient, hub_dir: Pa
 def test_a_preview_looks_with_the_token_the_watch_will_look_with(
     application: FastAPI, http: TestClient, hub_server: HubServer, tmp_path: Path
 ) -> None:
-    settings = ServiceSettings(
-        source_hub="huggingface", hub_url=HttpUrl(hub_server.url), hub_token=SecretStr("hf_alice")
-    )
-    hubs = ConfiguredHubs(settings, data_dir=tmp_path)
+    settings = ServiceSettings(hub_token=SecretStr("hf_alice"))
+    at_the_hub = HubSettings(source_hub="huggingface", hub_url=HttpUrl(hub_server.url))
+    hubs = ConfiguredHubs(at_the_hub, data_dir=tmp_path)
     application.state.services = replace(application.state.services, settings=settings, hubs=hubs)
     files = {"config.json": b"{}", "model.safetensors": b"weights"}
     hub_server.add_model("acme/private", files, private=True)

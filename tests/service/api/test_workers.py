@@ -5,9 +5,9 @@ from datetime import timedelta
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from service.jobs.policy import utc_now
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.workers import Worker, WorkerRegistry
+from service.platform.clock import utc_now
 from tests.service import finished
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from service.api.callers import KeyHolders
-from service.api.key_schemas import KeyCreate
 from service.client import ApiError, Client, JobFailedError, UnreachableError
+from service.edge.callers import KeyHolders
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobState
-from service.keys import ALL_SCOPES, KeyStore, issue_key
+from service.keys.access import issue_key
+from service.keys.schema import ALL_SCOPES, KeyCreate
+from service.keys.store import KeyStore
 from service.settings import ServiceSettings
 from tests.service import finished
 from tests.service.serving import served

@@ -2,11 +2,11 @@
 
 import pytest
 
-from service.commands.progress import JobProgress
+from service.commands.progress import ProgressBar
 
 
 def test_stages_that_alternate_are_printed_once_an_attempt(capsys: pytest.CaptureFixture[str]) -> None:
-    with JobProgress("title") as progress:
+    with ProgressBar("title") as progress:
         for _ in range(2):
             progress.show("state", {"state": "running"})
             for stage in ("compress", "calibrate", "compress", "calibrate", "verify"):

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from service.jobs.database import migrate, open_database
-from service.jobs.ids import new_id
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import Job, JobDestination, JobSource, JobState
+from service.jobs.ports import JobStore
+from service.jobs.schema import Job, JobState
 from service.jobs.sql_store import SqlJobStore
-from service.jobs.store import JobStore
-from srr_core.recipe import named_recipe
+from service.jobs.work import CompressWork
+from service.platform.database import migrate, open_database
+from service.platform.ids import new_id
+from tests.service.submitting import compression
 
 
 class Clock:
@@ -59,12 +60,10 @@ def make_job(clock: Clock) -> Callable[..., Job]:
         defaults: dict[str, Any] = {
             "id": new_id("job"),
             "state": JobState.QUEUED,
-            "source": JobSource(model_id="org/model"),
-            "destination": JobDestination(repo_id="org/model-srr"),
-            "recipe": named_recipe("srr"),
             "created_at": clock.now,
             "updated_at": clock.now,
         }
-        return Job(**(defaults | fields))
+        of_the_work = {name: fields.pop(name) for name in CompressWork.model_fields.keys() & fields.keys()}
+        return Job(**(defaults | fields), work=compression(**of_the_work))
 
     return make

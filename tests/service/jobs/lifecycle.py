@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from datetime import timedelta
 
+from service.jobs.ports import JobStore
 from service.jobs.schema import (
     Job,
     JobFailure,
     JobResult,
+    Lease,
 )
-from service.jobs.store import JobStore
 
 LEASE = timedelta(seconds=60)
 RESULT = JobResult(repo_id="org/model-srr", commit_sha="b" * 40, commit_url="https://hub/org/model-srr/commit/b")
@@ -18,15 +19,23 @@ MakeJob = Callable[..., Job]
 
 
 def claimed(store: JobStore, job: Job, *, attempt: int = 1, worker: str = "w1") -> Job:
-    running = store.claim(job.id, attempt, worker=worker, lease=LEASE)
-    assert running is not None
-    return running
+    claim = store.claim(job.id, attempt, worker=worker, lasts=LEASE)
+    assert claim is not None
+    assert claim.lease == Lease(job.id, attempt, worker)
+    return claim.job
+
+
+def held(store: JobStore, job: Job, *, worker: str = "w1") -> Lease:
+    """Return the lease of a job that a worker has claimed just now."""
+    claim = store.claim(job.id, job.attempt, worker=worker, lasts=LEASE)
+    assert claim is not None
+    return claim.lease
 
 
 def finished(store: JobStore, job: Job) -> None:
     claimed(store, job)
-    assert store.publishing(job.id, 1, worker="w1")
-    assert store.succeed(job.id, 1, worker="w1", result=RESULT, report={"schema_version": 1})
+    assert store.publishing(Lease(job.id, 1, "w1"))
+    assert store.succeed(Lease(job.id, 1, "w1"), result=RESULT, report={"schema_version": 1})
 
 
 def states(store: JobStore, job: Job) -> list[str]:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from service.jobs.database import migrate, open_database
-from service.jobs.errors import UnstorableTextError
 from service.jobs.schema import JobFilter
 from service.jobs.sql_store import SqlJobStore
-from service.keys import KeyStore, issue_key
+from service.keys.access import issue_key
+from service.keys.store import KeyStore
+from service.platform.database import migrate, open_database
+from service.platform.errors import UnstorableTextError
 from tests.service.jobs.lifecycle import MakeJob
 
 EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-14))

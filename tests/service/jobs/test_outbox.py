@@ -109,7 +109,7 @@ def test_maintenance_thread_sends_when_it_is_woken(make_job: MakeJob, tmp_path: 
 def test_one_round_finds_what_was_lost_and_sends_it(make_job: MakeJob, tmp_path: Path, clock: Clock) -> None:
     store, queue = MemoryJobStore(clock=clock), MemoryJobQueue()
     job = store.add(make_job())
-    store.claim(job.id, 1, worker="killed", lease=timedelta(seconds=60))
+    store.claim(job.id, 1, worker="killed", lasts=timedelta(seconds=60))
     clock.advance(seconds=61)
     duties = job_duties(store, queue, JobsSettings(data_dir=tmp_path))
 

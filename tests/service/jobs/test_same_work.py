@@ -8,11 +8,14 @@ import pytest
 
 from service.jobs.content import content_key
 from service.jobs.errors import JobNotRetryableError
-from service.jobs.schema import Job, JobDestination, JobFilter, JobSource, JobState, JobSubmission, JobText
-from service.jobs.store import JobStore
+from service.jobs.ports import JobStore
+from service.jobs.schema import Job, JobFilter, JobState, Lease
+from service.jobs.texts import detach_texts
+from service.jobs.work import CompressWork, JobDestination, JobSource, JobText
 from srr_core.recipe import named_recipe
 from tests.service.jobs.conftest import Clock
 from tests.service.jobs.lifecycle import FATAL, MakeJob, claimed, finished
+from tests.service.submitting import compression
 
 KEY = "a" * 64
 
@@ -40,7 +43,7 @@ def test_forced_or_other_work_is_another_job(store: JobStore, make_job: MakeJob)
 def test_failed_or_canceled_work_is_done_anew(store: JobStore, make_job: MakeJob) -> None:
     failed = store.add(make_job(content_key=KEY))
     claimed(store, failed)
-    store.fail(failed.id, 1, worker="w1", failure=FATAL)
+    store.fail(Lease(failed.id, 1, "w1"), FATAL)
     second = store.add(make_job(content_key=KEY))
     assert second.id != failed.id
     claimed(store, second)
@@ -84,7 +87,7 @@ def test_usage_counts_what_an_owner_has_and_used_lately(store: JobStore, make_jo
     store.add(make_job(owner="bob"))
     claimed(store, done)
     clock.now = since + timedelta(minutes=5)
-    store.fail(done.id, 1, worker="w1", failure=FATAL)
+    store.fail(Lease(done.id, 1, "w1"), FATAL)
     claimed(store, running)
     clock.advance(minutes=2)
 
@@ -107,17 +110,13 @@ def test_usage_counts_what_an_owner_has_and_used_lately(store: JobStore, make_jo
     ids=["recipe", "destination", "calibration", "evaluation", "source"],
 )
 def test_content_key_changes_with_everything_a_result_follows_from(
-    change: Callable[[JobSubmission], JobSubmission],
+    change: Callable[[CompressWork], CompressWork],
 ) -> None:
-    submission = JobSubmission(
-        source=JobSource(model_id="a/b"),
-        destination=JobDestination(repo_id="c/d"),
-        recipe=named_recipe("srr"),
-        calibration=JobText(text="text"),
-    )
+    work = compression(calibration=JobText(text="text"))
 
-    def key(of: JobSubmission, sha: str = "1", core: str = "0.1.0") -> str:
-        return content_key(of, source_sha=sha, core_version=core)
+    def key(of: CompressWork, sha: str = "1", core: str = "0.1.0") -> str:
+        detached, _ = detach_texts(of)
+        return content_key(detached, source_sha=sha, core_version=core)
 
-    assert key(submission) == key(submission.model_copy(update={"tags": ("a",)}))
-    assert len({key(submission), key(change(submission)), key(submission, sha="2"), key(submission, core="2")}) == 4
+    assert key(work) == key(work.model_copy(update={"acknowledge_license": True}))
+    assert len({key(work), key(change(work)), key(work, sha="2"), key(work, core="2")}) == 4

@@ -6,26 +6,17 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from service.jobs.errors import (
-    IdempotencyConflictError,
-    InvalidCursorError,
-    JobNotFoundError,
-    TextNotFoundError,
-    UnstorableTextError,
-)
-from service.jobs.ids import new_id
-from service.jobs.schema import (
-    JobDestination,
-    JobFilter,
-    JobSource,
-    JobState,
-    JobText,
-    SealedSecret,
-)
-from service.jobs.store import JobStore
+from service.jobs.errors import IdempotencyConflictError, JobNotFoundError, TextNotFoundError
+from service.jobs.ports import JobStore
+from service.jobs.schema import JobFilter, JobState, Lease, SealedSecret
+from service.jobs.work import JobDestination, JobSource, JobText
+from service.platform.errors import InvalidCursorError, UnstorableTextError
+from service.platform.ids import new_id
 from srr_core.recipe import named_recipe
+from srr_core.recipe.stages import Stage
 from tests.service.jobs.conftest import Clock
-from tests.service.jobs.lifecycle import MakeJob, claimed
+from tests.service.jobs.lifecycle import MakeJob, claimed, held
+from tests.service.submitting import submission, submitted
 
 
 def test_added_job_comes_back_as_it_was(store: JobStore, make_job: MakeJob) -> None:
@@ -73,18 +64,19 @@ def test_unknown_job_is_reported_as_such(store: JobStore) -> None:
         store.cancel(new_id("job"))
 
 
-def test_text_is_kept_apart_and_read_back_exactly(store: JobStore, make_job: MakeJob) -> None:
+def test_text_is_kept_apart_and_read_back_exactly(store: JobStore) -> None:
     text = "café\x00 \U0001f600\r\n"
-    job = store.add(make_job(calibration=JobText(text=text), evaluation=JobText(text=text, num_sequences=4)))
-    store.add(make_job(calibration=JobText(text=text)))
+    wanted = submission(calibration=JobText(text=text), evaluation=JobText(text=text, num_sequences=4))
+    job = submitted(store, wanted)
+    submitted(store, submission(calibration=JobText(text=text)))
 
     stored = store.get(job.id)
 
-    assert stored.calibration is not None
-    assert stored.calibration.text is None
-    assert stored.calibration.sha256 is not None
-    assert store.text(stored.calibration.sha256) == text
-    assert stored.evaluation == JobText(sha256=stored.calibration.sha256, num_sequences=4)
+    assert stored.work.calibration is not None
+    assert stored.work.calibration.text is None
+    assert stored.work.calibration.sha256 is not None
+    assert store.text(stored.work.calibration.sha256) == text
+    assert stored.work.evaluation == JobText(sha256=stored.work.calibration.sha256, num_sequences=4)
 
 
 def test_unknown_text_is_reported_as_such(store: JobStore) -> None:
@@ -124,25 +116,25 @@ def test_key_is_free_again_after_a_day(store: JobStore, make_job: MakeJob, clock
 
 
 def test_events_are_numbered_without_gaps_when_written_at_once(store: JobStore, make_job: MakeJob) -> None:
-    job = store.add(make_job())
+    lease = held(store, store.add(make_job()))
     gate = threading.Barrier(4)
 
     def write(writer: int) -> None:
         gate.wait()
         for number in range(10):
-            store.append_event(job.id, 1, "log", {"writer": writer, "number": number})
+            store.append_event(lease, "log", {"writer": writer, "number": number})
 
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
 
-    assert [event.sequence for event in store.events(job.id)] == list(range(1, 42))
+    assert [event.sequence for event in store.events(lease.job_id)] == list(range(1, 43))
 
 
 def test_events_continue_after_a_number(store: JobStore, make_job: MakeJob) -> None:
     job = store.add(make_job())
     claimed(store, job)
-    store.append_event(job.id, 1, "layer", {"name": "q_proj", "output_error": 0.1}, worker="w1")
+    store.append_event(Lease(job.id, 1, "w1"), "layer", {"name": "q_proj", "output_error": 0.1})
 
     assert [event.sequence for event in store.events(job.id, after=1)] == [2, 3]
     assert store.events(job.id, after=2)[0].data == {"name": "q_proj", "output_error": 0.1}
@@ -153,8 +145,8 @@ def test_events_continue_after_a_number(store: JobStore, make_job: MakeJob) -> N
 def test_events_of_some_kinds_only(store: JobStore, make_job: MakeJob) -> None:
     job = store.add(make_job())
     claimed(store, job)
-    store.progress(job.id, 1, worker="w1", stage="compress", progress=0.1)
-    store.append_event(job.id, 1, "layer", {"layer": "q_proj"}, worker="w1")
+    store.progress(Lease(job.id, 1, "w1"), stage=Stage.COMPRESS, progress=0.1)
+    store.append_event(Lease(job.id, 1, "w1"), "layer", {"layer": "q_proj"})
 
     assert [event.kind for event in store.events(job.id, kinds=("state", "layer"))] == ["state", "state", "layer"]
     assert [event.sequence for event in store.events(job.id, after=2, kinds=("layer",))] == [4]
@@ -219,7 +211,7 @@ def test_queue_position_counts_those_who_wait_longer(store: JobStore, make_job: 
     claimed(store, first)
     assert [store.queue_position(job.id) for job in (first, second)] == [None, 0]
     clock.advance(seconds=1)
-    store.requeue(first.id, 1, worker="w1")
+    store.requeue(Lease(first.id, 1, "w1"))
     assert store.queue_position(first.id) == 1
 
 

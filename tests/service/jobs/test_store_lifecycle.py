@@ -10,11 +10,13 @@ from service.jobs.errors import (
     JobNotRetryableError,
     ReportNotReadyError,
 )
+from service.jobs.ports import JobStore
 from service.jobs.schema import (
     JobState,
+    Lease,
     SealedSecret,
 )
-from service.jobs.store import JobStore
+from srr_core.recipe.stages import Stage
 from tests.service.jobs.conftest import Clock
 from tests.service.jobs.lifecycle import FATAL, LEASE, RESULT, RETRYABLE, MakeJob, claimed, finished, states
 
@@ -25,8 +27,8 @@ def test_second_delivery_is_ignored(store: JobStore, make_job: MakeJob) -> None:
 
     assert running.state is JobState.RUNNING
     assert running.started_at is not None
-    assert store.claim(job.id, 1, worker="w2", lease=LEASE) is None
-    assert store.claim(job.id, 2, worker="w2", lease=LEASE) is None
+    assert store.claim(job.id, 1, worker="w2", lasts=LEASE) is None
+    assert store.claim(job.id, 2, worker="w2", lasts=LEASE) is None
 
 
 def test_one_of_many_simultaneous_claims_wins(store: JobStore, make_job: MakeJob) -> None:
@@ -36,7 +38,7 @@ def test_one_of_many_simultaneous_claims_wins(store: JobStore, make_job: MakeJob
 
     def deliver(worker: str) -> None:
         gate.wait()
-        if store.claim(job.id, 1, worker=worker, lease=LEASE) is not None:
+        if store.claim(job.id, 1, worker=worker, lasts=LEASE) is not None:
             won.append(worker)
 
     threads = [threading.Thread(target=deliver, args=(f"w{number}",)) for number in range(8)]
@@ -44,21 +46,21 @@ def test_one_of_many_simultaneous_claims_wins(store: JobStore, make_job: MakeJob
     [thread.join() for thread in threads]
 
     assert len(won) == 1
-    assert store.renew(job.id, 1, worker=won[0], lease=LEASE) is JobState.RUNNING
+    assert store.renew(Lease(job.id, 1, won[0]), lasts=LEASE) is JobState.RUNNING
 
 
 def test_whole_way_to_success(store: JobStore, make_job: MakeJob) -> None:
     job = store.add(make_job())
     claimed(store, job)
-    assert store.resolve_source(job.id, 1, worker="w1", sha="a" * 40)
-    assert store.progress(job.id, 1, worker="w1", stage="compress", progress=0.5)
-    assert store.publishing(job.id, 1, worker="w1")
-    assert store.succeed(job.id, 1, worker="w1", result=RESULT, report={"layers": []})
+    assert store.resolve_source(Lease(job.id, 1, "w1"), sha="a" * 40)
+    assert store.progress(Lease(job.id, 1, "w1"), stage=Stage.COMPRESS, progress=0.5)
+    assert store.publishing(Lease(job.id, 1, "w1"))
+    assert store.succeed(Lease(job.id, 1, "w1"), result=RESULT, report={"layers": []})
 
     done = store.get(job.id)
 
     assert done.state is JobState.SUCCEEDED
-    assert done.source.sha == "a" * 40
+    assert done.work.source.sha == "a" * 40
     assert done.result == RESULT
     assert done.progress == 1.0
     assert done.finished_at is not None
@@ -70,8 +72,8 @@ def test_source_may_be_resolved_again_by_a_later_attempt(store: JobStore, make_j
     job = store.add(make_job())
     claimed(store, job)
 
-    assert store.resolve_source(job.id, 1, worker="w1", sha="a" * 40)
-    assert store.resolve_source(job.id, 1, worker="w1", sha="a" * 40)
+    assert store.resolve_source(Lease(job.id, 1, "w1"), sha="a" * 40)
+    assert store.resolve_source(Lease(job.id, 1, "w1"), sha="a" * 40)
 
 
 def test_report_of_an_unfinished_job_is_not_ready(store: JobStore, make_job: MakeJob) -> None:
@@ -85,7 +87,7 @@ def test_success_needs_publishing_first(store: JobStore, make_job: MakeJob) -> N
     job = store.add(make_job())
     claimed(store, job)
 
-    assert not store.succeed(job.id, 1, worker="w1", result=RESULT, report={})
+    assert not store.succeed(Lease(job.id, 1, "w1"), result=RESULT, report={})
     assert store.get(job.id).state is JobState.RUNNING
     assert not store.get(job.id).has_report
 
@@ -98,14 +100,14 @@ def test_worker_that_lost_its_lease_changes_nothing(store: JobStore, make_job: M
     claimed(store, job, attempt=2, worker="w2")
     before = store.get(job.id)
 
-    assert store.renew(job.id, 1, worker="w1", lease=LEASE) is None
-    assert not store.progress(job.id, 1, worker="w1", stage="compress", progress=0.9)
-    assert not store.resolve_source(job.id, 1, worker="w1", sha="c" * 40)
-    assert not store.publishing(job.id, 1, worker="w1")
-    assert not store.fail(job.id, 1, worker="w1", failure=FATAL)
-    assert not store.requeue(job.id, 1, worker="w1")
-    assert store.append_event(job.id, 1, "log", {}, worker="w1") is None
-    assert not store.progress(job.id, 2, worker="w1", stage="compress", progress=0.9)
+    assert store.renew(Lease(job.id, 1, "w1"), lasts=LEASE) is None
+    assert not store.progress(Lease(job.id, 1, "w1"), stage=Stage.COMPRESS, progress=0.9)
+    assert not store.resolve_source(Lease(job.id, 1, "w1"), sha="c" * 40)
+    assert not store.publishing(Lease(job.id, 1, "w1"))
+    assert not store.fail(Lease(job.id, 1, "w1"), FATAL)
+    assert not store.requeue(Lease(job.id, 1, "w1"))
+    assert store.append_event(Lease(job.id, 1, "w1"), "log", {}) is None
+    assert not store.progress(Lease(job.id, 2, "w1"), stage=Stage.COMPRESS, progress=0.9)
     assert store.get(job.id) == before
 
 
@@ -113,7 +115,7 @@ def test_renewed_lease_is_not_reaped(store: JobStore, make_job: MakeJob, clock: 
     job = store.add(make_job())
     claimed(store, job)
     clock.advance(seconds=50)
-    store.renew(job.id, 1, worker="w1", lease=LEASE)
+    store.renew(Lease(job.id, 1, "w1"), lasts=LEASE)
     clock.advance(seconds=50)
 
     assert list(store.reap()) == []
@@ -149,7 +151,7 @@ def test_retryable_failure_waits_and_then_fails_at_the_last_attempt(
 ) -> None:
     job = store.add(make_job(max_attempts=2))
     claimed(store, job)
-    assert store.fail(job.id, 1, worker="w1", failure=RETRYABLE)
+    assert store.fail(Lease(job.id, 1, "w1"), RETRYABLE)
     waiting = store.get(job.id)
 
     assert (waiting.state, waiting.attempt, waiting.failure) == (JobState.QUEUED, 2, RETRYABLE)
@@ -159,7 +161,7 @@ def test_retryable_failure_waits_and_then_fails_at_the_last_attempt(
 
     claimed(store, job, attempt=2)
     assert store.get(job.id).failure is None
-    assert store.fail(job.id, 2, worker="w1", failure=RETRYABLE)
+    assert store.fail(Lease(job.id, 2, "w1"), RETRYABLE)
     assert store.get(job.id).state is JobState.FAILED
 
 
@@ -167,7 +169,7 @@ def test_fatal_failure_ends_the_job(store: JobStore, make_job: MakeJob) -> None:
     job = store.add(make_job())
     claimed(store, job)
 
-    assert store.fail(job.id, 1, worker="w1", failure=FATAL)
+    assert store.fail(Lease(job.id, 1, "w1"), FATAL)
     assert store.get(job.id).failure == FATAL
     assert list(store.unsent()) == []
 
@@ -176,10 +178,10 @@ def test_interrupted_attempt_does_not_count(store: JobStore, make_job: MakeJob) 
     job = store.add(make_job(max_attempts=1))
     claimed(store, job)
 
-    assert store.requeue(job.id, 1, worker="w1")
+    assert store.requeue(Lease(job.id, 1, "w1"))
     assert store.get(job.id).state is JobState.QUEUED
     claimed(store, job, attempt=2)
-    store.fail(job.id, 2, worker="w1", failure=RETRYABLE)
+    store.fail(Lease(job.id, 2, "w1"), RETRYABLE)
     assert store.get(job.id).state is JobState.FAILED
 
 
@@ -188,7 +190,7 @@ def test_queued_job_is_canceled_at_once_and_never_sent(store: JobStore, make_job
 
     assert store.cancel(job.id).state is JobState.CANCELED
     assert list(store.unsent()) == []
-    assert store.claim(job.id, 1, worker="w1", lease=LEASE) is None
+    assert store.claim(job.id, 1, worker="w1", lasts=LEASE) is None
     with pytest.raises(JobFinishedError):
         store.cancel(job.id)
 
@@ -199,19 +201,19 @@ def test_running_job_is_canceled_through_its_worker(store: JobStore, make_job: M
 
     assert store.cancel(job.id).state is JobState.CANCELING
     assert store.cancel(job.id).state is JobState.CANCELING
-    assert store.renew(job.id, 1, worker="w1", lease=LEASE) is JobState.CANCELING
-    assert not store.publishing(job.id, 1, worker="w1")
-    assert store.canceled(job.id, 1, worker="w1")
+    assert store.renew(Lease(job.id, 1, "w1"), lasts=LEASE) is JobState.CANCELING
+    assert not store.publishing(Lease(job.id, 1, "w1"))
+    assert store.canceled(Lease(job.id, 1, "w1"))
     assert states(store, job) == ["queued", "running", "canceling", "canceled"]
 
 
 def test_cancel_that_comes_after_the_commit_ends_in_success(store: JobStore, make_job: MakeJob) -> None:
     job = store.add(make_job())
     claimed(store, job)
-    store.publishing(job.id, 1, worker="w1")
+    store.publishing(Lease(job.id, 1, "w1"))
     store.cancel(job.id)
 
-    assert store.succeed(job.id, 1, worker="w1", result=RESULT, report={})
+    assert store.succeed(Lease(job.id, 1, "w1"), result=RESULT, report={})
     assert store.get(job.id).state is JobState.SUCCEEDED
 
 
@@ -220,7 +222,7 @@ def test_failure_while_canceling_is_a_cancel(store: JobStore, make_job: MakeJob)
     claimed(store, job)
     store.cancel(job.id)
 
-    assert store.fail(job.id, 1, worker="w1", failure=RETRYABLE)
+    assert store.fail(Lease(job.id, 1, "w1"), RETRYABLE)
     assert store.get(job.id).state is JobState.CANCELED
 
 
@@ -237,13 +239,13 @@ def test_canceling_job_of_a_lost_worker_is_canceled(store: JobStore, make_job: M
 def test_failed_job_can_be_retried_past_its_attempts(store: JobStore, make_job: MakeJob) -> None:
     job = store.add(make_job(max_attempts=1))
     claimed(store, job)
-    store.fail(job.id, 1, worker="w1", failure=FATAL)
+    store.fail(Lease(job.id, 1, "w1"), FATAL)
 
     again = store.retry(job.id)
 
     assert (again.state, again.attempt, again.failure) == (JobState.QUEUED, 2, None)
     assert [message.attempt for message in store.unsent()] == [2]
-    assert store.claim(job.id, 2, worker="w1", lease=LEASE) is not None
+    assert store.claim(job.id, 2, worker="w1", lasts=LEASE) is not None
 
 
 def test_only_an_ended_job_that_did_not_succeed_can_be_retried(store: JobStore, make_job: MakeJob) -> None:
@@ -260,18 +262,18 @@ def test_token_goes_to_the_holder_only_and_ends_with_the_job(store: JobStore, ma
     sealed = SealedSecret(ciphertext=b"sealed", expires_at=clock.now + timedelta(hours=1))
     job = store.add(make_job(), credential=sealed)
 
-    assert store.credential(job.id, 1, worker="w1") is None
+    assert store.credential(Lease(job.id, 1, "w1")) is None
     claimed(store, job)
-    assert store.credential(job.id, 1, worker="w1") == sealed
-    assert store.credential(job.id, 1, worker="w2") is None
-    store.fail(job.id, 1, worker="w1", failure=RETRYABLE)
+    assert store.credential(Lease(job.id, 1, "w1")) == sealed
+    assert store.credential(Lease(job.id, 1, "w2")) is None
+    store.fail(Lease(job.id, 1, "w1"), RETRYABLE)
     clock.advance(seconds=20)
     claimed(store, job, attempt=2)
-    assert store.credential(job.id, 2, worker="w1") == sealed
-    store.fail(job.id, 2, worker="w1", failure=FATAL)
+    assert store.credential(Lease(job.id, 2, "w1")) == sealed
+    store.fail(Lease(job.id, 2, "w1"), FATAL)
     store.retry(job.id)
     claimed(store, job, attempt=3)
-    assert store.credential(job.id, 3, worker="w1") is None
+    assert store.credential(Lease(job.id, 3, "w1")) is None
 
 
 def test_expired_token_is_not_given_out_and_is_forgotten(store: JobStore, make_job: MakeJob, clock: Clock) -> None:
@@ -280,5 +282,5 @@ def test_expired_token_is_not_given_out_and_is_forgotten(store: JobStore, make_j
     clock.advance(hours=2)
     claimed(store, job)
 
-    assert store.credential(job.id, 1, worker="w1") is None
+    assert store.credential(Lease(job.id, 1, "w1")) is None
     assert store.forget_expired() == 1

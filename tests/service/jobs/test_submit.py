@@ -10,31 +10,25 @@ from pydantic import ValidationError
 
 from service.jobs.cancel import cancel
 from service.jobs.credentials import CredentialVault
-from service.jobs.errors import InvalidCursorError, InvalidJobError, JobNotFoundError
-from service.jobs.ids import new_id
+from service.jobs.errors import InvalidJobError, JobNotFoundError
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.paging import decode_cursor, encode_cursor
 from service.jobs.retry import retry
-from service.jobs.schema import JobDestination, JobSource, JobState, JobSubmission, JobText
-from service.jobs.submit import submit
-from srr_core.recipe import named_recipe
+from service.jobs.schema import JobState, Lease
+from service.jobs.submit import check_submission, submit
+from service.jobs.work import JobDestination, JobText
+from service.platform.errors import InvalidCursorError
+from service.platform.ids import new_id
+from service.platform.paging import decode_cursor, encode_cursor
+from tests.service.submitting import submission, submitted
 
 LEASE = timedelta(seconds=60)
-
-
-def submission(**fields: object) -> JobSubmission:
-    defaults: dict[str, object] = {
-        "source": JobSource(model_id="org/model"),
-        "destination": JobDestination(repo_id="org/model-srr"),
-        "recipe": named_recipe("srr"),
-    }
-    return JobSubmission.model_validate(defaults | fields)
 
 
 def test_submitted_job_is_queued_and_the_sender_woken() -> None:
     store, woken = MemoryJobStore(), []
 
-    job = submit(submission(tags=("a",)), owner="alice", store=store, wake=lambda: woken.append(1))
+    checked = check_submission(submission(tags=("a",)), owner="alice")
+    job = submit(checked, store=store, wake=lambda: woken.append(1))
 
     assert store.get(job.id) == job
     assert (job.state, job.owner, job.attempt, job.tags) == (JobState.QUEUED, "alice", 1, ("a",))
@@ -44,10 +38,10 @@ def test_submitted_job_is_queued_and_the_sender_woken() -> None:
 def test_token_is_stored_sealed() -> None:
     store = MemoryJobStore()
     vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
-    job = submit(submission(), owner="a", store=store, wake=lambda: None, vault=vault, hub_token="hf_secret12345")
-    store.claim(job.id, 1, worker="w", lease=LEASE)
+    job = submitted(store, vault=vault, hub_token="hf_secret12345")
+    store.claim(job.id, 1, worker="w", lasts=LEASE)
 
-    sealed = store.credential(job.id, 1, worker="w")
+    sealed = store.credential(Lease(job.id, 1, "w"))
 
     assert sealed is not None
     assert b"hf_secret" not in sealed.ciphertext
@@ -57,17 +51,12 @@ def test_token_is_stored_sealed() -> None:
 
 def test_source_cannot_be_its_own_destination() -> None:
     with pytest.raises(InvalidJobError, match="source itself"):
-        submit(
-            submission(destination=JobDestination(repo_id="ORG/Model")),
-            owner="a",
-            store=MemoryJobStore(),
-            wake=lambda: None,
-        )
+        check_submission(submission(destination=JobDestination(repo_id="ORG/Model")), owner="a")
 
 
 def test_digest_instead_of_a_text_is_refused() -> None:
     with pytest.raises(InvalidJobError, match="send the text"):
-        submit(submission(calibration=JobText(sha256="0" * 64)), owner="a", store=MemoryJobStore(), wake=lambda: None)
+        check_submission(submission(calibration=JobText(sha256="0" * 64)), owner="a")
 
 
 @pytest.mark.parametrize("tags", [("",), ("x" * 65,), tuple(str(number) for number in range(33))])
@@ -78,7 +67,7 @@ def test_unreasonable_tags_are_refused(tags: tuple[str, ...]) -> None:
 
 def test_job_of_somebody_else_does_not_exist() -> None:
     store = MemoryJobStore()
-    job = submit(submission(), owner="alice", store=store, wake=lambda: None)
+    job = submitted(store, owner="alice")
 
     with pytest.raises(JobNotFoundError):
         cancel(job.id, owner="bob", store=store)
@@ -90,17 +79,17 @@ def test_job_of_somebody_else_does_not_exist() -> None:
 def test_retry_wakes_the_sender_and_may_bring_a_token() -> None:
     store, woken = MemoryJobStore(), []
     vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
-    job = submit(submission(), owner="alice", store=store, wake=lambda: None)
+    job = submitted(store, owner="alice")
     cancel(job.id, owner=None, store=store)
 
     again = retry(
         job.id, owner="alice", store=store, wake=lambda: woken.append(1), vault=vault, hub_token="hf_secret12345"
     )
 
-    store.claim(again.id, 2, worker="w", lease=LEASE)
+    store.claim(again.id, 2, worker="w", lasts=LEASE)
     assert again.attempt == 2
     assert woken == [1]
-    assert store.credential(again.id, 2, worker="w") is not None
+    assert store.credential(Lease(again.id, 2, "w")) is not None
 
 
 def test_ids_are_unique_and_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.jobs.errors import InvalidTransitionError, JobError
-from service.jobs.ids import new_id
-from service.jobs.schema import TERMINAL_STATES, Job, JobDestination, JobFailure, JobSource, JobState
+from service.jobs.schema import TERMINAL_STATES, Job, JobFailure, JobState
 from service.jobs.transitions import (
     ALLOWED,
     after_cancel,
@@ -18,7 +17,8 @@ from service.jobs.transitions import (
     after_retry,
     move,
 )
-from srr_core.recipe import named_recipe
+from service.platform.ids import new_id
+from tests.service.submitting import compression
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LOST = JobFailure(code="worker_lost", message="gone", retryable=True)
@@ -38,9 +38,7 @@ def queued() -> Job:
     return Job(
         id=new_id("job"),
         state=JobState.QUEUED,
-        source=JobSource(model_id="a/b"),
-        destination=JobDestination(repo_id="c/d"),
-        recipe=named_recipe("srr"),
+        work=compression(),
         created_at=NOW,
         updated_at=NOW,
     )

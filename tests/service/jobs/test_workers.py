@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from service.jobs.database import migrate, open_database
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.workers import Worker, WorkerRegistry
+from service.platform.database import migrate, open_database
 from tests.service.jobs.lifecycle import MakeJob, claimed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,28 +9,18 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.jobs.database import migrate, open_database, reading
-from service.jobs.logging import mask
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import JobDestination, JobSource, JobSubmission, Usage
-from service.jobs.submit import submit
-from service.keys import (
-    ALL_SCOPES,
-    KeyStore,
-    MemoryRateLimiter,
-    Quota,
-    RateLimiter,
-    RedisRateLimiter,
-    authenticate,
-    issue_key,
-    lack_of_room,
-    require_quota,
-    require_scope,
-)
+from service.jobs.schema import Usage
+from service.keys.access import authenticate, issue_key, lack_of_room, require_quota, require_scope
 from service.keys.errors import InvalidKeyError, KeyNotFoundError, MissingScopeError, QuotaExceededError
+from service.keys.rate_limit import MemoryRateLimiter, RateLimiter, RedisRateLimiter
+from service.keys.schema import ALL_SCOPES, Quota
 from service.keys.secret import parse_secret
+from service.keys.store import KeyStore
 from service.keys.tables import api_keys
-from srr_core.recipe import named_recipe
+from service.platform.database import migrate, open_database, reading
+from service.platform.logging import mask
+from tests.service.submitting import submitted
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -181,12 +171,7 @@ def test_owner_whose_jobs_start_by_themselves_has_the_room_of_the_widest_key(
     jobs = MemoryJobStore()
     [issue_key(store, name="k", owner="alice", scopes=(), quota=Quota(max_queued=limit)) for limit in limits]
     issue_key(store, name="k", owner="bob", scopes=(), quota=Quota(max_queued=0))
-    submission = JobSubmission(
-        source=JobSource(model_id="acme/model"),
-        destination=JobDestination(repo_id="ours/model"),
-        recipe=named_recipe("srr"),
-    )
-    submit(submission, owner="alice", store=jobs, wake=lambda: None)
+    submitted(jobs, owner="alice")
 
     assert lack_of_room("alice", keys=store, jobs=jobs) == expected
 

@@ -8,16 +8,15 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Engine
 
-from service.jobs.database import migrate, open_database
 from service.jobs.policy import RetryPolicy
 from service.jobs.queue import MemoryJobQueue
 from service.jobs.retry import retry
-from service.jobs.schema import Job, JobDestination, JobFailure, JobResult, JobSource, JobSubmission
+from service.jobs.schema import Job, JobFailure, JobResult, Lease
 from service.jobs.sql_store import SqlJobStore
-from service.jobs.submit import submit
 from service.jobs.workers import SILENT_AFTER, Worker, WorkerRegistry
 from service.metrics import InstallationCollector, read_job_metrics
-from srr_core.recipe import named_recipe
+from service.platform.database import migrate, open_database
+from tests.service.submitting import submitted
 
 LEASE = timedelta(seconds=60)
 RESULT = JobResult(repo_id="c/d", commit_sha="b" * 40, commit_url="https://hub/c/d")
@@ -50,21 +49,18 @@ def store(engine: Engine, clock: Clock) -> SqlJobStore:
 
 
 def add(store: SqlJobStore) -> Job:
-    submission = JobSubmission(
-        source=JobSource(model_id="a/b"), destination=JobDestination(repo_id="c/d"), recipe=named_recipe("srr")
-    )
-    return submit(submission, owner="me", store=store, wake=lambda: None)
+    return submitted(store)
 
 
 def test_numbers_follow_the_jobs(engine: Engine, store: SqlJobStore, clock: Clock) -> None:
     done, failed, running, _ = (add(store) for _ in range(4))
     for job in (done, failed, running):
-        store.claim(job.id, 1, worker="w", lease=LEASE)
+        store.claim(job.id, 1, worker="w", lasts=LEASE)
     clock.now += timedelta(seconds=30)
-    store.publishing(done.id, 1, worker="w")
-    store.succeed(done.id, 1, worker="w", result=RESULT, report={"seconds": {"compress": 20.0, "verify": 2.0}})
-    store.publishing(failed.id, 1, worker="w")
-    store.fail(failed.id, 1, worker="w", failure=JobFailure(code="destination_conflict", message="exists"))
+    store.publishing(Lease(done.id, 1, "w"))
+    store.succeed(Lease(done.id, 1, "w"), result=RESULT, report={"seconds": {"compress": 20.0, "verify": 2.0}})
+    store.publishing(Lease(failed.id, 1, "w"))
+    store.fail(Lease(failed.id, 1, "w"), JobFailure(code="destination_conflict", message="exists"))
     clock.now += timedelta(seconds=10)
 
     found = read_job_metrics(engine, now=clock.now)
@@ -94,10 +90,10 @@ def test_a_job_that_runs_for_hours_counts_while_it_runs_and_never_more_than_the_
     engine: Engine, store: SqlJobStore, clock: Clock
 ) -> None:
     job = add(store)
-    store.claim(job.id, 1, worker="w", lease=timedelta(hours=9))
+    store.claim(job.id, 1, worker="w", lasts=timedelta(hours=9))
     clock.now += timedelta(hours=5)
     running = read_job_metrics(engine, now=clock.now).wall_seconds
-    store.fail(job.id, 1, worker="w", failure=JobFailure(code="out_of_memory", message="full"))
+    store.fail(Lease(job.id, 1, "w"), JobFailure(code="out_of_memory", message="full"))
     clock.now += timedelta(minutes=15)
 
     assert running == pytest.approx(3600)
@@ -108,8 +104,8 @@ def test_a_job_that_is_tried_again_leaves_the_count_of_failures(
     engine: Engine, store: SqlJobStore, clock: Clock
 ) -> None:
     job = add(store)
-    store.claim(job.id, 1, worker="w", lease=LEASE)
-    store.fail(job.id, 1, worker="w", failure=JobFailure(code="out_of_memory", message="full"))
+    store.claim(job.id, 1, worker="w", lasts=LEASE)
+    store.fail(Lease(job.id, 1, "w"), JobFailure(code="out_of_memory", message="full"))
     before = read_job_metrics(engine, now=clock.now).ended["failed"]
     retry(job.id, owner="me", store=store, wake=lambda: None)
 
@@ -139,7 +135,7 @@ def test_no_number_is_a_counter(engine: Engine) -> None:
 
 def test_scrape_has_every_family(engine: Engine, store: SqlJobStore, clock: Clock) -> None:
     job = add(store)
-    store.claim(job.id, 1, worker="w", lease=LEASE)
+    store.claim(job.id, 1, worker="w", lasts=LEASE)
     registry = CollectorRegistry()
     registry.register(
         InstallationCollector(engine, queue=MemoryJobQueue(), deliveries=lambda: {"pending": 3}, clock=clock)

@@ -10,16 +10,16 @@ import pytest
 from cryptography.fernet import Fernet
 
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import migrate, open_database
-from service.jobs.schema import Job, JobDestination, JobFailure, JobResult, JobSource, JobSubmission
+from service.jobs.schema import Job, JobFailure, JobResult, Lease
 from service.jobs.sql_store import SqlJobStore
-from service.jobs.submit import submit
+from service.jobs.work import JobDestination, JobSource
 from service.notifications.delivering import Post, send_messages, write_messages
 from service.notifications.endpoints import change_endpoint, create_endpoint
 from service.notifications.schema import Endpoint, EndpointRules, NewEndpoint
 from service.notifications.sending import Outcome
 from service.notifications.store import NotificationStore
-from srr_core.recipe import named_recipe
+from service.platform.database import migrate, open_database
+from tests.service.submitting import submission, submitted
 
 LEASE = timedelta(minutes=1)
 
@@ -65,19 +65,15 @@ class Office:
         )
 
     def run_job(self, *, fails: bool = False, owner: str = "alice") -> Job:
-        submission = JobSubmission(
-            source=JobSource(model_id="acme/model"),
-            destination=JobDestination(repo_id="ours/model"),
-            recipe=named_recipe("srr"),
-        )
-        job = submit(submission, owner=owner, store=self.jobs, wake=lambda: None)
-        self.jobs.claim(job.id, 1, worker="w", lease=LEASE)
+        wanted = submission(source=JobSource(model_id="acme/model"), destination=JobDestination(repo_id="ours/model"))
+        job = submitted(self.jobs, wanted, owner=owner)
+        self.jobs.claim(job.id, 1, worker="w", lasts=LEASE)
         if fails:
-            self.jobs.fail(job.id, 1, worker="w", failure=JobFailure(code="gated_model", message="Accept <!channel>"))
+            self.jobs.fail(Lease(job.id, 1, "w"), JobFailure(code="gated_model", message="Accept <!channel>"))
         else:
-            self.jobs.publishing(job.id, 1, worker="w")
+            self.jobs.publishing(Lease(job.id, 1, "w"))
             result = JobResult(repo_id="ours/model", commit_sha="b" * 40, commit_url="https://hub/ours/model/b")
-            self.jobs.succeed(job.id, 1, worker="w", result=result, report={})
+            self.jobs.succeed(Lease(job.id, 1, "w"), result=result, report={})
         return self.jobs.get(job.id)
 
     def deliver(self) -> int:

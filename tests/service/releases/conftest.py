@@ -14,10 +14,10 @@ from sqlalchemy import Engine
 from service.hub.folder import FolderMetadata
 from service.hub.releases import FolderReleases
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import migrate, open_database
-from service.jobs.schema import Job, JobDestination, JobFilter, JobSource, JobSubmission, SealedSecret
+from service.jobs.schema import Job, JobFilter, SealedSecret
 from service.jobs.sql_store import SqlJobStore
-from service.jobs.submit import submit
+from service.jobs.work import JobDestination, JobSource
+from service.platform.database import migrate, open_database
 from service.releases.act import Desk, act_on_releases
 from service.releases.intake import authentic_watch, take_delivery
 from service.releases.poller import poll_watch
@@ -25,6 +25,7 @@ from service.releases.schema import Release, Watch, WatchRules
 from service.releases.store import WatchStore
 from service.releases.watches import SECRET_EXPIRES, create_watch
 from srr_core.recipe import named_recipe
+from tests.service.submitting import submission, submitted
 from worker.folder_hub import FolderHub
 
 
@@ -69,12 +70,8 @@ class Town:
 
     def job(self, *, owner: str, destination: str) -> Job:
         """Submit a job as somebody would over REST."""
-        submission = JobSubmission(
-            source=JobSource(model_id="some/model"),
-            destination=JobDestination(repo_id=destination),
-            recipe=named_recipe("srr"),
-        )
-        return submit(submission, owner=owner, store=self.jobs, wake=lambda: None)
+        wanted = submission(source=JobSource(model_id="some/model"), destination=JobDestination(repo_id=destination))
+        return submitted(self.jobs, wanted, owner=owner)
 
     def secret(self, watch: Watch) -> str:
         """Return the secret of a watch."""

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from service.hub.folder import FolderMetadata
 from service.hub.model import ResolvedModel
-from service.keys import ALL_SCOPES, KeyStore, Quota, issue_key, lack_of_room
+from service.keys.access import issue_key, lack_of_room
+from service.keys.schema import ALL_SCOPES, Quota
+from service.keys.store import KeyStore
 from service.releases.act import act_on_releases
 from service.releases.schema import ReleaseState
 from srr_core.recipe import named_recipe
@@ -71,7 +73,7 @@ def test_release_waits_while_its_owner_has_no_room_and_is_not_lost(town: Town) -
     town.advance(minutes=6)
     assert act_on_releases(desk) == 1
 
-    assert [job.destination.repo_id for job in town.submitted()] == ["ours/model-srr-3bit", "ours/model-lqer-3bit"]
+    assert [job.work.destination.repo_id for job in town.submitted()] == ["ours/model-srr-3bit", "ours/model-lqer-3bit"]
     (done,) = town.found(watch)
     assert (done.state, done.reason, len(done.job_ids)) == (ReleaseState.SUBMITTED, None, 2)
 
@@ -111,7 +113,7 @@ def test_release_that_cannot_be_decided_does_not_hold_up_the_others(town: Town) 
 
     assert town.act(Buggy(town.hub.root, "acme/bad")) == 1
 
-    assert [job.source.model_id for job in town.submitted()] == ["acme/good"]
+    assert [job.work.source.model_id for job in town.submitted()] == ["acme/good"]
     bad = next(one for one in town.found(watch) if one.repo_id == "acme/bad")
     assert (bad.state, bad.reason) == (ReleaseState.PENDING, "failed here: RuntimeError")
     assert bad.due_at > town.clock()

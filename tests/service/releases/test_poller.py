@@ -14,7 +14,7 @@ from service.hub.errors import HubError, HubUnavailableError, InvalidTokenError
 from service.hub.metadata import HuggingFaceMetadata
 from service.hub.releases import HuggingFaceReleases
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import migrate, open_database
+from service.platform.database import migrate, open_database
 from service.releases.poller import poll_watch, poll_watches, wait_after
 from service.releases.preview import preview_watch
 from service.releases.schema import ReleaseState, Watch, WatchRules

@@ -35,8 +35,8 @@ def test_release_told_by_a_webhook_becomes_one_job(town: Town) -> None:
     assert town.act() == 1
 
     (job,) = town.submitted()
-    assert (job.owner, job.source.model_id, job.source.revision) == ("alice", "acme/model", sha)
-    assert job.destination.repo_id == "ours/model-srr-3bit"
+    assert (job.owner, job.work.source.model_id, job.work.source.revision) == ("alice", "acme/model", sha)
+    assert job.work.destination.repo_id == "ours/model-srr-3bit"
     (release,) = town.found(watch)
     assert (release.state, release.job_ids, release.seen_by) == (ReleaseState.SUBMITTED, (job.id,), "webhook")
 
@@ -54,7 +54,7 @@ def test_burst_with_duplicates_out_of_order_and_the_poller_gives_one_job_for_eac
     town.poll(watch)
     town.act()
 
-    assert sorted(job.source.revision for job in town.submitted()) == sorted(sha for _, sha in releases)
+    assert sorted(job.work.source.revision for job in town.submitted()) == sorted(sha for _, sha in releases)
 
 
 class Endless(FolderMetadata):
@@ -183,13 +183,13 @@ def test_limits_hold_and_what_waits_is_done_the_next_day(town: Town) -> None:
         town.deliver(watch, payload(f"acme/{name}", town.release(f"acme/{name}", content)))
     town.act()
 
-    assert [job.source.model_id for job in town.submitted()] == ["acme/one"]
+    assert [job.work.source.model_id for job in town.submitted()] == ["acme/one"]
     assert "limit of 1" in str(town.found(watch)[1].reason)
     town.advance(hours=25)
     town.act()
     town.advance(hours=25)
     town.act()
-    assert [job.source.model_id for job in town.submitted()] == ["acme/one", "acme/two"]
+    assert [job.work.source.model_id for job in town.submitted()] == ["acme/one", "acme/two"]
     assert "the watch allows 10" in str(town.found(watch)[2].reason)
 
 
@@ -233,7 +233,7 @@ def test_every_recipe_of_a_watch_gets_its_job(town: Town) -> None:
     town.deliver(watch, payload("acme/model", town.release("acme/model")))
     town.act()
 
-    assert [job.destination.repo_id for job in town.submitted()] == ["ours/model-srr-3bit", "ours/model-lqer-3bit"]
+    assert [job.work.destination.repo_id for job in town.submitted()] == ["ours/model-srr-3bit", "ours/model-lqer-3bit"]
     assert len(town.found(watch)[0].job_ids) == 2
 
 
@@ -243,7 +243,7 @@ def test_terms_that_a_watch_acknowledged_are_acknowledged_by_its_jobs(town: Town
     town.act()
 
     (job,) = town.submitted()
-    assert job.acknowledge_license
+    assert job.work.acknowledge_license
 
 
 def test_switched_off_watch_starts_nothing(town: Town) -> None:

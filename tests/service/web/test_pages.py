@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import JobFilter
+from service.jobs.schema import JobFilter, Lease
 from tests.service import finished
 from tests.service.web.visiting import FORM, token_of
 from worker.folder_hub import FolderHub
@@ -87,7 +87,7 @@ def test_names_from_a_model_cannot_become_markup(http: TestClient, job_store: Me
     evil = "<img src=x onerror=alert(1)>"
     job = finished.running(job_store)
     finished.finish_layer(job_store, job, evil, error=0.5, preserved_rank=1)
-    job_store.append_event(job.id, 1, "log", {"message": evil}, worker=finished.WORKER)
+    job_store.append_event(Lease(job.id, 1, finished.WORKER), "log", {"message": evil})
     finished.finish(job_store, job, document=finished.report(layer_name=evil))
 
     pages = [http.get(f"/jobs/{job.id}").text, http.get(f"/jobs/{job.id}/report").text]
@@ -167,8 +167,8 @@ def test_a_retry_takes_a_token_again(http: TestClient, job_store: MemoryJobStore
 
     http.post(f"/jobs/{job.id}/retry", data=form)
 
-    job_store.claim(job.id, 2, worker=finished.WORKER, lease=finished.LEASE)
-    sealed = job_store.credential(job.id, 2, worker=finished.WORKER)
+    job_store.claim(job.id, 2, worker=finished.WORKER, lasts=finished.LEASE)
+    sealed = job_store.credential(Lease(job.id, 2, finished.WORKER))
     assert sealed is not None
     assert vault.open(sealed) == "hf_abcdefghijklmnop"
 

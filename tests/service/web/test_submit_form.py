@@ -23,10 +23,10 @@ def test_a_form_becomes_a_job_and_leads_to_its_page(http: TestClient, job_store:
 
     job = job_store.get(only_job(job_store))
     assert (response.status_code, response.headers["location"]) == (303, f"/jobs/{job.id}")
-    assert job.destination.repo_id == "org/model-srr-2bit"
-    assert (job.recipe.quantization_bits, job.recipe.rank) == (2, 16)
-    assert job.calibration is not None
-    assert job.calibration.num_sequences == 8
+    assert job.work.destination.repo_id == "org/model-srr-2bit"
+    assert (job.work.recipe.quantization_bits, job.work.recipe.rank) == (2, 16)
+    assert job.work.calibration is not None
+    assert job.work.calibration.num_sequences == 8
 
 
 def test_uploaded_texts_and_the_token_reach_the_job(http: TestClient, job_store: MemoryJobStore) -> None:
@@ -36,17 +36,17 @@ def test_uploaded_texts_and_the_token_reach_the_job(http: TestClient, job_store:
     http.post("/jobs", data=form, files=files, follow_redirects=False)
 
     job = job_store.get(only_job(job_store))
-    assert job.calibration is not None
-    assert job.calibration.sha256 is not None
-    assert job_store.text(job.calibration.sha256) == "Grüße"
-    assert job.evaluation is None
-    assert job.destination.private is True
+    assert job.work.calibration is not None
+    assert job.work.calibration.sha256 is not None
+    assert job_store.text(job.work.calibration.sha256) == "Grüße"
+    assert job.work.evaluation is None
+    assert job.work.destination.private is True
 
 
 def test_the_bits_of_a_nested_quantizer_can_be_chosen(http: TestClient, job_store: MemoryJobStore) -> None:
     http.post("/jobs", data={**FORM, "csrf_token": token_of(http), "recipe": "srr-max", "num_bits": "4"})
 
-    assert job_store.get(only_job(job_store)).recipe.quantization_bits == 4
+    assert job_store.get(only_job(job_store)).work.recipe.quantization_bits == 4
 
 
 def test_every_wrong_field_is_explained_and_what_was_typed_stays(http: TestClient, job_store: MemoryJobStore) -> None:
@@ -233,7 +233,7 @@ def test_a_form_that_comes_back_is_still_a_new_job(http: TestClient) -> None:
 def test_a_licence_is_acknowledged_on_the_form(http: TestClient, job_store: MemoryJobStore) -> None:
     http.post("/jobs", data={**FORM, "csrf_token": token_of(http), "acknowledge_license": "on"})
 
-    assert job_store.get(only_job(job_store)).acknowledge_license
+    assert job_store.get(only_job(job_store)).work.acknowledge_license
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/check"])

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import Job
+from service.jobs.schema import Job, Lease
 from service.web.formatting import duration, size
 from service.web.views import job_view, layer_points, remaining_after_resume, stage_views
 from tests.service import finished
@@ -28,7 +28,9 @@ def test_stages_before_the_current_one_are_done(job_store: MemoryJobStore) -> No
 
 def test_a_recipe_without_evaluation_has_no_such_stage(job_store: MemoryJobStore) -> None:
     job = finished.running(job_store)
-    without = job.model_copy(update={"recipe": job.recipe.model_copy(update={"evaluation": None})})
+    without = job.model_copy(
+        update={"work": job.work.model_copy(update={"recipe": job.work.recipe.model_copy(update={"evaluation": None})})}
+    )
 
     assert "Evaluate" not in [stage.label for stage in stage_views(without)]
 
@@ -67,11 +69,11 @@ def second_attempt(store: MemoryJobStore, *, first: int) -> Job:
     job = finished.running(store)
     finished.finish_layer(store, job, "model.layers.0.a", error=0.5, preserved_rank=1)
     finished.finish_layer(store, job, "model.layers.0.b", error=0.5, preserved_rank=1)
-    store.requeue(job.id, 1, worker=finished.WORKER)
-    store.claim(job.id, 2, worker=finished.WORKER, lease=finished.LEASE)
+    store.requeue(Lease(job.id, 1, finished.WORKER))
+    store.claim(job.id, 2, worker=finished.WORKER, lasts=finished.LEASE)
     for number in (first, first + 1):
         data = {"layer": f"model.layers.1.{number}", "output_error": 0.1, "completed": number, "total": 40}
-        store.append_event(job.id, 2, "layer", data, worker=finished.WORKER)
+        store.append_event(Lease(job.id, 2, finished.WORKER), "layer", data)
     return at(store.get(job.id), progress=0.16, seconds=60)
 
 

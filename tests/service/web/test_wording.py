@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from service.keys import ALL_SCOPES
+from service.keys.schema import ALL_SCOPES
 from service.web.choices import RANK_SELECTORS, SCALINGS
 from service.web.wording import SCOPE_WORDS, sentence
 from srr_core.recipe import RankSelectorSpec, ScalingSpec

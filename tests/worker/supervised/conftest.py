@@ -15,16 +15,16 @@ import pytest
 from cryptography.fernet import Fernet
 
 from service.jobs.credentials import CredentialVault
-from service.jobs.database import migrate, open_database
 from service.jobs.policy import RetryPolicy
-from service.jobs.schema import Job, JobDestination, JobSource, JobState, JobSubmission
+from service.jobs.schema import Job, JobState
 from service.jobs.sql_store import SqlJobStore
-from service.jobs.submit import submit
-from srr_core.recipe import named_recipe
+from service.jobs.work import JobDestination, JobSource
+from service.platform.database import migrate, open_database
+from tests.service.submitting import submission, submitted
 from tests.worker.supervised import stand_in
 from worker.folder_hub import FolderHub
+from worker.lease_keeper import Limits
 from worker.supervisor import Supervisor
-from worker.watch import Limits
 from worker.workspace import Workspaces
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -60,17 +60,11 @@ class Bench:
         **fields: Any,
     ) -> Job:
         """Submit a job of the seeded model."""
-        defaults: dict[str, Any] = {
-            "source": JobSource(model_id="acme/base"),
-            "destination": JobDestination(repo_id="acme/base-srr"),
-            "recipe": named_recipe("srr"),
-        }
-        submission = JobSubmission(**(defaults | fields))
-        return submit(
-            submission,
+        defaults = {"source": JobSource(model_id="acme/base"), "destination": JobDestination(repo_id="acme/base-srr")}
+        return submitted(
+            self.store,
+            submission(**(defaults | fields)),
             owner=owner,
-            store=self.store,
-            wake=lambda: None,
             vault=self.vault,
             hub_token=hub_token,
             hub_token_expires_at=hub_token_expires_at,
@@ -89,7 +83,7 @@ class Bench:
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "SERVICE_DATA_DIR": str(self.data_dir),
-                "WORKER_SOURCE_HUB": "folder",
+                "SERVICE_SOURCE_HUB": "folder",
                 "WORKER_DISK_RESERVE_BYTES": "0",
                 "SRR_STAND_IN": behaviour,
             },

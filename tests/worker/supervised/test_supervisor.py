@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from service.jobs.errors import JobFinishedError
-from service.jobs.policy import utc_now
-from service.jobs.schema import JobFailure, JobState, JobText
+from service.jobs.schema import JobFailure, JobState
+from service.jobs.work import JobText
+from service.platform.clock import utc_now
 from tests.worker.supervised.conftest import ROOT, Bench
 
 S = JobState
@@ -45,7 +46,7 @@ def test_job_is_published_and_its_scratch_removed(bench: Bench) -> None:
     assert (done.state, done.progress) == (S.SUCCEEDED, 1.0)
     assert head is not None
     assert done.result is not None
-    assert (done.result.commit_sha, done.source.sha) == (head.sha, bench.hub.resolve("acme/base").sha)
+    assert (done.result.commit_sha, done.work.source.sha) == (head.sha, bench.hub.resolve("acme/base").sha)
     assert bench.store.report(job.id)["source"]["id"] == "acme/base"
     assert bench.states(job) == [S.QUEUED, S.RUNNING, S.PUBLISHING, S.SUCCEEDED]
     assert list(bench.scratch.iterdir()) == []

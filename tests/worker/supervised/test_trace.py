@@ -2,7 +2,7 @@
 
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service.jobs.tracing import span
+from service.platform.tracing import span
 from tests.worker.supervised.conftest import Bench
 
 

@@ -30,13 +30,18 @@ def choices() -> dict[str, Any]:
 
 
 @pytest.fixture
-def settings(provider: OIDCServer, choices: dict[str, Any]) -> ServiceSettings:
+def hub_url(provider: OIDCServer) -> str:
+    """The provider is the Hub."""
+    return provider.url
+
+
+@pytest.fixture
+def settings(choices: dict[str, Any]) -> ServiceSettings:
     """A service that people sign in to with the provider's accounts."""
     defaults: dict[str, Any] = {
         "sign_in": "huggingface",
         "oauth_client_id": CLIENT_ID,
         "oauth_client_secret": CLIENT_SECRET,
-        "hub_url": provider.url,
         "public_url": PUBLIC,
         "form_secret": "a secret that processes share",
         "allowed_hosts": ("localhost", "127.0.0.1"),

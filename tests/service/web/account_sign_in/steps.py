@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import JobFilter
+from service.jobs.schema import JobFilter, Lease
 from tests.oidc_server.server import ANN
 from tests.service import finished
 
@@ -56,7 +56,7 @@ def complaint(answer: httpx2.Response) -> str:
 def given_token(store: MemoryJobStore, vault: CredentialVault) -> str:
     """Return the Hub token that the worker finds with the only job."""
     (job,) = store.list(JobFilter(), limit=10).jobs
-    assert store.claim(job.id, job.attempt, worker=finished.WORKER, lease=finished.LEASE) is not None
-    sealed = store.credential(job.id, job.attempt, worker=finished.WORKER)
+    assert store.claim(job.id, job.attempt, worker=finished.WORKER, lasts=finished.LEASE) is not None
+    sealed = store.credential(Lease(job.id, job.attempt, finished.WORKER))
     assert sealed is not None
     return vault.open(sealed)

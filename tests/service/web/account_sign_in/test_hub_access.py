@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import JobFilter
+from service.jobs.schema import JobFilter, Lease
 from tests.oidc_server.server import OIDCServer
 from tests.service import finished
 from tests.service.web.account_sign_in.steps import FORM, consent, form_token, given_token, sign_in
@@ -61,9 +61,9 @@ def test_an_access_does_not_outlive_itself_with_a_job(
     sign_in(http)
     http.post("/jobs", data={**FORM, "csrf_token": form_token(http)})
     (job,) = job_store.list(JobFilter(), limit=1).jobs
-    assert job_store.claim(job.id, 1, worker=finished.WORKER, lease=finished.LEASE) is not None
+    assert job_store.claim(job.id, 1, worker=finished.WORKER, lasts=finished.LEASE) is not None
 
-    sealed = job_store.credential(job.id, 1, worker=finished.WORKER)
+    sealed = job_store.credential(Lease(job.id, 1, finished.WORKER))
 
     assert sealed is not None
     assert abs(sealed.expires_at - job.created_at - timedelta(hours=1)) < timedelta(minutes=1)

@@ -9,9 +9,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from service.accounts import Admission
-from service.api.callers import KeyHolders
-from service.api.sessions import Sessions
-from service.keys import ALL_SCOPES, KeyStore, issue_key
+from service.edge.callers import KeyHolders
+from service.edge.sessions import Sessions
+from service.keys.access import issue_key
+from service.keys.schema import ALL_SCOPES
+from service.keys.store import KeyStore
 from service.settings import ServiceSettings
 from tests.oidc_server.server import ANN
 from tests.service.web.account_sign_in.steps import BODY, OWNER, complaint, form_token, sign_in

@@ -1,0 +1,1 @@
+"""What both HTTP edges share: who calls, what an operation is given, which status an error has, what surrounds it."""

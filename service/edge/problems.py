@@ -1,0 +1,152 @@
+"""Problem documents (RFC 9457): how each is worded, and how it is described to clients."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from service.edge.problem import Problem, ProblemField
+from service.submissions.refusal import SubmissionRefusedError
+from srr_core.errors import RecipeError
+from srr_core.recipe import Recipe
+from srr_core.recipe.known_fields import what_is_known
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+_SHOWN_HOST = 100
+"""Characters of a foreign Host header that are sent back; a header may have thousands."""
+
+
+def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of the problems an operation may answer with."""
+    content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {int(status): {"description": status.phrase, "content": content} for status in statuses}
+
+
+def request_id_of(request: Request) -> str | None:
+    """Return the id of a request, or None outside the middleware that gives it."""
+    return getattr(request.state, "request_id", None)
+
+
+def to_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the document as a response."""
+    return JSONResponse(problem.model_dump(mode="json"), problem.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
+
+
+def known_problem(request: Request, error: Exception, status: HTTPStatus) -> Problem:
+    """Return the problem of an exception of ours, which has a `code` and a sentence."""
+    return new_problem(
+        request,
+        status,
+        code=str(getattr(error, "code", "error")),
+        detail=str(error),
+        errors=problem_fields(error),
+    )
+
+
+def invalid_request_problem(request: Request, error: RequestValidationError) -> Problem:
+    """Return the problem of a request that does not fit its schema."""
+    return new_problem(
+        request,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        code="invalid_request",
+        detail="The request is not valid; `errors` names each wrong field.",
+        errors=[
+            ProblemField(field=_dotted(item["loc"]), message=item["msg"] + _known(request, item["type"], item["loc"]))
+            for item in error.errors()
+        ],
+    )
+
+
+def http_problem(request: Request, error: HTTPException) -> Problem:
+    """Return the problem of an error that the framework raised: no such route, method not allowed."""
+    status = HTTPStatus(error.status_code)
+    return new_problem(request, status, code=_code(status), detail=str(error.detail or status.phrase))
+
+
+def plain_problem(request: Request, status: HTTPStatus) -> Problem:
+    """Return the problem of a status that says it all."""
+    return new_problem(request, status, code=_code(status), detail=f"{status.phrase}. {status.description}".strip())
+
+
+def unknown_host_problem(request: Request) -> Problem:
+    """Return the problem of a Host header that is not ours."""
+    host = request.headers.get("host", "")[:_SHOWN_HOST]
+    return new_problem(
+        request,
+        HTTPStatus.BAD_REQUEST,
+        code="unknown_host",
+        detail=f"This service does not answer to the host {host!r}: use one of its own, or add it to "
+        "SERVICE_ALLOWED_HOSTS.",
+    )
+
+
+def unexpected_problem(request: Request) -> Problem:
+    """Return the problem of a bug of ours, which tells the client nothing but where to find it in the log."""
+    return new_problem(
+        request,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        code="internal_error",
+        detail="Something went wrong on our side. Report the request id if it happens again.",
+    )
+
+
+def problem_fields(error: Exception) -> list[ProblemField]:
+    """Return the fields an exception of ours blames: all that stands in the way, or what is wrong in a recipe."""
+    if isinstance(error.__cause__, SubmissionRefusedError):
+        return [
+            ProblemField(field=one.field, message=str(one.error), code=one.error.code)
+            for one in error.__cause__.obstacles
+        ]
+    return recipe_fields(error) if isinstance(error, RecipeError) else []
+
+
+def recipe_fields(error: RecipeError) -> list[ProblemField]:
+    """Return the wrong fields of a recipe, each with its path inside the request."""
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return [ProblemField(field="body.recipe", message=str(error))]
+    items = cause.errors(include_url=False, include_context=False)
+    return [
+        ProblemField(
+            field=_dotted(("body", "recipe", *item["loc"])),
+            message=item["msg"] + what_is_known(Recipe, item["type"], item["loc"]),
+        )
+        for item in items
+    ]
+
+
+def _known(request: Request, error_type: str, location: Sequence[int | str]) -> str:
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model = body.field_info.annotation if body is not None else None
+    if not isinstance(model, type) or not issubclass(model, BaseModel) or location[:1] != ("body",):
+        return ""
+    return what_is_known(model, error_type, location[1:])
+
+
+def new_problem(
+    request: Request, status: HTTPStatus, *, code: str, detail: str, errors: list[ProblemField] | None = None
+) -> Problem:
+    """Return a problem about this request."""
+    return Problem(
+        type=f"urn:srr:problem:{code}",
+        title=status.phrase,
+        status=int(status),
+        detail=detail,
+        instance=request.url.path,
+        code=code,
+        request_id=request_id_of(request),
+        errors=errors or [],
+    )
+
+
+def _dotted(location: Iterable[object]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _code(status: HTTPStatus) -> str:
+    return status.phrase.lower().replace(" ", "_").replace("-", "_")

@@ -1,0 +1,68 @@
+"""Stored jobs and events as this version reads them: older forms are brought up to date, unknown fields passed over."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.jobs.schema import EVENT_SCHEMA_VERSION, JOB_SCHEMA_VERSION, Job, JobEvent
+from service.platform.errors import UnreadableError
+from srr_core.recipe.stages import Stage
+from srr_core.recipe.upgrade import upgraded_recipe
+
+_STAGES = frozenset(Stage)
+_FLAT = ("source", "destination", "recipe", "calibration", "evaluation", "acknowledge_license")
+_UNREADABLE_EVENT = "Something that this version of the service has no words for."
+
+
+def _work_of_its_own(stored: dict[str, Any]) -> dict[str, Any]:
+    """From 1: a job was a compression, whose fields lay beside the job's own."""
+    work = {name: stored.pop(name) for name in _FLAT if name in stored}
+    return stored | {"work": {"kind": "compress", **work}}
+
+
+_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _work_of_its_own}
+"""By the version they upgrade from, each to the next one."""
+
+
+def read_job(stored: Mapping[str, Any]) -> Job:
+    """Return a job that was stored by this version, an older or a newer one.
+
+    Raises:
+        UnreadableError: this version has no word for something it says, for instance for its kind of work.
+    """
+    job = dict(stored)
+    version = job.get("schema_version", 1)
+    while version in _UPGRADES:
+        job = _UPGRADES[version](job)
+        version += 1
+    job["schema_version"] = JOB_SCHEMA_VERSION
+    if job.get("stage") not in _STAGES:
+        job["stage"] = None  # of a version that divides a run in another way; everything else still holds
+    try:
+        work = dict(job["work"])
+        if isinstance(work.get("recipe"), Mapping):
+            work["recipe"] = upgraded_recipe(work["recipe"])
+        return Job.model_validate(job | {"work": work}, extra="ignore")
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableError(f"job {job.get('id')} cannot be read by this version: {_first_line(error)}") from error
+
+
+def read_event(stored: Mapping[str, Any]) -> JobEvent:
+    """Return an event that was stored by this version, an older or a newer one.
+
+    One of an unknown kind becomes a line of the log that says so: its number must not be missing.
+    """
+    event = {**stored, "schema_version": EVENT_SCHEMA_VERSION}
+    try:
+        return JobEvent.model_validate(event, extra="ignore")
+    except ValidationError:
+        data = {"message": _UNREADABLE_EVENT, "kind": stored.get("kind")}
+        return JobEvent.model_validate(event | {"kind": "log", "data": data}, extra="ignore")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return f"{type(error).__name__}: {error}"

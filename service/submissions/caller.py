@@ -1,0 +1,36 @@
+"""Who is calling, and what they may do."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from service.accounts import Account
+from service.jobs.ports import JobReading
+from service.keys.access import require_quota
+from service.keys.errors import MissingScopeError
+from service.keys.schema import Quota, Scope
+
+LOCAL_OWNER = "local"
+_DAY = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is asking. Jobs of other owners do not exist for them."""
+
+    owner: str
+    scopes: tuple[Scope, ...]
+    quota: Quota | None = None
+    """None for the local user, who shares this machine with nobody."""
+    key_id: str | None = None
+    account: Account | None = None
+    """The account of the Hub they have signed in with, if it was one."""
+
+    def require(self, scope: Scope) -> None:
+        """Raise MissingScopeError unless the caller may do this."""
+        if scope not in self.scopes:
+            raise MissingScopeError(f"this needs the scope {scope!r}; you have {', '.join(self.scopes) or 'none'}")
+
+    def require_room(self, store: JobReading) -> None:
+        """Raise QuotaExceededError when one more job would be too many."""
+        if self.quota is not None:
+            require_quota(self.quota, store.usage(self.owner, since=datetime.now(UTC) - _DAY))

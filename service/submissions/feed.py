@@ -1,0 +1,137 @@
+"""Follows the events of jobs for any number of readers at the price of one reader per job."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from service.jobs.errors import JobError
+from service.jobs.ports import JobReading
+from service.jobs.schema import TERMINAL_STATES, JobEvent
+from service.platform.errors import PlatformError
+
+BATCH = 500
+# A slow reader that falls behind this many events reads the rest from the database by itself.
+RETAINED_EVENTS = 2000
+_log = structlog.get_logger(__name__)
+
+
+class TooManyStreamsError(Exception):
+    """This process serves as many event streams as it is allowed to."""
+
+    code = "too_many_streams"
+
+
+@dataclass
+class _Watch:
+    """One job being read. Every event above `floor` and up to `head` is in `events`."""
+
+    floor: int
+    head: int
+    events: deque[JobEvent] = field(default_factory=deque)
+    readers: int = 0
+    is_over: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    def extend(self, events: Sequence[JobEvent]) -> None:
+        self.events.extend(events)
+        self.head = events[-1].sequence
+        while len(self.events) > RETAINED_EVENTS:
+            self.floor = self.events.popleft().sequence
+
+    def after(self, sequence: int) -> Sequence[JobEvent] | None:
+        """Return retained events above a sequence number, or None when some of them are no longer retained."""
+        if sequence < self.floor:
+            return None
+        return [event for event in self.events if event.sequence > sequence]
+
+    def announce(self) -> None:
+        """Wake every reader; each then waits for the next news."""
+        self.news.set()
+        self.news = asyncio.Event()
+
+
+class EventFeed:
+    """Reads each followed job once per interval, however many streams show it.
+
+    Belongs to one event loop. The database is asked in a thread, so that it never blocks the others.
+    """
+
+    def __init__(self, store: JobReading, *, poll_seconds: float, max_streams: int) -> None:
+        self._store = store
+        self._poll_seconds = poll_seconds
+        self._max_streams = max_streams
+        self._watches: dict[str, _Watch] = {}
+
+    @property
+    def streams(self) -> int:
+        """How many readers follow a job now."""
+        return sum(watch.readers for watch in self._watches.values())
+
+    def require_room(self) -> None:
+        """Raise TooManyStreamsError when no further stream may start."""
+        if self.streams >= self._max_streams:
+            raise TooManyStreamsError(
+                f"this server follows {self._max_streams} event streams already; poll the job instead, or try again"
+            )
+
+    async def follow(self, job_id: str, *, after: int = 0) -> AsyncIterator[JobEvent]:
+        """Yield the events of a job in order, each once, and end when the job has ended.
+
+        Ends early when the database cannot be read; the client comes back with the last id it saw.
+        """
+        watch = self._join(job_id, after)
+        try:
+            while True:
+                news = watch.news
+                batch = watch.after(after)
+                if batch is None:
+                    batch = await asyncio.to_thread(self._store.events, job_id, after=after, limit=BATCH)
+                for event in batch:
+                    after = event.sequence
+                    yield event
+                if not batch and watch.is_over:
+                    return
+                if not batch:
+                    await news.wait()
+        finally:
+            self._leave(job_id, watch)
+
+    def _join(self, job_id: str, after: int) -> _Watch:
+        watch = self._watches.get(job_id)
+        if watch is None:
+            watch = self._watches[job_id] = _Watch(floor=after, head=after)
+            watch.task = asyncio.create_task(self._read(job_id, watch))
+        watch.readers += 1
+        return watch
+
+    def _leave(self, job_id: str, watch: _Watch) -> None:
+        watch.readers -= 1
+        if watch.readers == 0 and watch.task is not None:
+            watch.task.cancel()
+            if self._watches.get(job_id) is watch:
+                del self._watches[job_id]
+
+    async def _read(self, job_id: str, watch: _Watch) -> None:
+        try:
+            while not watch.is_over:
+                # The job before its events: when it has ended by now, the events that follow are all of them.
+                job = await asyncio.to_thread(self._store.get, job_id)
+                events = await asyncio.to_thread(self._store.events, job_id, after=watch.head, limit=BATCH)
+                if events:
+                    watch.extend(events)
+                watch.is_over = job.state in TERMINAL_STATES and len(events) < BATCH
+                if events or watch.is_over:
+                    watch.announce()
+                if len(events) < BATCH and not watch.is_over:
+                    await asyncio.sleep(self._poll_seconds)
+        except (JobError, PlatformError) as error:
+            _log.warning("event_feed_interrupted", job_id=job_id, code=error.code)
+        finally:
+            watch.is_over = True
+            watch.announce()
+            if self._watches.get(job_id) is watch:
+                del self._watches[job_id]

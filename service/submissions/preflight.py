@@ -1,0 +1,231 @@
+"""Every check that can be made before a job is queued: of the model, of the destination, of the workers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from service.hub.chosen import Hubs
+from service.hub.destination import Destination, check_destination
+from service.hub.errors import (
+    AccessDeniedError,
+    HubError,
+    HubRefusedError,
+    HubUnavailableError,
+    InvalidTokenError,
+    ModelNotFoundError,
+)
+from service.hub.metadata import HubMetadata
+from service.hub.model import ResolvedModel, check_compressible, check_license
+from service.hub.naming import check_repo_id
+from service.hub.weights import Weights
+from service.jobs.errors import JobError
+from service.jobs.hub_tokens import require_hub_token
+from service.jobs.ports import JobReading
+from service.jobs.windows import job_recipe
+from service.jobs.work import Work
+from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes
+from service.submissions.fleet import Fleet
+from service.submissions.refusal import DESTINATION, SOURCE, Obstacle
+from service.submissions.schema import ModelResource, ProblemNote, Validation
+from srr_core.errors import SrrError
+from srr_core.recipe import Recipe
+from srr_core.recipe.architectures import check_config
+from srr_core.recipe.compatibility import CompatibilityRow, compatibility, rope_type
+
+_EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
+_OUR_WORD = "the worker looks with a token of its own, so the job may still work"
+
+
+def inspect_model(hubs: Hubs, model_id: str, revision: str, *, token: str | None = None) -> ModelResource:
+    """Return what is known of a model without downloading a weight.
+
+    Raises:
+        HubError: the model cannot be found or may not be read, or its hub does not answer.
+    """
+    hub = hubs.source(model_id)
+    found = Examination(model=hub.resolve(model_id, revision, token=token))
+    _look_at_model(found, hub, token)
+    found.require_answers()
+    return _resource(found)
+
+
+@dataclass
+class Examination:
+    """What was found out about a submission."""
+
+    model: ResolvedModel | None = None
+    weights: Weights | None = None
+    destination: Destination | None = None
+    private: bool | None = None
+    obstacles: list[Obstacle] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unanswered: list[HubError] = field(default_factory=list)
+    """Questions to which a hub gave no clear answer; nothing follows from them."""
+
+    def require_answers(self) -> None:
+        """Raise what kept a hub from answering, if anything did."""
+        if self.unanswered:
+            raise self.unanswered[0]
+
+    def attempt(self, where: str, check: Callable[[], None]) -> None:
+        """Run a check and keep what it complains about."""
+        try:
+            check()
+        except (HubUnavailableError, HubRefusedError) as error:
+            self.unanswered.append(error)
+        except (HubError, JobError, SrrError) as error:
+            self.obstacles.append(Obstacle(where, error))
+
+
+def examine(work: Work, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -> Examination:
+    """Run every check of a submission and change nothing. Raises nothing: what is wrong is in the result.
+
+    Only what is certain is an obstacle. A hub that does not answer, and what a worker with a token of its own may
+    be allowed to do, is left to the worker.
+    """
+    found = Examination()
+    source, repo_id = work.source, work.destination.repo_id
+    found.attempt("body.hub_token", lambda: require_hub_token(token))
+    if found.obstacles:
+        return found  # no question can be asked with it
+    found.attempt(SOURCE, lambda: check_repo_id(source.model_id))
+    found.attempt(DESTINATION, lambda: check_repo_id(repo_id))
+    if not any(obstacle.field == SOURCE for obstacle in found.obstacles):
+        hub = hubs.source(source.model_id)
+        found.attempt(SOURCE, lambda: _resolve(found, work, hubs, hub, fleet, token))
+        _look_at_model(found, hub, token)
+        _look_at_terms(found, work, hub)
+        _look_at_workers(found, work, fleet)
+    if found.model is not None and not any(obstacle.field == DESTINATION for obstacle in found.obstacles):
+        found.attempt(DESTINATION, lambda: _look_at_destination(found, work, hubs, token))
+    return found
+
+
+def validate(
+    work: Work, hubs: Hubs, store: JobReading, fleet: Fleet, *, owner: str, token: str | None = None
+) -> Validation:
+    """Run every check of a submission and say what it would lead to.
+
+    Raises:
+        HubUnavailableError: the hub does not answer, so nothing can be said.
+    """
+    found = examine(work, hubs, fleet, token=token)
+    found.require_answers()
+    destination, model, weights = found.destination, found.model, found.weights
+    return Validation(
+        valid=not found.obstacles,
+        problems=_notes(found.obstacles),
+        notes=found.notes,
+        model=_resource(found) if model is not None else None,
+        destination_exists=destination is not None and destination.exists,
+        destination_private=found.private,
+        destination_writable=destination.writable if destination is not None else None,
+        estimate=estimate(run_recipe(work, model), model, weights, store, fleet, owner=owner)
+        if model and weights
+        else None,
+        compatibility=_runtimes(job_recipe(work), model, weights) if model is not None else [],
+    )
+
+
+def _runtimes(recipe: Recipe, model: ResolvedModel, weights: Weights | None) -> list[CompatibilityRow]:
+    config = model.config or {}
+    rows = compatibility(
+        recipe,
+        weights.anatomy.shapes if weights else (),
+        architecture=next(iter(model.architectures), ""),
+        rope=rope_type(config),
+        has_experts=any(key in config for key in _EXPERT_KEYS),
+    )
+    return list(rows)
+
+
+def _resolve(found: Examination, work: Work, hubs: Hubs, hub: HubMetadata, fleet: Fleet, token: str | None) -> None:
+    source = work.source
+    revision = hubs.known_sha(source.model_id, source.revision) or source.revision
+    try:
+        found.model = hub.resolve(source.model_id, revision, token=token)
+    except InvalidTokenError:
+        raise
+    except (ModelNotFoundError, AccessDeniedError) as error:
+        if hub.is_local or token is not None or not fleet.has_hub_token():
+            raise
+        found.notes.append(f"{str(error).rstrip('.')}; {_OUR_WORD}.")
+
+
+def _look_at_model(found: Examination, hub: HubMetadata, token: str | None) -> None:
+    model = found.model
+    if model is None:
+        return
+    found.attempt(SOURCE, lambda: check_compressible(model))
+    found.attempt(SOURCE, lambda: check_config(model.config))
+
+    def read_headers() -> None:
+        found.weights = hub.inspect(model, token=token)
+
+    if model.has_safetensors:
+        found.attempt(SOURCE, read_headers)
+
+
+def _look_at_terms(found: Examination, work: Work, hub: HubMetadata) -> None:
+    model = found.model
+    if model is not None and not hub.is_local:
+        found.attempt("body.acknowledge_license", lambda: check_license(model, acknowledged=work.acknowledge_license))
+
+
+def _look_at_workers(found: Examination, work: Work, fleet: Fleet) -> None:
+    model, weights = found.model, found.weights
+    if model is None or weights is None:
+        return
+    if not fleet.alive():
+        found.notes.append("No worker is at work now, so whether one is large enough is not known; the job would wait.")
+    memory = memory_bytes(run_recipe(work, model), model, weights)
+    found.attempt(SOURCE, lambda: fleet.require_capacity(memory_bytes=memory, scratch_bytes=scratch_bytes(model)))
+
+
+def _look_at_destination(found: Examination, work: Work, hubs: Hubs, token: str | None) -> None:
+    repo_id, hub = work.destination.repo_id, hubs.destination
+    place = hub.destination(repo_id, token=token) if token is not None else hub.visible_destination(repo_id)
+    found.destination = place
+    if place.writable is None:
+        found.notes.append(f"Whether {repo_id} may be written is not known here: the worker's own token decides.")
+    if found.model is not None:
+        found.private = check_destination(place, found.model, private=work.destination.private)
+
+
+def _resource(found: Examination) -> ModelResource:
+    model, weights = found.model, found.weights
+    if model is None:
+        raise ValueError("a model that was not found has no description")
+    return ModelResource(
+        model_id=model.model_id,
+        sha=model.sha,
+        private=model.private,
+        gated=model.gated,
+        license=model.license_name or model.license,
+        architectures=model.architectures,
+        pipeline_tag=model.pipeline_tag,
+        parameters=weights.parameters if weights else None,
+        dtypes=dict(weights.dtypes) if weights else {},
+        weight_bytes=model.weight_bytes,
+        download_bytes=model.download_bytes,
+        url=model.url,
+        problems=_notes([obstacle for obstacle in found.obstacles if obstacle.field == SOURCE]),
+    )
+
+
+def _notes(obstacles: Sequence[Obstacle]) -> list[ProblemNote]:
+    return [ProblemNote(code=obstacle.error.code, message=str(obstacle.error)) for obstacle in obstacles]
+
+
+def refused(*problems: ProblemNote) -> Validation:
+    """Return the answer to a submission of whose model nothing is known."""
+    return Validation(
+        valid=False,
+        problems=list(problems),
+        notes=[],
+        model=None,
+        destination_exists=False,
+        destination_private=None,
+        destination_writable=None,
+        estimate=None,
+        compatibility=[],
+    )

@@ -1,0 +1,62 @@
+"""What clients send to and get from the operations that look at a model before a job."""
+
+from pydantic import BaseModel, Field
+
+from srr_core.recipe.compatibility import CompatibilityRow
+
+
+class ProblemNote(BaseModel):
+    """One reason why a job would not be accepted or would fail, with what to do about it."""
+
+    code: str = Field(description="The same as in the failure of a job.")
+    message: str
+
+
+class ModelResource(BaseModel):
+    """A model at a commit, as far as it is known without downloading a weight."""
+
+    model_id: str = Field(description="The canonical id; differs from the requested one after a rename.")
+    sha: str
+    private: bool
+    gated: bool
+    license: str | None
+    architectures: tuple[str, ...]
+    pipeline_tag: str | None
+    parameters: int | None = Field(description="Null when the weights cannot be read.")
+    dtypes: dict[str, int] = Field(description="Number of values of each type.")
+    weight_bytes: int
+    download_bytes: int
+    url: str | None
+    problems: list[ProblemNote] = Field(description="Why it cannot be compressed; empty when it can.")
+
+
+class Estimate(BaseModel):
+    """What a job would take and make. Every number is an estimate from names, shapes and earlier jobs."""
+
+    layers: int = Field(description="Weights that would be compressed.")
+    bits_per_weight: float = Field(description="Over these weights, L and R in 16 bits counted.")
+    artifact_bytes: int
+    scratch_bytes: int = Field(description="Disk a worker needs while it works.")
+    memory_bytes: int = Field(description="Peak memory where layers are computed: the GPU's, or the machine's.")
+    operations: float = Field(description="Floating-point operations of calibration and compression.")
+    seconds: float | None = Field(
+        description="From your earlier jobs of the same recipe, else from the operations and the speed of the fastest "
+        "worker, evaluation left out; null while there is neither."
+    )
+    gpu_minutes: float | None = Field(description="The same time in minutes, where the fastest worker has a GPU.")
+
+
+class Validation(BaseModel):
+    """What a submission would lead to. Nothing was changed to find out."""
+
+    valid: bool
+    problems: list[ProblemNote]
+    notes: list[str] = Field(description="What could not be found out here and is left to the worker.")
+    model: ModelResource | None = Field(description="Null when the model cannot be found or read.")
+    destination_exists: bool = Field(description="An artifact of ours of the same model that would be replaced.")
+    destination_private: bool | None = Field(description="Whether the result would be private; null when refused.")
+    destination_writable: bool | None = Field(
+        description="Null without a `hub_token` of yours: the worker's own token decides then."
+    )
+    estimate: Estimate | None
+    compatibility: list[CompatibilityRow] = Field(description="Which runtimes load the result, and how we know.")

@@ -1,0 +1,138 @@
+"""A compression, top to bottom: resolve, download, compress, publish."""
+
+import shutil
+from pathlib import Path
+
+from examples import CALIBRATION_TEXT, EVALUATION_TEXT
+from service.hub.destination import check_destination
+from service.hub.model import ResolvedModel, check_compressible, check_license
+from service.jobs.ports import JobReading
+from service.jobs.schema import Job, JobResult
+from service.jobs.windows import job_recipe
+from service.jobs.work import CompressWork, JobText
+from service.platform.tracing import span
+from srr_core.errors import ResumeMismatchError
+from srr_core.recipe import Recipe
+from srr_core.recipe.stages import Stage
+from srr_core.report import Report
+from worker.hub import PublishedCommit
+from worker.publisher import publish_artifact
+from worker.run_context import Finished, RunContext
+from worker.workspace import Workspace
+
+PARTIAL_SUFFIX = ".partial"
+"""What the core adds to the name of an artifact for its unfinished layers."""
+SPACE_FACTOR = 2.5
+"""Scratch space as a multiple of the download: source, unfinished layers and artifact at their largest. A heuristic."""
+
+
+def compress_and_publish(job: Job, context: RunContext) -> Finished:
+    """Carry out a compression. Raises what `runner.run` says."""
+    work = job.work
+    with span("resolve"):
+        model = _resolve(work, context)
+    with span("download"):
+        source = _download(work, model, context)
+    with span("compress"):
+        report = _compress(work, model, source, context)
+    with span("publish"):
+        commit = _publish(job, model, report, context)
+    return Finished(JobResult(repo_id=commit.repo_id, commit_sha=commit.sha, commit_url=commit.url), report)
+
+
+def _resolve(work: CompressWork, context: RunContext) -> ResolvedModel:
+    context.progress.advance(Stage.DOWNLOAD, 0, 1)
+    hub = context.source_hub(work.source.model_id)
+    # A later attempt keeps the commit of the first: main may have moved, and its layers are half done.
+    revision = work.source.sha or work.source.revision
+    model = hub.resolve(work.source.model_id, revision, token=context.token)
+    check_compressible(model)
+    if not hub.is_local:
+        check_license(model, acknowledged=work.acknowledge_license)
+    destination = context.destination_hub.destination(work.destination.repo_id, token=context.token)
+    check_destination(destination, model, private=work.destination.private)
+    context.require_ours(context.store.resolve_source(context.lease, sha=model.sha))
+    context.progress.say(f"Resolved {model.model_id} at {work.source.revision} to commit {model.sha[:12]}.")
+    return model
+
+
+def _download(work: CompressWork, model: ResolvedModel, context: RunContext) -> Path:
+    present = context.workspace.size_bytes()
+    context.require_free(max(0, int(model.download_bytes * SPACE_FACTOR) - present))
+    # By the id that was asked for: the canonical one, after a rename, might be known to another hub.
+    path = context.source_hub(work.source.model_id).download(
+        model,
+        context.workspace.source,
+        token=context.token,
+        on_progress=context.progress.on_bytes,
+        should_stop=context.should_stop,
+    )
+    context.progress.say(f"Downloaded {len(model.downloads)} files, {model.download_bytes:,} bytes, and checked each.")
+    return path
+
+
+def _compress(work: CompressWork, model: ResolvedModel, source: Path, context: RunContext) -> Report:
+    recipe, workspace = job_recipe(work), context.workspace
+    finished = _finished_report(workspace, model, recipe)
+    if finished is not None:
+        context.progress.say("Found the artifact of an earlier attempt, complete.")
+        return finished
+    shutil.rmtree(workspace.artifact, ignore_errors=True)
+
+    def compress() -> Report:
+        return context.compress(
+            source,
+            recipe,
+            workspace.artifact,
+            calibration_text=_text(work.calibration, workspace.calibration_text, CALIBRATION_TEXT, context.store),
+            evaluation_text=_text(work.evaluation, workspace.evaluation_text, EVALUATION_TEXT, context.store),
+            model_id=model.model_id,
+            revision=model.sha,
+            artifact_id=work.destination.repo_id,
+            device=context.device,
+            on_progress=context.progress.on_progress,
+            should_stop=context.should_stop,
+        )
+
+    try:
+        return compress()
+    except ResumeMismatchError as error:
+        # An upgrade, or another machine, between two attempts: nobody is there to remove the folder by hand.
+        context.progress.say(f"The layers of an earlier attempt cannot be continued, so this one starts over: {error}")
+        shutil.rmtree(workspace.artifact.with_name(f"{workspace.artifact.name}{PARTIAL_SUFFIX}"), ignore_errors=True)
+        return compress()
+
+
+def _publish(job: Job, model: ResolvedModel, report: Report, context: RunContext) -> PublishedCommit:
+    context.require_ours(context.store.publishing(context.lease))
+    context.progress.advance(Stage.PUBLISH, 0, 1)
+    destination = job.work.destination
+    commit = publish_artifact(
+        context.destination_hub,
+        context.workspace.artifact,
+        repo_id=destination.repo_id,
+        report=report,
+        source=model,
+        source_directory=context.workspace.source,
+        job_id=job.id,
+        token=context.token,
+        private=destination.private,
+    )
+    context.progress.say(f"Published {commit.repo_id} at commit {commit.sha[:12]}.")
+    return commit
+
+
+def _text(text: JobText | None, path: Path, bundled: Path, store: JobReading) -> Path:
+    if text is None or text.sha256 is None:
+        return bundled
+    # Bytes, because text mode would rewrite line ends and so change the tokens.
+    path.write_bytes(store.text(text.sha256).encode())
+    return path
+
+
+def _finished_report(workspace: Workspace, model: ResolvedModel, recipe: Recipe) -> Report | None:
+    path = workspace.artifact / "report.json"
+    if not path.is_file():
+        return None
+    report = Report.model_validate_json(path.read_bytes())
+    return report if report.source.sha == model.sha and report.recipe == recipe else None

@@ -1,0 +1,83 @@
+"""What one run of a job works with, whatever its kind of work."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from service.jobs.ports import JobsOfWorkers
+from service.jobs.schema import Job, JobResult, Lease
+from srr_core.recipe import Recipe
+from srr_core.report import Report
+from worker.hub import ModelHub
+from worker.progress import ProgressRecorder
+from worker.workspace import Workspace
+
+if TYPE_CHECKING:  # that module loads torch, which takes seconds and is needed by the core only
+    from srr_core.types import OnProgress, ShouldStop
+
+
+class Compress(Protocol):
+    """The core's entry point, `srr_core.pipeline.compress`."""
+
+    def __call__(
+        self,
+        source: Path,
+        recipe: Recipe,
+        destination: Path,
+        *,
+        calibration_text: Path,
+        evaluation_text: Path | None,
+        model_id: str | None,
+        revision: str | None,
+        artifact_id: str | None,
+        device: str,
+        on_progress: "OnProgress | None",
+        should_stop: "ShouldStop | None",
+    ) -> Report:
+        """Compress a folder into a new folder, or resume what an earlier call left beside it."""
+
+
+class LeaseLostError(Exception):
+    """The attempt belongs to another worker, or was canceled: stop, and write nothing more."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Everything a run works with; built in the composition root of the job's process."""
+
+    lease: Lease
+    token: str | None
+    """Hub token of the job."""
+    store: JobsOfWorkers
+    source_hub: Callable[[str], ModelHub]
+    """Which hub has a model."""
+    destination_hub: ModelHub
+    compress: Compress
+    device: str
+    require_free: Callable[[int], None]
+    """Raises StorageError unless so many bytes fit."""
+    workspace: Workspace
+    progress: ProgressRecorder
+    asked_to_stop: Callable[[], bool]
+
+    def should_stop(self) -> bool:
+        """Whether the run was asked to stop, or works for nobody because the lease is lost."""
+        return self.asked_to_stop() or self.progress.is_lost
+
+    def require_ours(self, written: bool) -> None:
+        """Raise LeaseLostError unless a fenced write has counted."""
+        if not written:
+            raise LeaseLostError
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run leaves behind when it succeeds."""
+
+    result: JobResult
+    report: Report
+
+
+CarryOut = Callable[[Job, RunContext], Finished]
+"""Carries out one kind of work, from the claimed job to its result."""

@@ -33,6 +33,10 @@ class QuantizedTensor(ABC):
     def tensors(self) -> Mapping[str, Tensor]:
         """Return every tensor needed to rebuild this value, by short name, codes unpacked."""
 
+    @abstractmethod
+    def code_bits(self) -> Mapping[str, int]:
+        """Return the bits of one code in each of `tensors` that holds codes; the others say what codes mean."""
+
 
 @dataclass(frozen=True)
 class IntegerTensor(QuantizedTensor):
@@ -63,6 +67,10 @@ class IntegerTensor(QuantizedTensor):
         """Return every tensor needed to rebuild this value, by short name, codes unpacked."""
         named = {"codes": self.codes, "scale": self.scale}
         return named if self.zero_point is None else {**named, "zero_point": self.zero_point}
+
+    def code_bits(self) -> Mapping[str, int]:
+        """Return the bits of one code."""
+        return {"codes": self.num_bits}
 
 
 @dataclass(frozen=True)

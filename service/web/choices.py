@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from srr_core.recipe import EvaluationSpec, GPTQSpec, LearnedSpec, Recipe
+from srr_core.recipe import EvaluationSpec, Recipe
 
 GROUP_ROWS: Final = tuple((str(size), str(size)) for size in (16, 32, 64, 128))
 
@@ -45,18 +45,14 @@ def bits_path(recipe: Recipe) -> str:
 
 def group_path(recipe: Recipe) -> str | None:
     """Return where a recipe says how many weights share a scale, or None when its codes have no groups."""
-    fields = type(
-        recipe.quantizer.grid if isinstance(recipe.quantizer, GPTQSpec | LearnedSpec) else recipe.quantizer
-    ).model_fields
-    name = next((name for name in ("group_size", "block_size") if name in fields), None)
+    name = recipe.quantizer.grid_options.group_field
     return None if name is None else f"{_grid_path(recipe)}.{name}"
 
 
 def group_size(recipe: Recipe) -> int | None:
     """Return how many weights share a scale, or None when the codes have no groups."""
-    path = group_path(recipe)
-    grid = recipe.quantizer.grid if isinstance(recipe.quantizer, GPTQSpec | LearnedSpec) else recipe.quantizer
-    return None if path is None else int(getattr(grid, path.rsplit(".", maxsplit=1)[1]))
+    options = recipe.quantizer.grid_options
+    return None if options.group_field is None else int(getattr(options, options.group_field))
 
 
 def evaluation_of(choice: str, recipe: Recipe) -> dict[str, Any] | None:
@@ -72,4 +68,4 @@ def row_of(rows: Mapping[str, Variant], spec: Mapping[str, Any]) -> str | None:
 
 
 def _grid_path(recipe: Recipe) -> str:
-    return "quantizer.grid" if isinstance(recipe.quantizer, GPTQSpec | LearnedSpec) else "quantizer"
+    return ".".join(("quantizer", *recipe.quantizer.grid_path))

@@ -15,8 +15,7 @@ from srr_core.exporters.gguf_naming import Naming, plain_dtype
 from srr_core.exporters.gguf_tensors import EncodedTensor, encode
 from srr_core.exporters.gguf_tokenizer import add_tokenizer
 from srr_core.formats.artifact import Artifact
-from srr_core.formats.grid import IntegerGrid, integer_grid
-from srr_core.recipe import GGUFSpec
+from srr_core.recipe import GGUFSpec, UniformGrid
 from srr_core.types import IntegerTensor
 from srr_core.verification.reload import dense_config, merged_weight
 
@@ -71,7 +70,7 @@ class ModelWriter:
         )
 
     def _add_packed(self, writer: gguf.GGUFWriter) -> str:
-        grid = integer_grid(self.artifact.layout.spec)
+        grid = self.artifact.layout.spec.uniform_grid
         if grid is None:
             raise ExportError(f"no GGUF block type holds {self.artifact.layout.spec.kind} codes; export merged instead")
         types: Counter[str] = Counter()
@@ -84,7 +83,7 @@ class ModelWriter:
         exactness = "every weight exact" if inexact == 0 else f"{inexact} weights rounded, as was allowed"
         return f"{file_sentence(types)}: {exactness}"
 
-    def _encode(self, module: str, grid: IntegerGrid) -> EncodedTensor:
+    def _encode(self, module: str, grid: UniformGrid) -> EncodedTensor:
         quantized = self.artifact.read_layer(module).quantized
         if not isinstance(quantized, IntegerTensor):
             raise CheckpointError(f"layer {module} holds {quantized.layout} codes, its recipe says integers")

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from srr_core.errors import ExportError
 from srr_core.exporters.gguf_blocks import BlockType, candidates
-from srr_core.formats.grid import IntegerGrid
+from srr_core.recipe import UniformGrid
 from srr_core.types import IntegerTensor
 
 _CHUNK_WEIGHTS = 1 << 22
@@ -27,14 +26,13 @@ class EncodedTensor:
     """Weights that the block type rounded."""
 
 
-def encode(name: str, weight: IntegerTensor, grid: IntegerGrid, *, allow_inexact: bool) -> EncodedTensor:
+def encode(name: str, weight: IntegerTensor, grid: UniformGrid, *, allow_inexact: bool) -> EncodedTensor:
     """Return a weight in the smallest block type that holds it exactly.
 
     Raises:
         ExportError: none does, and rounding was not allowed; the message says how many weights would be rounded.
     """
-    is_power_of_two = grid.scale_dtype == torch.bfloat16
-    choices = candidates(grid.num_bits, grid.group_size, weight.shape[1], is_power_of_two=is_power_of_two)
+    choices = candidates(grid.num_bits, grid.group_size, weight.shape[1], is_power_of_two=grid.is_power_of_two)
     if not grid.is_symmetric or not choices:
         raise ExportError(
             f"{name}: no GGUF block type takes {grid.num_bits} bits in groups of {grid.group_size} over "

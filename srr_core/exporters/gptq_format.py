@@ -18,10 +18,10 @@ from srr_core.errors import ExportError
 from srr_core.exporters.exporter import Exporter, carry_files, write_config, write_shards
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.formats.artifact import Artifact
-from srr_core.formats.grid import IntegerGrid, integer_grid
+from srr_core.formats.grid import scale_dtype
 from srr_core.formats.layout import stored
 from srr_core.formats.packing import pack_int32
-from srr_core.recipe import GPTQFormatSpec
+from srr_core.recipe import GPTQFormatSpec, UniformGrid
 from srr_core.recipe.compatibility import GPTQ_BITS, GPTQ_GROUPS
 from srr_core.types import IntegerTensor
 from srr_core.verification.reload import transposed_modules
@@ -61,8 +61,8 @@ class GPTQFormatExporter(Exporter[GPTQFormatSpec]):
         return ("needs gptqmodel and optimum beside transformers and peft",)
 
 
-def _checked_grid(artifact: Artifact) -> IntegerGrid:
-    grid = integer_grid(artifact.layout.spec)
+def _checked_grid(artifact: Artifact) -> UniformGrid:
+    grid = artifact.layout.spec.uniform_grid
     if grid is None or not grid.is_symmetric:
         raise ExportError("the GPTQ format takes symmetric uniform codes only; export merged instead")
     if grid.num_bits not in GPTQ_BITS or grid.group_size not in GPTQ_GROUPS:
@@ -76,7 +76,7 @@ def _checked_grid(artifact: Artifact) -> IntegerGrid:
     return grid
 
 
-def _tensors(artifact: Artifact, grid: IntegerGrid) -> Iterator[tuple[str, Tensor]]:
+def _tensors(artifact: Artifact, grid: UniformGrid) -> Iterator[tuple[str, Tensor]]:
     for name in artifact.plain_names():
         yield name, artifact.weights[name]
     for module in artifact.module_names():
@@ -86,7 +86,7 @@ def _tensors(artifact: Artifact, grid: IntegerGrid) -> Iterator[tuple[str, Tenso
         yield from gptq_tensors(module, quantized, grid).items()
 
 
-def gptq_tensors(module_name: str, quantized: IntegerTensor, grid: IntegerGrid) -> dict[str, Tensor]:
+def gptq_tensors(module_name: str, quantized: IntegerTensor, grid: UniformGrid) -> dict[str, Tensor]:
     """Return the four tensors of one layer.
 
     Raises:
@@ -101,7 +101,7 @@ def gptq_tensors(module_name: str, quantized: IntegerTensor, grid: IntegerGrid) 
     tensors = {
         "qweight": pack_int32(quantized.codes, grid.num_bits).t(),
         "qzeros": pack_int32(zeros, grid.num_bits),
-        "scales": quantized.scale.t().to(grid.scale_dtype),
+        "scales": quantized.scale.t().to(scale_dtype(grid)),
         "g_idx": groups.to(torch.int32),
     }
     return stored({f"{module_name}.{suffix}": tensor for suffix, tensor in tensors.items()})

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from srr_core.errors import CheckpointError
 from srr_core.formats.checked import ReadTensor, expect, require_finite
-from srr_core.formats.grid import IntegerGrid, checked_integer
+from srr_core.formats.grid import checked_integer, from_signed, scale_dtype, to_signed
 from srr_core.formats.packing import pack_bits, pack_int32, packed_columns, unpack_bits, unpack_int32
+from srr_core.recipe import Spec, UniformGrid
 from srr_core.types import IntegerTensor, QuantizedTensor
 
 SHAPE_SUFFIX = "weight_shape"
@@ -85,21 +86,22 @@ def read_shape(module_name: str, read: ReadTensor) -> tuple[int, int]:
 class GridCodec(Codec):
     """What the two packings of a uniform grid share: the scale, and the value rebuilt."""
 
-    def __init__(self, grid: IntegerGrid) -> None:
+    def __init__(self, spec: Spec, grid: UniformGrid) -> None:
+        self.spec = spec
         self.grid = grid
 
     def _scale(self, shape: tuple[int, int]) -> Declared:
-        return Declared(self.grid.scale_dtype, (shape[0], self.grid.num_groups(shape[1])))
+        return Declared(scale_dtype(self.grid), (shape[0], self.grid.num_groups(shape[1])))
 
     def _integer(
         self, shape: tuple[int, int], codes: Tensor, scale: Tensor, zero_point: Tensor | None
     ) -> IntegerTensor:
         return IntegerTensor(
             shape=shape,
-            spec=self.grid.spec,
-            codes=self.grid.natural(codes),
+            spec=self.spec,
+            codes=from_signed(codes, self.grid),
             scale=scale.to(torch.float32),
-            zero_point=None if zero_point is None else self.grid.natural(zero_point),
+            zero_point=None if zero_point is None else from_signed(zero_point, self.grid),
             num_bits=self.grid.num_bits,
             group_size=self.grid.group_size,
         )
@@ -122,11 +124,11 @@ class WordCodec(GridCodec):
         """Return the tensors of a layer by suffix. Raises ExportError for codes of another grid."""
         integer = checked_integer(module_name, quantized, self.grid)
         tensors = {
-            "weight_packed": pack_int32(self.grid.signed(integer.codes), self.grid.num_bits),
-            "weight_scale": integer.scale.to(self.grid.scale_dtype),
+            "weight_packed": pack_int32(to_signed(integer.codes, self.grid), self.grid.num_bits),
+            "weight_scale": integer.scale.to(scale_dtype(self.grid)),
         }
         if integer.zero_point is not None:
-            columns = self.grid.signed(integer.zero_point).t()
+            columns = to_signed(integer.zero_point, self.grid).t()
             tensors["weight_zero_point"] = pack_int32(columns, self.grid.num_bits).t()
         return tensors
 
@@ -163,7 +165,7 @@ class ByteCodec(GridCodec):
         integer = checked_integer(module_name, quantized, self.grid)
         tensors = {
             "weight": self._pack_rows(integer.codes).flatten(),
-            "weight_scale": integer.scale.to(self.grid.scale_dtype),
+            "weight_scale": integer.scale.to(scale_dtype(self.grid)),
         }
         if integer.zero_point is not None:
             tensors["weight_zero_point"] = self._pack_rows(integer.zero_point)
@@ -194,7 +196,7 @@ class ByteCodec(GridCodec):
 
     def _pack_rows(self, codes: Tensor) -> Tensor:
         offset = 1 << (self.grid.num_bits - 1)
-        return pack_bits(self.grid.signed(codes).to(torch.int16) + offset, self.grid.num_bits)
+        return pack_bits(to_signed(codes, self.grid).to(torch.int16) + offset, self.grid.num_bits)
 
     def _unpack_rows(self, packed: Tensor, columns: int) -> Tensor:
         values = unpack_bits(packed, self.grid.num_bits, columns)

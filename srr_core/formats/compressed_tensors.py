@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from srr_core.errors import ExportError
+from srr_core.formats.grid import scale_dtype
 from srr_core.formats.layout import Layout
 from srr_core.formats.stored_forms import COMPRESSED_TENSORS, MARKER, word_codec
 from srr_core.recipe import QuantizerSpec, Recipe
@@ -55,7 +56,7 @@ class CompressedTensorsLayout(Layout):
 
     def loaded_weight(self, quantized: QuantizedTensor) -> Float[Tensor, "out in"]:
         """Return, in float32, the weight a model loaded in float32 gets from this layout."""
-        return quantized.dequantize().to(self.grid.scale_dtype).to(torch.float32)
+        return quantized.dequantize().to(scale_dtype(self.grid)).to(torch.float32)
 
     def quantization_config(self, recipe: Recipe, *, ignore: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
         """Return the `quantization_config` of config.json.

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from srr_core.formats.compressed_tensors import CompressedTensorsLayout
-from srr_core.formats.grid import integer_grid
 from srr_core.formats.layout import Layout
 from srr_core.formats.srr_layout import SRRLayout
 from srr_core.formats.stored_forms import COMPRESSED_TENSORS, read_marker
@@ -22,7 +21,7 @@ def native_layout(
             compressed-tensors out, whose decoder refuses it.
         has_fused_experts: The decoder of transformers drops the zero points of fused experts.
     """
-    grid = integer_grid(spec)
+    grid = spec.uniform_grid
     is_uniform = grid is not None and all(grid.divides(size) for size in in_features)
     drops_zero_points = has_fused_experts and grid is not None and not grid.is_symmetric
     if is_uniform and all_linear and not drops_zero_points:

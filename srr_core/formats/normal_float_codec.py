@@ -40,9 +40,14 @@ class NormalFloatCodec(Codec):
 
     def pack(self, module_name: str, quantized: QuantizedTensor) -> dict[str, Tensor]:
         """Return the tensors of a layer by suffix. Raises ExportError for codes of another kind."""
-        if not isinstance(quantized, NormalFloatTensor) or quantized.num_bits != self.spec.num_bits:
+        if not isinstance(quantized, NormalFloatTensor):
+            raise ExportError(f"{module_name} holds {quantized.layout} codes, its recipe says NormalFloat")
+        found = (quantized.num_bits, quantized.block_size, isinstance(quantized.magnitudes, Magnitudes))
+        wanted = (self.spec.num_bits, self.spec.block_size, self.spec.double_quantization)
+        if found != wanted:
             raise ExportError(
-                f"{module_name} does not hold the {self.spec.num_bits}-bit NormalFloat codes of its recipe"
+                f"{module_name} holds NormalFloat codes of (bits, block, double quantization) {found}, its recipe "
+                f"says {wanted}"
             )
         named = dict(quantized.tensors())
         codes = pack_bits(named.pop("codes"), self.spec.num_bits)

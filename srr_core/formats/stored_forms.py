@@ -8,15 +8,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.codecs import ByteCodec, Codec, WordCodec
-from srr_core.formats.grid import integer_grid
 from srr_core.formats.lattice_codec import LatticeCodec
 from srr_core.formats.normal_float_codec import NormalFloatCodec
 from srr_core.recipe import NormalFloatSpec, QuantizerSpec, QuIPSharpSpec
+from srr_core.registry import Registry
 
 MARKER = "srr"
 """Key of our entry beside compressed-tensors' own, and the `quant_method` of the layout only we can read."""
 MARKER_VERSION = 1
 COMPRESSED_TENSORS = "compressed-tensors"
+
+CODECS: Registry[Codec] = Registry("codec", {NormalFloatSpec: NormalFloatCodec, QuIPSharpSpec: LatticeCodec})
+"""Of codes that lie on no uniform grid. Those that do need no row: the grid says how they are packed."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +42,20 @@ def word_codec(spec: QuantizerSpec) -> WordCodec:
     Raises:
         ExportError: the codes are not a uniform grid.
     """
-    grid = integer_grid(spec)
+    grid = spec.uniform_grid
     if grid is None:
         raise ExportError(f"{spec.kind} codes are not a uniform grid; compressed-tensors cannot hold them")
-    return WordCodec(grid)
+    return WordCodec(spec, grid)
 
 
 def byte_codec(spec: QuantizerSpec) -> Codec:
     """Return the codec of our own layout.
 
     Raises:
-        ExportError: no codec is known for this kind of codes.
+        KeyError: no row of `CODECS`, which is a bug of the table.
     """
-    grid = integer_grid(spec)
-    if grid is not None:
-        return ByteCodec(grid)
-    if isinstance(spec, NormalFloatSpec):
-        return NormalFloatCodec(spec)
-    if isinstance(spec, QuIPSharpSpec):
-        return LatticeCodec(spec)
-    raise ExportError(f"no packed layout is known for {spec.kind} codes")
+    grid = spec.uniform_grid
+    return CODECS.build(spec) if grid is None else ByteCodec(spec, grid)
 
 
 def is_ours(quantization_config: Mapping[str, Any]) -> bool:

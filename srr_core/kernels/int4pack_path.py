@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from srr_core.formats.grid import scale_dtype
 from srr_core.kernels.paths import Buffers, Case, GridPath, as_bits, as_integer
 from srr_core.types import IntegerTensor, QuantizedTensor
 
@@ -28,7 +29,7 @@ class Int4PackPath(GridPath):
         grid = case.grid
         if grid is None or case.device != "cpu" or case.dtype != torch.bfloat16:
             return False
-        is_exact = grid.is_symmetric and grid.scale_dtype == torch.bfloat16
+        is_exact = grid.is_symmetric and scale_dtype(grid) == torch.bfloat16
         has_width = grid.num_bits == _BITS or (case.widen and grid.num_bits < _BITS)
         fits = grid.group_size in _GROUPS and grid.divides(case.in_features)
         return is_exact and has_width and fits and case.out_features % _ROWS_MULTIPLE == 0

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from srr_core.formats.codecs import Codec, GridCodec
-from srr_core.formats.grid import IntegerGrid
+from srr_core.recipe import UniformGrid
 from srr_core.types import IntegerTensor, QuantizedTensor
 
 Buffers = Mapping[str, Tensor]
@@ -42,7 +42,7 @@ class Case:
     """Whether the C kernels may be compiled and used."""
 
     @property
-    def grid(self) -> IntegerGrid | None:
+    def grid(self) -> UniformGrid | None:
         """The uniform grid of the codes, or None."""
         return self.codec.grid if isinstance(self.codec, GridCodec) else None
 
@@ -97,15 +97,16 @@ class GridPath(Path):
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        if case.grid is None:
+        if not isinstance(case.codec, GridCodec):
             raise ValueError(f"the {self.name} path needs codes on a uniform grid")
-        self.grid = case.grid
+        self.grid = case.codec.grid
+        self.spec = case.codec.spec
 
     def rebuilt(self, codes: Tensor, scale: Tensor, zero_point: Tensor | None) -> IntegerTensor:
         """Return a weight on this grid from codes and zero points in their natural range."""
         return IntegerTensor(
             shape=self.shape,
-            spec=self.grid.spec,
+            spec=self.spec,
             codes=codes,
             scale=scale.to(torch.float32),
             zero_point=zero_point,

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from srr_core.formats.grid import from_signed, scale_dtype
 from srr_core.kernels.paths import Buffers, Case, GridPath, as_bits, as_integer, compute_dtype, tile_rows
 from srr_core.kernels.planes import fits_planes, from_planes, group_first, group_last, plane_widths, to_planes
 from srr_core.types import IntegerTensor, QuantizedTensor
@@ -29,7 +30,7 @@ class TiledPath(GridPath):
         codes = group_last(self._unsigned(integer.codes), self.grid.group_size)
         planes = to_planes(codes, self.grid.num_bits)
         buffers = {f"plane_{index}": plane.contiguous() for index, plane in enumerate(planes)}
-        buffers["scale_bits"] = as_bits(integer.scale.to(self.grid.scale_dtype))
+        buffers["scale_bits"] = as_bits(integer.scale.to(scale_dtype(self.grid)))
         if integer.zero_point is not None:
             buffers["zero_point"] = self._unsigned(integer.zero_point)
         return buffers
@@ -82,7 +83,7 @@ class TiledPath(GridPath):
         return [buffers[f"plane_{index}"] for index in range(len(plane_widths(self.grid.num_bits)))]
 
     def _scale(self, buffers: Buffers) -> Tensor:
-        return buffers["scale_bits"].view(self.grid.scale_dtype)
+        return buffers["scale_bits"].view(scale_dtype(self.grid))
 
     def _unsigned(self, natural: Tensor) -> Tensor:
         offset = (1 << (self.grid.num_bits - 1)) if self.grid.is_symmetric else 0
@@ -90,4 +91,4 @@ class TiledPath(GridPath):
 
     def _natural(self, unsigned: Tensor) -> Tensor:
         offset = 1 << (self.grid.num_bits - 1)
-        return self.grid.natural((unsigned.to(torch.int16) - offset).to(torch.int8))
+        return from_signed((unsigned.to(torch.int16) - offset).to(torch.int8), self.grid)

@@ -21,13 +21,14 @@ from srr_core.pipeline.streams import Streams, write_finished
 from srr_core.pipeline.watch import Watch
 from srr_core.pipeline.work_folder import FinishedLayer, WorkFolder
 from srr_core.quantizers import QUANTIZERS
+from srr_core.quantizers.learned import LearnedQuantizer
 from srr_core.rank_selectors import RANK_SELECTORS
 from srr_core.recipe import AutocorrelationSpec, LearnedSpec
 from srr_core.report import LayerReport, LearningReport
 from srr_core.runtime.resident import release_freed
 from srr_core.scalings import SCALINGS, AutocorrelationScaling
 from srr_core.srr import Method, WhiteNoiseProbe, decompose, measured
-from srr_core.types import Decomposition, Statistics
+from srr_core.types import Decomposition, QuantizedTensor, Statistics
 from srr_core.verification.digest import layer_digest
 
 TOGETHER = "together"
@@ -189,9 +190,7 @@ class LayerCompressor:
         seed = self._seed(layer.name)
         weight = self._weight(layer)
         try:
-            result = decompose(
-                weight, method, lambda target: self._quantizer.quantize(target, statistics, seed=seed), seed=seed
-            )
+            result = decompose(weight, method, lambda target: self._quantized(target, statistics, seed), seed=seed)
         except (NonFiniteWeightError, NumericalError) as error:
             raise type(error)(f"layer {layer.name}: {error}") from error
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # public, but not declared so
@@ -200,6 +199,11 @@ class LayerCompressor:
             ) from error
         seconds = time.perf_counter() - began
         return _Decomposed(layer, method, result, statistics.num_tokens, notes, seconds)
+
+    def _quantized(self, target: Tensor, statistics: Statistics, seed: int) -> QuantizedTensor:
+        if isinstance(self._quantizer, LearnedQuantizer):
+            return self._quantizer.learnable(target, statistics)
+        return self._quantizer.quantize(target, statistics, seed=seed)
 
     def _finish(
         self,

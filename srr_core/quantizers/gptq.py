@@ -24,8 +24,12 @@ from srr_core.quantizers.feedback import PANEL, round_with_feedback
 from srr_core.quantizers.grid import Grid, GroupParameters, integer_tensor, round_to_nearest
 from srr_core.quantizers.integer import IntegerGrid
 from srr_core.quantizers.mxint import MXIntGrid
-from srr_core.recipe import GPTQSpec, IntegerSpec
+from srr_core.recipe import GPTQSpec, IntegerSpec, MXIntSpec
+from srr_core.registry import Registry
 from srr_core.types import IntegerTensor, Statistics
+
+GRIDS: Registry[Grid] = Registry("grid", {MXIntSpec: MXIntGrid, IntegerSpec: IntegerGrid})
+"""The grids errors can be fed back on, by the specification of the inner grid."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ class GPTQQuantizer(Quantizer[GPTQSpec]):
 
     def __init__(self, spec: GPTQSpec) -> None:
         super().__init__(spec)
-        self.grid: Grid = IntegerGrid(spec.grid) if isinstance(spec.grid, IntegerSpec) else MXIntGrid(spec.grid)
-        self._fit_beforehand = spec.act_order or (spec.grid.kind == "mxint" and spec.grid.exponent_window is not None)
+        self.grid = GRIDS.build(spec.grid)
+        self._fit_beforehand = spec.act_order or spec.uniform_grid.exponent_window is not None
         self._latest: tuple[weakref.ref[Tensor], _Plan] | None = None
 
     @override

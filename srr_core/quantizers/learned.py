@@ -4,18 +4,18 @@ What is learned is learned block by block, in `srr_core.learning`; a weight alon
 it gets the start, by rounding to nearest or with the error feedback of GPTQ.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
-from jaxtyping import Float32
+import torch
+from jaxtyping import Float, Float32
 from torch import Tensor
 from typing_extensions import override
 
+from srr_core.linalg.precision import exact_matmul
 from srr_core.quantizers.base import Quantizer
-from srr_core.quantizers.gptq import GPTQQuantizer
-from srr_core.quantizers.grid import Grid, round_to_nearest
-from srr_core.quantizers.integer import IntegerGrid
-from srr_core.quantizers.mxint import MXIntGrid
-from srr_core.recipe import GPTQSpec, IntegerSpec, LearnedSpec
+from srr_core.quantizers.gptq import GRIDS, GPTQQuantizer
+from srr_core.quantizers.grid import round_to_nearest
+from srr_core.recipe import GPTQSpec, LearnedSpec
 from srr_core.types import IntegerTensor, Statistics
 
 
@@ -38,17 +38,29 @@ class LearnedQuantizer(Quantizer[LearnedSpec]):
 
     def __init__(self, spec: LearnedSpec) -> None:
         super().__init__(spec)
-        self._grid: Grid = IntegerGrid(spec.grid) if isinstance(spec.grid, IntegerSpec) else MXIntGrid(spec.grid)
+        self._grid = GRIDS.build(spec.grid)
         self._feedback = GPTQQuantizer(GPTQSpec(grid=spec.grid)) if spec.start == "gptq" else None
 
     @override
     def _quantize(
         self, weight: Float32[Tensor, "out in"], statistics: Statistics | None, *, seed: int
-    ) -> LearnableTensor:
+    ) -> IntegerTensor:
         assert statistics is not None  # noqa: S101  # the base has checked it, which mypy cannot see
-        if self._feedback is None:
-            rounded, target = round_to_nearest(weight, self._grid, self.spec), weight.clone()
-        else:
-            rounded, target = self._feedback.quantize_with_targets(weight, statistics)
+        return self._start(weight, statistics)[0]
+
+    def learnable(self, weight: Float[Tensor, "out in"], statistics: Statistics) -> LearnableTensor:
+        """Return what `quantize` returns, with what it was rounded from. Raises as it does."""
+        single = weight.detach().to(torch.float32)
+        self._check(single, statistics)
+        with exact_matmul():
+            rounded, target = self._start(single, statistics)
         parts = {field.name: getattr(rounded, field.name) for field in fields(IntegerTensor)}
-        return LearnableTensor(**{**parts, "spec": self.spec}, target=target)
+        return LearnableTensor(**parts, target=target)
+
+    def _start(
+        self, weight: Float32[Tensor, "out in"], statistics: Statistics
+    ) -> tuple[IntegerTensor, Float32[Tensor, "out in"]]:
+        if self._feedback is None:
+            return round_to_nearest(weight, self._grid, self.spec), weight.clone()
+        rounded, target = self._feedback.quantize_with_targets(weight, statistics)
+        return replace(rounded, spec=self.spec), target

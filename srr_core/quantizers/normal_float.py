@@ -104,6 +104,11 @@ class NormalFloatTensor(QuantizedTensor):
             "magnitude_step": self.magnitudes.step,
         }
 
+    @override
+    def code_bits(self) -> Mapping[str, int]:
+        """Return the bits of one code; the 8 bits of a magnitude say what codes mean."""
+        return {"codes": self.num_bits}
+
 
 class NormalFloatQuantizer(Quantizer[NormalFloatSpec]):
     """Rounds to the nearest level of each block."""

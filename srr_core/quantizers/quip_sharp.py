@@ -58,6 +58,14 @@ class LatticeTensor(QuantizedTensor):
         }
         return named if self.residual_codes is None else {**named, "residual_codes": self.residual_codes}
 
+    @override
+    def code_bits(self) -> Mapping[str, int]:
+        """Return the bits of a block's code, and of its second one where there are two."""
+        codes = {"codes": self.codes.dtype.itemsize * 8}
+        if self.residual_codes is None:
+            return codes
+        return {**codes, "residual_codes": self.residual_codes.dtype.itemsize * 8}
+
 
 @dataclass(frozen=True)
 class _Plan:

@@ -10,12 +10,14 @@ from srr_core.recipe.quantizers import (
     LearnedSpec,
     MXIntSpec,
     NormalFloatSpec,
+    QuantizerBase,
     QuantizerSpec,
     QuIPSharpSpec,
 )
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, RankSelectorSpec, SpectralSpec, VerifiedSpec
 from srr_core.recipe.recipe import Recipe, SketchSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec, ScalingSpec
+from srr_core.recipe.uniform_grid import UniformGrid
 
 __all__ = [
     "DEFAULT_RECIPE",
@@ -40,6 +42,7 @@ __all__ = [
     "MergedSpec",
     "NormalFloatSpec",
     "QuIPSharpSpec",
+    "QuantizerBase",
     "QuantizerSpec",
     "RankSelectorSpec",
     "Recipe",
@@ -47,6 +50,7 @@ __all__ = [
     "SketchSpec",
     "Spec",
     "SpectralSpec",
+    "UniformGrid",
     "VerifiedSpec",
     "named_recipe",
     "override",

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec
 from srr_core.recipe.recipe import Recipe
+from srr_core.recipe.uniform_grid import UniformGrid
 
 Verdict = Literal["yes", "no", "untested"]
 Evidence = Literal["run", "trial", "source"]
@@ -43,14 +43,6 @@ class CompatibilityRow(BaseModel):
     evidence: Evidence
 
 
-class _Grid(BaseModel):
-    num_bits: int
-    group_size: int
-    is_symmetric: bool
-    is_power_of_two: bool
-    exponent_window: int | None = None
-
-
 def rope_type(config: Mapping[str, Any]) -> str:
     """Return the type of rotary embedding a config.json asks for, by its names of today and of earlier versions."""
     rope = config.get("rope_parameters") or config.get("rope_scaling")
@@ -78,7 +70,7 @@ def compatibility(
         has_experts: Whether the model routes between experts.
     """
     sizes = set(shapes)
-    grid = _grid(recipe)
+    grid = recipe.quantizer.uniform_grid
     stock = _stock_obstacle(grid, sizes, all_linear=all_linear, has_experts=has_experts)
     return (
         _transformers(stock),
@@ -93,24 +85,9 @@ def compatibility(
     )
 
 
-def _grid(recipe: Recipe) -> _Grid | None:
-    grid = recipe.quantizer.grid if isinstance(recipe.quantizer, GPTQSpec | LearnedSpec) else recipe.quantizer
-    if isinstance(grid, MXIntSpec):
-        return _Grid(
-            num_bits=grid.num_bits,
-            group_size=grid.block_size,
-            is_symmetric=True,
-            is_power_of_two=True,
-            exponent_window=grid.exponent_window,
-        )
-    if isinstance(grid, IntegerSpec):
-        return _Grid(
-            num_bits=grid.num_bits, group_size=grid.group_size, is_symmetric=grid.symmetric, is_power_of_two=False
-        )
-    return None
-
-
-def _stock_obstacle(grid: _Grid | None, sizes: Collection[Shape], *, all_linear: bool, has_experts: bool) -> str | None:
+def _stock_obstacle(
+    grid: UniformGrid | None, sizes: Collection[Shape], *, all_linear: bool, has_experts: bool
+) -> str | None:
     """Return why compressed-tensors cannot hold the result, or None."""
     if grid is None:
         return "these codes are no uniform grid; they are written in our own layout"
@@ -143,7 +120,7 @@ def _source(runtime: str, obstacle: str | None, reason: str) -> CompatibilityRow
     return CompatibilityRow(runtime=runtime, verdict=verdict, reason=obstacle or reason, evidence="source")
 
 
-def _marlin(grid: _Grid | None, sizes: Collection[Shape], stock: str | None) -> CompatibilityRow:
+def _marlin(grid: UniformGrid | None, sizes: Collection[Shape], stock: str | None) -> CompatibilityRow:
     obstacle = stock
     if grid is not None and obstacle is None:
         if grid.num_bits not in MARLIN_BITS:
@@ -155,14 +132,14 @@ def _marlin(grid: _Grid | None, sizes: Collection[Shape], stock: str | None) -> 
     return _source("vLLM, Marlin kernel (GPU)", obstacle, "bits, group and shapes are in its list")
 
 
-def _humming(grid: _Grid | None, stock: str | None) -> CompatibilityRow:
+def _humming(grid: UniformGrid | None, stock: str | None) -> CompatibilityRow:
     obstacle = stock
     if grid is not None and obstacle is None and not grid.is_symmetric:
         obstacle = "takes symmetric grids only"
     return _source("vLLM, Humming kernel (GPU)", obstacle, "takes symmetric grids of 1 to 8 bits, any group")
 
 
-def _vllm_cpu(grid: _Grid | None, sizes: Collection[Shape], stock: str | None) -> CompatibilityRow:
+def _vllm_cpu(grid: UniformGrid | None, sizes: Collection[Shape], stock: str | None) -> CompatibilityRow:
     obstacle = stock
     if grid is not None and obstacle is None:
         obstacle = f"takes 4 bits, not {grid.num_bits}" if grid.num_bits != 4 else _odd_shape(sizes, 32, 32)
@@ -187,7 +164,7 @@ def _sglang(stock: str | None) -> CompatibilityRow:
 
 
 def _llama_cpp(
-    grid: _Grid | None, sizes: Collection[Shape], architecture: str, rope: str, *, has_experts: bool
+    grid: UniformGrid | None, sizes: Collection[Shape], architecture: str, rope: str, *, has_experts: bool
 ) -> CompatibilityRow:
     name = "llama.cpp (srr export --to gguf)"
     obstacle = _gguf_obstacle(grid, sizes, has_experts=has_experts) or _gguf_model_obstacle(architecture, rope)
@@ -211,7 +188,7 @@ def gguf_type(num_bits: int, group_size: int, *, is_power_of_two: bool) -> str:
     return "Q4_0" if num_bits <= 4 else "Q5_0" if num_bits == 5 else "Q8_0"
 
 
-def _gguf_obstacle(grid: _Grid | None, sizes: Collection[Shape], *, has_experts: bool) -> str | None:
+def _gguf_obstacle(grid: UniformGrid | None, sizes: Collection[Shape], *, has_experts: bool) -> str | None:
     if grid is None:
         return "no block type holds these codes; export merged instead"
     if has_experts:
@@ -242,7 +219,9 @@ def _gguf_model_obstacle(architecture: str, rope: str) -> str | None:
     return None
 
 
-def _gptq(grid: _Grid | None, sizes: Collection[Shape], *, all_linear: bool, has_experts: bool) -> CompatibilityRow:
+def _gptq(
+    grid: UniformGrid | None, sizes: Collection[Shape], *, all_linear: bool, has_experts: bool
+) -> CompatibilityRow:
     name = "GPTQ kernels (srr export --to gptq)"
     obstacle = None
     if grid is None or not grid.is_symmetric:

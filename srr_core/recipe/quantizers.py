@@ -1,20 +1,56 @@
 """Which grid the quantized part lives on, and how weights are rounded to it."""
 
-from typing import Annotated, Literal
+from abc import ABC, abstractmethod
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from srr_core.recipe.base import Spec
+from srr_core.recipe.uniform_grid import UniformGrid
 
 FLOAT16_BITS = 16
 SHARED_EXPONENT_BITS = 8
 
 
-class MXIntSpec(Spec):
+class QuantizerBase(Spec, ABC):
+    """What everybody may ask of a quantizer's specification without knowing which one it is.
+
+    A specification also has `num_bits`, the bits of one code, and `bits_per_weight`.
+    """
+
+    has_feedback: ClassVar[bool] = False
+    """Whether rounding one weight changes others through the statistics of the inputs, which costs a product more."""
+    group_field: ClassVar[str | None] = None
+    """The field that says how many weights share a scale; None where all of a layer do."""
+
+    @property
+    @abstractmethod
+    def uniform_grid(self) -> UniformGrid | None:
+        """The uniform grid the codes lie on, which stock formats and fast kernels hold; None for other codes."""
+
+    @property
+    @abstractmethod
+    def bits_per_weight(self) -> float:
+        """Bits of the format itself, scales counted."""
+
+    @property
+    def grid_path(self) -> tuple[str, ...]:
+        """The fields that lead to the options of the grid; none where they are fields of this specification."""
+        return ()
+
+    @property
+    def grid_options(self) -> "QuantizerBase":
+        """The specification that holds the options of the grid."""
+        return self
+
+
+class MXIntSpec(QuantizerBase):
     """Signed integers sharing one power-of-two scale per block along the input dimension.
 
     Source: OCP Microscaling (2023); QERA, arXiv:2410.06040, section 4.
     """
+
+    group_field: ClassVar[str | None] = "block_size"
 
     kind: Literal["mxint"] = "mxint"
     num_bits: int = Field(default=3, ge=2, le=8)
@@ -32,16 +68,30 @@ class MXIntSpec(Spec):
     )
 
     @property
+    def uniform_grid(self) -> UniformGrid:
+        """Symmetric, with powers of two as scales."""
+        return UniformGrid(
+            self.num_bits,
+            self.block_size,
+            is_symmetric=True,
+            scale_dtype="bfloat16",
+            is_power_of_two=True,
+            exponent_window=self.exponent_window,
+        )
+
+    @property
     def bits_per_weight(self) -> float:
         """Bits of the format itself, the shared exponent counted."""
         return self.num_bits + SHARED_EXPONENT_BITS / self.block_size
 
 
-class IntegerSpec(Spec):
+class IntegerSpec(QuantizerBase):
     """Affine integers with one fp16 scale (and zero point) per group along the input dimension.
 
     Source: Frantar et al., GPTQ, arXiv:2210.17323 (its grid).
     """
+
+    group_field: ClassVar[str | None] = "group_size"
 
     kind: Literal["integer"] = "integer"
     num_bits: int = Field(default=4, ge=2, le=8)
@@ -52,22 +102,34 @@ class IntegerSpec(Spec):
     )
 
     @property
+    def uniform_grid(self) -> UniformGrid:
+        """With a float16 scale, and a zero point unless symmetric."""
+        return UniformGrid(self.num_bits, self.group_size, is_symmetric=self.symmetric, scale_dtype="float16")
+
+    @property
     def bits_per_weight(self) -> float:
         """Bits of the format itself: codes, scales and, when asymmetric, zero points."""
         zero_point_bits = 0 if self.symmetric else self.num_bits
         return self.num_bits + (FLOAT16_BITS + zero_point_bits) / self.group_size
 
 
-class NormalFloatSpec(Spec):
+class NormalFloatSpec(QuantizerBase):
     """Levels at Gaussian quantiles, scaled by the largest magnitude of each block.
 
     Source: Dettmers et al., QLoRA, arXiv:2305.14314, section 3.
     """
 
+    group_field: ClassVar[str | None] = "block_size"
+
     kind: Literal["normal-float"] = "normal-float"
     num_bits: Literal[2, 3, 4] = 4
     block_size: Literal[32, 64, 128] = 64
     double_quantization: bool = True
+
+    @property
+    def uniform_grid(self) -> None:
+        """None: the levels are not evenly spaced."""
+        return
 
     @property
     def bits_per_weight(self) -> float:
@@ -76,11 +138,13 @@ class NormalFloatSpec(Spec):
         return self.num_bits + scale_bits / self.block_size
 
 
-class GPTQSpec(Spec):
+class GPTQSpec(QuantizerBase):
     """Error feedback through the activation statistic while rounding to an inner grid.
 
     Source: Frantar et al., GPTQ, arXiv:2210.17323.
     """
+
+    has_feedback: ClassVar[bool] = True
 
     kind: Literal["gptq"] = "gptq"
     grid: Annotated[MXIntSpec | IntegerSpec, Field(discriminator="kind")] = IntegerSpec(num_bits=3)
@@ -95,12 +159,27 @@ class GPTQSpec(Spec):
         return self.grid.num_bits
 
     @property
+    def uniform_grid(self) -> UniformGrid:
+        """That of the inner grid."""
+        return self.grid.uniform_grid
+
+    @property
+    def grid_path(self) -> tuple[str, ...]:
+        """The inner grid has the options."""
+        return ("grid",)
+
+    @property
+    def grid_options(self) -> QuantizerBase:
+        """The inner grid."""
+        return self.grid
+
+    @property
     def bits_per_weight(self) -> float:
         """Bits of the inner grid; the rounding order costs nothing."""
         return self.grid.bits_per_weight
 
 
-class LearnedSpec(Spec):
+class LearnedSpec(QuantizerBase):
     """Rounding, ranges and L·R learned together, block by block, against the output of the source's block.
 
     Every weight gets an offset in [-1/2, 1/2] added before it is rounded, every group two factors in [0, 1] on its
@@ -139,21 +218,43 @@ class LearnedSpec(Spec):
         return self.grid.num_bits
 
     @property
+    def uniform_grid(self) -> UniformGrid:
+        """That of the inner grid."""
+        return self.grid.uniform_grid
+
+    @property
+    def grid_path(self) -> tuple[str, ...]:
+        """The inner grid has the options."""
+        return ("grid",)
+
+    @property
+    def grid_options(self) -> QuantizerBase:
+        """The inner grid."""
+        return self.grid
+
+    @property
     def bits_per_weight(self) -> float:
         """Bits of the grid; what was learned is in the codes and scales."""
         return self.grid.bits_per_weight
 
 
-class QuIPSharpSpec(Spec):
+class QuIPSharpSpec(QuantizerBase):
     """Incoherence by Hadamard transforms, then block LDLQ on the E8P lattice codebook.
 
     Source: Tseng et al., QuIP#, arXiv:2402.04396.
     """
 
+    has_feedback: ClassVar[bool] = True
+
     kind: Literal["quip-sharp"] = "quip-sharp"
     num_bits: Literal[2, 3, 4] = 2
     damping: float = Field(default=0.01, gt=0.0, le=1.0)
     coordinate_passes: int = Field(default=10, ge=0, le=50)
+
+    @property
+    def uniform_grid(self) -> None:
+        """None: the codes are points of a lattice."""
+        return
 
     @property
     def bits_per_weight(self) -> float:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from srr_core.recipe.base import Spec
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
-from srr_core.recipe.quantizers import FLOAT16_BITS, GPTQSpec, LearnedSpec, MXIntSpec, QuantizerSpec
+from srr_core.recipe.quantizers import FLOAT16_BITS, MXIntSpec, QuantizerSpec
 from srr_core.recipe.rank_selectors import RankSelectorSpec, SpectralSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec
 
@@ -77,11 +77,7 @@ class Recipe(Spec):
     @property
     def quantization_bits(self) -> int:
         """Bits of one code of the quantized part."""
-        return (
-            self.quantizer.grid.num_bits
-            if isinstance(self.quantizer, GPTQSpec | LearnedSpec)
-            else self.quantizer.num_bits
-        )
+        return self.quantizer.num_bits
 
     @property
     def power_iterations(self) -> int:

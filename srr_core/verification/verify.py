@@ -13,6 +13,7 @@ from torch import Tensor
 from srr_core.errors import CheckpointError, VerificationError
 from srr_core.formats.artifact import Artifact, open_artifact
 from srr_core.formats.compressed_tensors import CompressedTensorsLayout
+from srr_core.formats.grid import to_signed
 from srr_core.types import IntegerTensor
 from srr_core.verification.digest import layer_digest
 
@@ -67,7 +68,7 @@ def _verify_official_decoding(
 ) -> None:
     tensors = {full.removeprefix(f"{name}."): artifact.weights[full] for full in layout.tensor_names(name)}
     codes = unpack_from_int32(tensors["weight_packed"], layout.grid.num_bits, torch.Size(integer.shape))
-    _require_equal(codes, layout.grid.signed(integer.codes), f"{file}: tensor {name}.weight_packed", "codes")
+    _require_equal(codes, to_signed(integer.codes, layout.grid), f"{file}: tensor {name}.weight_packed", "codes")
     group = artifact.config["quantization_config"]["config_groups"]["group_0"]
     decoded = PackedQuantizationCompressor.decompress(tensors, QuantizationScheme.model_validate(group))["weight"]
     weight = layout.loaded_weight(integer)

@@ -79,6 +79,8 @@ def _values(schema: dict[str, Any]) -> str:
         return ", ".join(_values(choice) for choice in schema["anyOf"])
     if "discriminator" in schema:
         return ", ".join(f"`{kind}`" for kind in schema["discriminator"]["mapping"])
+    if "const" in schema:
+        return str(schema["const"])
     if "enum" in schema:
         return ", ".join(str(value) for value in schema["enum"])
     named = {"boolean": "true, false", "null": "none"}.get(schema.get("type", ""))

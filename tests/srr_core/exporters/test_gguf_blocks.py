@@ -8,7 +8,6 @@ from srr_core.errors import ExportError
 from srr_core.exporters.gguf_blocks import SUBBLOCK, SUPERBLOCK
 from srr_core.exporters.gguf_naming import FAMILIES
 from srr_core.exporters.gguf_tensors import encode
-from srr_core.formats.grid import integer_grid
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import IntegerSpec, MXIntSpec
 from srr_core.recipe.compatibility import GGUF_ARCHITECTURES, GGUF_WINDOWS, gguf_type
@@ -42,7 +41,7 @@ def hostile_weight():
 @pytest.mark.parametrize(("spec", "name"), EXACT, ids=[f"{s.kind}-{s.bits_per_weight:.2f}-{n}" for s, n in EXACT])
 def test_official_decoder_reads_the_same_weights(spec, name):
     quantized = QUANTIZERS.build(spec).quantize(hostile_weight())
-    encoded = encode("m", quantized, integer_grid(spec), allow_inexact=False)
+    encoded = encode("m", quantized, spec.uniform_grid, allow_inexact=False)
     decoded = torch.from_numpy(dequantize(encoded.data, encoded.block_type))
     assert torch.equal(decoded, quantized.dequantize())
     # A quiet weight needs no window, so the smaller block may serve it; a hostile one gets the type that holds all.
@@ -53,7 +52,7 @@ def test_official_decoder_reads_the_same_weights(spec, name):
 def test_three_bits_of_quiet_weights_take_the_smaller_super_block():
     spec = MXIntSpec(num_bits=3, block_size=32)
     quiet = torch.randn(8, 256, generator=torch.Generator().manual_seed(1))
-    encoded = encode("m", QUANTIZERS.build(spec).quantize(quiet), integer_grid(spec), allow_inexact=False)
+    encoded = encode("m", QUANTIZERS.build(spec).quantize(quiet), spec.uniform_grid, allow_inexact=False)
     assert encoded.block_type.name == "Q3_K"
 
 
@@ -61,8 +60,8 @@ def test_roundings_are_refused_with_their_number_or_counted():
     spec = MXIntSpec(num_bits=3, block_size=16)
     quantized = QUANTIZERS.build(spec).quantize(hostile_weight())
     with pytest.raises(ExportError, match=r"would round \d+ of 12288 weights"):
-        encode("m", quantized, integer_grid(spec), allow_inexact=False)
-    encoded = encode("m", quantized, integer_grid(spec), allow_inexact=True)
+        encode("m", quantized, spec.uniform_grid, allow_inexact=False)
+    encoded = encode("m", quantized, spec.uniform_grid, allow_inexact=True)
     decoded = torch.from_numpy(dequantize(encoded.data, encoded.block_type))
     wrong = int((decoded != quantized.dequantize()).sum())
     assert 0 < wrong == encoded.inexact < 100
@@ -76,7 +75,7 @@ def test_roundings_are_refused_with_their_number_or_counted():
 def test_grids_no_block_type_holds_are_refused(spec):
     quantized = QUANTIZERS.build(spec).quantize(hostile_weight())
     with pytest.raises(ExportError, match="no GGUF block type takes"):
-        encode("m", quantized, integer_grid(spec), allow_inexact=True)
+        encode("m", quantized, spec.uniform_grid, allow_inexact=True)
 
 
 def spread_over(window, num_bits):
@@ -90,7 +89,7 @@ def spread_over(window, num_bits):
 
 
 def encoded_as_foretold(spec, quantized):
-    grid = integer_grid(spec)
+    grid = spec.uniform_grid
     encoded = encode("m", quantized, grid, allow_inexact=True)
     foretold = gguf_type(spec.num_bits, spec.block_size, is_power_of_two=True)
     return encoded.block_type.name == foretold and encoded.inexact == 0

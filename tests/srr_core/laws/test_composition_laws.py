@@ -36,6 +36,7 @@ CASES: dict[str, QuantizerSpec] = {
     "quip-sharp, 2 bits": QuIPSharpSpec(num_bits=2, coordinate_passes=1),
     "quip-sharp, 3 bits": QuIPSharpSpec(num_bits=3, coordinate_passes=0),
     "quip-sharp, 4 bits": QuIPSharpSpec(num_bits=4, coordinate_passes=0),
+    **{f"{spec().kind} by default": spec() for spec in QUANTIZERS},
 }
 RANK = 4
 OUT, IN = 16, 32

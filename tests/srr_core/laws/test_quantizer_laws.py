@@ -1,56 +1,15 @@
-"""What every quantizer in the table obeys. A new variant is a new row of CASES."""
-
-from collections.abc import Callable
-from typing import Any
+"""What every quantizer in the table obeys. A new row is met with its defaults; variants of it are rows of CASES."""
 
 import pytest
 import torch
-from torch import Tensor
 
 from srr_core.errors import NonFiniteWeightError
 from srr_core.quantizers import QUANTIZERS
-from srr_core.recipe import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec, Spec
-from srr_core.types import QuantizedTensor, Statistics
+from srr_core.recipe import QuantizerBase
+from tests.srr_core.laws.cases import CASES, every_quantizer, gaussian, quantized, statistics
 
-CASES: list[Spec] = [
-    MXIntSpec(num_bits=3),
-    MXIntSpec(num_bits=2, block_size=16, exponent="search", exponent_window=3),
-    MXIntSpec(num_bits=8),
-    IntegerSpec(num_bits=3, group_size=32),
-    IntegerSpec(num_bits=4, group_size=16, symmetric=True, search="mse"),
-    IntegerSpec(num_bits=8, group_size=64),
-    NormalFloatSpec(num_bits=4, block_size=32),
-    NormalFloatSpec(num_bits=2, double_quantization=False),
-    GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=32)),
-    GPTQSpec(grid=MXIntSpec(num_bits=4), act_order=False),
-    LearnedSpec(grid=IntegerSpec(num_bits=3, group_size=32)),
-    LearnedSpec(grid=MXIntSpec(num_bits=4), start="gptq"),
-    QuIPSharpSpec(num_bits=2, coordinate_passes=1),
-    QuIPSharpSpec(num_bits=3, coordinate_passes=1),
-    QuIPSharpSpec(num_bits=4, coordinate_passes=0),
-]
-CODE_BITS: dict[str, Callable[[Any], int]] = {
-    "integer": lambda spec: spec.num_bits,
-    "normal-float": lambda spec: spec.num_bits,
-    "lattice": lambda _: 16,
-}
 SHAPES = [(24, 64), (7, 40), (1, 33), (5, 1), (1, 1)]
-every_quantizer = pytest.mark.parametrize("spec", CASES, ids=repr)
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
-
-
-def gaussian(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def statistics(in_features: int) -> Statistics:
-    mixing = gaussian(in_features, in_features, seed=1).to(torch.float64)
-    inputs = gaussian(4 * in_features, in_features, seed=2).to(torch.float64) @ mixing
-    return Statistics(inputs.T @ inputs / len(inputs), inputs.abs().mean(0), len(inputs))
-
-
-def quantized(spec: Spec, weight: Tensor, *, seed: int = 0) -> QuantizedTensor:
-    return QUANTIZERS.build(spec).quantize(weight, statistics(weight.shape[1]), seed=seed)
 
 
 def test_every_quantizer_of_the_table_has_a_case() -> None:
@@ -59,7 +18,7 @@ def test_every_quantizer_of_the_table_has_a_case() -> None:
 
 @every_quantizer
 @every_shape
-def test_the_shape_is_kept_and_every_value_is_finite(spec: Spec, shape: tuple[int, int]) -> None:
+def test_the_shape_is_kept_and_every_value_is_finite(spec: QuantizerBase, shape: tuple[int, int]) -> None:
     result = quantized(spec, gaussian(*shape))
 
     values = result.dequantize()
@@ -71,7 +30,7 @@ def test_the_shape_is_kept_and_every_value_is_finite(spec: Spec, shape: tuple[in
 
 
 @every_quantizer
-def test_the_error_is_smaller_than_the_weight(spec: Spec) -> None:
+def test_the_error_is_smaller_than_the_weight(spec: QuantizerBase) -> None:
     weight = gaussian(24, 64)
 
     assert float((quantized(spec, weight).dequantize() - weight).norm()) < 0.75 * float(weight.norm())
@@ -79,12 +38,12 @@ def test_the_error_is_smaller_than_the_weight(spec: Spec) -> None:
 
 @every_quantizer
 @every_shape
-def test_zero_in_zero_out(spec: Spec, shape: tuple[int, int]) -> None:
+def test_zero_in_zero_out(spec: QuantizerBase, shape: tuple[int, int]) -> None:
     assert torch.equal(quantized(spec, torch.zeros(shape)).dequantize(), torch.zeros(shape))
 
 
 @every_quantizer
-def test_the_input_is_not_modified(spec: Spec) -> None:
+def test_the_input_is_not_modified(spec: QuantizerBase) -> None:
     weight = gaussian(24, 64)
     before = weight.clone()
     seen = statistics(64)
@@ -97,7 +56,7 @@ def test_the_input_is_not_modified(spec: Spec) -> None:
 
 
 @every_quantizer
-def test_the_same_seed_gives_the_same_bits_whatever_came_before(spec: Spec) -> None:
+def test_the_same_seed_gives_the_same_bits_whatever_came_before(spec: QuantizerBase) -> None:
     used = QUANTIZERS.build(spec)
     weight = gaussian(24, 64)
     used.quantize(gaussian(8, 64, seed=9), statistics(64), seed=5)
@@ -110,33 +69,43 @@ def test_the_same_seed_gives_the_same_bits_whatever_came_before(spec: Spec) -> N
 
 
 @every_quantizer
-def test_dequantizing_twice_gives_the_same_bits(spec: Spec) -> None:
+def test_dequantizing_twice_gives_the_same_bits(spec: QuantizerBase) -> None:
     result = quantized(spec, gaussian(24, 64))
 
     assert torch.equal(result.dequantize(), result.dequantize())
 
 
 @every_quantizer
-def test_float64_is_rounded_as_its_float32(spec: Spec) -> None:
+def test_float64_is_rounded_as_its_float32(spec: QuantizerBase) -> None:
     weight = gaussian(24, 64)
 
     assert torch.equal(quantized(spec, weight.double()).dequantize(), quantized(spec, weight).dequantize())
 
 
 @every_quantizer
-def test_codes_take_no_more_values_than_their_bits_allow(spec: Spec) -> None:
+def test_codes_take_no_more_values_than_their_bits_allow(spec: QuantizerBase) -> None:
     result = quantized(spec, gaussian(64, 64))
 
-    codes = result.tensors()["codes"].to(torch.int64)
-    bits_per_code = CODE_BITS[result.layout](spec)
+    codes = {name: result.tensors()[name].to(torch.int64) for name in result.code_bits()}
+    levels = {name: len(torch.unique(values)) for name, values in codes.items()}
 
     # Fewer codes than that, on average, would be a narrower format.
-    assert len(torch.unique(codes)) <= 2**bits_per_code
-    assert len(torch.unique(codes)) > min(codes.numel(), 2**bits_per_code) / 2
+    assert all(levels[name] <= 2**bits for name, bits in result.code_bits().items())
+    assert all(levels[name] > min(codes[name].numel(), 2**bits) / 2 for name, bits in result.code_bits().items())
 
 
 @every_quantizer
-def test_a_weight_that_is_not_finite_is_refused(spec: Spec) -> None:
+def test_the_tensors_of_codes_hold_the_bits_the_specification_says(spec: QuantizerBase) -> None:
+    weight = gaussian(24, 64)
+    result = quantized(spec, weight)
+
+    bits = sum(result.tensors()[name].numel() * bits for name, bits in result.code_bits().items())
+
+    assert bits == weight.numel() * spec.num_bits
+
+
+@every_quantizer
+def test_a_weight_that_is_not_finite_is_refused(spec: QuantizerBase) -> None:
     weight = gaussian(4, 32)
     weight[2, 3] = float("nan")
 
@@ -146,7 +115,7 @@ def test_a_weight_that_is_not_finite_is_refused(spec: Spec) -> None:
 
 @every_quantizer
 @pytest.mark.parametrize("size", [1e-30, 1e20])
-def test_weights_of_any_size_lose_the_same_share_or_a_note_says_why_not(spec: Spec, size: float) -> None:
+def test_weights_of_any_size_lose_the_same_share_or_a_note_says_why_not(spec: QuantizerBase, size: float) -> None:
     weight = gaussian(24, 64)
     result = quantized(spec, weight * size)
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from srr_core.learning.rounding import learned_rounding
 from srr_core.quantizers import QUANTIZERS
-from srr_core.quantizers.learned import LearnableTensor
-from srr_core.recipe import IntegerSpec, LearnedSpec, MXIntSpec
+from srr_core.quantizers.learned import LearnableTensor, LearnedQuantizer
+from srr_core.recipe import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec
 from srr_core.types import Statistics
 
 GRIDS = [
@@ -32,9 +32,7 @@ def statistics(in_features: int) -> Statistics:
 
 
 def start_of(spec: LearnedSpec, weight: Tensor) -> LearnableTensor:
-    start = QUANTIZERS.build(spec).quantize(weight, statistics(weight.shape[1]))
-    assert isinstance(start, LearnableTensor)
-    return start
+    return LearnedQuantizer(spec).learnable(weight, statistics(weight.shape[1]))
 
 
 @every_grid
@@ -62,8 +60,6 @@ def test_before_the_first_step_the_codes_are_those_of_the_start(
 
 @every_grid
 def test_the_start_by_feedback_is_gptq_itself(grid: IntegerSpec | MXIntSpec) -> None:
-    from srr_core.recipe import GPTQSpec
-
     weight = gaussian(12, 64)
 
     start = start_of(LearnedSpec(grid=grid, start="gptq"), weight)

@@ -120,6 +120,31 @@ class Environment(_Frozen):
     peak_memory_bytes: int
 
 
+class SettingCount(_Frozen):
+    """How many layers a budget gave one setting."""
+
+    num_bits: int
+    group_size: int
+    layers: int
+
+
+class BudgetReport(_Frozen):
+    """What a budget bought."""
+
+    weighting: Literal["fisher", "hidden"]
+    """What errors were weighed by: the model's prediction, or its last hidden states where it predicts nothing."""
+    budget_bytes: int
+    """For the compressed weights, L·R included."""
+    used_bytes: int
+    estimated_cost: float
+    """Nats per token the whole is estimated to lose; good for comparing settings, not a measurement."""
+    rank: int
+    """Of L·R in every layer, among those to choose from."""
+    settings: tuple[SettingCount, ...]
+    seconds: float
+    """Of the search, scoring included where the score table was not there yet."""
+
+
 class Report(_Frozen):
     """The whole result of one run. `report.json` in every artifact is this document."""
 
@@ -132,6 +157,8 @@ class Report(_Frozen):
     evaluation: tuple[Evaluation, ...]
     calibration: TextReport
     layers: tuple[LayerReport, ...]
+    budget: BudgetReport | None = None
+    """Where layers have settings of their own."""
     kept: tuple[KeptTensor, ...]
     environment: Environment
     seconds: dict[str, float]

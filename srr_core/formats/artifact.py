@@ -78,7 +78,7 @@ def open_artifact(directory: Path) -> Artifact:
     layout = layout_of(quantization_config, file=CONFIG_NAME)
     rank = read_marker(quantization_config, file=CONFIG_NAME).rank
     weights = CheckpointReader(directory)
-    shapes = check_layers(weights, layout.codec)
+    shapes = check_layers(weights, lambda module: layout.of(module).codec)
     if not shapes:
         raise CheckpointError(f"{directory.name!r}: no layer of the checkpoint is compressed")
     entries = adapter_entries(directory, rank, shapes)

@@ -1,10 +1,10 @@
 """Which codec wrote an artifact: the table from `quant_method` and quantizer, and what its marker says."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.codecs import ByteCodec, Codec, WordCodec
@@ -17,6 +17,8 @@ MARKER = "srr"
 """Key of our entry beside compressed-tensors' own, and the `quant_method` of the layout only we can read."""
 MARKER_VERSION = 1
 COMPRESSED_TENSORS = "compressed-tensors"
+MIXED = "mixed"
+"""Key of our entry that lists other quantizers than the one most layers have, each with its layers."""
 
 CODECS: Registry[Codec] = Registry("codec", {NormalFloatSpec: NormalFloatCodec, QuIPSharpSpec: LatticeCodec})
 """Of codes that lie on no uniform grid. Those that do need no row: the grid says how they are packed."""
@@ -30,10 +32,13 @@ class Marker:
     spec: QuantizerSpec
     rank: int
     """Rank of the adapter that belongs to it; 0 where there is none."""
+    mixed: Mapping[str, QuantizerSpec] = field(default_factory=dict)
+    """The quantizers of layers that have another one than `spec`, by their names in the file."""
 
-    def codec(self) -> Codec:
-        """Return the codec its layers were written with."""
-        return word_codec(self.spec) if self.quant_method == COMPRESSED_TENSORS else byte_codec(self.spec)
+    def codec(self, module: str = "") -> Codec:
+        """Return the codec a layer was written with, that of `spec` where none is named."""
+        spec = self.mixed.get(module, self.spec)
+        return word_codec(spec) if self.quant_method == COMPRESSED_TENSORS else byte_codec(spec)
 
 
 def word_codec(spec: QuantizerSpec) -> WordCodec:
@@ -87,4 +92,47 @@ def read_marker(quantization_config: Mapping[str, Any], *, file: str) -> Marker:
     rank = entry.get("rank")
     if type(rank) is not int or rank < 0:
         raise CheckpointError(f"{file}: the adapter's rank is {rank!r}, not a number from 0 up")
-    return Marker(str(method), spec, rank)
+    return Marker(str(method), spec, rank, mixed=_mixed(entry.get(MIXED, []), spec, file))
+
+
+def mixed_entry(mixed: Mapping[str, QuantizerSpec]) -> list[dict[str, Any]]:
+    """Return what the marker says of layers with another quantizer: each quantizer once, with its layers."""
+    specs = {spec.model_dump_json(): spec for spec in mixed.values()}
+    return [
+        {
+            "quantizer": specs[key].model_dump(mode="json"),
+            "modules": sorted(module for module, spec in mixed.items() if spec == specs[key]),
+        }
+        for key in sorted(specs)
+    ]
+
+
+def _mixed(entry: object, usual: QuantizerSpec, file: str) -> dict[str, QuantizerSpec]:
+    try:
+        rows = TypeAdapter(list[_MixedRow]).validate_python(entry)
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{file}: {MIXED} of the {MARKER!r} entry is no list of quantizers with modules"
+        ) from error
+    found: dict[str, QuantizerSpec] = {}
+    for row in rows:
+        if row.quantizer.uniform_grid is None or usual.uniform_grid is None or _form(row.quantizer) != _form(usual):
+            raise CheckpointError(f"{file}: {MIXED} of the {MARKER!r} entry mixes grids that are stored differently")
+        for module in row.modules:
+            if module in found:
+                raise CheckpointError(f"{file}: {MIXED} of the {MARKER!r} entry names {module} twice")
+            found[module] = row.quantizer
+    return found
+
+
+def _form(spec: QuantizerSpec) -> tuple[object, ...]:
+    """Return what layers of one file have in common: which tensors there are, and the dtype of scales."""
+    grid = spec.uniform_grid
+    return () if grid is None else (grid.is_symmetric, grid.scale_dtype)
+
+
+class _MixedRow(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    quantizer: QuantizerSpec
+    modules: list[str]

@@ -73,7 +73,7 @@ def learn_block(
     Raises:
         NumericalError: the block's output is not finite at the start.
     """
-    layers = {name: _Layer.of(start, spec) for name, start in starts.items() if name in weights}
+    layers = {name: _Layer.of(start) for name, start in starts.items() if name in weights}
     before = _losses(weights, layers, lesson)
     if not bool(torch.isfinite(before).all()):
         raise NumericalError("the output of the compressed block is not finite, so nothing can be learned from it")
@@ -94,11 +94,13 @@ class _Layer:
         self._factors = factors
 
     @classmethod
-    def of(cls, start: Decomposition, spec: LearnedSpec) -> "_Layer":
+    def of(cls, start: Decomposition) -> "_Layer":
         assert isinstance(start.quantized, LearnableTensor)  # noqa: S101  # the quantizer of the specification made it
+        own = start.quantized.spec  # its grid may differ from those of the block's other layers
+        assert isinstance(own, LearnedSpec)  # noqa: S101  # the same
         has_rank = start.left is not None and start.right is not None and start.left.shape[1] > 0
         factors = LearnedFactors(start.left, start.right) if has_rank else None  # type: ignore[arg-type]  # both there
-        return cls(start, learned_rounding(start.quantized, spec), factors)
+        return cls(start, learned_rounding(start.quantized, own), factors)
 
     def values(self, *, as_stored: bool = False) -> Float[Tensor, "out in"]:
         values = self._rounding.values()

@@ -148,6 +148,18 @@ class BlockwiseModel:
                     logits = self._model(input_ids=batch, use_cache=False).logits
                 yield batch, logits
 
+    def head_gradients(
+        self, stream: Stream, loss: Callable[[Int64[Tensor, "_ length"], Float[Tensor, "_ length vocabulary"]], Tensor]
+    ) -> Iterator[Hidden]:
+        """Yield, for each batch after the last block, the gradient of a loss of tokens and logits by its states."""
+        with self.outer_weights():
+            for batch, hidden in zip(stream.batches, stream.hidden, strict=True):
+                last = hidden.detach().clone().requires_grad_(True)
+                with torch.enable_grad(), self._replaced(_injecting(last)):
+                    value = loss(batch, self._model(input_ids=batch, use_cache=False).logits)
+                (gradient,) = torch.autograd.grad(value, last)
+                yield gradient
+
     def _require_finite(self) -> None:
         # Here, because calibration may never look at the row of an embedding that is broken.
         for name, parameter in self._model.named_parameters():

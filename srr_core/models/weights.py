@@ -44,6 +44,16 @@ class BlockWeights:
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
+    def expert_rows(self, name: str) -> tuple[int, slice] | None:
+        """Return where products with an expert are seen: the address of their weight, and which of its outputs.
+
+        None for a layer that is a module of its own.
+        """
+        place = self._places[name]
+        if place.index is None:
+            return None
+        return place.parameter.data[place.index].data_ptr(), place.rows
+
     def write(self, name: str, weight: Float[Tensor, "out in"]) -> None:
         """Let the block compute with another weight of a layer."""
         place = self._places[name]

@@ -1,33 +1,37 @@
 """One block after the other: calibrate it, decompose its layers, make each durable."""
 
-import hashlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from srr_core.calibration.experts import ExpertCollector, passes
-from srr_core.calibration.statistics import InputCollector
-from srr_core.errors import NonFiniteWeightError, NumericalError
 from srr_core.formats.adapter import adapter_tensors
 from srr_core.learning.block import Lesson, learn_block
 from srr_core.models.blockwise import BlockwiseModel, Stream, forward_block
 from srr_core.models.layers import Block, Layer
 from srr_core.models.weights import BlockWeights
+from srr_core.pipeline.calibrated import (
+    GroupMethods,
+    calibrated_groups,
+    decomposed,
+    layer_seed,
+    require_finite,
+    source_weight,
+)
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.streams import Streams, write_finished
 from srr_core.pipeline.watch import Watch
 from srr_core.pipeline.work_folder import FinishedLayer, WorkFolder
-from srr_core.quantizers import QUANTIZERS
+from srr_core.quantizers import QUANTIZERS, Quantizer
 from srr_core.quantizers.learned import LearnedQuantizer
-from srr_core.rank_selectors import RANK_SELECTORS
-from srr_core.recipe import AutocorrelationSpec, LearnedSpec
+from srr_core.recipe import LearnedSpec, QuantizerSpec
 from srr_core.report import LayerReport, LearningReport
 from srr_core.runtime.resident import release_freed
-from srr_core.scalings import SCALINGS, AutocorrelationScaling
-from srr_core.srr import Method, WhiteNoiseProbe, decompose, measured
+from srr_core.scalings import SCALINGS
+from srr_core.srr import Method, measured
 from srr_core.types import Decomposition, QuantizedTensor, Statistics
 from srr_core.verification.digest import layer_digest
 
@@ -47,9 +51,8 @@ class LayerCompressor:
         self._plan = plan
         self._work = work
         self._watch = watch
-        self._quantizer = QUANTIZERS.build(plan.recipe.quantizer)
+        self._quantizers: dict[QuantizerSpec, Quantizer[Any]] = {}
         self._scaling = SCALINGS.build(plan.recipe.scaling)
-        self._selector = RANK_SELECTORS.build(plan.recipe.rank_selector)
         self._positions = {layer.name: index for index, layer in enumerate(plan.layers.layers)}
         self._started: dict[str, _Decomposed] = {}
         self.unused: dict[str, str] = {}
@@ -80,31 +83,26 @@ class LayerCompressor:
 
     def _run_block(self, model: BlockwiseModel, streams: Streams, block: Block, *, is_last: bool) -> None:
         # Finished layers of the block are watched too: a group, and so its seed, must not depend on a resume.
-        is_open = not self._is_settled(block)
-        waiting = {layer.name: layer for layer in block.layers} if is_open else {}
-        experts = {name: (layer.expert, layer.shape[1]) for name, layer in waiting.items() if layer.expert}
-        linears = [layer for layer in waiting.values() if layer.expert is None]
+        waiting = {} if self._is_settled(block) else {layer.name: layer for layer in block.layers}
         observed = streams.observed
         with model.loaded_block(block.index) as module:
-            _require_finite(module, block)
-            rounds = passes(experts)
-            for number, chosen in enumerate(rounds, start=1):
-                inputs = InputCollector(self._modules(module, block, linears if number == 1 else []))
-                routed = ExpertCollector(self._plan.architecture.model, chosen)
-                is_final = number == len(rounds)
-                with inputs.watching(), routed:
-                    ended = self._after_batch(inputs)
-                    model.run_block(
-                        observed, module, after_batch=ended, advance=is_final and observed is streams.source
-                    )
-                if is_final:
-                    self._watch.advance("calibrate", block=block.index)
-                for members, statistics in inputs.groups():
-                    with self._watch.timed("compress"):
-                        self._compress_group([waiting.pop(name) for name in members], statistics, block)
-                for members, statistics, notes in routed.groups():
-                    with self._watch.timed("compress"):
-                        self._compress_group([waiting.pop(name) for name in members], statistics, block, notes)
+            require_finite(module, block)
+            groups = calibrated_groups(
+                model,
+                self._plan.architecture.model,
+                observed,
+                module,
+                block,
+                list(waiting.values()),
+                advance=observed is streams.source,
+                check=self._watch.check,
+                after_passes=lambda: self._watch.advance("calibrate", block=block.index),
+            )
+            for members, statistics, notes in groups:
+                for layer in members:
+                    del waiting[layer.name]
+                with self._watch.timed("compress"):
+                    self._compress_group(members, statistics, block, notes)
             if streams.prefix is not None:
                 self._follow(model, streams, streams.prefix, module, block, is_last=is_last)
         release_freed()
@@ -124,7 +122,7 @@ class LayerCompressor:
     ) -> None:
         """Learn what is to be learned in a block, and send the windows through it as it is compressed."""
         streams.run_source(model, module)
-        weights = BlockWeights(self._plan.architecture.model, block, self._weight)
+        weights = BlockWeights(self._plan.architecture.model, block, functools.partial(source_weight, self._plan))
         if self._started:
             with self._watch.timed("learn"):
                 self._learn(weights, module, streams.source, prefix, block)
@@ -143,67 +141,42 @@ class LayerCompressor:
             lesson,
             spec,
             device=self._plan.device,
-            seed=self._seed(block.path),
+            seed=layer_seed(self._plan, block.path),
             after_step=self._watch.check,
         )
         for name, item in started.items():
             began = time.perf_counter()
-            result = measured(self._weight(item.layer), learned.layers[name], item.method)
+            result = measured(source_weight(self._plan, item.layer), learned.layers[name], item.method)
             seconds = item.seconds + time.perf_counter() - began
             self._finish(replace(item, result=result, seconds=seconds), block, learned.report, tuple(started))
-
-    def _after_batch(self, collector: InputCollector) -> Callable[[], None]:
-        def ended() -> None:
-            collector.end_batch()
-            self._watch.check()
-
-        return ended
-
-    def _modules(self, module: nn.Module, block: Block, layers: Sequence[Layer]) -> dict[str, nn.Module]:
-        return {layer.name: module.get_submodule(layer.name.removeprefix(f"{block.path}.")) for layer in layers}
 
     def _compress_group(
         self, layers: Sequence[Layer], statistics: Statistics, block: Block, notes: tuple[str, ...] = ()
     ) -> None:
         release_freed()  # before a wide statistic is factored, which is where a run is largest
-        plan = self._plan
-        exact = AutocorrelationScaling(AutocorrelationSpec()).factor(statistics)
-        is_exact = isinstance(plan.recipe.scaling, AutocorrelationSpec)
-        scaling = exact if is_exact else self._scaling.factor(statistics)
-        seed = self._seed(layers[0].name)
-        probe = WhiteNoiseProbe(scaling, layers[0].shape[1], plan.recipe, seed=seed, device=plan.device)
-        method = Method(plan.recipe, scaling, exact, self._selector, probe)
+        methods = GroupMethods(self._plan, layers[0], statistics)
         for layer in layers:
             if self._is_kept(layer, block):
                 continue
             self._watch.check()
-            item = self._decomposed(layer, method, statistics, notes)
-            if isinstance(plan.recipe.quantizer, LearnedSpec):
+            began = time.perf_counter()
+            method = methods.of(self._plan.recipe_of(layer.name))
+            _, result = decomposed(self._plan, layer, method, self._quantize(layer, method, statistics))
+            seconds = time.perf_counter() - began
+            item = _Decomposed(layer, method, result, statistics.num_tokens, notes, seconds)
+            if isinstance(method.recipe.quantizer, LearnedSpec):
                 self._started[layer.name] = item
             else:
                 self._finish(item, block)
 
-    def _decomposed(
-        self, layer: Layer, method: Method, statistics: Statistics, notes: tuple[str, ...]
-    ) -> "_Decomposed":
-        began = time.perf_counter()
-        seed = self._seed(layer.name)
-        weight = self._weight(layer)
-        try:
-            result = decompose(weight, method, lambda target: self._quantized(target, statistics, seed), seed=seed)
-        except (NonFiniteWeightError, NumericalError) as error:
-            raise type(error)(f"layer {layer.name}: {error}") from error
-        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # public, but not declared so
-            raise NumericalError(
-                f"layer {layer.name}: a factorization failed, as values near the end of float32 do"
-            ) from error
-        seconds = time.perf_counter() - began
-        return _Decomposed(layer, method, result, statistics.num_tokens, notes, seconds)
-
-    def _quantized(self, target: Tensor, statistics: Statistics, seed: int) -> QuantizedTensor:
-        if isinstance(self._quantizer, LearnedQuantizer):
-            return self._quantizer.learnable(target, statistics)
-        return self._quantizer.quantize(target, statistics, seed=seed)
+    def _quantize(self, layer: Layer, method: Method, statistics: Statistics) -> Callable[[Tensor], QuantizedTensor]:
+        spec, seed = method.recipe.quantizer, layer_seed(self._plan, layer.name)
+        if spec not in self._quantizers:
+            self._quantizers[spec] = QUANTIZERS.build(spec)
+        quantizer = self._quantizers[spec]
+        if isinstance(quantizer, LearnedQuantizer):
+            return quantizer.learnable
+        return lambda target: quantizer.quantize(target, statistics, seed=seed)
 
     def _finish(
         self,
@@ -236,10 +209,6 @@ class LayerCompressor:
         metrics["seconds"] = report.seconds
         self._watch.advance("compress", layer=layer.name, block=block.index, metrics=metrics)
 
-    def _weight(self, layer: Layer) -> Tensor:
-        weight = self._plan.weights[layer.tensor].to(self._plan.device, torch.float32)
-        return weight.mT.contiguous() if layer.is_transposed else weight
-
     def _report(self, item: "_Decomposed", learning: LearningReport | None) -> LayerReport:
         layer, result = item.layer, item.result
         errors = asdict(result.errors)
@@ -254,7 +223,7 @@ class LayerCompressor:
             scaled_error=errors["scaled"],
             weight_error=errors["weight"],
             correction_ratio=errors["correction"],
-            bits_per_weight=self._plan.recipe.bits_per_weight(*layer.shape),
+            bits_per_weight=item.method.recipe.bits_per_weight(*layer.shape),
             calibration_tokens=item.num_tokens,
             condition=item.method.exact.condition,
             seconds=round(item.seconds, 4),
@@ -284,11 +253,6 @@ class LayerCompressor:
             return True
         return all(kept)
 
-    def _seed(self, name: str) -> int:
-        # From names alone, so that neither the order of layers nor the number of workers matters.
-        text = f"{self._plan.model_id}\0{name}\0{self._plan.recipe.seed}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
-
 
 @dataclass(frozen=True)
 class _Decomposed:
@@ -309,15 +273,6 @@ def _scarcity(num_tokens: int, in_features: int) -> tuple[str, ...]:
         f"calibrated on {num_tokens} tokens, fewer than its {in_features} inputs, so the error on other text may be "
         "larger; give more or longer calibration sequences",
     )
-
-
-def _require_finite(module: nn.Module, block: Block) -> None:
-    for name, parameter in module.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            bad = int((~torch.isfinite(parameter)).sum())
-            raise NonFiniteWeightError(
-                f"{block.path}.{name} holds {bad} values that are NaN or infinite; repair the source checkpoint"
-            )
 
 
 def finished_layers(plan: RunPlan, work: WorkFolder) -> Iterator[tuple[Layer, dict[str, object]]]:

@@ -2,7 +2,8 @@
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import native_layout
 from srr_core.models.architecture import Architecture
 from srr_core.models.layers import STACKED_EXPERTS, LayerPlan, plan_layers
-from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
+from srr_core.recipe import CalibrationSpec, EvaluationSpec, QuantizerSpec, Recipe
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.attachment import check_attached
 
@@ -55,6 +56,13 @@ class RunPlan:
     calibration: TokenWindows
     evaluation: TokenWindows | None
     notes: tuple[str, ...]
+    quantizers: Mapping[str, QuantizerSpec] = field(default_factory=dict)
+    """Of layers that have another one than the recipe says, once a budget is spent."""
+
+    def recipe_of(self, name: str) -> Recipe:
+        """Return the recipe of one layer."""
+        quantizer = self.quantizers.get(name)
+        return self.recipe if quantizer is None else self.recipe.model_copy(update={"quantizer": quantizer})
 
     def fingerprint(self) -> dict[str, str]:
         """Return everything the bits of the layers depend on, for a resume to compare."""

@@ -39,12 +39,9 @@ class Quantizer(ABC, Generic[SpecT]):
             ValueError: the weight is empty, or the statistics are missing or of another width.
         """
         single = weight.detach().to(torch.float32)
-        self._check(single, statistics)
+        _check(single, statistics, self.needs_statistics)
         with exact_matmul():
             return self._quantize(single, statistics if self.needs_statistics else None, seed=seed)
-
-    def _check(self, weight: Tensor, statistics: Statistics | None) -> None:
-        _check(weight, statistics, self.needs_statistics)
 
     @abstractmethod
     def _quantize(

@@ -64,28 +64,10 @@ class GPTQQuantizer(Quantizer[GPTQSpec]):
         self, weight: Float32[Tensor, "out in"], statistics: Statistics | None, *, seed: int
     ) -> IntegerTensor:
         assert statistics is not None  # noqa: S101  # the base has checked it, which mypy cannot see
-        return self._round(weight, statistics, None)
-
-    def quantize_with_targets(
-        self, weight: Float32[Tensor, "out in"], statistics: Statistics
-    ) -> tuple[IntegerTensor, Float32[Tensor, "out in"]]:
-        """Return the codes of a finite weight, and what was rounded to them: the weight as feedback had changed it."""
-        targets = torch.empty(weight.shape[1], weight.shape[0], device=weight.device)
-        rounded = self._round(weight, statistics, targets)
-        return rounded, targets.T.contiguous()
-
-    def _round(
-        self,
-        weight: Float32[Tensor, "out in"],
-        statistics: Statistics,
-        targets: Float32[Tensor, "in out"] | None,
-    ) -> IntegerTensor:
         plan = self._plan_for(statistics.autocorrelation, weight.device)
         if plan.lower is None:
-            if targets is not None:
-                targets.copy_(weight.T)
             return round_to_nearest(weight, self.grid, self.spec, notes=plan.notes)
-        rounding = _Rounding(weight.masked_fill(plan.dead, 0.0), plan.order, self.grid, targets)
+        rounding = _Rounding(weight.masked_fill(plan.dead, 0.0), plan.order, self.grid)
         if self._fit_beforehand:
             rounding.fit_all()
             rounding.run(plan.lower, panel=PANEL, enter_panel=None)
@@ -137,15 +119,8 @@ def _plan_notes(dead: Bool[Tensor, " in"], applied: float, wanted: float) -> tup
 class _Rounding:
     """One weight on its way to codes, one row per input so that a step is contiguous."""
 
-    def __init__(
-        self,
-        weight: Float32[Tensor, "out in"],
-        order: Int[Tensor, " in"],
-        grid: Grid,
-        targets: Float32[Tensor, "in out"] | None = None,
-    ) -> None:
+    def __init__(self, weight: Float32[Tensor, "out in"], order: Int[Tensor, " in"], grid: Grid) -> None:
         out_features, in_features = weight.shape
-        self._targets = targets
         self.grid = grid
         self.codes = torch.empty((in_features, out_features), dtype=grid.code_dtype, device=weight.device)
         self._weight = weight
@@ -190,6 +165,4 @@ class _Rounding:
         zero_point = None if self._zero_point is None else self._zero_point[group]
         codes = self.grid.round(target, scale, zero_point)
         self.codes[index] = codes[0]
-        if self._targets is not None:
-            self._targets[index] = target[0]
         return (codes if zero_point is None else codes.sub_(zero_point)).mul_(scale)

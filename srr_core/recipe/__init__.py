@@ -1,6 +1,7 @@
 """What to do, as data: pydantic only, so that the service may read it without torch."""
 
 from srr_core.recipe.base import Spec
+from srr_core.recipe.budget import BudgetSpec, Setting
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
 from srr_core.recipe.exporters import EXPORT_FORMATS, AdapterSpec, ExportSpec, GGUFSpec, GPTQFormatSpec, MergedSpec
 from srr_core.recipe.presets import DEFAULT_RECIPE, PRESETS, named_recipe, override, parse_assignments, parse_recipe
@@ -26,6 +27,7 @@ __all__ = [
     "AdapterSpec",
     "AlignedSpec",
     "AutocorrelationSpec",
+    "BudgetSpec",
     "CalibrationSpec",
     "DiagonalSpec",
     "EvaluationSpec",
@@ -47,6 +49,7 @@ __all__ = [
     "RankSelectorSpec",
     "Recipe",
     "ScalingSpec",
+    "Setting",
     "SketchSpec",
     "Spec",
     "SpectralSpec",

@@ -191,9 +191,6 @@ class LearnedSpec(QuantizerBase):
 
     kind: Literal["learned"] = "learned"
     grid: Annotated[MXIntSpec | IntegerSpec, Field(discriminator="kind")] = IntegerSpec(num_bits=2, group_size=64)
-    start: Literal["nearest", "gptq"] = Field(
-        default="nearest", description="What is learned from: rounding to nearest, or with error feedback."
-    )
     iterations: int = Field(default=200, ge=0, le=10_000, description="Steps per block; 0 keeps the start.")
     batch_size: int = Field(
         default=8, ge=1, le=1024, description="Windows a step, run `calibration.batch_size` at once."

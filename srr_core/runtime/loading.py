@@ -70,7 +70,7 @@ def load(
     if getattr(config, "transformers_weights", None) is not None:
         raise CheckpointError(f"{CONFIG_FILE}: transformers_weights names other weights than {INDEX_NAME}")
     weights = CheckpointReader(folder)
-    adapter = adapter_entries(folder, marker.rank, check_layers(weights, marker.codec()))
+    adapter = adapter_entries(folder, marker.rank, check_layers(weights, marker.codec))
     del config.quantization_config
     empty = empty_model(read_json(folder / CONFIG_FILE), config, num_tensors=len(weights))
     require_complete(empty, weights.entries)

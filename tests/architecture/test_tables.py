@@ -8,7 +8,17 @@ from pydantic import BaseModel
 
 from srr_core.quantizers import QUANTIZERS
 from srr_core.rank_selectors import RANK_SELECTORS
-from srr_core.recipe import PRESETS, QuantizerSpec, RankSelectorSpec, Recipe, ScalingSpec
+from srr_core.recipe import (
+    PRESETS,
+    BudgetSpec,
+    CalibrationSpec,
+    EvaluationSpec,
+    QuantizerSpec,
+    RankSelectorSpec,
+    Recipe,
+    ScalingSpec,
+    SketchSpec,
+)
 from srr_core.registry import Registry
 from srr_core.scalings import SCALINGS
 from tests.architecture.tree import ROOT
@@ -49,7 +59,12 @@ def test_every_named_recipe_has_a_row_in_the_readme() -> None:
 
 
 WORDS = {"name", "title", "reference"}
-PARTS = ("sketch", "calibration", "evaluation")
+PARTS: dict[str, type[BaseModel]] = {
+    "sketch": SketchSpec,
+    "calibration": CalibrationSpec,
+    "evaluation": EvaluationSpec,
+    "budget": BudgetSpec,
+}
 FAMILY_FIELDS = {"quantizer": QuantizerSpec, "scaling": ScalingSpec, "rank_selector": RankSelectorSpec}
 
 
@@ -62,8 +77,7 @@ def _fields() -> Iterator[tuple[str, str, str, str]]:
     yield from (
         (f"`{name}`", "", *rest) for name, *rest in _own_fields(Recipe, without=WORDS | {*FAMILY_FIELDS, *PARTS})
     )
-    for part in PARTS:
-        spec = type(getattr(Recipe(), part))
+    for part, spec in PARTS.items():
         yield from ((f"`{part}.{name}`", "", *rest) for name, *rest in _own_fields(spec))
 
 
@@ -86,6 +100,8 @@ def _values(schema: dict[str, Any]) -> str:
     named = {"boolean": "true, false", "null": "none"}.get(schema.get("type", ""))
     if named is not None:
         return named
+    if schema.get("type") == "array":
+        return "numbers"
     if "exclusiveMaximum" in schema:
         schema = schema | {"maximum": schema["exclusiveMaximum"] - 1}
     if "exclusiveMinimum" in schema:
@@ -98,6 +114,8 @@ def _values(schema: dict[str, Any]) -> str:
 def _written(value: object) -> str:
     if isinstance(value, dict):
         return f"`{value['kind']}`"
+    if isinstance(value, list):
+        return ", ".join(map(_written, value))
     if value is None or isinstance(value, bool):
         return "none" if value is None else str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -21,7 +21,7 @@ CASES: list[QuantizerBase] = [
     GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=32)),
     GPTQSpec(grid=MXIntSpec(num_bits=4), act_order=False),
     LearnedSpec(grid=IntegerSpec(num_bits=3, group_size=32)),
-    LearnedSpec(grid=MXIntSpec(num_bits=4), start="gptq"),
+    LearnedSpec(grid=MXIntSpec(num_bits=4)),
     QuIPSharpSpec(num_bits=2, coordinate_passes=1),
     QuIPSharpSpec(num_bits=3, coordinate_passes=1),
     QuIPSharpSpec(num_bits=4, coordinate_passes=0),

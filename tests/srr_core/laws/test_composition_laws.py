@@ -32,7 +32,7 @@ CASES: dict[str, QuantizerSpec] = {
     "nf2": NormalFloatSpec(num_bits=2),
     "gptq on integers": GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=32)),
     "gptq on mxint": GPTQSpec(grid=MXIntSpec(num_bits=3)),
-    "the start of learning": LearnedSpec(grid=IntegerSpec(num_bits=3, group_size=32), start="gptq"),
+    "the start of learning": LearnedSpec(grid=IntegerSpec(num_bits=3, group_size=32)),
     "quip-sharp, 2 bits": QuIPSharpSpec(num_bits=2, coordinate_passes=1),
     "quip-sharp, 3 bits": QuIPSharpSpec(num_bits=3, coordinate_passes=0),
     "quip-sharp, 4 bits": QuIPSharpSpec(num_bits=4, coordinate_passes=0),

@@ -5,10 +5,8 @@ import torch
 from torch import Tensor
 
 from srr_core.learning.rounding import learned_rounding
-from srr_core.quantizers import QUANTIZERS
 from srr_core.quantizers.learned import LearnableTensor, LearnedQuantizer
-from srr_core.recipe import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec
-from srr_core.types import Statistics
+from srr_core.recipe import IntegerSpec, LearnedSpec, MXIntSpec
 
 GRIDS = [
     IntegerSpec(num_bits=2, group_size=32),
@@ -26,22 +24,14 @@ def gaussian(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def statistics(in_features: int) -> Statistics:
-    inputs = (gaussian(4 * in_features, in_features, seed=2) @ gaussian(in_features, in_features, seed=1)).double()
-    return Statistics(inputs.T @ inputs / len(inputs), inputs.abs().mean(0), len(inputs))
-
-
 def start_of(spec: LearnedSpec, weight: Tensor) -> LearnableTensor:
-    return LearnedQuantizer(spec).learnable(weight, statistics(weight.shape[1]))
+    return LearnedQuantizer(spec).learnable(weight)
 
 
 @every_grid
-@pytest.mark.parametrize("kind", ["nearest", "gptq"])
 @pytest.mark.parametrize("size", [1.0, 1e-9], ids=["usual", "tiny"])
-def test_before_the_first_step_the_codes_are_those_of_the_start(
-    grid: IntegerSpec | MXIntSpec, kind: str, size: float
-) -> None:
-    spec = LearnedSpec(grid=grid, start=kind)
+def test_before_the_first_step_the_codes_are_those_of_the_start(grid: IntegerSpec | MXIntSpec, size: float) -> None:
+    spec = LearnedSpec(grid=grid)
     weight = gaussian(12, 72) * size  # 72: the last group is short
     weight[3, :32] = 0.0
     start = start_of(spec, weight)
@@ -56,17 +46,6 @@ def test_before_the_first_step_the_codes_are_those_of_the_start(
         assert torch.equal(stored.zero_point, start.zero_point)
     assert torch.equal(rounding.values(), start.dequantize())
     assert type(stored) is not LearnableTensor
-
-
-@every_grid
-def test_the_start_by_feedback_is_gptq_itself(grid: IntegerSpec | MXIntSpec) -> None:
-    weight = gaussian(12, 64)
-
-    start = start_of(LearnedSpec(grid=grid, start="gptq"), weight)
-
-    assert torch.equal(
-        start.codes, QUANTIZERS.build(GPTQSpec(grid=grid)).quantize(weight, statistics(64)).tensors()["codes"]
-    )
 
 
 @every_grid

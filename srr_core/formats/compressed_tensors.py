@@ -72,8 +72,8 @@ class CompressedTensorsLayout(Layout):
 
     def loaded_weight(self, quantized: QuantizedTensor) -> Float[Tensor, "out in"]:
         """Return, in float32, the weight a model loaded in float32 gets from this layout."""
-        # What stock tools cannot load is loaded by ours, which rounds nothing.
-        return self.decoded_weight(quantized) if self.stock_loadable else quantized.dequantize()
+        # Modules that decompress themselves, and our loader, hold scales in float32 and round nothing.
+        return quantized.dequantize() if self.mixed else self.decoded_weight(quantized)
 
     def decoded_weight(self, quantized: QuantizedTensor) -> Float[Tensor, "out in"]:
         """Return, in float32, what the official decoder makes of this layout."""

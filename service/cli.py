@@ -54,7 +54,7 @@ CalibrationOption = Annotated[
 EvaluationOption = Annotated[
     Path | None,
     typer.Option(
-        "--evaluation-text", help="UTF-8 text to measure perplexity on.", metavar="FILE", exists=True, dir_okay=False
+        "--evaluation-text", help="UTF-8 text to measure the result on.", metavar="FILE", exists=True, dir_okay=False
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]

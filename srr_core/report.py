@@ -1,10 +1,12 @@
 """What was done and how good it is: one frozen document that travels with the artifact."""
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from srr_core.recipe import Recipe
+from srr_core.recipe import Direction, Recipe
+from srr_core.recipe.upgrade import upgraded_recipe
 
 
 class _Frozen(BaseModel):
@@ -97,17 +99,54 @@ class KeptTensor(_Frozen):
     reason: str
 
 
-class Evaluation(_Frozen):
-    """One metric of the source and of the artifact as re-read from disk."""
+class Measurement(_Frozen):
+    """One metric of the artifact as re-read from disk, beside its source."""
 
-    name: str
-    """For instance `token_perplexity@2048`; never comparable with word-level numbers."""
-    protocol: str
-    source: float
+    evaluator: str
+    """The `kind` of the evaluator."""
+    metric: str
+    """For instance `token_perplexity@2048`; rows of the same metric and text compare, others do not."""
+    title: str
+    """The metric in words, for people."""
+    unit: str
+    """Empty for a plain number."""
+    direction: Direction
+    """Which values are the better ones."""
+    source: float | None
+    """What the source has, or None where it was not measured; a metric of the difference itself says what no difference
+    is."""
     compressed: float
-    tokens: int
+    difference: float | None = None
+    """From the source, paired sample by sample, in `difference_unit`."""
+    difference_unit: str = ""
+    standard_error: float | None = None
+    """Over samples; of the difference, or of the value where there is none."""
+    protocol: str
+    """Everything that must be the same for another number to compare."""
+    tokens: int | None = None
     """Predicted tokens the metric is over."""
-    text: TextReport
+    text: TextReport | None = None
+    details: dict[str, float] = {}
+    """Further numbers of the same measurement, by name."""
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether the result differs from its source by two standard errors or more; True where nobody can say."""
+        if self.difference is None or self.standard_error is None:
+            return True
+        return abs(self.difference) >= 2 * self.standard_error
+
+    def number(self, value: float) -> str:
+        """A value of this metric for people: three decimals from 1 up, four below, where small numbers differ."""
+        return f"{value:.3f}" if abs(value) >= 1 else f"{value:.4f}"
+
+    def note(self) -> str:
+        """How far the result is from its source, or how sure its value is, in words; empty where nobody can say."""
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.4f}"
+        if self.difference is None:
+            return error.strip() and f"{error.strip()} {self.unit}".strip()
+        doubt = "" if self.is_told_apart else ", within the noise"
+        return f"{self.difference:+.4f}{error} {self.difference_unit}".strip() + doubt
 
 
 class Environment(_Frozen):
@@ -148,13 +187,14 @@ class BudgetReport(_Frozen):
 class Report(_Frozen):
     """The whole result of one run. `report.json` in every artifact is this document."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     source: SourceReport
     recipe: Recipe
     bits_per_weight: BitsPerWeight
     size_bytes: SizeBytes
     mean_output_error: float
-    evaluation: tuple[Evaluation, ...]
+    measurements: tuple[Measurement, ...]
+    """The most telling first."""
     calibration: TextReport
     layers: tuple[LayerReport, ...]
     budget: BudgetReport | None = None
@@ -164,3 +204,35 @@ class Report(_Frozen):
     seconds: dict[str, float]
     """By stage, each without the others: `calibrate` is running the model, `compress` decomposing its layers."""
     notes: tuple[str, ...] = ()
+
+
+REPORT_SCHEMA_VERSION = 2
+
+
+def read_report(stored: Mapping[str, Any]) -> Report:
+    """Return a report that was written by this version, an older or a newer one; fields it does not know are ignored.
+
+    Raises:
+        ValueError: it says something this version has no word for, or is no report.
+    """
+    report = dict(stored)
+    version = report.get("schema_version", 1)
+    while version in _UPGRADES:
+        report = _UPGRADES[version](report)
+        version += 1
+    if isinstance(report.get("recipe"), Mapping):
+        report["recipe"] = upgraded_recipe(report["recipe"])
+    return Report.model_validate(report | {"schema_version": REPORT_SCHEMA_VERSION}, extra="ignore")
+
+
+def _measurements(report: dict[str, Any]) -> dict[str, Any]:
+    """The first version knew one metric, the perplexity per token, and neither a difference nor its error."""
+    found = report.pop("evaluation", ())
+    if not isinstance(found, list | tuple) or not all(isinstance(row, Mapping) for row in found):
+        raise ValueError(f"the evaluation of a report of the first version is a list of rows, not {found!r:.100}")
+    words = {"evaluator": "perplexity", "title": "Perplexity per token", "unit": "", "direction": "lower"}
+    return {**report, "measurements": [words | dict(row) | {"metric": row.get("name")} for row in found]}
+
+
+_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _measurements}
+"""By the version they upgrade from, each to the next one."""

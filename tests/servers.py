@@ -111,7 +111,7 @@ def postgres_server() -> Iterator[str]:
         ServerStartError: it did not answer.
     """
     binaries = find_postgres()
-    user = _unprivileged_user()
+    user = unprivileged_user()
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="srr-postgres-") as name:
         directory = Path(name)
@@ -175,7 +175,7 @@ def _postgres_answers(url: str) -> bool:
         return False
 
 
-def _unprivileged_user() -> str | None:
+def unprivileged_user() -> str | None:
     """PostgreSQL refuses to run as root; return who runs it then, or None to run it as we are."""
     if os.geteuid() != 0:
         return None

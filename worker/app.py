@@ -29,6 +29,7 @@ from service.platform.tracing import configure_tracing
 from worker.duties import WorkerDuties, adopter
 from worker.folder_hub import FolderHub
 from worker.lease_keeper import Limits
+from worker.lifeline import end_with_starter
 from worker.machine import DeviceProbe, host_memory_bytes, scratch_bytes
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
@@ -71,6 +72,7 @@ def main() -> None:
     name = os.environ.setdefault(_NAME_VARIABLE, f"{new_id('worker')}@{socket.gethostname()}")
     settings = WorkerSettings()
     configure_logging(level=settings.log_level)
+    end_with_starter(grace_seconds=settings.shutdown_seconds + settings.grace_seconds)
     try:
         with open_jobs(JobsSettings()) as jobs:
             probe = DeviceProbe((sys.executable, "-m", "worker.probe", settings.device))

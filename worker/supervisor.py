@@ -16,6 +16,7 @@ from typing import IO
 
 import structlog
 
+from service.jobs.blame import CRASH_CODE
 from service.jobs.credentials import CredentialVault, brings_own_token
 from service.jobs.errors import CredentialError
 from service.jobs.ports import JobsOfWorkers
@@ -23,6 +24,7 @@ from service.jobs.schema import TERMINAL_STATES, Claim, JobFailure, Lease
 from service.platform.errors import StoreUnavailableError, UnreadableError
 from service.platform.tracing import continued_span, current_traceparent
 from srr_core.errors import StorageError
+from srr_core.recipe.stages import Stage
 from worker.failures import failure_of
 from worker.lease_keeper import INTERRUPTED, LeaseKeeper, Limits, Stop
 from worker.workspace import Workspace, WorkspaceBusyError, Workspaces
@@ -118,7 +120,7 @@ class Supervisor:
         finally:
             # Also on the SystemExit by which Celery ends its processes: the job is then interrupted.
             self._end(child, keeper)
-            self._conclude(lease, child.returncode, stop)
+            self._conclude(lease, child.returncode, stop, workspace)
 
     def _start(self, workspace: Workspace, lock: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -171,11 +173,11 @@ class Supervisor:
                 return True
         return False
 
-    def _conclude(self, lease: Lease, status: int, stop: Stop | None) -> None:
+    def _conclude(self, lease: Lease, status: int, stop: Stop | None, workspace: Workspace) -> None:
         """Write how the attempt ended, unless the child has done so: then this attempt is no longer held."""
         try:
             if stop is None:
-                concluded = self._conclude_ended(lease, status)
+                concluded = self._conclude_ended(lease, status, workspace)
             elif stop.failure is not None:
                 concluded = self._store.fail(lease, stop.failure)
             elif stop.outcome == "canceled":
@@ -191,11 +193,11 @@ class Supervisor:
         outcome = "ended" if stop is None else stop.outcome
         _log.info("job_left", outcome=outcome, status=status, concluded_by_parent=concluded)
 
-    def _conclude_ended(self, lease: Lease, status: int) -> bool:
+    def _conclude_ended(self, lease: Lease, status: int, workspace: Workspace) -> bool:
         # A child that said how it ended holds nothing any more, and these writes change nothing.
         if status == STOPPED_STATUS:  # somebody else asked it to stop: a service manager ends every process at once
             return self._store.requeue(lease)
-        return self._store.fail(lease, _crash(status))
+        return self._store.fail(lease, _crash(status, self._store.get(lease.job_id).stage, workspace.finished_layers()))
 
     def _token(self, claim: Claim) -> str | None:
         if self._vault is not None:
@@ -228,14 +230,16 @@ def _child_environment(environment: Mapping[str, str] | None, workspace: Workspa
     }
 
 
-def _crash(status: int) -> JobFailure:
+def _crash(status: int, stage: Stage | None, finished_layers: int) -> JobFailure:
+    """Return the failure of a crash. Its message is its fingerprint: crashes at another place are other failures."""
     if status == -signal.SIGKILL:
         ended = "was killed; the machine may have run out of memory"
     elif status < 0:
         ended = f"was ended by signal {signal.Signals(-status).name}"
     else:
         ended = f"ended with status {status} and no result"
-    return JobFailure(code="worker_crashed", message=f"The process of the job {ended}.", retryable=True)
+    place = f"in stage {stage or 'start'}, with {finished_layers} layers finished"
+    return JobFailure(code=CRASH_CODE, message=f"The process of the job {ended}; it was {place}.", retryable=True)
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -55,6 +55,10 @@ class Workspace:
         """TMPDIR of the job's process."""
         return self.root / "tmp"
 
+    def finished_layers(self) -> int:
+        """Return how many layers the core has made durable in work that is not finished."""
+        return sum(1 for _ in self.root.glob("*.partial/layers/*.json"))
+
     def size_bytes(self) -> int:
         """Return the space its files take. Files that vanish meanwhile count as nothing."""
         total = 0

@@ -4,10 +4,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Connection, Engine, func, select, text, tuple_, update
 from typing_extensions import override
 
 from service.jobs import tables
+from service.jobs.blame import WORKER_LOST, tries
 from service.jobs.errors import (
     InvalidTransitionError,
     JobNotFoundError,
@@ -15,7 +16,7 @@ from service.jobs.errors import (
     ReportNotReadyError,
     TextNotFoundError,
 )
-from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy
+from service.jobs.policy import RetryPolicy
 from service.jobs.ports import JobStore
 from service.jobs.rows import (
     JOB_COLUMNS,
@@ -43,22 +44,27 @@ from service.jobs.schema import (
 )
 from service.jobs.sql_changes import ChangeWriter
 from service.jobs.sql_statements import (
+    delete_expired,
     delete_messages,
+    due_messages,
+    earlier_failures,
     find_key,
     find_same_work,
     held_by,
     insert_credential,
     insert_or_find,
+    insert_tags,
     insert_texts,
     lock_held,
     read_job,
     redirect_key,
     replace_credential,
+    replace_report,
+    resend_missing,
     reserve_key,
     usage_of,
 )
 from service.jobs.transitions import (
-    WORKER_LOST,
     after_cancel,
     after_claim,
     after_failure,
@@ -68,8 +74,8 @@ from service.jobs.transitions import (
 )
 from service.platform.clock import utc_now
 from service.platform.database import reading, writing
-from service.platform.isolation import read_each
 from service.platform.paging import decode_cursor, encode_cursor
+from service.platform.stored import read_each
 from srr_core.recipe.stages import Stage
 
 _JOBS = tables.jobs.c
@@ -111,9 +117,7 @@ class SqlJobStore(JobStore):
                     redirect_key(connection, job, idempotency_key, same.id)
                 return same
             insert_texts(connection, texts or {})
-            if job.tags:
-                rows = [{"tag": tag, "job_id": job.id} for tag in dict.fromkeys(job.tags)]
-                connection.execute(insert(tables.job_tags), rows)
+            insert_tags(connection, job)
             if credential is not None:
                 insert_credential(connection, job.id, credential)
             self._writer.open(connection, job)
@@ -267,19 +271,20 @@ class SqlJobStore(JobStore):
     @override
     def succeed(self, lease: Lease, *, result: JobResult, report: Mapping[str, Any]) -> bool:
 
-        def finish(connection: Connection, job: Job) -> None:
-            connection.execute(delete(tables.job_reports).where(tables.job_reports.c.job_id == job.id))
-            connection.execute(insert(tables.job_reports).values(job_id=job.id, report=dict(report)))
-
         return self._advance(
             lease,
             lambda job, now: move(job, JobState.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True),
-            finish,
+            lambda connection, job: replace_report(connection, job.id, report),
         )
 
     @override
     def fail(self, lease: Lease, failure: JobFailure) -> bool:
-        return self._advance(lease, lambda job, now: after_failure(job, failure, now=now))
+        with writing(self._engine) as connection:
+            before = lock_held(connection, lease)
+            if before is None:
+                return False
+            self._fail(connection, before, failure, now=self._clock())
+            return True
 
     @override
     def requeue(self, lease: Lease) -> bool:
@@ -328,14 +333,8 @@ class SqlJobStore(JobStore):
 
     @override
     def unsent(self, *, limit: int = 100) -> Sequence[OutboxMessage]:
-        query = (
-            select(_OUTBOX.id, _OUTBOX.job_id, _OUTBOX.attempt, _OUTBOX.traceparent)
-            .where(_OUTBOX.sent_at.is_(None), _OUTBOX.available_at <= self._clock())
-            .order_by(_OUTBOX.id)
-            .limit(limit)
-        )
         with reading(self._engine) as connection:
-            return [OutboxMessage(*row) for row in connection.execute(query)]
+            return due_messages(connection, now=self._clock(), limit=limit)
 
     @override
     def mark_sent(self, outbox_ids: Sequence[int]) -> None:
@@ -347,18 +346,14 @@ class SqlJobStore(JobStore):
             )
 
     @override
-    def resend_lost(self, *, sent_before: datetime) -> int:
+    def resend_lost(self, *, sent_before: datetime, in_broker: int) -> int:
         with writing(self._engine) as connection:
-            resend = update(tables.job_outbox).where(_OUTBOX.sent_at < sent_before).values(sent_at=None)
-            return connection.execute(resend).rowcount
+            return resend_missing(connection, sent_before=sent_before, in_broker=in_broker)
 
     @override
     def forget_expired(self, *, now: datetime | None = None) -> int:
-        now = now or self._clock()
-        keys, sealed = tables.idempotency_keys, tables.job_credentials
         with writing(self._engine) as connection:
-            old = connection.execute(delete(keys).where(keys.c.created_at <= now - IDEMPOTENCY_LIFETIME)).rowcount
-            return old + connection.execute(delete(sealed).where(sealed.c.expires_at <= now)).rowcount
+            return delete_expired(connection, now=now or self._clock())
 
     @override
     def usage(self, owner: str, *, since: datetime) -> Usage:
@@ -395,5 +390,9 @@ class SqlJobStore(JobStore):
             row = connection.execute(query).one_or_none()
             if row is None:
                 return None
-            before = job_from_row(row)
-            return self._writer.change(connection, before, after_failure(before, WORKER_LOST, now=now))
+            return self._fail(connection, job_from_row(row), WORKER_LOST, now=now)
+
+    def _fail(self, connection: Connection, before: Job, failure: JobFailure, *, now: datetime) -> Job:
+        earlier = earlier_failures(connection, before.id)
+        after = after_failure(before, failure, now=now, earlier=earlier)
+        return self._writer.change(connection, before, after, tries=tries(failure, earlier))

@@ -22,6 +22,9 @@ _log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 15.0
 _MAX_ERROR = 400
+NO_ANSWER = (
+    "the receiver gave no valid answer; check its address, its certificate and that it answers within 15 seconds"
+)
 _ACCEPTED = 200
 """A mail the server took counts as an answer of this status."""
 
@@ -142,10 +145,12 @@ def _timed(send: Callable[[], int], delivery: Delivery) -> Outcome:
     except UnsafeAddressError as refused:
         error = str(refused)
     except (httpx2.HTTPError, smtplib.SMTPException, OSError) as failed:
-        error = f"{type(failed).__name__}: {failed}"
+        # Refused, timed out and a certificate of somebody else read alike, or an owner could map a network with them.
+        _log.info("delivery_try_unanswered", delivery_id=delivery.id, reason=f"{type(failed).__name__}: {failed}")
+        error = NO_ANSWER
     except Exception as unforeseen:  # noqa: BLE001  # the edge to strangers' servers: whatever they cause is a failed try
         _log.error("delivery_try_broke", delivery_id=delivery.id, exc_info=unforeseen)
-        error = f"{type(unforeseen).__name__}: {unforeseen}"
+        error = NO_ANSWER
     # PostgreSQL's text refuses NUL characters.
     said = None if error is None else error.replace("\x00", "?")[:_MAX_ERROR]
     return Outcome(status, said, round(time.perf_counter() - began, 3))

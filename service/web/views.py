@@ -12,7 +12,7 @@ from service.web.formatting import duration
 from srr_core.recipe.stages import Stage
 from srr_core.report import LayerReport, Report
 
-_PART_OF = {Stage.CALIBRATE: Stage.COMPRESS}
+_PART_OF = {Stage.SEARCH: Stage.COMPRESS, Stage.CALIBRATE: Stage.COMPRESS}
 """Calibration and compression alternate block by block; a reader sees one stage."""
 STAGES = tuple(stage for stage in Stage if stage not in _PART_OF)
 

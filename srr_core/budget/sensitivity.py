@@ -18,7 +18,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from srr_core.models.blockwise import BlockwiseModel, Hidden, forward_block
+from srr_core.models.blockwise import BlockwiseModel, Hidden
 from srr_core.models.layers import Block, Layer
 from srr_core.models.weights import BlockWeights
 
@@ -69,7 +69,7 @@ def output_sensitivities(
                 for number, hidden in enumerate(inputs.pop()):
                     stream.hidden[number] = hidden.detach().clone().requires_grad_(True)
                     with torch.enable_grad():
-                        output = forward_block(stream, module, number)
+                        output = model.forward_block(stream, module, number)
                     (gradients[number],) = torch.autograd.grad(output, stream.hidden[number], gradients[number])
         after_block()
     tokens = sum(batch.numel() for batch in batches)
@@ -104,7 +104,7 @@ def _tapped(root: nn.Module, block: Block, weights: BlockWeights, sums: dict[str
         for layer in block.layers:
             if layer.expert is None:
                 hook = _hook(layer.name, note)
-                handle = root.get_submodule(layer.name).register_forward_hook(hook)
+                handle = root.get_submodule(layer.module).register_forward_hook(hook)
                 stack.callback(handle.remove)
             elif layer.name in weights and (rows := weights.expert_rows(layer.name)) is not None:
                 experts.setdefault(rows[0], []).append((layer.name, rows[1]))

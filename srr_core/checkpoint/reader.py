@@ -7,6 +7,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from srr_core.checkpoint.derived import DerivedEntry
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.checkpoint.index import read_index
 from srr_core.errors import CheckpointError
@@ -25,6 +26,17 @@ class CheckpointReader(Mapping[str, Tensor]):
     def __init__(self, directory: Path, *, entries: Mapping[str, TensorEntry] | None = None) -> None:
         self.directory = directory
         self._entries = dict(read_index(directory) if entries is None else entries)
+        self._hidden: Mapping[str, TensorEntry] = {}
+
+    def showing(self, entries: Mapping[str, TensorEntry]) -> "CheckpointReader":
+        """Return a reader of the same files that shows other tensors, made from those of this one when they are read.
+
+        Args:
+            entries: Whole: of the tensors that stay, and of derived ones in place of those that do not.
+        """
+        reader = CheckpointReader(self.directory, entries=entries)
+        reader._hidden = {**self._hidden, **self._entries}
+        return reader
 
     def __getitem__(self, name: str) -> Tensor:
         """Return one tensor, on the CPU, in the dtype it is stored in.
@@ -32,7 +44,11 @@ class CheckpointReader(Mapping[str, Tensor]):
         Raises:
             CheckpointError: no such tensor, or its file changed or cannot be read.
         """
-        entry = self.entry(name)
+        return self._read(name, self.entry(name))
+
+    def _read(self, name: str, entry: TensorEntry) -> Tensor:
+        if isinstance(entry, DerivedEntry):
+            return entry.make(lambda source: self._read(source, self._hidden[source]))
         data = bytearray(entry.num_bytes)
         try:
             with entry.file.open("rb") as stream:

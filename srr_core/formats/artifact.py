@@ -1,21 +1,23 @@
 """An artifact on disk: its layout, its layers one at a time, and what must be true before any is read."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Shaped
 from torch import Tensor
 
+from srr_core.checkpoint.artifact_names import CONFIG_FILE
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
-from srr_core.errors import CheckpointError
+from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.adapter import ADAPTER_WEIGHTS, adapter_names, read_adapter
-from srr_core.formats.artifact_files import CONFIG_FILE, adapter_entries, check_layers, packed_modules
+from srr_core.formats.artifact_files import adapter_entries, check_layers, packed_modules
+from srr_core.formats.expert_factors import ExpertPart, expert_parts
 from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import layout_of
-from srr_core.formats.stored_forms import read_marker
+from srr_core.formats.stored_forms import Marker, read_marker
 from srr_core.types import QuantizedTensor
 
 CONFIG_NAME = CONFIG_FILE
@@ -41,6 +43,10 @@ class Artifact:
     """Rank of the adapter; 0 where there is none."""
     weights: CheckpointReader
     adapter: CheckpointReader | None
+    bare: frozenset[str] = frozenset()
+    """Compressed modules without L·R."""
+    parts: Mapping[str, ExpertPart] = field(default_factory=dict)
+    """Where the factors of experts lie in the adapter, by the experts' names."""
 
     def module_names(self) -> list[str]:
         """Return the compressed modules, in the order of the file."""
@@ -58,9 +64,15 @@ class Artifact:
             CheckpointError: a tensor is missing or not what the layout wrote.
         """
         quantized = self.layout.read_layer(module_name, self.weights.__getitem__)
-        if self.adapter is None:
+        if self.adapter is None or module_name in self.bare:
             return StoredLayer(quantized, None, None)
-        left, right = read_adapter(module_name, self.adapter.__getitem__, rank=self.rank, shape=quantized.shape)
+        left, right = read_adapter(
+            module_name,
+            self.adapter.__getitem__,
+            rank=self.rank,
+            shape=quantized.shape,
+            part=self.parts.get(module_name),
+        )
         return StoredLayer(quantized, left, right)
 
 
@@ -76,21 +88,32 @@ def open_artifact(directory: Path) -> Artifact:
     if not isinstance(quantization_config, dict):
         raise CheckpointError(f"{CONFIG_NAME}: has no quantization_config; this is not a compressed model")
     layout = layout_of(quantization_config, file=CONFIG_NAME)
-    rank = read_marker(quantization_config, file=CONFIG_NAME).rank
+    marker = read_marker(quantization_config, file=CONFIG_NAME)
+    rank, bare = marker.rank, marker.bare
     weights = CheckpointReader(directory)
     shapes = check_layers(weights, lambda module: layout.of(module).codec)
     if not shapes:
         raise CheckpointError(f"{directory.name!r}: no layer of the checkpoint is compressed")
-    entries = adapter_entries(directory, rank, shapes)
+    entries = adapter_entries(
+        directory, rank, {name: shape for name, shape in shapes.items() if name not in bare}, paths=marker.paths
+    )
     adapter = CheckpointReader(directory, entries=entries) if rank else None
-    artifact = Artifact(directory, config, layout, rank, weights, adapter)
+    artifact = Artifact(directory, config, layout, rank, weights, adapter, bare, _parts(shapes, marker))
     _check_adapter_names(artifact)
     return artifact
 
 
+def _parts(modules: Iterable[str], marker: Marker) -> dict[str, ExpertPart]:
+    try:
+        return expert_parts(modules, marker.paths) if marker.rank else {}
+    except ExportError as error:
+        raise CheckpointError(str(error)) from error
+
+
 def _check_adapter_names(artifact: Artifact) -> None:
     if artifact.adapter is not None:
-        wanted = {name for module in artifact.module_names() for name in adapter_names(module)}
+        corrected = (module for module in artifact.module_names() if module not in artifact.bare)
+        wanted = {name for module in corrected for name in adapter_names(module, artifact.parts.get(module))}
         for name in sorted(wanted.symmetric_difference(artifact.adapter)):
             state = "is missing" if name in wanted else "belongs to no compressed layer"
             raise CheckpointError(f"{ADAPTER_WEIGHTS}: tensor {name!r} {state}")

@@ -1,6 +1,5 @@
 """The files of an artifact: found in a folder or on a hub, and checked by their headers before a tensor is read."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, ADAPTER_FILE, CONFIG_FILE, factor_names
+from srr_core.checkpoint.expert_names import expert_name
 from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
@@ -18,15 +19,9 @@ from srr_core.formats.codecs import SHAPE_SUFFIX, Codec, read_shape
 
 Shape = tuple[int, int]
 
-CONFIG_FILE = "config.json"
-ADAPTER_FILE = "adapter_model.safetensors"
-ADAPTER_CONFIG_FILE = "adapter_config.json"
 ADAPTER_DTYPE = torch.bfloat16
 _GENERATION_FILE = "generation_config.json"
-ADAPTER_PREFIX = "base_model.model."
-"""PEFT's, before the name of a module."""
 _SHAPE_ENDING = f".{SHAPE_SUFFIX}"
-_EXPERT = re.compile(r"\.experts\.\d+\.")
 _AMBIGUOUS_SUFFIX = "weight"
 """Our own layout's packed tensor has the name of every other weight, so it cannot be told from its name."""
 _ADAPTER_DEFAULTS: Mapping[str, object] = {
@@ -35,6 +30,7 @@ _ADAPTER_DEFAULTS: Mapping[str, object] = {
     "use_dora": False,
     "fan_in_fan_out": False,
     "bias": "none",
+    "init_lora_weights": True,
     "modules_to_save": None,
 }
 """Entries of adapter_config.json under which PEFT adds L·R and nothing else, scaled by lora_alpha / r."""
@@ -156,7 +152,7 @@ def packed_modules(entries: Iterable[str]) -> list[str]:
 
 def is_expert(module_name: str) -> bool:
     """Whether a module of a checkpoint is one expert, which transformers fuses with the others of its layer."""
-    return _EXPERT.search(module_name) is not None
+    return expert_name(module_name) is not None
 
 
 def check_layer(module_name: str, shape: Shape, codec: Codec, entries: Mapping[str, TensorEntry]) -> None:
@@ -192,11 +188,14 @@ def check_layers(weights: CheckpointReader, codec_of: Callable[[str], Codec]) ->
     return shapes
 
 
-def adapter_entries(folder: Path, rank: int, shapes: Mapping[str, Shape]) -> dict[str, TensorEntry]:
+def adapter_entries(
+    folder: Path, rank: int, shapes: Mapping[str, Shape], *, paths: Mapping[str, str]
+) -> dict[str, TensorEntry]:
     """Return the tensors of the adapter that belongs to an artifact; none where its rank is 0.
 
     Args:
         shapes: (out, in) of the packed layers.
+        paths: In the model, of layers that the files name otherwise.
     Raises:
         CheckpointError: an adapter that is missing, unwanted, damaged, of other layers, shapes or dtypes, or that
             PEFT would not add as L·R.
@@ -210,7 +209,7 @@ def adapter_entries(folder: Path, rank: int, shapes: Mapping[str, Shape]) -> dic
     if not file.exists():
         raise CheckpointError(f"{ADAPTER_FILE} is missing: without it the model would be Q alone, not Q + L·R")
     plain = {module: shape for module, shape in shapes.items() if not is_expert(module)}
-    _check_adapter_config(read_json(config), rank, plain)
+    _check_adapter_config(read_json(config), rank, [paths.get(module, module) for module in plain])
     entries = read_header(file)
     wanted = {name: size for module, shape in plain.items() for name, size in _factor_shapes(module, shape, rank)}
     for name, size in wanted.items():
@@ -224,11 +223,6 @@ def adapter_entries(folder: Path, rank: int, shapes: Mapping[str, Shape]) -> dic
         if entry.dtype != ADAPTER_DTYPE:
             raise CheckpointError(f"{ADAPTER_FILE}: tensor {name!r} has dtype {entry.dtype}, not {ADAPTER_DTYPE}")
     return entries
-
-
-def factor_names(module_name: str) -> tuple[str, str]:
-    """Return the names of R and of L of one layer in the adapter's file."""
-    return f"{ADAPTER_PREFIX}{module_name}.lora_A.weight", f"{ADAPTER_PREFIX}{module_name}.lora_B.weight"
 
 
 def _factor_shapes(module_name: str, shape: Shape, rank: int) -> tuple[tuple[str, Shape], tuple[str, Shape]]:
@@ -249,11 +243,14 @@ def _check_adapter_config(stated: Mapping[str, Any], rank: int, modules: Iterabl
             )
     if (stated.get("rank_pattern") or {}) != (stated.get("alpha_pattern") or {}):
         raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: rank_pattern and alpha_pattern differ, which would scale L·R")
-    targets = stated.get("target_modules")
+    targets, parameters = stated.get("target_modules"), stated.get("target_parameters") or []
     if not isinstance(targets, list):
         raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: target_modules is no list of modules")
+    if not isinstance(parameters, list):
+        raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: target_parameters is no list of parameters")
+    ends = (*(f".{target}.weight" for target in targets), *(f".{target}" for target in parameters))
     for module in modules:
-        if not any(module == target or module.endswith(f".{target}") for target in targets):
+        if not f".{module}.weight".endswith(ends):
             raise CheckpointError(f"{ADAPTER_CONFIG_FILE}: target_modules leaves {module} without its L·R")
 
 

@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from srr_core.checkpoint.artifact_names import COMPRESSED_TENSORS, MARKER
 from srr_core.errors import ExportError
 from srr_core.formats.grid import scale_dtype
 from srr_core.formats.layout import Layout
-from srr_core.formats.stored_forms import COMPRESSED_TENSORS, MARKER, word_codec
+from srr_core.formats.stored_forms import word_codec
 from srr_core.recipe import QuantizerSpec, Recipe, UniformGrid
 from srr_core.types import QuantizedTensor
 

@@ -9,9 +9,8 @@ transformers fuses `experts.N.gate_proj` and `up_proj` into one parameter `gate_
 PEFT can fuse per-expert tensors itself, but not (0.21) while transformers decompresses the base in the same call.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,23 +18,26 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from srr_core.checkpoint.expert_names import DOWN, GATE_UP, RENAMED, UP, expert_name
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.checked import ReadTensor
-from srr_core.formats.expert_names import RENAMED
 
-_EXPERT = re.compile(r"^(?P<owner>.+\.experts)\.(?P<index>\d+)\.(?P<projection>[^.]+)$")
-_PARTS = {
-    "gate_proj": ("gate_up_proj", 0),
-    "up_proj": ("gate_up_proj", 1),
-    "down_proj": ("down_proj", 0),
-    "w1": ("gate_up_proj", 0),
-    "w3": ("gate_up_proj", 1),
-    "w2": ("down_proj", 0),
+_FORMS: Mapping[frozenset[str], Mapping[str, tuple[str, int]]] = {
+    frozenset({"gate_proj", "up_proj", "down_proj"}): {
+        "gate_proj": (GATE_UP, 0),
+        "up_proj": (GATE_UP, 1),
+        "down_proj": (DOWN, 0),
+    },
+    frozenset({"w1", "w3", "w2"}): {"w1": (GATE_UP, 0), "w3": (GATE_UP, 1), "w2": (DOWN, 0)},
+    frozenset({"up_proj", "down_proj"}): {"up_proj": (UP, 0), "down_proj": (DOWN, 0)},
 }
-"""Projection on disk -> fused parameter and part in it. Mixtral's w1, w2, w3 are gate, down and up."""
-_NUM_PARTS = {"gate_up_proj": 2, "down_proj": 1}
-_INNER = "gate_up_proj"
-"""PEFT wraps the module once per parameter; this one is wrapped first and so becomes `base_layer` of the other."""
+"""The projections an expert has on disk -> each one's fused parameter and part in it. w1, w2, w3 are Mixtral's gate,
+down and up; the last is a mixture without gates."""
+PROJECTIONS = tuple(tuple(form) for form in _FORMS.values())
+"""The same names in the order in which gate, up and down, or up and down, are multiplied with."""
+_NUM_PARTS = {GATE_UP: 2, UP: 1, DOWN: 1}
+_INNER = frozenset({GATE_UP, UP})
+"""PEFT wraps the module once per parameter; these are wrapped first and so become `base_layer` of the other."""
 
 
 @dataclass(frozen=True)
@@ -51,51 +53,68 @@ class ExpertPart:
 
     def names(self) -> tuple[str, str]:
         """Return the names of the fused R and L in the adapter file."""
-        inner = ".base_layer" if self.parameter == _INNER else ""
+        inner = ".base_layer" if self.parameter in _INNER else ""
         return (
             f"base_model.model.{self.module}{inner}.lora_A.weight",
             f"base_model.model.{self.module}{inner}.lora_B.weight",
         )
 
 
-def expert_part(module_name: str) -> ExpertPart | None:
-    """Return where an expert's factors lie, or None for a layer that is no expert.
+def expert_parts(module_names: Iterable[str], paths: Mapping[str, str] | None = None) -> dict[str, ExpertPart]:
+    """Return where the factors of experts lie, by the experts' names; other layers are left out.
 
+    Args:
+        module_names: All that belong together: the projections of a mixture tell how they are fused.
+        paths: Of mixtures by their names on disk, where the model calls them otherwise than stock mixtures do.
     Raises:
-        ExportError: an expert's projection with a name we do not know.
+        ExportError: experts whose projections have names we do not know.
     """
-    match = _EXPERT.match(module_name)
-    if match is None:
-        return None
-    projection = match["projection"]
-    if projection not in _PARTS:
-        raise ExportError(f"{module_name} is an expert's projection of an unknown kind; known: {', '.join(_PARTS)}")
-    parameter, part = _PARTS[projection]
-    return ExpertPart(match["owner"].replace(*RENAMED), int(match["index"]), parameter, part, _NUM_PARTS[parameter])
+    experts = {name: found for name in module_names if (found := expert_name(name)) is not None}
+    projections: dict[str, set[str]] = defaultdict(set)
+    for found in experts.values():
+        projections[found.owner].add(found.projection)
+    forms = {owner: _form(owner, names) for owner, names in projections.items()}
+    parts = {}
+    for name, found in experts.items():
+        parameter, part = forms[found.owner][found.projection]
+        module = (paths or {}).get(found.owner, found.owner.replace(*RENAMED))
+        parts[name] = ExpertPart(module, found.index, parameter, part, _NUM_PARTS[parameter])
+    return parts
 
 
-def fuse_factors(names: Iterable[str], read: ReadTensor) -> Iterator[tuple[str, Tensor]]:
+def _form(owner: str, projections: set[str]) -> Mapping[str, tuple[str, int]]:
+    form = _FORMS.get(frozenset(projections))
+    if form is None:
+        raise ExportError(
+            f"the experts of {owner} have projections of an unknown kind: {', '.join(sorted(projections))}"
+        )
+    return form
+
+
+def fuse_factors(
+    names: Iterable[str], read: ReadTensor, parts: Mapping[str, ExpertPart]
+) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of an adapter with those of experts fused, one fused parameter in memory at a time.
 
     Args:
         names: Tensors of the adapter, those of experts under per-expert names.
+        parts: Of the experts among the layers.
     Raises:
         CheckpointError: an expert of a layer has no factors.
     """
     groups: dict[tuple[str, str], dict[tuple[int, int], str]] = defaultdict(dict)
-    parts: dict[tuple[str, str], ExpertPart] = {}
+    first: dict[tuple[str, str], ExpertPart] = {}
     for name in names:
-        module = name.removeprefix("base_model.model.").rpartition(".lora_")[0]
-        part = expert_part(module)
+        part = parts.get(name.removeprefix("base_model.model.").rpartition(".lora_")[0])
         if part is None:
             yield name, read(name)
             continue
         if name.endswith(".lora_A.weight"):
             key = (part.module, part.parameter)
             groups[key][(part.index, part.part)] = name
-            parts[key] = part
+            first[key] = part
     for key, members in groups.items():
-        yield from _fused(parts[key], members, read)
+        yield from _fused(first[key], members, read)
 
 
 def _fused(part: ExpertPart, members: dict[tuple[int, int], str], read: ReadTensor) -> Iterator[tuple[str, Tensor]]:
@@ -141,11 +160,11 @@ def expert_factors(
     return spread[own_rows, own_ranks, part.index].contiguous(), right[start : start + rank]
 
 
-def expert_targets(module_names: Iterable[str], *, rank: int) -> dict[str, Any]:
+def expert_targets(parts: Iterable[ExpertPart], *, rank: int) -> dict[str, Any]:
     """Return the entries of adapter_config.json that attach the factors of experts; none where there are none."""
-    parts = [part for part in map(expert_part, module_names) if part is not None]
-    if not parts:
+    members = list(parts)
+    if not members:
         return {}
-    wide = {rf".*\.{part.parameter}": part.parts * rank for part in parts if part.parts > 1}
-    owners = {f"{part.module.split('.')[-2]}.experts.{part.parameter}" for part in parts}
+    owners = {f"{part.module.split('.')[-2]}.experts.{part.parameter}" for part in members}
+    wide = {rf".*\.{part.parameter}": part.parts * rank for part in members if part.parts > 1}
     return {"target_parameters": sorted(owners), "rank_pattern": wide, "alpha_pattern": dict(wide)}

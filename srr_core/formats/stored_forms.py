@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from srr_core.checkpoint.artifact_names import COMPRESSED_TENSORS, MARKER, MARKER_VERSION
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.codecs import ByteCodec, Codec, WordCodec
 from srr_core.formats.lattice_codec import LatticeCodec
@@ -13,12 +14,12 @@ from srr_core.formats.normal_float_codec import NormalFloatCodec
 from srr_core.recipe import NormalFloatSpec, QuantizerSpec, QuIPSharpSpec
 from srr_core.registry import Registry
 
-MARKER = "srr"
-"""Key of our entry beside compressed-tensors' own, and the `quant_method` of the layout only we can read."""
-MARKER_VERSION = 1
-COMPRESSED_TENSORS = "compressed-tensors"
 MIXED = "mixed"
 """Key of our entry that lists other quantizers than the one most layers have, each with its layers."""
+BARE = "without_low_rank"
+"""Key of our entry that lists the layers without L·R."""
+PATHS = "paths"
+"""Key of our entry that maps names in the files to paths in the model, where stock loaders rename in between."""
 
 CODECS: Registry[Codec] = Registry("codec", {NormalFloatSpec: NormalFloatCodec, QuIPSharpSpec: LatticeCodec})
 """Of codes that lie on no uniform grid. Those that do need no row: the grid says how they are packed."""
@@ -32,6 +33,10 @@ class Marker:
     spec: QuantizerSpec
     rank: int
     """Rank of the adapter that belongs to it; 0 where there is none."""
+    bare: frozenset[str] = frozenset()
+    """Compressed layers without L·R, by their names in the file: PEFT attaches nothing to them."""
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Paths in the model of layers and mixtures whose names in the file are others, by these."""
     mixed: Mapping[str, QuantizerSpec] = field(default_factory=dict)
     """The quantizers of layers that have another one than `spec`, by their names in the file."""
 
@@ -92,7 +97,11 @@ def read_marker(quantization_config: Mapping[str, Any], *, file: str) -> Marker:
     rank = entry.get("rank")
     if type(rank) is not int or rank < 0:
         raise CheckpointError(f"{file}: the adapter's rank is {rank!r}, not a number from 0 up")
-    return Marker(str(method), spec, rank, mixed=_mixed(entry.get(MIXED, []), spec, file))
+    bare = entry.get(BARE, [])
+    if not isinstance(bare, list) or not all(isinstance(name, str) for name in bare):
+        raise CheckpointError(f"{file}: {BARE} of the {MARKER!r} entry is no list of layers")
+    paths, mixed = _paths(entry.get(PATHS, {}), file), _mixed(entry.get(MIXED, []), spec, file)
+    return Marker(str(method), spec, rank, frozenset(bare), paths, mixed)
 
 
 def mixed_entry(mixed: Mapping[str, QuantizerSpec]) -> list[dict[str, Any]]:
@@ -136,3 +145,17 @@ class _MixedRow(BaseModel):
 
     quantizer: QuantizerSpec
     modules: list[str]
+
+
+def _paths(paths: object, file: str) -> dict[str, str]:
+    if not isinstance(paths, dict) or not all(isinstance(value, str) for pair in paths.items() for value in pair):
+        raise CheckpointError(f"{file}: {PATHS} of the {MARKER!r} entry does not map names to paths")
+    return paths
+
+
+def with_entries(quantization_config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `quantization_config` of ours with more in our entry; what is empty is left out."""
+    more = {key: value for key, value in entries.items() if value}
+    if quantization_config.get("quant_method") == MARKER:
+        return {**quantization_config, **more}
+    return {**quantization_config, MARKER: {**quantization_config[MARKER], **more}}

@@ -1,9 +1,7 @@
 """A stock transformers model without its weights: where the blocks are and which tensor belongs where."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,7 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import (
-    WeightConverter,
-    WeightRenaming,
-    convert_and_load_state_dict_in_model,
-    rename_source_key,
-)
+from transformers.core_model_loading import convert_and_load_state_dict_in_model
 from transformers.initialization import no_init_weights
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -26,21 +19,14 @@ from transformers.utils import logging as transformers_logging
 
 from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError, UnsupportedModelError
+from srr_core.models.placement import Places
 from srr_core.recipe.architectures import WINDOW_FIELDS
 
 MIN_BLOCKS = 1
+NO_LIMIT = -1
+"""What models whose positions are relative give as their longest window."""
 MIN_WINDOW = 2
 """Tokens; with fewer there is no next token to predict."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """What a tensor of the checkpoint becomes in the model."""
-
-    parameter: str
-    """Name of the parameter or buffer of the model."""
-    is_fused: bool
-    """True when the parameter is made from several tensors, as the experts of a mixture are."""
 
 
 class Architecture:
@@ -60,10 +46,7 @@ class Architecture:
         self.name = check_supported(config)
         self.model = _build(directory, self.name)
         self.blocks_path, self.blocks = _find_blocks(self.model)
-        mapping = get_model_conversion_mapping(self.model)
-        self._renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
-        self._converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
-        self._state = self.model.state_dict()
+        self.places = Places(self.model)
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -79,7 +62,7 @@ class Architecture:
         is_encoder = self.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
         if is_encoder and not getattr(self.config, "is_decoder", False):
             return False
-        return self.name.endswith(("ForCausalLM", "LMHeadModel"))
+        return bool(self.model.can_generate()) and self.model.get_output_embeddings() is not None  # type: ignore[no-untyped-call]  # of transformers
 
     @property
     def max_sequence_length(self) -> int | None:
@@ -93,6 +76,8 @@ class Architecture:
         if field is None:
             return None
         value = getattr(text, field)
+        if value == NO_LIMIT:
+            return None
         if type(value) is not int or value - self._padding_positions() < MIN_WINDOW:
             raise UnsupportedModelError(
                 f"config.json gives {field} as {value!r}, which leaves no room for two tokens; give the length "
@@ -108,15 +93,6 @@ class Architecture:
             if path.rpartition(".")[2] == "position_embeddings"
         )
         return max((row + 1 for row in rows if row is not None), default=0)
-
-    def placement(self, tensor_name: str) -> Placement | None:
-        """Return what a tensor of the checkpoint becomes, or None when the model has no place for it."""
-        prefix = self.model.base_model_prefix
-        for renamings, converters in ((self._renamings, self._converters), ([], [])):
-            name, pattern = rename_source_key(tensor_name, renamings, converters, prefix, self._state)
-            if name in self._state:
-                return Placement(name, is_fused=pattern is not None)
-        return None
 
     def load(self, weights: Mapping[str, Tensor], names: Iterable[str], *, device: torch.device) -> None:
         """Fill the parameters that these tensors of a checkpoint belong to, in float32.
@@ -231,19 +207,38 @@ def _find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     lists = [
         (path, module)
         for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) >= MIN_BLOCKS and _is_repeated(module)
+        if isinstance(module, nn.ModuleList) and len(module) >= MIN_BLOCKS and _holds_blocks(module)
     ]
     depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     stacks = [(path, module) for path, module in lists if len(module) == depth and "." not in _inside(path, lists)]
+    if not stacks:
+        # A model that repeats its blocks has fewer than its depth; they are the only list then.
+        outermost = [(path, module) for path, module in lists if "." not in _inside(path, lists)]
+        stacks = outermost if len(outermost) == 1 else []
+    if len(stacks) > 1:
+        # A tower for images may be as deep as the language model; the class itself knows which one that is.
+        decoder = set(map(id, _decoder(model).modules()))
+        stacks = [(path, module) for path, module in stacks if id(module) in decoder] or stacks
     if len(stacks) != 1:
         kind = "no repeated block list" if not stacks else f"{len(stacks)} block lists"
         raise UnsupportedModelError(f"{type(model).__name__} has {kind}; one stack of repeated blocks is needed")
     return stacks[0]
 
 
-def _is_repeated(modules: nn.ModuleList) -> bool:
-    kinds = Counter(type(module) for module in modules)
-    return len(kinds) == 1 and any(parameter.dim() >= 2 for parameter in modules[0].parameters())
+def _decoder(model: PreTrainedModel) -> nn.Module:
+    try:
+        decoder = model.get_decoder()  # type: ignore[no-untyped-call]  # of transformers
+    except (AttributeError, TypeError, ValueError, NotImplementedError):
+        return model
+    return decoder if isinstance(decoder, nn.Module) else model
+
+
+def _holds_blocks(modules: nn.ModuleList) -> bool:
+    """Whether a list is of blocks, maybe of several classes, and not of single layers."""
+    return all(
+        any(True for _ in module.children()) and any(parameter.dim() >= 2 for parameter in module.parameters())
+        for module in modules
+    )
 
 
 def _inside(path: str, lists: list[tuple[str, nn.ModuleList]]) -> str:

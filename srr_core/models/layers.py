@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from srr_core.checkpoint.expert_names import expert_name
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
@@ -24,10 +25,12 @@ class Layer:
     tensor: str
     """Its name in the source checkpoint."""
     name: str
-    """Its name in reports and in the artifact: the path of the module in the stock model, or for an expert,
-    which the model fuses with others, the path its tensor has on disk."""
+    """Its name in reports and in the artifact: the path of the module in the stock model, or the path its tensor has on
+    disk where stock loaders would rename the other, and for an expert, which the model fuses with others."""
     shape: tuple[int, int]
     """(out, in), whichever way the checkpoint stores it."""
+    module: str
+    """Path of its module in the stock model; for an expert, of the module that holds all of them."""
     is_transposed: bool
     """True when the checkpoint stores [in, out], as GPT-2's Conv1D does."""
     expert: "Expert | None" = None
@@ -42,6 +45,8 @@ class Expert:
     index: int
     parameter: str
     """Name of the fused parameter inside that module, such as gate_up_proj."""
+    adapter_name: str = ""
+    """What an adapter calls the module, so that loaders, who rename what they read, find it."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,9 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
     kept: dict[str, str] = {}
     stored: dict[str, str] = {}
     prefix = architecture.blocks_path + "."
+    places = architecture.places.of_all(entries)
     for tensor, entry in sorted(entries.items(), key=lambda item: natural(item[0])):
-        placement = architecture.placement(tensor)
+        placement = places[tensor]
         stored[tensor] = placement.parameter if placement and placement.parameter.endswith(f".{tensor}") else tensor
         if placement is None:
             kept[tensor] = "the model class has no place for it"
@@ -111,7 +117,10 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
         inside[block].append(tensor)
         layer = _layer(tensor, entry, placement.parameter, modules, is_fused=placement.is_fused)
         if isinstance(layer, Layer):
+            layer = _named_for_loaders(layer, architecture)
+        if isinstance(layer, Layer):
             layers[block].append(layer)
+            stored[tensor] = f"{layer.name}.weight"
         else:
             kept[tensor] = layer
     if not layers:
@@ -145,19 +154,42 @@ def _layer(
         return f"stored as {str(entry.dtype).removeprefix('torch.')}"
     rows, columns = entry.shape
     if is_fused:
-        index = _expert_index(tensor)
-        if index is None or not tensor.endswith(".weight"):
+        found = expert_name(tensor)
+        if found is None or not found.projection.endswith(".weight"):
             return "fused with other tensors by the model class"
         name = tensor.removesuffix(".weight")
-        return Layer(tensor, name, (rows, columns), is_transposed=False, expert=Expert(path, index, leaf))
+        return Layer(tensor, name, (rows, columns), path, is_transposed=False, expert=Expert(path, found.index, leaf))
+    reason = _kept(path, leaf, module)
+    is_transposed = isinstance(module, Conv1D)
+    shape = (columns, rows) if is_transposed else (rows, columns)
+    return reason or Layer(tensor, path, shape, path, is_transposed=is_transposed)
+
+
+def _kept(path: str, leaf: str, module: nn.Module) -> str:
+    """Return why a matrix that belongs to one module stays as it is, or an empty string."""
     if path.rpartition(".")[2] in ROUTER_NAMES:
         return "router of a mixture of experts"
     if leaf != "weight" or not isinstance(module, nn.Linear | Conv1D):
         return f"not a Linear weight ({type(module).__name__})"
-    is_transposed = isinstance(module, Conv1D)
-    return Layer(tensor, path, (columns, rows) if is_transposed else (rows, columns), is_transposed=is_transposed)
+    if type(module).forward not in (nn.Linear.forward, Conv1D.forward):
+        return f"its module multiplies in a way of its own ({type(module).__name__})"
+    return ""
 
 
-def _expert_index(tensor: str) -> int | None:
-    found = re.search(r"experts\.(\d+)\.", tensor)
-    return int(found.group(1)) if found else None
+def _expert_for_adapters(layer: Layer, expert: Expert, architecture: Architecture) -> Expert:
+    found = expert_name(layer.name)
+    names = (expert.module, found.owner if found is not None else expert.module)
+    wanted = f"{expert.module}.{expert.parameter}"
+    reaching = (name for name in names if architecture.places.reaches(f"{name}.{expert.parameter}", wanted))
+    return replace(expert, adapter_name=next(reaching, expert.module))
+
+
+def _named_for_loaders(layer: Layer, architecture: Architecture) -> Layer | str:
+    """Return a layer named as on disk where loaders, who rename what they read, would not find it by its own path."""
+    on_disk = layer.tensor.removesuffix(".weight")
+    if layer.expert is not None:
+        return replace(layer, expert=_expert_for_adapters(layer, layer.expert, architecture))
+    for name in (layer.name, on_disk):
+        if architecture.places.reaches(f"{name}.weight", f"{layer.module}.weight"):
+            return replace(layer, name=name)
+    return "loaders rename it in a way that leads packed weights elsewhere"

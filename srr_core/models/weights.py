@@ -74,7 +74,7 @@ class BlockWeights:
 
 def _place(model: nn.Module, layer: Layer, source: Callable[[Layer], Tensor]) -> _Place | None:
     if layer.expert is None:
-        parameter = model.get_submodule(layer.name).get_parameter("weight")
+        parameter = model.get_submodule(layer.module).get_parameter("weight")
         return _Place(parameter, None, slice(None), layer.is_transposed)
     fused = model.get_submodule(layer.expert.module).get_parameter(layer.expert.parameter)
     weight = source(layer).to(fused)

@@ -1,5 +1,6 @@
 """From finished layers to the files of an artifact, one tensor in memory at a time."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from fnmatch import fnmatch
@@ -7,13 +8,16 @@ from pathlib import Path
 
 from torch import nn
 
-from srr_core.checkpoint.header import TensorEntry
+from srr_core.checkpoint.derived import DerivedEntry
+from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_json, write_tensors
 from srr_core.errors import StorageError
-from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config, target_modules
+from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config
 from srr_core.formats.expert_factors import fuse_factors
+from srr_core.formats.stored_forms import BARE, PATHS, with_entries
+from srr_core.pipeline.naming import mixture_parts, renamed_paths
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.work_folder import WorkFolder
 
@@ -32,6 +36,7 @@ CARRIED_FILES = (
     "USE_POLICY*",
 )
 """Files of the source that belong to the model whatever its weights are; nothing else is copied."""
+MADE_FOLDER = "made"
 
 
 def assemble(plan: RunPlan, work: WorkFolder) -> int:
@@ -52,8 +57,12 @@ def assemble(plan: RunPlan, work: WorkFolder) -> int:
         adapter |= {name: found.tensors[name] for name in found.facts["tensors"]["adapter"]}
     shards = ShardPlan()
     for tensor, entry in plan.weights.entries.items():
-        for name, place in base.get(tensor, {plan.layers.stored_names[tensor]: entry}).items():
-            shards.add(name, place)
+        if tensor in base:
+            for name, place in base[tensor].items():
+                shards.add(name, place)
+        else:
+            lies = _made(plan, work, tensor) if isinstance(entry, DerivedEntry) else entry
+            shards.add(plan.layers.stored_names[tensor], lies)
     total = shards.write(work.artifact)
     if adapter:
         total += _write_adapter(plan, work.artifact / ADAPTER_WEIGHTS, adapter)
@@ -63,8 +72,18 @@ def assemble(plan: RunPlan, work: WorkFolder) -> int:
     return total
 
 
+def _made(plan: RunPlan, work: WorkFolder, tensor: str) -> TensorEntry:
+    """Return where a tensor lies that no file of the source holds as such: it is made, and waits in the work folder."""
+    folder = work.path / MADE_FOLDER
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{hashlib.sha256(tensor.encode()).hexdigest()}.safetensors"
+    write_tensors(file, {tensor: plan.weights[tensor]})
+    return read_header(file)[tensor]
+
+
 def _config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
-    compressed = set(modules)
+    paths = {layer.name: layer.module for layer in plan.layers.layers}
+    compressed = {paths[name] for name in modules}
     ignore = [
         name
         for name, module in plan.architecture.model.named_modules()
@@ -72,7 +91,12 @@ def _config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
     ]
     config = read_json(plan.source / "config.json")
     config.pop("auto_map", None)  # a stock class was run; the code it names is not carried over
-    config["quantization_config"] = plan.layout.quantization_config(plan.recipe, ignore=ignore, modules=modules)
+    config["quantization_config"] = with_entries(
+        plan.layout.quantization_config(
+            plan.recipe.model_copy(update={"rank": plan.rank}), ignore=ignore, modules=modules
+        ),
+        {BARE: sorted(plan.targets.bare & set(modules)), PATHS: renamed_paths(plan.layers)} if plan.rank else {},
+    )
     return config
 
 
@@ -81,17 +105,19 @@ def _write_adapter(plan: RunPlan, file: Path, adapter: Mapping[str, TensorEntry]
         return copy_tensors(file, adapter)
     # The factors of experts go into one tensor per module, so the adapter is in memory for a moment.
     reader = CheckpointReader(file.parent, entries=adapter)
-    fused = dict(fuse_factors(adapter, reader.__getitem__))
+    fused = dict(fuse_factors(adapter, reader.__getitem__, mixture_parts(plan.layers)))
     write_tensors(file, fused, metadata={"format": "pt"})
     return sum(tensor.nbytes for tensor in fused.values())
 
 
 def _adapter_config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
+    paths = {layer.name: layer.module for layer in plan.layers.layers}
+    every = [name for name, _ in plan.architecture.model.named_modules() if name]
     return adapter_config(
-        rank=plan.recipe.rank,
-        target_modules=target_modules(modules),
+        rank=plan.rank,
+        **plan.targets.entries({name: paths[name] for name in modules}, every),
         base_model=plan.artifact_id,
-        modules=modules,
+        experts=[part for name, part in mixture_parts(plan.layers).items() if name not in plan.targets.bare],
         task="CAUSAL_LM" if plan.architecture.is_causal_lm else "FEATURE_EXTRACTION",
     )
 

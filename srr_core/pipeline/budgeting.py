@@ -23,7 +23,6 @@ from srr_core.budget.sensitivity import Sensitivities, output_sensitivities
 from srr_core.budget.table import LayerScores, Plan, Score, ScoreTable, solve
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import StorageError
-from srr_core.formats.layouts import native_layout
 from srr_core.linalg.precision import exact_matmul
 from srr_core.models.blockwise import BlockwiseModel
 from srr_core.models.layers import Layer
@@ -35,7 +34,7 @@ from srr_core.pipeline.calibrated import (
     require_finite,
     source_weight,
 )
-from srr_core.pipeline.plan import RunPlan
+from srr_core.pipeline.plan import RunPlan, choose_layout, choose_targets
 from srr_core.pipeline.watch import Watch
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import BudgetSpec, GPTQSpec, LearnedSpec, QuantizerSpec, Recipe, Setting
@@ -96,15 +95,9 @@ def spent(plan: RunPlan, bought: Plan) -> RunPlan:
     (usual, _), *_ = Counter(sorted(bought.settings.values())).most_common()
     quantizers = {name: recipe.quantizer_of(setting) for name, setting in bought.settings.items() if setting != usual}
     settled = recipe.model_copy(update={"quantizer": recipe.quantizer_of(usual), "rank": bought.rank})
-    layout = native_layout(
-        settled.quantizer,
-        all_linear=plan.layers.all_linear,
-        in_features=[layer.shape[1] for layer in plan.layers.layers],
-        has_fused_experts=any(layer.expert is not None for layer in plan.layers.layers),
-        mixed=quantizers,
-        rank=bought.rank,
-    )
-    return replace(plan, recipe=settled, layout=layout, quantizers=quantizers)
+    layout = choose_layout(plan.architecture, plan.layers, settled, quantizers)
+    targets = choose_targets(plan.architecture, plan.layers, settled)
+    return replace(plan, recipe=settled, layout=layout, targets=targets, quantizers=quantizers)
 
 
 class _Scorer:
@@ -120,6 +113,8 @@ class _Scorer:
             for setting, recipe in _candidates(plan.recipe, spec.settings, rank)
         ]
         self._quantizers = {recipe.quantizer: QUANTIZERS.build(recipe.quantizer) for _, recipe in self._recipes}
+        highest = plan.recipe.model_copy(update={"rank": max(spec.ranks)})
+        self._bare = choose_targets(plan.architecture, plan.layers, highest).bare
         self._scores: dict[str, list[Score]] = {}
 
     def table(self) -> ScoreTable:
@@ -190,14 +185,15 @@ class _Scorer:
     def _layer_scores(
         self, layer: Layer, methods: GroupMethods, statistics: Statistics, sensitivity: Tensor
     ) -> Iterator[Score]:
-        for setting, recipe in self._usable(layer):
+        for setting, candidate in self._usable(layer):
             self._watch.check()
+            recipe = candidate.model_copy(update={"rank": 0}) if layer.name in self._bare else candidate
             method = methods.of(recipe)
             weight, result = decomposed(self._plan, layer, method, self._quantize(layer, recipe, statistics))
             yield Score(
                 num_bits=setting.num_bits,
                 group_size=setting.group_size,
-                rank=recipe.rank,
+                rank=candidate.rank,
                 cost=_cost(weight, result, method, sensitivity),
                 num_bytes=self._num_bytes(layer, recipe),
             )
@@ -212,7 +208,7 @@ class _Scorer:
         return lambda target: quantizer.quantize(target, statistics, seed=seed)
 
     def _num_bytes(self, layer: Layer, recipe: Recipe) -> int:
-        layout = native_layout(recipe.quantizer, all_linear=self._plan.layers.all_linear, in_features=[layer.shape[1]])
+        layout = choose_layout(self._plan.architecture, self._plan.layers, recipe)
         declared = layout.codec.declared(layer.shape).values()
         codes = sum(one.dtype.itemsize * math.prod(one.shape) for one in declared)
         return codes + _SHAPE_BYTES + _FACTOR_BYTES * recipe.rank * sum(layer.shape)

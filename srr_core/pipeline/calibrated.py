@@ -105,7 +105,7 @@ def _after_batch(collector: InputCollector, check: Callable[[], None]) -> Callab
 
 
 def _modules(module: nn.Module, block: Block, layers: Sequence[Layer]) -> dict[str, nn.Module]:
-    return {layer.name: module.get_submodule(layer.name.removeprefix(f"{block.path}.")) for layer in layers}
+    return {layer.name: module.get_submodule(layer.module.removeprefix(f"{block.path}.")) for layer in layers}
 
 
 def decomposed(

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from srr_core.calibration.dataset import TokenWindows
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import StorageError
-from srr_core.evaluators.perplexity import describe_protocol, perplexity
+from srr_core.evaluators import EVALUATORS, ModelPair
 from srr_core.formats.artifact import open_artifact
 from srr_core.models.architecture import Architecture
 from srr_core.models.blockwise import BlockwiseModel
@@ -20,7 +19,7 @@ from srr_core.pipeline.reporting import build_report
 from srr_core.pipeline.watch import Watch
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe import Recipe
-from srr_core.report import Evaluation, Report
+from srr_core.report import Measurement, Report
 from srr_core.types import OnProgress, ShouldStop
 from srr_core.verification.dense_view import DenseView
 from srr_core.verification.reload import verify_logits, verify_structure
@@ -61,7 +60,7 @@ def compress(
         source: Folder with config.json, safetensors weights and a tokenizer. Not modified.
         destination: Folder that does not exist yet.
         calibration_text: UTF-8 text whose first windows the statistics are taken from.
-        evaluation_text: UTF-8 text for perplexity before and after; None skips it.
+        evaluation_text: UTF-8 text the result is measured on, beside its source; None skips it.
         model_id: What the source is called in the report and in seeds; the folder's name by default.
         revision: Commit sha of the source, if it has one.
         artifact_id: Repository the artifact will be published as, if any; the adapter refers to it.
@@ -112,12 +111,12 @@ def _run(plan: RunPlan, work: WorkFolder, watch: Watch, scores: Path | None) -> 
         compressed_bytes = assemble(plan, work)
         watch.advance("assemble")
     notes = _verify(plan, work, watch)
-    evaluation = _evaluate(plan, work, watch)
+    measurements = _evaluate(plan, work, watch)
     report = build_report(
         plan,
         work,
         compressed_bytes,
-        evaluation,
+        measurements,
         watch.seconds,
         unused=compressor.unused,
         budget=budget,
@@ -146,41 +145,27 @@ def _verify(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[str, ...]:
     return (f"reloaded with {loader}: outputs within {check.difference:.1e} of Q + L·R",)
 
 
-def _evaluate(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[Evaluation, ...]:
-    windows = plan.evaluation
-    if windows is None:
+def _evaluate(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[Measurement, ...]:
+    windows, spec = plan.evaluation, plan.recipe.evaluation
+    if windows is None or spec is None:
         return ()
     transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed)
     artifact = open_artifact(work.artifact)
+    evaluators = [EVALUATORS.build(evaluator) for evaluator in spec.evaluators]
     with watch.stage("evaluate", 2 * len(plan.layers.blocks)):
-        source = _perplexity(
-            plan, BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device), windows, watch
+        pair = ModelPair(
+            source=BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device),
+            compressed=BlockwiseModel(
+                Architecture(plan.source),
+                DenseView(artifact, transposed=transposed),
+                plan.layers.in_artifact(),
+                plan.device,
+            ),
+            source_folder=plan.source,
+            artifact=work.artifact,
+            windows=windows,
+            batch_size=spec.batch_size,
+            paired_windows=max(evaluator.paired_windows for evaluator in evaluators),
+            after_block=watch.stepper("evaluate"),
         )
-        reloaded = BlockwiseModel(
-            Architecture(plan.source),
-            DenseView(artifact, transposed=transposed),
-            plan.layers.in_artifact(),
-            plan.device,
-        )
-        compressed = _perplexity(plan, reloaded, windows, watch)
-    return (
-        Evaluation(
-            name=f"token_perplexity@{windows.ids.shape[1]}",
-            protocol=describe_protocol(windows),
-            source=source,
-            compressed=compressed,
-            tokens=windows.ids[:, 1:].numel(),
-            text=windows.describe(),
-        ),
-    )
-
-
-def _perplexity(plan: RunPlan, model: BlockwiseModel, windows: TokenWindows, watch: Watch) -> float:
-    spec = plan.recipe.evaluation
-    return perplexity(
-        model,
-        windows,
-        num_blocks=len(plan.layers.blocks),
-        batch_size=spec.batch_size if spec is not None else 1,
-        after_block=watch.stepper("evaluate"),
-    )
+        return tuple(row for evaluator in evaluators for row in evaluator.measure(pair))

@@ -10,10 +10,12 @@ import torch
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
+from srr_core.models.conversion import converted
 from srr_core.models.layers import LayerPlan, plan_layers
-from srr_core.pipeline.plan import choose_layout
+from srr_core.pipeline.plan import choose_layout, choose_targets
 from srr_core.recipe import Recipe, cost
-from srr_core.recipe.compatibility import PLAIN_ROPE, rope_type
+from srr_core.recipe.compatibility import rope_type
+from srr_core.recipe.gguf_types import PLAIN_ROPE
 from srr_core.runtime.plain_tensors import require_complete
 
 PROBE_SIZE = 1024
@@ -59,15 +61,21 @@ def inspect_model(
     """
     try:
         architecture = Architecture(config_directory)
+        entries = converted(architecture.model, entries)
         require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)
         choose_layout(architecture, plan, recipe)
+        bare = choose_targets(architecture, plan, recipe).bare
         run = cost.fitted(recipe, text_bytes=text_bytes, longest_window=architecture.max_sequence_length)
     except (UnsupportedModelError, CheckpointError) as error:
         return Inspection(is_supported=False, reason=str(error), architecture="")
     layers = plan.layers
     weights = [layer.shape[0] * layer.shape[1] for layer in layers]
-    total_bits = sum(recipe.bits_per_weight(*layer.shape) * size for layer, size in zip(layers, weights, strict=True))
+    of_codes = recipe.model_copy(update={"rank": 0})
+    total_bits = sum(
+        (of_codes if layer.name in bare else recipe).bits_per_weight(*layer.shape) * size
+        for layer, size in zip(layers, weights, strict=True)
+    )
     compressed = {layer.tensor for layer in layers}
     kept = [entry for name, entry in entries.items() if name not in compressed]
     return Inspection(

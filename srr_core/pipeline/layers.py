@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from srr_core.formats.adapter import adapter_tensors
 from srr_core.learning.block import Lesson, learn_block
-from srr_core.models.blockwise import BlockwiseModel, Stream, forward_block
+from srr_core.models.blockwise import BlockwiseModel, Stream
 from srr_core.models.layers import Block, Layer
 from srr_core.models.weights import BlockWeights
 from srr_core.pipeline.calibrated import (
@@ -125,16 +125,24 @@ class LayerCompressor:
         weights = BlockWeights(self._plan.architecture.model, block, functools.partial(source_weight, self._plan))
         if self._started:
             with self._watch.timed("learn"):
-                self._learn(weights, module, streams.source, prefix, block)
+                self._learn(model, weights, module, streams.source, prefix, block)
         if not is_last:
             write_finished(weights, block, self._finished_layers(block), self._plan.layout)
             model.run_block(prefix, module)
 
-    def _learn(self, weights: BlockWeights, module: nn.Module, source: Stream, prefix: Stream, block: Block) -> None:
+    def _learn(
+        self,
+        model: BlockwiseModel,
+        weights: BlockWeights,
+        module: nn.Module,
+        source: Stream,
+        prefix: Stream,
+        block: Block,
+    ) -> None:
         spec = self._plan.recipe.quantizer
         assert isinstance(spec, LearnedSpec)  # noqa: S101  # nothing else waits for its block
         started, self._started = self._started, {}
-        lesson = Lesson(lambda batch: forward_block(prefix, module, batch), source.hidden, len(prefix.batches[0]))
+        lesson = Lesson(lambda batch: model.forward_block(prefix, module, batch), source.hidden, len(prefix.batches[0]))
         learned = learn_block(
             weights,
             {name: item.result for name, item in started.items()},
@@ -160,7 +168,7 @@ class LayerCompressor:
                 continue
             self._watch.check()
             began = time.perf_counter()
-            method = methods.of(self._plan.recipe_of(layer.name))
+            method = methods.of(self._plan.recipe_of(layer))
             _, result = decomposed(self._plan, layer, method, self._quantize(layer, method, statistics))
             seconds = time.perf_counter() - began
             item = _Decomposed(layer, method, result, statistics.num_tokens, notes, seconds)
@@ -185,13 +193,11 @@ class LayerCompressor:
         learning: LearningReport | None = None,
         together: tuple[str, ...] = (),
     ) -> None:
-        layer, result = item.layer, item.result
+        layer, result, recipe = item.layer, item.result, item.method.recipe
         tensors = self._plan.layout.layer_tensors(layer.name, result.quantized)
         names = {"base": list(tensors), "adapter": []}
-        if self._plan.recipe.rank:
-            adapter = adapter_tensors(
-                layer.name, result.left, result.right, rank=self._plan.recipe.rank, shape=layer.shape
-            )
+        if recipe.rank:
+            adapter = adapter_tensors(layer.name, result.left, result.right, rank=recipe.rank, shape=layer.shape)
             tensors |= adapter
             names["adapter"] = list(adapter)
         report = self._report(item, learning)

@@ -1,7 +1,7 @@
 """Everything that can be refused before a weight is read, and what a run then needs."""
 
-import copy
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -14,26 +14,23 @@ from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import require_free
 from srr_core.errors import (
     CalibrationError,
-    CheckpointError,
     EvaluationError,
-    ExportError,
     RecipeError,
     UnsupportedModelError,
 )
-from srr_core.formats.adapter import adapter_config, target_modules
-from srr_core.formats.artifact_files import factor_names
-from srr_core.formats.expert_factors import fuse_factors
+from srr_core.formats.adapter import AdapterTargets
 from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import native_layout
 from srr_core.models.architecture import Architecture
-from srr_core.models.layers import STACKED_EXPERTS, LayerPlan, plan_layers
+from srr_core.models.conversion import converted
+from srr_core.models.layers import STACKED_EXPERTS, Layer, LayerPlan, plan_layers
+from srr_core.pipeline.naming import mixture_parts
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, QuantizerSpec, Recipe
 from srr_core.runtime.plain_tensors import require_complete
-from srr_core.verification.attachment import check_attached
+from srr_core.verification.attachment import Attached, find_targets
+from srr_core.verification.stock import reads_packed
 
 DISTRIBUTION = "srr-compression"
-_NOT_RUN = frozenset({"deberta", "deberta-v2", "xlnet", "openai-gpt"})
-"""Their blocks hand on more, or otherwise, than hidden states; they cannot be run one at a time."""
 _NOT_RELOADED = frozenset({"llama4", "llama4_text"})
 """Stock transformers (5.23) finds no weights for the per-expert tensors of these when they are quantized."""
 
@@ -53,16 +50,24 @@ class RunPlan:
     weights: CheckpointReader
     layers: LayerPlan
     layout: Layout
+    targets: AdapterTargets
     calibration: TokenWindows
     evaluation: TokenWindows | None
     notes: tuple[str, ...]
     quantizers: Mapping[str, QuantizerSpec] = field(default_factory=dict)
     """Of layers that have another one than the recipe says, once a budget is spent."""
 
-    def recipe_of(self, name: str) -> Recipe:
-        """Return the recipe of one layer."""
-        quantizer = self.quantizers.get(name)
-        return self.recipe if quantizer is None else self.recipe.model_copy(update={"quantizer": quantizer})
+    @property
+    def rank(self) -> int:
+        """Rank of the adapter; 0 where no layer has L·R."""
+        return self.recipe.rank if any(layer.name not in self.targets.bare for layer in self.layers.layers) else 0
+
+    def recipe_of(self, layer: Layer) -> Recipe:
+        """Return the recipe of one layer: of rank 0 where no loader would attach its L·R."""
+        changes: dict[str, object] = {"rank": 0} if layer.name in self.targets.bare else {}
+        if layer.name in self.quantizers:
+            changes["quantizer"] = self.quantizers[layer.name]
+        return self.recipe.model_copy(update=changes) if changes else self.recipe
 
     def fingerprint(self) -> dict[str, str]:
         """Return everything the bits of the layers depend on, for a resume to compare."""
@@ -105,11 +110,13 @@ def plan_run(
     require_free(destination)
     architecture = Architecture(source)
     weights = CheckpointReader(source)
+    weights = weights.showing(converted(architecture.model, weights.entries))
     require_complete(architecture.model, weights.entries)
     layers = plan_layers(architecture, weights.entries)
     layout = choose_layout(architecture, layers, recipe)
+    targets = choose_targets(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)
-    notes = _stacked_experts(layers, weights)
+    notes = [*_stacked_experts(layers, weights), *_without_low_rank(targets)]
     window = _window(recipe.calibration, architecture, "calibration", notes)
     calibration = cut_windows(
         calibration_text,
@@ -122,7 +129,9 @@ def plan_run(
         notes.append(f"the calibration text holds {len(calibration.ids)} windows of {window} tokens; all were used")
     evaluation = None
     if recipe.evaluation is not None and evaluation_text is not None and not architecture.is_causal_lm:
-        notes.append(f"{architecture.name} does not predict the next token, so no perplexity was measured")
+        notes.append(
+            f"{architecture.name} does not predict the next token, so nothing was measured on the evaluation text"
+        )
     elif recipe.evaluation is not None and evaluation_text is not None:
         evaluation = cut_windows(
             evaluation_text,
@@ -143,32 +152,42 @@ def plan_run(
         weights=weights,
         layers=layers,
         layout=layout,
+        targets=targets,
         calibration=calibration,
         evaluation=evaluation,
         notes=tuple(notes),
     )
 
 
-def choose_layout(architecture: Architecture, layers: LayerPlan, recipe: Recipe) -> Layout:
+def choose_layout(
+    architecture: Architecture,
+    layers: LayerPlan,
+    recipe: Recipe,
+    mixed: Mapping[str, QuantizerSpec] | None = None,
+) -> Layout:
     """Return the layout the artifact will be written in.
 
+    Args:
+        mixed: Quantizers of layers that have another one than the recipe says, by name.
     Raises:
         UnsupportedModelError: loaders would lose a part of the result.
     """
     _require_loadable(architecture)
-    if recipe.rank:
-        _require_attachable(architecture, layers, recipe.rank)
+    # Config groups name modules as the model has them, so they serve no file that names them otherwise.
+    is_named = not mixed or all(layer.name == layer.module for layer in layers.layers if layer.expert is None)
     return native_layout(
         recipe.quantizer,
-        all_linear=layers.all_linear,
+        all_linear=layers.all_linear and reads_packed(architecture.model) and is_named,
         in_features=[layer.shape[1] for layer in layers.layers],
         has_fused_experts=any(layer.expert is not None for layer in layers.layers),
+        mixed=mixed,
+        rank=recipe.rank,
     )
 
 
 def _require_loadable(architecture: Architecture) -> None:
     kind = str(architecture.model.config.model_type)
-    if kind in _NOT_RUN or architecture.model.main_input_name != "input_ids":
+    if architecture.model.main_input_name != "input_ids":
         raise UnsupportedModelError(
             f"blocks of {kind!r} models cannot be run one at a time on a text; causal language models and BERT-like "
             "encoders can"
@@ -179,24 +198,13 @@ def _require_loadable(architecture: Architecture) -> None:
         )
 
 
-def _require_attachable(architecture: Architecture, layers: LayerPlan, rank: int) -> None:
-    modules = [layer.name for layer in layers.layers]
-    factors = {}
-    for layer in layers.layers:
-        right, left = factor_names(layer.name)
-        factors[right] = torch.empty(rank, layer.shape[1], device="meta")
-        factors[left] = torch.empty(layer.shape[0], rank, device="meta")
-    try:
-        config = adapter_config(
-            rank=rank, target_modules=target_modules(modules), base_model=None, task=None, modules=modules
-        )
-        shapes = {name: factor.shape for name, factor in fuse_factors(factors, factors.__getitem__)}
-        check_attached(copy.deepcopy(architecture.model), config, shapes)
-    except (CheckpointError, ExportError) as error:
-        raise UnsupportedModelError(
-            f"stock loaders would not give every layer of {architecture.name} its L·R: {error}; "
-            "use a recipe of rank 0, such as weight-only"
-        ) from error
+def choose_targets(architecture: Architecture, layers: LayerPlan, recipe: Recipe) -> AdapterTargets:
+    """Return how the adapter names its layers, and which layers have none because PEFT attaches nothing to them."""
+    if not recipe.rank:
+        return AdapterTargets()
+    parts = mixture_parts(layers)
+    attached = {layer.name: Attached(layer.module, layer.shape, parts.get(layer.name)) for layer in layers.layers}
+    return find_targets(architecture.model, attached, rank=recipe.rank)
 
 
 def choose_device(name: str) -> torch.device:
@@ -228,6 +236,14 @@ def _stacked_experts(layers: LayerPlan, weights: CheckpointReader) -> list[str]:
         f"the experts, {100 * kept / weights.total_bytes():.0f} % of the model's bytes, are kept in their source "
         "precision: this model stores all experts of a block in one tensor, and only experts with a tensor each are "
         "compressed"
+    ]
+
+
+def _without_low_rank(targets: AdapterTargets) -> list[str]:
+    kinds = Counter(name.rpartition(".")[2] for name in targets.bare)
+    return [
+        f"{count} layers named {kind} have codes alone, without L·R: peft attaches nothing to them in this model"
+        for kind, count in sorted(kinds.items())
     ]
 
 

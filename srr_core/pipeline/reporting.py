@@ -1,5 +1,6 @@
 """The report of a run, from the facts of its layers."""
 
+import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from statistics import fmean
@@ -14,9 +15,9 @@ from srr_core.report import (
     BitsPerWeight,
     BudgetReport,
     Environment,
-    Evaluation,
     KeptTensor,
     LayerReport,
+    Measurement,
     Report,
     SizeBytes,
     SourceReport,
@@ -29,7 +30,7 @@ def build_report(
     plan: RunPlan,
     work: WorkFolder,
     compressed_bytes: int,
-    evaluation: tuple[Evaluation, ...],
+    measurements: tuple[Measurement, ...],
     seconds: Mapping[str, float],
     *,
     unused: Mapping[str, str],
@@ -51,7 +52,7 @@ def build_report(
         bits_per_weight=_bits(plan, work, layers),
         size_bytes=SizeBytes(source=plan.weights.total_bytes(), compressed=compressed_bytes),
         mean_output_error=fmean(layer.output_error for layer in layers) if layers else 0.0,
-        evaluation=evaluation,
+        measurements=measurements,
         calibration=plan.calibration.describe(),
         layers=layers,
         budget=budget,
@@ -72,10 +73,10 @@ def _bits(plan: RunPlan, work: WorkFolder, layers: tuple[LayerReport, ...]) -> B
     weights = [layer.shape[0] * layer.shape[1] for layer in layers]
     count = max(sum(weights), 1)
     total = sum(layer.bits_per_weight * size for layer, size in zip(layers, weights, strict=True)) / count
+    recipes = {layer.name: plan.recipe_of(layer) for layer in plan.layers.layers}
     quantized = (
-        sum(
-            plan.recipe_of(layer.name).quantizer.bits_per_weight * size
-            for layer, size in zip(layers, weights, strict=True)
+        math.fsum(
+            recipes[layer.name].quantizer.bits_per_weight * size for layer, size in zip(layers, weights, strict=True)
         )
         / count
     )

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from srr_core.checkpoint.artifact_names import factor_names
 from srr_core.checkpoint.reader import CheckpointReader
-from srr_core.formats.artifact_files import factor_names
 from srr_core.formats.layout import Layout
 from srr_core.models.blockwise import BlockwiseModel, Stream
 from srr_core.models.layers import Block

@@ -3,6 +3,7 @@
 from srr_core.recipe.base import Spec
 from srr_core.recipe.budget import BudgetSpec, Setting
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
+from srr_core.recipe.evaluators import Direction, DivergenceSpec, EvaluatorBase, EvaluatorSpec, PerplexitySpec
 from srr_core.recipe.exporters import EXPORT_FORMATS, AdapterSpec, ExportSpec, GGUFSpec, GPTQFormatSpec, MergedSpec
 from srr_core.recipe.presets import DEFAULT_RECIPE, PRESETS, named_recipe, override, parse_assignments, parse_recipe
 from srr_core.recipe.quantizers import (
@@ -30,7 +31,11 @@ __all__ = [
     "BudgetSpec",
     "CalibrationSpec",
     "DiagonalSpec",
+    "Direction",
+    "DivergenceSpec",
     "EvaluationSpec",
+    "EvaluatorBase",
+    "EvaluatorSpec",
     "ExportSpec",
     "FixedSpec",
     "GGUFSpec",
@@ -43,6 +48,7 @@ __all__ = [
     "MXIntSpec",
     "MergedSpec",
     "NormalFloatSpec",
+    "PerplexitySpec",
     "QuIPSharpSpec",
     "QuantizerBase",
     "QuantizerSpec",

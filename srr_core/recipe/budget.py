@@ -1,12 +1,13 @@
 """How many bits there are to spend, and among which settings of layers they are spent."""
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from srr_core.recipe.base import Spec
 
 MAX_CHOICES = 8
+MAX_RANK = 1024
 
 
 class Setting(NamedTuple):
@@ -32,13 +33,13 @@ class BudgetSpec(Spec):
     target_size_bytes: int | None = Field(
         default=None, ge=1, lt=2**63, description="All weight files together; takes the place of the bits."
     )
-    num_bits: tuple[int, ...] = Field(
+    num_bits: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
         default=(2, 3, 4), min_length=1, max_length=MAX_CHOICES, description="Bits of one code to choose from."
     )
-    group_sizes: tuple[int, ...] = Field(
+    group_sizes: tuple[Annotated[int, Field(ge=16, le=128)], ...] = Field(
         default=(32, 64, 128), min_length=1, max_length=MAX_CHOICES, description="Groups to choose from."
     )
-    ranks: tuple[int, ...] = Field(
+    ranks: tuple[Annotated[int, Field(ge=0, le=MAX_RANK)], ...] = Field(
         default=(0,),
         min_length=1,
         max_length=MAX_CHOICES,
@@ -55,8 +56,8 @@ class BudgetSpec(Spec):
         if (self.target_bits is None) == (self.target_size_bytes is None):
             raise ValueError("a budget needs one of target_bits and target_size_bytes")
         for name, values in (("num_bits", self.num_bits), ("group_sizes", self.group_sizes), ("ranks", self.ranks)):
-            if len(set(values)) != len(values) or min(values) < 0:
-                raise ValueError(f"{name} are different numbers from 0 up, not {values}")
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} are different numbers, not {values}")
         return self
 
     @property

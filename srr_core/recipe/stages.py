@@ -10,6 +10,8 @@ class Stage(StrEnum):
 
     DOWNLOAD = "download"
     PLAN = "plan"
+    SEARCH = "search"
+    """Only where a recipe has a budget."""
     CALIBRATE = "calibrate"
     COMPRESS = "compress"
     ASSEMBLE = "assemble"
@@ -22,6 +24,7 @@ SHARES: Mapping[Stage, tuple[float, float]] = MappingProxyType(
     {
         Stage.DOWNLOAD: (0.0, 0.15),
         Stage.PLAN: (0.15, 0.16),
+        Stage.SEARCH: (0.16, 0.30),
         Stage.CALIBRATE: (0.16, 0.16),
         Stage.COMPRESS: (0.16, 0.80),
         Stage.ASSEMBLE: (0.80, 0.82),
@@ -31,7 +34,8 @@ SHARES: Mapping[Stage, tuple[float, float]] = MappingProxyType(
     }
 )
 """Where each stage begins and ends in the whole: a heuristic, from runs of the demo model. Calibration and compression
-alternate block by block, and finished layers alone count."""
+alternate block by block, and finished layers alone count. A search comes before both; most runs have none, so it has no
+part of its own."""
 
 
 def share_done(

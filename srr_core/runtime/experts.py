@@ -5,7 +5,6 @@ is never a matrix either, in inference and in training.
 """
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +13,16 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from typing_extensions import override
 
+from srr_core.checkpoint.expert_names import DOWN, GATE_UP, UP, expert_name
 from srr_core.errors import CheckpointError
-from srr_core.formats.expert_names import DOWN, FUSED, GATE_UP, ON_DISK, RENAMED
+from srr_core.formats.expert_factors import PROJECTIONS
+from srr_core.models.placement import Places
 from srr_core.runtime.linear import PackedLinear
 
-_EXPERT = re.compile(r"^(?P<owner>.+\.experts)\.\d+\.(?P<projection>[^.]+)$")
 _PLAIN_LAYOUT = {
-    "has_gate": True,
     "has_bias": False,
     "is_transposed": False,
     "is_concatenated": True,
@@ -46,12 +46,12 @@ class PackedExperts(nn.Module):
 
     is_transposed = False  # asked for by PEFT
 
-    def __init__(self, dense: nn.Module, names: tuple[str, str, str], build: Build) -> None:
+    def __init__(self, dense: nn.Module, names: tuple[str, ...], build: Build) -> None:
         """Take the place of a dense module, whose parameters are dropped.
 
         Args:
             dense: The fused experts of a stock model, on the meta device.
-            names: Of gate, up and down on disk.
+            names: Of gate, up and down on disk; of up and down where the mixture has no gates.
             build: Makes a packed layer of (in, out) features.
         Raises:
             CheckpointError: the module multiplies its experts in another way than gate, up and down.
@@ -59,19 +59,23 @@ class PackedExperts(nn.Module):
         super().__init__()
         fused = dict(dense.named_parameters(recurse=False))
         is_other = any(getattr(dense, name, None) != value for name, value in _PLAIN_LAYOUT.items())
-        if is_other or fused.keys() != set(FUSED):
+        has_gate = bool(getattr(dense, "has_gate", True))
+        self._first = GATE_UP if has_gate else UP
+        if is_other or fused.keys() != {self._first, DOWN} or len(names) != 2 + has_gate:
             raise CheckpointError(f"the experts of {type(dense).__name__} are more than gate, up and down")
         self._names = names
         self._shapes = {name: parameter.shape for name, parameter in fused.items()}
         self._dtype = fused[DOWN].dtype
         self.num_experts, hidden, inner = fused[DOWN].shape
         # Only the rule of the stock module is kept: how gate and up become one.
-        self._gated: Callable[[Tensor], Tensor] = cast(Any, dense)._apply_gate  # noqa: SLF001  # it has no public name
-        for name in FUSED:
+        stock = cast(Any, dense)
+        self._gated: Callable[[Tensor], Tensor] = stock._apply_gate if has_gate else stock.act_fn  # noqa: SLF001  # no public name
+        for name in fused:
             delattr(dense, name)
+        sizes_of = (*((hidden, inner) for _ in names[:-1]), (inner, hidden))
         for index in range(self.num_experts):
             expert = nn.Module()
-            for name, sizes in zip(names, ((hidden, inner), (hidden, inner), (inner, hidden)), strict=True):
+            for name, sizes in zip(names, sizes_of, strict=True):
                 expert.add_module(name, build(*sizes))
             self.add_module(str(index), expert)
 
@@ -90,18 +94,14 @@ class PackedExperts(nn.Module):
                 continue
             token, place = torch.where(top_k_index == index)
             x = hidden_states[token]
-            gate, up, down = self._projections(index)
-            rows = cast(int, gate.out_features)
-            first = [_for_expert(each, index, x) for each in factors.get(GATE_UP, ())]
-            inner = self._gated(
-                torch.cat(
-                    [
-                        _corrected(gate, x, [(shared, left[:rows]) for shared, left in first]),
-                        _corrected(up, x, [(shared, left[rows:]) for shared, left in first]),
-                    ],
-                    dim=-1,
-                )
-            )
+            *before, down = self._projections(index)
+            rows = cast(int, before[0].out_features)
+            first = [_for_expert(each, index, x) for each in factors.get(self._first, ())]
+            outputs = [
+                _corrected(layer, x, [(shared, left[part * rows : (part + 1) * rows]) for shared, left in first])
+                for part, layer in enumerate(before)
+            ]
+            inner = self._gated(torch.cat(outputs, dim=-1))
             y = _corrected(down, inner, [_for_expert(each, index, inner) for each in factors.get(DOWN, ())])
             total.index_add_(0, token, (y * top_k_weights[token, place, None]).to(total.dtype))
         return total
@@ -109,17 +109,17 @@ class PackedExperts(nn.Module):
     @contextmanager
     def showing_fused_parameters(self) -> Iterator[None]:
         """Have the fused parameters as PEFT looks for them, without memory, inside this scope."""
-        for name in FUSED:
+        for name in self._shapes:
             self._parameters[name] = self._stand_in(name)
         try:
             yield
         finally:
-            for name in FUSED:
+            for name in self._shapes:
                 del self._parameters[name]
 
     def __getattr__(self, name: str) -> Any:
         """Answer for the fused parameters, of which PEFT asks shape, dtype and device."""
-        if name in FUSED:
+        if name in (GATE_UP, UP, DOWN) and name in self.__dict__.get("_shapes", ()):
             return self._stand_in(name)
         return self._stand_in(DOWN) if name == "weight" else super().__getattr__(name)
 
@@ -134,7 +134,9 @@ class PackedExperts(nn.Module):
         return [expert.get_submodule(name) for name in self._names]
 
 
-def pack_experts(model: nn.Module, file_modules: Iterable[str], build: Callable[..., PackedLinear]) -> dict[str, str]:
+def pack_experts(
+    model: PreTrainedModel, file_modules: Iterable[str], build: Callable[..., PackedLinear]
+) -> dict[str, str]:
     """Replace the fused experts of a model by packed ones.
 
     Returns:
@@ -147,13 +149,14 @@ def pack_experts(model: nn.Module, file_modules: Iterable[str], build: Callable[
     """
     found: dict[str, set[str]] = {}
     for name in file_modules:
-        match = _EXPERT.match(name)
-        if match is not None:
-            found.setdefault(match["owner"], set()).add(match["projection"])
+        part = expert_name(name)
+        if part is not None:
+            found.setdefault(part.owner, set()).add(part.projection)
     packed: dict[str, str] = {}
+    places = Places(model)
     for owner, projections in found.items():
-        names = next((names for names in ON_DISK if set(names) == projections), None)
-        path = _module_path(model, owner)
+        names = next((names for names in PROJECTIONS if set(names) == projections), None)
+        path = _module_path(places, owner, projections)
         if names is None or path is None:
             raise CheckpointError(f"{type(model).__name__} has no experts for the packed weights of {owner}")
         dense = model.get_submodule(path)
@@ -166,11 +169,10 @@ def pack_experts(model: nn.Module, file_modules: Iterable[str], build: Callable[
     return packed
 
 
-def _module_path(model: nn.Module, owner: str) -> str | None:
+def _module_path(places: Places, owner: str, projections: Iterable[str]) -> str | None:
     """Return where the experts of a checkpoint are in a model, which may be one without its head."""
-    wanted = f".{owner.replace(*RENAMED)}"
-    paths = (path for path, _ in model.named_modules() if path.endswith(".experts"))
-    return next((path for path in paths if wanted.endswith(f".{path}") or f".{path}".endswith(wanted)), None)
+    found = places(f"{owner}.0.{min(projections)}.weight")
+    return None if found is None else found.parameter.rpartition(".")[0]
 
 
 def _for_expert(factors: Factors, index: int, x: Tensor) -> tuple[Tensor, Tensor]:

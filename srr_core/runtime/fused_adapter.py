@@ -4,6 +4,7 @@ PEFT's layer computes x·Qᵀ and then adds L·(R·x) by itself. Ours differs on
 adapter is active, and the path of the packed layer says `fuses_low_rank`; everything else is PEFT's own code.
 """
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -90,6 +91,10 @@ class PackedLoraModel(lora.LoraModel):
     def _inject_parameters(
         self, peft_config: Any, model: nn.Module, adapter_name: str, low_cpu_mem_usage: bool
     ) -> list[str]:
+        packed = [name for name, module in model.named_modules() if _is_packed(module)]
+        by_weight = [name for name in packed if _is_target(f"{name}.weight", peft_config.target_parameters)]
+        for name in by_weight:
+            self._attach(peft_config, adapter_name, model, name)
         try:
             with ExitStack() as shown:
                 for module in list(model.modules()):
@@ -102,7 +107,13 @@ class PackedLoraModel(lora.LoraModel):
             for module in model.modules():
                 if type(module) is lora.ParamWrapper and isinstance(module.get_base_layer(), PackedExperts):
                     module.__class__ = PackedExpertsAdapter
-        return names
+        return [*names, *(f"{name}.weight" for name in by_weight)]
+
+    def _attach(self, peft_config: Any, adapter_name: str, model: nn.Module, name: str) -> None:
+        """Attach to a packed layer that is named by its weight, which as codes PEFT could not wrap."""
+        parent, _, leaf = name.rpartition(".")
+        target, owner = model.get_submodule(name), model.get_submodule(parent)
+        self._create_and_replace(peft_config, adapter_name, target, leaf, owner, current_key=name)
 
     @staticmethod
     @override
@@ -112,6 +123,16 @@ class PackedLoraModel(lora.LoraModel):
         if type(module) is lora.Linear and isinstance(module.base_layer, PackedLinear):
             module.__class__ = FusedLinear
         return module
+
+
+def _is_packed(module: nn.Module) -> bool:
+    return isinstance(module, PackedLinear) or (
+        isinstance(module, lora.Linear) and isinstance(module.base_layer, PackedLinear)
+    )
+
+
+def _is_target(parameter: str, targets: Iterable[str]) -> bool:
+    return f".{parameter}".endswith(tuple(f".{target}" for target in targets))
 
 
 def register_fused_adapter() -> None:

@@ -17,19 +17,13 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.import_utils import is_peft_available
 from transformers.utils.quantization_config import CompressedTensorsConfig, QuantizationConfigMixin
 
+from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, COMPRESSED_TENSORS, CONFIG_FILE, MARKER
+from srr_core.checkpoint.expert_names import DOWN, GATE_UP, UP
 from srr_core.checkpoint.header import read_header
 from srr_core.errors import CheckpointError
-from srr_core.formats.artifact_files import (
-    ADAPTER_CONFIG_FILE,
-    CONFIG_FILE,
-    check_inside,
-    check_layer,
-    check_packed_names,
-    is_expert,
-    packed_modules,
-)
-from srr_core.formats.expert_names import DOWN, GATE_UP
-from srr_core.formats.stored_forms import COMPRESSED_TENSORS, MARKER, Marker, is_ours, read_marker
+from srr_core.formats.artifact_files import check_inside, check_layer, check_packed_names, is_expert, packed_modules
+from srr_core.formats.stored_forms import Marker, is_ours, read_marker
+from srr_core.models.placement import Places
 from srr_core.runtime.experts import PackedExperts, pack_experts
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.resident import own_parameters, release_freed
@@ -122,7 +116,7 @@ class PackedQuantizer(HfQuantizer):
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: PreTrainedModel) -> list[Any]:
         """Leave out what fuses experts: packed layers take the tensors of the file as they are."""
-        fused = tuple(f".experts.{name}" for name in (GATE_UP, DOWN))
+        fused = tuple(f".experts.{name}" for name in (GATE_UP, UP, DOWN))
         has_experts = any(isinstance(module, PackedExperts) for module in model.modules())
         return [
             conversion
@@ -186,7 +180,7 @@ def refuse_disk(device_map: Any) -> None:
         raise ValueError("packed layers cannot be offloaded to disk; map them to a device or to the CPU")
 
 
-def match_modules(model: nn.Module, file_names: Iterable[str]) -> dict[str, str]:
+def match_modules(model: PreTrainedModel, file_names: Iterable[str]) -> dict[str, str]:
     """Return, by name in the model, the name in the file of every packed module the model has; experts left out.
 
     One name may end with the other, so a model without its head finds its layers too; a vision tower whose blocks
@@ -195,13 +189,26 @@ def match_modules(model: nn.Module, file_names: Iterable[str]) -> dict[str, str]
     Raises:
         CheckpointError: the model has none of them, or a packed weight belongs to another kind of module.
     """
-    by_tail = {_tail(name): name for name in file_names if not is_expert(name)}
-    candidates = ((name, by_tail.get(_tail(name))) for name, _ in model.named_modules())
-    found = {name: file for name, file in candidates if file and (_ends_with(name, file) or _ends_with(file, name))}
-    missing = sorted(set(by_tail.values()) - set(found.values()))
+    by_tail: dict[str, list[str]] = {}
+    for name in file_names:
+        if not is_expert(name):
+            by_tail.setdefault(_tail(name), []).append(name)
+    candidates = ((name, file) for name, _ in model.named_modules() for file in by_tail.get(_tail(name), ()))
+    found = {name: file for name, file in candidates if same_module(name, file)}
+    missing = sorted({name for names in by_tail.values() for name in names} - set(found.values()))
+    if missing:
+        found |= _renamed(model, missing)
+        missing = [name for name in missing if name not in found.values()]
     if missing:
         raise CheckpointError(f"{type(model).__name__} has no module for the packed weight of {missing[0]}")
     return found
+
+
+def _renamed(model: PreTrainedModel, file_names: Iterable[str]) -> dict[str, str]:
+    """Return, by name in the model, the names in the file that loaders rename to them."""
+    places = Places(model)
+    placements = {name: places(f"{name}.weight") for name in file_names}
+    return {place.parameter.removesuffix(".weight"): name for name, place in placements.items() if place is not None}
 
 
 def register() -> None:
@@ -216,6 +223,11 @@ def _tell_peft() -> None:
     from srr_core.runtime.fused_adapter import register_fused_adapter  # noqa: PLC0415  # peft is optional
 
     register_fused_adapter()
+
+
+def same_module(name: str, other: str) -> bool:
+    """Whether two paths are of one module, seen from models of which one may lack the head of the other."""
+    return _ends_with(name, other) or _ends_with(other, name)
 
 
 def _ends_with(path: str, end: str) -> bool:

@@ -8,23 +8,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from srr_core.checkpoint.artifact_names import ADAPTER_FILE, ADAPTER_PREFIX, CONFIG_FILE
+from srr_core.checkpoint.expert_names import RENAMED, expert_name
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError
-from srr_core.formats.artifact_files import (
-    ADAPTER_FILE,
-    ADAPTER_PREFIX,
-    CONFIG_FILE,
-    adapter_entries,
-    check_layers,
-    empty_model,
-    locate,
-    read_configuration,
-)
+from srr_core.formats.artifact_files import adapter_entries, check_layers, empty_model, locate, read_configuration
 from srr_core.formats.checked import require_finite
-from srr_core.formats.stored_forms import read_marker
+from srr_core.formats.stored_forms import Marker, read_marker
+from srr_core.models.placement import Places
 from srr_core.runtime.experts import PackedExperts
-from srr_core.runtime.integration import refuse_disk, register
+from srr_core.runtime.integration import refuse_disk, register, same_module
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.runtime.resident import release_freed
@@ -70,7 +64,9 @@ def load(
     if getattr(config, "transformers_weights", None) is not None:
         raise CheckpointError(f"{CONFIG_FILE}: transformers_weights names other weights than {INDEX_NAME}")
     weights = CheckpointReader(folder)
-    adapter = adapter_entries(folder, marker.rank, check_layers(weights, marker.codec))
+    shapes = check_layers(weights, marker.codec)
+    corrected = {name: shape for name, shape in shapes.items() if name not in marker.bare}
+    adapter = adapter_entries(folder, marker.rank, corrected, paths=marker.paths)
     del config.quantization_config
     empty = empty_model(read_json(folder / CONFIG_FILE), config, num_tensors=len(weights))
     require_complete(empty, weights.entries)
@@ -78,7 +74,7 @@ def load(
     loaded = _loaded(type(empty), folder, config, {"dtype": dtype or "auto", **_placement(device), **options})
     loaded.config.name_or_path = source
     if marker.rank > 0:
-        _check_attached(loaded, adapter)
+        _check_attached(loaded, _as_read(adapter, Places(empty)), marker)
         _narrow_factors(loaded)
         release_freed()
         for adapter_config in loaded.peft_config.values():
@@ -104,10 +100,14 @@ def _loaded(
     return model
 
 
-def _check_attached(model: nn.Module, adapter: Iterable[str]) -> None:
-    bare = [name for name, module in _adapted(model) if not name.endswith(".base_layer")]
-    if bare:
-        raise CheckpointError(f"{ADAPTER_FILE}: leaves {bare[0]} without its L·R; the artifact is damaged")
+def _check_attached(model: nn.Module, adapter: Iterable[str], marker: Marker) -> None:
+    unadapted = dict.fromkeys(name for name, _ in _adapted(model) if not name.endswith(".base_layer"))
+    for name in marker.bare:  # of the files, where a prefix may differ
+        part = expert_name(name)
+        module = name if part is None else marker.paths.get(part.owner, part.owner.replace(*RENAMED))
+        unadapted.pop(next((own for own in unadapted if same_module(own, module)), module), None)
+    for name in unadapted:
+        raise CheckpointError(f"{ADAPTER_FILE}: leaves {name} without its L·R; the artifact is damaged")
     factors = dict(_factors(model))
     for name in sorted(factors.keys() ^ set(adapter)):
         state = "is missing" if name in factors else "belongs to no layer of the model"
@@ -115,6 +115,11 @@ def _check_attached(model: nn.Module, adapter: Iterable[str]) -> None:
     for name, factor in factors.items():
         if not factor.is_meta:
             require_finite(factor, f"{name} of {ADAPTER_FILE}")
+
+
+def _as_read(adapter: Iterable[str], places: Places) -> list[str]:
+    """Return the tensors of an adapter by the names that loaders read them by."""
+    return [f"{ADAPTER_PREFIX}{places.renamed(name.removeprefix(ADAPTER_PREFIX))}" for name in adapter]
 
 
 def _factors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:

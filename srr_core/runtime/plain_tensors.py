@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
+from srr_core.checkpoint.expert_names import expert_name
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError
 from srr_core.formats.artifact_files import is_expert, packed_modules
+from srr_core.models.placement import Placement, Places
 from srr_core.runtime.integration import match_modules
-
-_EXPERT = re.compile(r"^(?P<owner>.+\.experts)\.\d+\.(?P<projection>.+)$")
 
 
 def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> None:
@@ -32,18 +30,15 @@ def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry])
     dense = {f"{module}.weight" for module in modules if is_expert(module)}
     state = model.state_dict()
     filled = {name for name in state if name.rpartition(".")[0] in packed and not name.endswith(".bias")}
-    find = _Places(model, state)
     experts: dict[str, list[str]] = defaultdict(list)
-    for name in (*entries, *sorted(dense - entries.keys())):
-        place, is_fused = find(name)
-        if is_fused and place in state and _EXPERT.match(name):
-            experts[place].append(name)
-        if place not in state or place in filled:
+    for name, placement in Places(model).of_all({*entries, *dense}).items():
+        if placement is None:
             continue
-        filled.add(place)
-        entry = entries.get(name)
-        if entry is not None and not is_fused:
-            _check_fit(entry, name, state[place].shape, is_float=state[place].is_floating_point())
+        if placement.is_fused and expert_name(name):
+            experts[placement.parameter].append(name)
+        if placement.parameter not in filled:
+            filled |= {placement.parameter, *placement.others}
+            _check_plain(entries.get(name), name, placement, state[placement.parameter])
     for place, names in experts.items():
         _check_experts(state[place].shape, names, {name: entries[name] for name in names if name not in dense})
     for target, source in model.all_tied_weights_keys.items():
@@ -55,20 +50,9 @@ def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry])
             raise CheckpointError(f"no file of the checkpoint holds tensor {name!r} of {type(model).__name__}")
 
 
-class _Places:
-    """Finds the parameter a tensor of a file becomes, by the rules transformers itself renames with."""
-
-    def __init__(self, model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
-        mapping = get_model_conversion_mapping(model)
-        self._renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
-        self._converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
-        self._prefix = model.base_model_prefix
-        self._state = dict(state)
-
-    def __call__(self, name: str) -> tuple[str, bool]:
-        """Return the parameter, and whether it is made from several tensors."""
-        place, pattern = rename_source_key(name, self._renamings, self._converters, self._prefix, self._state)
-        return place, pattern is not None
+def _check_plain(entry: TensorEntry | None, name: str, placement: Placement, parameter: Tensor) -> None:
+    if entry is not None and not placement.is_fused:
+        _check_fit(entry, name, parameter.shape, is_float=parameter.is_floating_point())
 
 
 def _check_experts(shape: Sequence[int], names: Sequence[str], entries: Mapping[str, TensorEntry]) -> None:
@@ -80,12 +64,12 @@ def _check_experts(shape: Sequence[int], names: Sequence[str], entries: Mapping[
     """
     if len(shape) != 3:  # experts, rows, columns; others are biases
         return
-    matches = [match for match in map(_EXPERT.match, names) if match is not None]
-    projections = sorted({match["projection"] for match in matches})
+    parts = [part for part in map(expert_name, names) if part is not None]
+    projections = sorted({part.projection for part in parts})
     present = frozenset(names)
     for index in range(shape[0]):
         for projection in projections:
-            name = f"{matches[0]['owner']}.{index}.{projection}"
+            name = f"{parts[0].owner}.{index}.{projection}"
             if name not in present:
                 raise CheckpointError(f"no file of the checkpoint holds tensor {name!r}")
             entry = entries.get(name)

@@ -1,6 +1,8 @@
 """The artifact as its users meet it: loaded by stock transformers, compared with Q + L·R computed densely."""
 
+import inspect
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,15 @@ import torch
 import transformers
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from srr_core.checkpoint.artifact_names import MARKER
 from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError, VerificationError
 from srr_core.formats.adapter import ADAPTER_CONFIG
 from srr_core.formats.artifact import Artifact, open_artifact
 from srr_core.formats.artifact_files import empty_model, model_class, read_configuration
-from srr_core.formats.stored_forms import MARKER
 from srr_core.runtime.integration import match_modules
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.attachment import check_attached
@@ -133,16 +135,18 @@ def _empty_model(artifact: Artifact) -> PreTrainedModel:
 
 
 def _load_as_a_user(artifact: Artifact) -> nn.Module:
-    is_causal = "ForCausalLM" in model_class(artifact.config).__name__
-    auto: Any = transformers.AutoModelForCausalLM if is_causal else model_class(artifact.config)
     config = read_configuration(artifact.directory)
+    auto = _stock_class(artifact, config)
     if artifact.layout.stock_loadable:
         # Without our entry transformers takes the stock route even though this package is imported.
         config.quantization_config = {k: v for k, v in config.quantization_config.items() if k != MARKER}
     try:
-        model, info = auto.from_pretrained(
-            artifact.directory, config=config, dtype=torch.float32, output_loading_info=True
-        )
+        with warnings.catch_warnings():
+            # PEFT (0.21) looks for patterns of experts among modules only, so it calls those that do match unmatched.
+            warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+            model, info = auto.from_pretrained(
+                artifact.directory, config=config, dtype=torch.float32, output_loading_info=True
+            )
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, CheckpointError) as error:
         raise VerificationError(f"{artifact.directory.name}: stock transformers cannot load it: {error}") from error
     if info["missing_keys"]:
@@ -160,9 +164,23 @@ def _load_as_a_user(artifact: Artifact) -> nn.Module:
     return loaded
 
 
+def _stock_class(artifact: Artifact, config: Any) -> Any:
+    """Return what a user would load with: the automatic class where it leads to the artifact's own."""
+    own = model_class(artifact.config)
+    is_found = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] is own
+    return transformers.AutoModelForCausalLM if is_found else own
+
+
 @torch.inference_mode()
 def _outputs(model: nn.Module, token_ids: Tensor) -> Tensor:
-    output: Tensor = model(token_ids)[0]
+    # Without a cache: some models have none for all of their blocks, and one window needs none.
+    takes = inspect.signature(model.forward).parameters
+    options = {"use_cache": False} if takes.keys() & {"use_cache", "kwargs"} else {}
+    try:
+        output: Tensor = model(token_ids, **options)[0]
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise VerificationError(f"the reloaded model does not run: {reason}") from error
     return output.to(torch.float32)
 
 

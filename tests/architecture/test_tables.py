@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from srr_core.evaluators import EVALUATORS
 from srr_core.quantizers import QUANTIZERS
 from srr_core.rank_selectors import RANK_SELECTORS
 from srr_core.recipe import (
@@ -13,6 +14,7 @@ from srr_core.recipe import (
     BudgetSpec,
     CalibrationSpec,
     EvaluationSpec,
+    EvaluatorSpec,
     QuantizerSpec,
     RankSelectorSpec,
     Recipe,
@@ -27,6 +29,7 @@ FAMILIES = [
     pytest.param(QuantizerSpec, QUANTIZERS, id="quantizers"),
     pytest.param(ScalingSpec, SCALINGS, id="scalings"),
     pytest.param(RankSelectorSpec, RANK_SELECTORS, id="rank_selectors"),
+    pytest.param(EvaluatorSpec, EVALUATORS, id="evaluators"),
 ]
 
 
@@ -65,7 +68,12 @@ PARTS: dict[str, type[BaseModel]] = {
     "evaluation": EvaluationSpec,
     "budget": BudgetSpec,
 }
-FAMILY_FIELDS = {"quantizer": QuantizerSpec, "scaling": ScalingSpec, "rank_selector": RankSelectorSpec}
+FAMILY_FIELDS = {
+    "quantizer": QuantizerSpec,
+    "scaling": ScalingSpec,
+    "rank_selector": RankSelectorSpec,
+    "evaluation.evaluators": EvaluatorSpec,
+}
 
 
 def _fields() -> Iterator[tuple[str, str, str, str]]:
@@ -91,6 +99,8 @@ def _values(schema: dict[str, Any]) -> str:
     """Return what a field takes, in the README's words."""
     if "anyOf" in schema:
         return ", ".join(_values(choice) for choice in schema["anyOf"])
+    if schema.get("type") == "array":
+        return _values(schema["items"])
     if "discriminator" in schema:
         return ", ".join(f"`{kind}`" for kind in schema["discriminator"]["mapping"])
     if "const" in schema:
@@ -100,8 +110,6 @@ def _values(schema: dict[str, Any]) -> str:
     named = {"boolean": "true, false", "null": "none"}.get(schema.get("type", ""))
     if named is not None:
         return named
-    if schema.get("type") == "array":
-        return "numbers"
     if "exclusiveMaximum" in schema:
         schema = schema | {"maximum": schema["exclusiveMaximum"] - 1}
     if "exclusiveMinimum" in schema:
@@ -112,10 +120,10 @@ def _values(schema: dict[str, Any]) -> str:
 
 
 def _written(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_written(item) for item in value)
     if isinstance(value, dict):
         return f"`{value['kind']}`"
-    if isinstance(value, list):
-        return ", ".join(map(_written, value))
     if value is None or isinstance(value, bool):
         return "none" if value is None else str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ from tests.hub_server.messages import HubHTTPError, Request, Response
 class Failure:
     """What goes wrong with one answer."""
 
-    kind: Literal["answer", "disconnect_before", "disconnect_after", "truncate", "corrupt", "slow", "before"]
+    kind: Literal["answer", "disconnect_before", "disconnect_after", "truncate", "corrupt", "slow", "before", "after"]
     answer: Response | None = None
     seconds: float = 0.0
     action: Callable[[], object] | None = None
@@ -58,6 +58,11 @@ class Failure:
     def first(cls, action: Callable[[], object]) -> "Failure":
         """Do something else first, such as moving the branch, then answer as usual."""
         return cls("before", action=action)
+
+    @classmethod
+    def then(cls, action: Callable[[], object]) -> "Failure":
+        """Do what was asked, then something else, and answer only after that."""
+        return cls("after", action=action)
 
     def apply(self, response: Response) -> Response:
         """Return the response with its body damaged, where that is the failure."""

@@ -135,9 +135,11 @@ class _Handler(BaseHTTPRequestHandler):
         if failure.kind == "disconnect_before":
             self.close_connection = True
             return None
-        if failure.action is not None:
+        if failure.action is not None and failure.kind != "after":
             failure.action()
         response = failure.apply(respond())
+        if failure.action is not None and failure.kind == "after":
+            failure.action()
         if failure.kind == "disconnect_after":
             self.close_connection = True
             return None

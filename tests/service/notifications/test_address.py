@@ -31,13 +31,39 @@ PUBLIC = "93.184.215.14"
         "64:ff9b::7f00:1",
         "64:ff9b::a00:1",
         "2001:0:7f00:1:0:0:80ff:fffe",
+        "64:ff9b:1::7f00:1",
+        "64:ff9b:1::5db8:d70e",
+        "::127.0.0.1",
+        "::ffff:0:127.0.0.1",
+        "0:0:0:0:0:ffff:7f00:1",
+        "192.0.0.9",
+        "192.0.0.170",
+        "192.88.99.1",
+        "198.18.0.1",
+        "5f00::1",
+        "3fff::1",
+        "fec0::1",
+        "2001:db8::1",
+        "100::1",
+        "4000::1",
     ],
 )
 def test_address_inside_is_not_global(address: str) -> None:
     assert not is_global(address)
 
 
-@pytest.mark.parametrize("address", [PUBLIC, "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "::ffff:93.184.215.14"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        PUBLIC,
+        "8.8.8.8",
+        "223.255.255.254",
+        "2a00:1450:4001::1",
+        "64:ff9b::808:808",
+        "2606:2800:21f:cb07:6820:80da:af6b:8b2c",
+        "::ffff:93.184.215.14",
+    ],
+)
 def test_address_on_the_internet_is_global(address: str) -> None:
     assert is_global(address)
 
@@ -54,6 +80,7 @@ def test_address_on_the_internet_is_global(address: str) -> None:
         "https:///nothing",
         "https://[bad/",
         "https://example.org:99999/",
+        "https://example.org:0/",
         "https://example.org/a\x00b",
         "https://example.org/a\u0085b",
         "https://example.org/a b",

@@ -16,7 +16,7 @@ from service.notifications.endpoints import (
 )
 from service.notifications.messages import job_payload, mail, slack_body
 from service.notifications.schema import EndpointRules, NewEndpoint
-from service.notifications.sending import Sender
+from service.notifications.sending import NO_ANSWER, Sender
 from tests.service.notifications.conftest import Office
 
 
@@ -174,5 +174,25 @@ def test_failure_nobody_has_foreseen_is_a_failed_try(office: Office) -> None:
 
     (delivery,) = office.store.deliveries(made.endpoint.id)
     (attempt,) = office.store.attempts(delivery.id)
-    assert attempt.error == "ValueError: unforeseen ?"
+    assert attempt.error == NO_ANSWER
     assert delivery.due_at > office.now
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [httpx2.ConnectError("refused"), httpx2.ConnectTimeout("slow"), httpx2.ConnectError("CERTIFICATE_VERIFY_FAILED")],
+)
+def test_what_kept_a_receiver_from_answering_is_not_told(office: Office, failure: httpx2.HTTPError) -> None:
+    made = office.endpoint()
+    office.run_job()
+    write_messages(office.post)
+
+    def refuse(request: httpx2.Request) -> httpx2.Response:
+        raise failure
+
+    sender = Sender(resolve=lambda host, port: ["93.184.215.14"], transport=httpx2.MockTransport(refuse))
+    send_messages(Post(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
+
+    (delivery,) = office.store.deliveries(made.endpoint.id)
+    (attempt,) = office.store.attempts(delivery.id)
+    assert attempt.error == NO_ANSWER

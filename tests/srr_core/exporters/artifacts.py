@@ -29,7 +29,7 @@ from srr_core.formats.adapter import (
     adapter_tensors,
     target_modules,
 )
-from srr_core.formats.expert_factors import fuse_factors
+from srr_core.formats.expert_factors import expert_parts, fuse_factors
 from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import native_layout
 from srr_core.quantizers import QUANTIZERS
@@ -174,12 +174,15 @@ def build_artifact(
     config["quantization_config"] = layout.quantization_config(recipe, ignore=ignore, modules=modules)
     write_json(directory / "config.json", config)
     if rank:
-        fused = dict(fuse_factors(adapter, adapter.__getitem__))
+        parts = expert_parts(modules)
+        fused = dict(fuse_factors(adapter, adapter.__getitem__, parts))
         write_tensors(directory / ADAPTER_WEIGHTS, fused, metadata={"format": "pt"})
         targets = target_modules(modules)
         write_json(
             directory / ADAPTER_CONFIG,
-            adapter_config(rank=rank, target_modules=targets, base_model=None, task="CAUSAL_LM", modules=modules),
+            adapter_config(
+                rank=rank, target_modules=targets, base_model=None, task="CAUSAL_LM", experts=parts.values()
+            ),
         )
     with torch.inference_mode():
         outputs = dense_model(TOKENS)[0]

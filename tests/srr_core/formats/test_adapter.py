@@ -4,8 +4,15 @@ import pytest
 import torch
 
 from srr_core.errors import CheckpointError, ExportError
-from srr_core.formats.adapter import adapter_config, adapter_names, adapter_tensors, read_adapter, target_modules
-from srr_core.formats.expert_factors import fuse_factors
+from srr_core.formats.adapter import (
+    AdapterTargets,
+    adapter_config,
+    adapter_names,
+    adapter_tensors,
+    read_adapter,
+    target_modules,
+)
+from srr_core.formats.expert_factors import expert_parts, fuse_factors
 
 
 def factors(rank, rows=8, columns=12, seed=0):
@@ -49,12 +56,50 @@ def test_targets_are_cut_before_their_block_list():
     ]
 
 
+def test_a_target_is_as_long_as_it_takes_to_match_no_other_module():
+    tower = ["model.vision_tower.encoder.layers.0.self_attn.q_proj", "model.vision_tower.layers.1.fc1"]
+    names = ["model.language_model.layers.0.self_attn.q_proj", "model.language_model.layers.1.mlp.up_proj"]
+    assert target_modules(names, [*tower, *names]) == [
+        "language_model.layers.0.self_attn.q_proj",
+        "layers.1.mlp.up_proj",
+    ]
+
+
+def test_a_layer_named_like_a_whole_module_of_another_path_is_named_in_full():
+    assert target_modules(["layers.0.fc"], ["decoder.layers.0.fc"]) == ["layers.0.fc"]
+
+
+def test_layers_named_by_their_weight_are_target_parameters_and_bare_ones_are_no_target():
+    targets = AdapterTargets(frozenset({"m.layers.0.mlp.up_proj"}), frozenset({"m.layers.0.out_proj"}))
+    names = ["m.layers.0.mlp.up_proj", "m.layers.0.out_proj", "m.layers.0.q_proj"]
+    entries = targets.entries({name: name for name in names})
+    assert entries == {"target_modules": ["layers.0.q_proj"], "target_parameters": ["layers.0.mlp.up_proj.weight"]}
+    config = adapter_config(rank=4, base_model=None, task=None, **entries)
+    assert config["target_parameters"] == ["layers.0.mlp.up_proj.weight"]
+
+
 def test_experts_are_targeted_by_their_fused_parameters():
-    names = ["model.layers.0.mlp.experts.7.gate_proj", "model.layers.0.self_attn.q_proj"]
+    projections = ("gate_proj", "up_proj", "down_proj")
+    names = [*(f"model.layers.0.mlp.experts.7.{name}" for name in projections), "model.layers.0.self_attn.q_proj"]
     assert target_modules(names) == ["layers.0.self_attn.q_proj"]
-    config = adapter_config(rank=4, target_modules=["q"], base_model=None, task=None, modules=names)
-    assert config["target_parameters"] == ["mlp.experts.gate_up_proj"]
+    config = adapter_config(
+        rank=4, target_modules=["q"], base_model=None, task=None, experts=expert_parts(names).values()
+    )
+    assert config["target_parameters"] == ["mlp.experts.down_proj", "mlp.experts.gate_up_proj"]
     assert config["rank_pattern"] == config["alpha_pattern"] == {r".*\.gate_up_proj": 8}
+
+
+def test_experts_without_gates_are_fused_by_two_parameters():
+    names = [f"m.layers.0.mixer.experts.{index}.{part}" for index in range(2) for part in ("up_proj", "down_proj")]
+    parts = expert_parts(names)
+    assert {part.parameter for part in parts.values()} == {"up_proj", "down_proj"}
+    config = adapter_config(rank=4, target_modules=[], base_model=None, task=None, experts=parts.values())
+    assert config["rank_pattern"] == {}
+
+
+def test_experts_with_projections_of_unknown_names_are_refused():
+    with pytest.raises(ExportError, match=r"m\.0\.mlp\.experts have projections of an unknown kind: w9"):
+        expert_parts(["m.0.mlp.experts.0.w9"])
 
 
 @pytest.mark.parametrize("owner", ["model.layers.0.mlp.experts.{}.{}", "model.layers.0.block_sparse_moe.experts.{}.{}"])
@@ -67,16 +112,18 @@ def test_factors_of_experts_are_fused_and_found_again(owner):
         for name, (left, right) in factors_of.items()
         for key, tensor in adapter_tensors(name, left, right, rank=4).items()
     }
-    fused = dict(fuse_factors(separate, separate.__getitem__))
-    assert set(fused) == {key for name in names for key in adapter_names(name)}
+    parts = expert_parts(names)
+    fused = dict(fuse_factors(separate, separate.__getitem__, parts))
+    assert set(fused) == {key for name in names for key in adapter_names(name, parts[name])}
     for name, (left, right) in factors_of.items():
-        found_left, found_right = read_adapter(name, fused.__getitem__, rank=4, shape=(8, 12))
+        found_left, found_right = read_adapter(name, fused.__getitem__, rank=4, shape=(8, 12), part=parts[name])
         assert torch.equal(found_left, left.bfloat16())
         assert torch.equal(found_right, right.bfloat16())
 
 
 def test_layer_with_an_expert_left_out_is_refused():
-    names = [f"m.0.mlp.experts.{index}.{part}" for index in (0, 1) for part in ("gate_proj", "up_proj")][:3]
+    whole = [f"m.0.mlp.experts.{index}.{part}" for index in (0, 1) for part in ("down_proj", "gate_proj", "up_proj")]
+    names = whole[:5]
     separate = {k: t for name in names for k, t in adapter_tensors(name, *factors(2), rank=2).items()}
     with pytest.raises(CheckpointError, match=r"expert 1 of m\.0\.mlp\.experts has no factors for gate_up_proj"):
-        dict(fuse_factors(separate, separate.__getitem__))
+        dict(fuse_factors(separate, separate.__getitem__, expert_parts(whole)))

@@ -51,7 +51,7 @@ def test_every_quantizer_of_the_table_has_a_case() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_every_quantizer_composes_with_every_recipe(case: str, preset: str) -> None:
     rank = RANK if PRESETS[preset].rank else 0
-    recipe = override(PRESETS[preset], {"quantizer": CASES[case].model_dump(), "rank": rank})
+    recipe = override(PRESETS[preset], {"quantizer": CASES[case].model_dump(), "rank": rank, "budget": None})
 
     result = solve(PROBLEM, recipe)
 

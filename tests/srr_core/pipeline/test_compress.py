@@ -85,7 +85,8 @@ def test_every_architecture_is_compressed_verified_and_measured(
     assert report.layers
     assert all(layer.output_error < layer.output_error_quantized_only for layer in report.layers)
     assert all(layer.correction_ratio <= 1 + 1e-2 for layer in report.layers)
-    assert len(report.evaluation) == int("ForCausalLM" in name or "LMHead" in name)
+    is_causal = "ForCausalLM" in name or "LMHead" in name
+    assert [row.evaluator for row in report.measurements] == ["divergence", "divergence", "perplexity"] * is_causal
     assert not (tmp_path / "out.partial").exists()
     assert Report.model_validate_json((tmp_path / "out" / "report.json").read_text()) == report
 
@@ -126,7 +127,7 @@ def test_stock_transformers_loads_the_result(tmp_path: Path, text: Path, source:
 def test_the_report_follows_its_contract(tmp_path: Path, text: Path, source: Path) -> None:
     compress(source, small(), tmp_path / "out", calibration_text=text, evaluation_text=text, revision="c0ffee")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     assert report["source"]["sha"] == "c0ffee"
     assert {"quantized", "low_rank", "total"} <= set(report["bits_per_weight"])
     assert set(report["size_bytes"]) == {"source", "compressed"}
@@ -134,7 +135,13 @@ def test_the_report_follows_its_contract(tmp_path: Path, text: Path, source: Pat
         "name shape rank preserved_rank output_error output_error_quantized_only scaled_error correction_ratio seconds"
     )
     assert set(wanted.split()) <= set(report["layers"][0])
-    assert {"name", "protocol", "source", "compressed", "tokens"} <= set(report["evaluation"][0])
+    said = {"metric", "unit", "direction", "protocol", "source", "compressed", "difference", "standard_error", "tokens"}
+    assert all(said <= set(row) for row in report["measurements"])
+    assert [row["metric"].partition("@")[0] for row in report["measurements"]] == [
+        "divergence",
+        "top1_agreement",
+        "token_perplexity",
+    ]
     assert report["environment"]["core_version"]
     assert list(report["seconds"]) == ["plan", "compress", "calibrate", "assemble", "verify", "evaluate"]
     decomposing = sum(layer["seconds"] for layer in report["layers"])
@@ -300,7 +307,7 @@ def test_experts_in_our_own_layout_are_compressed_verified_and_measured(
     report = compress(source, small(recipe), tmp_path / "out", calibration_text=text, evaluation_text=text)
     assert any(".experts." in layer.name for layer in report.layers)
     assert any(note.startswith("reloaded with our loader") for note in report.notes)
-    assert len(report.evaluation) == 1
+    assert len(report.measurements) == 3
 
 
 def test_a_rank_above_the_layer_is_clamped_and_noted(tmp_path: Path, text: Path, source: Path) -> None:

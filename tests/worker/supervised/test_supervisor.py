@@ -130,7 +130,6 @@ def test_killed_process_is_tried_again_and_finds_its_scratch(bench: Bench) -> No
 @pytest.mark.parametrize(
     ("behaviour", "code", "attempts"),
     [
-        ("full", "storage_exhausted", 2),
         ("unavailable", "hub_unavailable", 2),
         ("unsupported", "unsupported_model", 1),
         ("bug", "internal_error", 1),
@@ -149,6 +148,18 @@ def test_failure_has_a_code_and_is_repeated_only_if_that_may_help(
     assert (ended.state, ended.attempt, failure(bench, job.id).code) == (S.FAILED, attempts, code)
     assert "Traceback" not in failure(bench, job.id).message
     assert list(bench.scratch.iterdir()) == []
+
+
+def test_a_full_disk_costs_the_job_no_attempt(bench: Bench) -> None:
+    job = bench.submit(max_attempts=1)
+
+    bench.supervisor("full").run(job.id, 1)
+
+    waiting = bench.store.get(job.id)
+    assert (waiting.state, waiting.attempt) == (S.QUEUED, 2)
+    assert failure(bench, job.id).code == "storage_exhausted"
+    bench.supervisor("succeed").run(job.id, 2)
+    assert bench.store.get(job.id).state is S.SUCCEEDED
 
 
 def test_secret_in_an_unexpected_failure_is_not_repeated(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.models.architecture import Architecture
-from srr_core.models.blockwise import BlockwiseModel, forward_block
+from srr_core.models.blockwise import BlockwiseModel
+from srr_core.models.conversion import converted
 from srr_core.models.layers import Layer, plan_layers
 from srr_core.models.weights import BlockWeights
 from tests.pico import ARCHITECTURES, build_checkpoint
@@ -18,6 +19,7 @@ from tests.pico import ARCHITECTURES, build_checkpoint
 def test_every_layer_of_every_architecture_is_written_and_has_its_gradient(name: str, tmp_path: Path) -> None:
     source = build_checkpoint(tmp_path / "source", name, dtype=torch.float32)
     architecture, reader = Architecture(source), CheckpointReader(source)
+    reader = reader.showing(converted(architecture.model, reader.entries))
     plan = plan_layers(architecture, reader.entries)
     model = BlockwiseModel(architecture, reader, plan, torch.device("cpu"))
     ids = torch.randint(3, 200, (4, 16), generator=torch.Generator().manual_seed(0))
@@ -32,12 +34,12 @@ def test_every_layer_of_every_architecture_is_written_and_has_its_gradient(name:
         weights = BlockWeights(architecture.model, block, weight)
         names = [layer.name for layer in block.layers]
         assert all(layer in weights for layer in names)
-        target = forward_block(stream, module, 0).detach()
+        target = model.forward_block(stream, module, 0).detach()
 
         # Against a difference of the loss: the layer's gradient says how the loss changes along a direction.
         for layer in block.layers:
             weights.require_gradients(names, wanted=True)
-            forward_block(stream, module, 0).square().mean().backward()
+            model.forward_block(stream, module, 0).square().mean().backward()
             found = weights.gradient(layer.name)
             assert found is not None
             direction = found / found.norm().clamp_min(1e-12)
@@ -46,8 +48,8 @@ def test_every_layer_of_every_architecture_is_written_and_has_its_gradient(name:
             for sign in (1, -1):
                 weights.require_gradients(names, wanted=False)
                 weights.write(layer.name, weight(layer) + sign * step * direction)
-                losses.append(float(forward_block(stream, module, 0).double().square().mean()))
+                losses.append(float(model.forward_block(stream, module, 0).double().square().mean()))
             weights.write(layer.name, weight(layer))
             assert (losses[0] - losses[1]) / (2 * step) == pytest.approx(float(found.norm()), rel=0.05, abs=2e-5)
 
-        assert torch.equal(forward_block(stream, module, 0), target)
+        assert torch.equal(model.forward_block(stream, module, 0), target)

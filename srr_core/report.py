@@ -69,6 +69,9 @@ class LayerReport(_Frozen):
     """(out, in)."""
     rank: int
     preserved_rank: int
+    preserved_overlap: float | None = None
+    """Share of the preserved directions that the first `preserved_rank` columns of L span: 1 where they are kept, a
+    little less after a joint refit; None where k is 0, and in older reports."""
     iterations: int
     """The round that was kept, from 1."""
     output_error: float
@@ -128,6 +131,12 @@ class Measurement(_Frozen):
     text: TextReport | None = None
     details: dict[str, float] = {}
     """Further numbers of the same measurement, by name."""
+    value_error: float | None = None
+    """Standard error of the compressed value itself, where `standard_error` is that of the difference."""
+    samples: int | None = None
+    """Windows, pages, questions or pairs the metric is over."""
+    recovery_percent: float | None = None
+    """How much of the source's score is left, chance not taken off; above 100 where the result is the better one."""
 
     @property
     def is_told_apart(self) -> bool:

@@ -27,9 +27,8 @@ SPACE_FACTOR = 2.5
 """Scratch space as a multiple of the download: source, unfinished layers and artifact at their largest. A heuristic."""
 
 
-def compress_and_publish(job: Job, context: RunContext) -> Finished:
+def compress_and_publish(job: Job, work: CompressWork, context: RunContext) -> Finished:
     """Carry out a compression. Raises what `runner.run` says."""
-    work = job.work
     with span("resolve"):
         model = _resolve(work, context)
     with span("download"):

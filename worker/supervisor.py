@@ -6,12 +6,13 @@ back when its last process is gone. The child reads its assignment from a pipe w
 holds, and kills its own group when that pipe closes: no child outlives its parent, however that one died.
 """
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 import structlog
@@ -26,7 +27,9 @@ from service.platform.tracing import continued_span, current_traceparent
 from srr_core.errors import StorageError
 from srr_core.recipe.stages import Stage
 from worker.failures import failure_of
+from worker.health import Health
 from worker.lease_keeper import INTERRUPTED, LeaseKeeper, Limits, Stop
+from worker.machine import group_memory_bytes
 from worker.workspace import Workspace, WorkspaceBusyError, Workspaces
 
 _log = structlog.get_logger(__name__)
@@ -56,6 +59,8 @@ class Supervisor:
         vault: CredentialVault | None = None,
         fallback_token: str | None = None,
         environment: Mapping[str, str] | None = None,
+        health: Health | None = None,
+        on_crash: Callable[[], None] = lambda: None,
     ) -> None:
         """Build a supervisor.
 
@@ -64,6 +69,8 @@ class Supervisor:
             command: What to start for a job; it reads one JSON object from its standard input, see `worker.child`.
             fallback_token: Hub token for jobs that bring none.
             environment: Environment of the child, `os.environ` by default.
+            health: Nothing is claimed while it complains.
+            on_crash: Called when the process of a job has died without a word.
         """
         self._store = store
         self._workspaces = workspaces
@@ -73,9 +80,15 @@ class Supervisor:
         self._vault = vault
         self._fallback_token = fallback_token
         self._environment = environment
+        self._health = health or Health(())
+        self._on_crash = on_crash
 
     def run(self, job_id: str, attempt: int) -> None:
-        """Claim a job and see it through. Returns at once when it is not there to be claimed: a second delivery."""
+        """Claim a job and see it through. Returns at once when it is not there to be claimed: a second delivery.
+
+        A worker that is not fit waits here. Its message counts as lost after a while and is sent again, to another.
+        """
+        self._health.wait_until_fit()
         try:
             claim = self._store.claim(job_id, attempt, worker=self._worker, lasts=self._limits.lease)
         except UnreadableError as error:
@@ -112,7 +125,8 @@ class Supervisor:
 
     def _run_child(self, lease: Lease, workspace: Workspace, lock: int, token: str | None) -> None:
         child = self._start(workspace, lock)
-        keeper = LeaseKeeper(self._store, lease, workspace, self._limits)
+        memory = functools.partial(group_memory_bytes, child.pid)
+        keeper = LeaseKeeper(self._store, lease, workspace, self._limits, memory_bytes=memory)
         stop: Stop | None = INTERRUPTED
         try:
             self._assign(child, lease, workspace, token)
@@ -197,6 +211,7 @@ class Supervisor:
         # A child that said how it ended holds nothing any more, and these writes change nothing.
         if status == STOPPED_STATUS:  # somebody else asked it to stop: a service manager ends every process at once
             return self._store.requeue(lease)
+        self._on_crash()
         return self._store.fail(lease, _crash(status, self._store.get(lease.job_id).stage, workspace.finished_layers()))
 
     def _token(self, claim: Claim) -> str | None:

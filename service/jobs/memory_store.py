@@ -44,6 +44,7 @@ from service.jobs.transitions import (
     after_failure,
     after_interruption,
     after_retry,
+    after_success,
     move,
     state_event,
     waits_before_next_attempt,
@@ -206,7 +207,7 @@ class MemoryJobStore(JobStore):
             row.report = dict(report)
             return self._advance(
                 lease,
-                lambda job, now: move(job, JobState.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True),
+                lambda job, now: after_success(job, result, now=now),
             )
 
     @override

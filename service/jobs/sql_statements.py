@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from service.jobs import tables
 from service.jobs.blame import failures_since_the_last_end
-from service.jobs.errors import IdempotencyConflictError, InvalidJobError, JobNotFoundError
+from service.jobs.errors import IdempotencyConflictError, InvalidJobError, JobNotFoundError, ReportNotReadyError
 from service.jobs.policy import IDEMPOTENCY_LIFETIME
 from service.jobs.rows import JOB_COLUMNS, job_from_row
 from service.jobs.schema import Job, JobFailure, JobState, Lease, OutboxMessage, SealedSecret, Usage
@@ -42,6 +42,16 @@ def read_job(connection: Connection, job_id: str, *, lock: bool = False) -> Job:
     return job_from_row(row)
 
 
+def read_report(connection: Connection, job_id: str) -> Mapping[str, Any]:
+    """Return the report of a job that has succeeded. Raises JobNotFoundError, ReportNotReadyError."""
+    query = select(tables.job_reports.c.report).where(tables.job_reports.c.job_id == job_id)
+    report: Mapping[str, Any] | None = connection.execute(query).scalar_one_or_none()
+    if report is None:
+        state = read_job(connection, job_id).state
+        raise ReportNotReadyError(f"job {job_id} is {state}; a report exists once it has succeeded")
+    return report
+
+
 def lock_held(connection: Connection, lease: Lease) -> Job | None:
     """Return a job this worker holds, locked, or None."""
     query = select(*JOB_COLUMNS).where(*held_by(lease)).with_for_update()
@@ -54,6 +64,18 @@ def earlier_failures(connection: Connection, job_id: str) -> list[JobFailure]:
     events = tables.job_events.c
     query = select(events.data).where(events.job_id == job_id, events.kind == "state").order_by(events.sequence.desc())
     return failures_since_the_last_end(connection.execute(query.limit(_EVENTS_READ)).scalars())
+
+
+def count_before(connection: Connection, job_id: str) -> int | None:
+    """Return how many queued jobs are before this one, or None when it is not queued. Raises JobNotFoundError."""
+    row = connection.execute(select(_JOBS.state, _JOBS.queued_at).where(_JOBS.id == job_id)).one_or_none()
+    if row is None:
+        raise JobNotFoundError(f"no job has the id {job_id!r}")
+    if row.state != JobState.QUEUED:
+        return None
+    earlier = tuple_(_JOBS.queued_at, _JOBS.id) < tuple_(row.queued_at, job_id)
+    query = select(func.count()).where(_JOBS.state == str(JobState.QUEUED), earlier)
+    return connection.execute(query).scalar_one()
 
 
 def insert_texts(connection: Connection, texts: Mapping[str, str]) -> None:

@@ -4,16 +4,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, text, tuple_, update
+from sqlalchemy import Connection, Engine, select, text, update
+from sqlalchemy.exc import IntegrityError
 from typing_extensions import override
 
 from service.jobs import tables
 from service.jobs.blame import WORKER_LOST, tries
 from service.jobs.errors import (
     InvalidTransitionError,
-    JobNotFoundError,
     JobNotRetryableError,
-    ReportNotReadyError,
     TextNotFoundError,
 )
 from service.jobs.policy import RetryPolicy
@@ -44,6 +43,7 @@ from service.jobs.schema import (
 )
 from service.jobs.sql_changes import ChangeWriter
 from service.jobs.sql_statements import (
+    count_before,
     delete_expired,
     delete_messages,
     due_messages,
@@ -57,6 +57,7 @@ from service.jobs.sql_statements import (
     insert_texts,
     lock_held,
     read_job,
+    read_report,
     redirect_key,
     replace_credential,
     replace_report,
@@ -70,6 +71,7 @@ from service.jobs.transitions import (
     after_failure,
     after_interruption,
     after_retry,
+    after_success,
     move,
 )
 from service.platform.clock import utc_now
@@ -161,14 +163,7 @@ class SqlJobStore(JobStore):
     @override
     def queue_position(self, job_id: str) -> int | None:
         with reading(self._engine) as connection:
-            row = connection.execute(select(_JOBS.state, _JOBS.queued_at).where(_JOBS.id == job_id)).one_or_none()
-            if row is None:
-                raise JobNotFoundError(f"no job has the id {job_id!r}")
-            if row.state != JobState.QUEUED:
-                return None
-            earlier = tuple_(_JOBS.queued_at, _JOBS.id) < tuple_(row.queued_at, job_id)
-            query = select(func.count()).where(_JOBS.state == str(JobState.QUEUED), earlier)
-            return connection.execute(query).scalar_one()
+            return count_before(connection, job_id)
 
     @override
     def claim(self, job_id: str, attempt: int, *, worker: str, lasts: timedelta) -> Claim | None:
@@ -273,7 +268,7 @@ class SqlJobStore(JobStore):
 
         return self._advance(
             lease,
-            lambda job, now: move(job, JobState.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True),
+            lambda job, now: after_success(job, result, now=now),
             lambda connection, job: replace_report(connection, job.id, report),
         )
 
@@ -309,19 +304,17 @@ class SqlJobStore(JobStore):
             if same is not None:
                 raise JobNotRetryableError(f"job {same.id} does the same work already")
             after = after.model_copy(update={"brought_token": before.brought_token or credential is not None})
-            self._writer.change(connection, before, after)
+            try:
+                self._writer.change(connection, before, after)
+            except IntegrityError as error:  # somebody submitted it a moment ago; the unique index knows
+                raise JobNotRetryableError("another job does the same work already") from error
             replace_credential(connection, job_id, credential)
             return after
 
     @override
     def report(self, job_id: str) -> Mapping[str, Any]:
-        query = select(tables.job_reports.c.report).where(tables.job_reports.c.job_id == job_id)
         with reading(self._engine) as connection:
-            report: Mapping[str, Any] | None = connection.execute(query).scalar_one_or_none()
-            if report is None:
-                state = read_job(connection, job_id).state
-                raise ReportNotReadyError(f"job {job_id} is {state}; a report exists once it has succeeded")
-        return report
+            return read_report(connection, job_id)
 
     @override
     def reap(self, *, now: datetime | None = None) -> Sequence[Job]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.jobs.blame import WORKER_LOST, Verdict, verdict
 from service.jobs.errors import InvalidTransitionError, JobFinishedError, JobNotRetryableError
-from service.jobs.schema import TERMINAL_STATES, Job, JobFailure, JobState
+from service.jobs.schema import TERMINAL_STATES, Job, JobFailure, JobResult, JobState
 
 _S = JobState
 
@@ -48,6 +48,15 @@ def after_claim(job: Job, *, now: datetime) -> Job:
     return move(job, _S.RUNNING, now=now, started_at=now, stage=None, progress=0.0, failure=None)
 
 
+def after_success(job: Job, result: JobResult, *, now: datetime) -> Job:
+    """Return the job with its result.
+
+    One that was being canceled ends without its content key: another job may have been submitted for the same work.
+    """
+    key = None if job.state is _S.CANCELING else job.content_key
+    return move(job, _S.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True, content_key=key)
+
+
 def after_failure(job: Job, failure: JobFailure, *, now: datetime, earlier: Sequence[JobFailure] = ()) -> Job:
     """Return the job after a failed attempt: queued again, failed, or canceled if that was asked for.
 
@@ -83,8 +92,9 @@ def after_cancel(job: Job, *, now: datetime) -> Job:
         raise JobFinishedError(f"job {job.id} has already {_ended(job.state)} and cannot be canceled")
     if job.state is _S.CANCELING:
         return job
-    # Without its content key: another request for the same work must not be answered with a job that stops.
-    return move(job, _S.CANCELED if job.state is _S.QUEUED else _S.CANCELING, now=now, content_key=None)
+    # With its content key, so that a retry is known to do the same work. No request is answered with it until then:
+    # neither state is one of ATTACHABLE_STATES.
+    return move(job, _S.CANCELED if job.state is _S.QUEUED else _S.CANCELING, now=now)
 
 
 def after_retry(job: Job, *, now: datetime) -> Job:

@@ -62,6 +62,11 @@ class GPTQFormatExporter(Exporter[GPTQFormatSpec]):
 
 
 def _checked_grid(artifact: Artifact) -> UniformGrid:
+    if artifact.layout.mixed:
+        raise ExportError(
+            "the layers of this artifact have bits and groups of their own, which this export does not write yet; "
+            "export gguf or merged instead"
+        )
     grid = artifact.layout.spec.uniform_grid
     if grid is None or not grid.is_symmetric:
         raise ExportError("the GPTQ format takes symmetric uniform codes only; export merged instead")

@@ -118,7 +118,9 @@ class _Layer:
 
     def finished(self) -> Decomposition:
         left, right = (self._start.left, self._start.right) if self._factors is None else self._factors.stored()
-        return replace(self._start, quantized=self._rounding.tensor(), left=left, right=right)
+        overlap = self._start.preserved_overlap if self._factors is None else None  # L has moved since it was measured
+        quantized = self._rounding.tensor()
+        return replace(self._start, quantized=quantized, left=left, right=right, preserved_overlap=overlap)
 
 
 def _plain(start: Decomposition) -> Decomposition:

@@ -53,8 +53,8 @@ def assemble(plan: RunPlan, work: WorkFolder) -> int:
         if found is None:
             continue
         modules.append(layer.name)
-        base[layer.tensor] = {name: found.tensors[name] for name in found.facts["tensors"]["base"]}
-        adapter |= {name: found.tensors[name] for name in found.facts["tensors"]["adapter"]}
+        base[layer.tensor] = {name: found.tensors[name] for name in found.record.base_tensors}
+        adapter |= {name: found.tensors[name] for name in found.record.adapter_tensors}
     shards = ShardPlan()
     for tensor, entry in plan.weights.entries.items():
         if tensor in base:

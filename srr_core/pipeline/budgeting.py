@@ -35,9 +35,10 @@ from srr_core.pipeline.calibrated import (
     source_weight,
 )
 from srr_core.pipeline.plan import RunPlan, choose_layout, choose_targets
-from srr_core.pipeline.watch import Watch
+from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import BudgetSpec, GPTQSpec, LearnedSpec, QuantizerSpec, Recipe, Setting
+from srr_core.recipe.stages import Stage
 from srr_core.report import BudgetReport, SettingCount
 from srr_core.srr import Method
 from srr_core.types import Decomposition, QuantizedTensor, Statistics
@@ -50,7 +51,7 @@ _SHAPE_BYTES = 16
 _FACTOR_BYTES = 2
 
 
-def spend_budget(plan: RunPlan, watch: Watch, *, kept_table: Path) -> tuple[RunPlan, BudgetReport | None]:
+def spend_budget(plan: RunPlan, monitor: RunMonitor, *, kept_table: Path) -> tuple[RunPlan, BudgetReport | None]:
     """Return a plan whose layers have settings of their own, where its recipe has a budget, and what was bought.
 
     Args:
@@ -66,7 +67,7 @@ def spend_budget(plan: RunPlan, watch: Watch, *, kept_table: Path) -> tuple[RunP
     made_from = _made_from(plan, spec)
     table = read_table(kept_table, made_from)
     if table is None:
-        table = _Scorer(plan, spec, watch, made_from).table()
+        table = _Scorer(plan, spec, monitor, made_from).table()
         write_json(kept_table, table.model_dump(mode="json"))
     bought = solve(table, spec)
     return spent(plan, bought), _report(table, bought, time.perf_counter() - began)
@@ -101,10 +102,10 @@ def spent(plan: RunPlan, bought: Plan) -> RunPlan:
 
 
 class _Scorer:
-    def __init__(self, plan: RunPlan, spec: BudgetSpec, watch: Watch, made_from: Mapping[str, str]) -> None:
+    def __init__(self, plan: RunPlan, spec: BudgetSpec, monitor: RunMonitor, made_from: Mapping[str, str]) -> None:
         self._plan = plan
         self._spec = spec
-        self._watch = watch
+        self._monitor = monitor
         self._made_from = made_from
         self._has_head = plan.architecture.name.endswith(_PREDICTORS)
         self._recipes = [
@@ -120,7 +121,7 @@ class _Scorer:
     def table(self) -> ScoreTable:
         plan = self._plan
         layers = plan.layers.layers
-        with self._watch.stage("search", 3 * len(plan.layers.blocks)):
+        with self._monitor.stage(Stage.SEARCH, 3 * len(plan.layers.blocks)):
             sensitivities = self._sensitivities()
             self._score_all(sensitivities)
         compressed = {layer.tensor for layer in layers}
@@ -154,8 +155,8 @@ class _Scorer:
         )
 
     def _ended(self) -> None:
-        self._watch.advance("search")
-        self._watch.check()
+        self._monitor.advance(Stage.SEARCH)
+        self._monitor.check()
 
     def _score_all(self, sensitivities: Sensitivities) -> None:
         plan = self._plan
@@ -172,7 +173,7 @@ class _Scorer:
                     block,
                     block.layers,
                     advance=True,
-                    check=self._watch.check,
+                    check=self._monitor.check,
                     after_passes=lambda: None,
                 )
                 for members, statistics, _ in groups:
@@ -186,7 +187,7 @@ class _Scorer:
         self, layer: Layer, methods: GroupMethods, statistics: Statistics, sensitivity: Tensor
     ) -> Iterator[Score]:
         for setting, candidate in self._usable(layer):
-            self._watch.check()
+            self._monitor.check()
             recipe = candidate.model_copy(update={"rank": 0}) if layer.name in self._bare else candidate
             method = methods.of(recipe)
             weight, result = decomposed(self._plan, layer, method, self._quantize(layer, recipe, statistics))

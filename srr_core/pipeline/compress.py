@@ -16,9 +16,10 @@ from srr_core.pipeline.layers import LayerCompressor, finished_layers
 from srr_core.pipeline.memory import fits_below_peak
 from srr_core.pipeline.plan import RunPlan, plan_run
 from srr_core.pipeline.reporting import build_report
-from srr_core.pipeline.watch import Watch
+from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe import Recipe
+from srr_core.recipe.stages import Stage
 from srr_core.report import Measurement, Report
 from srr_core.types import OnProgress, ShouldStop
 from srr_core.verification.dense_view import DenseView
@@ -73,8 +74,8 @@ def compress(
     Raises:
         SrrError: any leaf of the tree in `srr_core.errors`; nothing is left at the destination.
     """
-    watch = Watch(on_progress, should_stop)
-    with watch.stage("plan", 1):
+    monitor = RunMonitor(on_progress, should_stop)
+    with monitor.stage(Stage.PLAN, 1):
         plan = plan_run(
             source,
             recipe,
@@ -86,9 +87,9 @@ def compress(
             evaluation_text=evaluation_text,
             device=device,
         )
-        watch.advance("plan")
+        monitor.advance(Stage.PLAN)
     with closing(WorkFolder(destination, plan.fingerprint())) as work:
-        report = _run(plan, work, watch, scores)
+        report = _run(plan, work, monitor, scores)
         if before_publish is not None:
             try:
                 before_publish(work.artifact, report)
@@ -98,26 +99,26 @@ def compress(
     return report
 
 
-def _run(plan: RunPlan, work: WorkFolder, watch: Watch, scores: Path | None) -> Report:
+def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor, scores: Path | None) -> Report:
     asked = plan.recipe
     kept_table = work.path / TABLE_FILE
     if scores is not None and not kept_table.exists():
         carry(scores, kept_table)
-    plan, budget = spend_budget(plan, watch, kept_table=kept_table)
-    compressor = LayerCompressor(plan, work, watch)
-    with watch.stage("compress", len(plan.layers.layers)):
+    plan, budget = spend_budget(plan, monitor, kept_table=kept_table)
+    compressor = LayerCompressor(plan, work, monitor)
+    with monitor.stage(Stage.COMPRESS, len(plan.layers.layers)):
         compressor.run()
-    with watch.stage("assemble", 1):
+    with monitor.stage(Stage.ASSEMBLE, 1):
         compressed_bytes = assemble(plan, work)
-        watch.advance("assemble")
-    notes = _verify(plan, work, watch)
-    measurements = _evaluate(plan, work, watch)
+        monitor.advance(Stage.ASSEMBLE)
+    notes = _verify(plan, work, monitor)
+    measurements = _evaluate(plan, work, monitor)
     report = build_report(
         plan,
         work,
         compressed_bytes,
         measurements,
-        watch.seconds,
+        monitor.seconds,
         unused=compressor.unused,
         budget=budget,
         notes=(*plan.notes, *notes),
@@ -129,10 +130,10 @@ def _run(plan: RunPlan, work: WorkFolder, watch: Watch, scores: Path | None) -> 
     return report
 
 
-def _verify(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[str, ...]:
-    expected = [ExpectedLayer(layer.name, str(facts["digest"])) for layer, facts in finished_layers(plan, work)]
-    with watch.stage("verify", len(expected)):
-        verify_artifact(work.artifact, expected, on_layer=watch.stepper("verify"))
+def _verify(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[str, ...]:
+    expected = [ExpectedLayer(layer.name, record.digest) for layer, record in finished_layers(plan, work)]
+    with monitor.stage(Stage.VERIFY, len(expected)):
+        verify_artifact(work.artifact, expected, on_layer=monitor.stepper(Stage.VERIFY))
         verify_structure(work.artifact)
         parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
         if parameters > RELOAD_ALWAYS_PARAMETERS and not fits_below_peak(parameters * 4 * RELOAD_COPIES):
@@ -145,14 +146,14 @@ def _verify(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[str, ...]:
     return (f"reloaded with {loader}: outputs within {check.difference:.1e} of Q + L·R",)
 
 
-def _evaluate(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[Measurement, ...]:
+def _evaluate(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[Measurement, ...]:
     windows, spec = plan.evaluation, plan.recipe.evaluation
     if windows is None or spec is None:
         return ()
     transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed)
     artifact = open_artifact(work.artifact)
     evaluators = [EVALUATORS.build(evaluator) for evaluator in spec.evaluators]
-    with watch.stage("evaluate", 2 * len(plan.layers.blocks)):
+    with monitor.stage(Stage.EVALUATE, 2 * len(plan.layers.blocks)):
         pair = ModelPair(
             source=BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device),
             compressed=BlockwiseModel(
@@ -166,6 +167,6 @@ def _evaluate(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[Measuremen
             windows=windows,
             batch_size=spec.batch_size,
             paired_windows=max(evaluator.paired_windows for evaluator in evaluators),
-            after_block=watch.stepper("evaluate"),
+            after_block=monitor.stepper(Stage.EVALUATE),
         )
         return tuple(row for evaluator in evaluators for row in evaluator.measure(pair))

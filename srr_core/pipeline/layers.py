@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,13 +21,15 @@ from srr_core.pipeline.calibrated import (
     require_finite,
     source_weight,
 )
+from srr_core.pipeline.layer_record import LayerRecord
 from srr_core.pipeline.plan import RunPlan
+from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.streams import Streams, write_finished
-from srr_core.pipeline.watch import Watch
 from srr_core.pipeline.work_folder import FinishedLayer, WorkFolder
 from srr_core.quantizers import QUANTIZERS, Quantizer
 from srr_core.quantizers.learned import LearnedQuantizer
 from srr_core.recipe import LearnedSpec, QuantizerSpec
+from srr_core.recipe.stages import Stage
 from srr_core.report import LayerReport, LearningReport
 from srr_core.runtime.resident import release_freed
 from srr_core.scalings import SCALINGS
@@ -35,8 +37,6 @@ from srr_core.srr import Method, measured
 from srr_core.types import Decomposition, QuantizedTensor, Statistics
 from srr_core.verification.digest import layer_digest
 
-TOGETHER = "together"
-"""Fact of a layer that learned with others: their names."""
 UNUSED = "its module was never called on the calibration text"
 
 
@@ -47,10 +47,10 @@ class LayerCompressor:
     and about six times the largest layer while it is decomposed.
     """
 
-    def __init__(self, plan: RunPlan, work: WorkFolder, watch: Watch) -> None:
+    def __init__(self, plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> None:
         self._plan = plan
         self._work = work
-        self._watch = watch
+        self._monitor = monitor
         self._quantizers: dict[QuantizerSpec, Quantizer[Any]] = {}
         self._scaling = SCALINGS.build(plan.recipe.scaling)
         self._positions = {layer.name: index for index, layer in enumerate(plan.layers.layers)}
@@ -70,11 +70,11 @@ class LayerCompressor:
         for block in plan.layers.blocks:
             for layer in block.layers:
                 if self._is_kept(layer, block) or layer.name in self.unused:
-                    self._watch.advance("compress", layer=layer.name)
+                    self._monitor.advance(Stage.COMPRESS, layer=layer.name)
         if not still_open:
             return
         blocks = plan.layers.blocks[: still_open[-1].index + 1]
-        with self._watch.stage("calibrate", len(blocks)):
+        with self._monitor.stage(Stage.CALIBRATE, len(blocks)):
             model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
             batch_size = 1 if self._scaling.per_sequence else plan.recipe.calibration.batch_size
             streams = Streams.of(model.start(list(plan.calibration.batches(batch_size))), plan.recipe)
@@ -95,20 +95,20 @@ class LayerCompressor:
                 block,
                 list(waiting.values()),
                 advance=observed is streams.source,
-                check=self._watch.check,
-                after_passes=lambda: self._watch.advance("calibrate", block=block.index),
+                check=self._monitor.check,
+                after_passes=lambda: self._monitor.advance(Stage.CALIBRATE, block=block.index),
             )
             for members, statistics, notes in groups:
                 for layer in members:
                     del waiting[layer.name]
-                with self._watch.timed("compress"):
+                with self._monitor.timed(Stage.COMPRESS):
                     self._compress_group(members, statistics, block, notes)
             if streams.prefix is not None:
                 self._follow(model, streams, streams.prefix, module, block, is_last=is_last)
         release_freed()
         for layer in waiting.values():
             self.unused[layer.name] = UNUSED
-            self._watch.advance("compress", layer=layer.name, block=block.index)
+            self._monitor.advance(Stage.COMPRESS, layer=layer.name, block=block.index)
 
     def _follow(
         self,
@@ -124,7 +124,7 @@ class LayerCompressor:
         streams.run_source(model, module)
         weights = BlockWeights(self._plan.architecture.model, block, functools.partial(source_weight, self._plan))
         if self._started:
-            with self._watch.timed("learn"):
+            with self._monitor.timed(Stage.LEARN):
                 self._learn(model, weights, module, streams.source, prefix, block)
         if not is_last:
             write_finished(weights, block, self._finished_layers(block), self._plan.layout)
@@ -150,7 +150,7 @@ class LayerCompressor:
             spec,
             device=self._plan.device,
             seed=layer_seed(self._plan, block.path),
-            after_step=self._watch.check,
+            after_step=self._monitor.check,
         )
         for name, item in started.items():
             began = time.perf_counter()
@@ -166,7 +166,7 @@ class LayerCompressor:
         for layer in layers:
             if self._is_kept(layer, block):
                 continue
-            self._watch.check()
+            self._monitor.check()
             began = time.perf_counter()
             method = methods.of(self._plan.recipe_of(layer))
             _, result = decomposed(self._plan, layer, method, self._quantize(layer, method, statistics))
@@ -195,25 +195,22 @@ class LayerCompressor:
     ) -> None:
         layer, result, recipe = item.layer, item.result, item.method.recipe
         tensors = self._plan.layout.layer_tensors(layer.name, result.quantized)
-        names = {"base": list(tensors), "adapter": []}
+        adapter: Mapping[str, Tensor] = {}
         if recipe.rank:
             adapter = adapter_tensors(layer.name, result.left, result.right, rank=recipe.rank, shape=layer.shape)
-            tensors |= adapter
-            names["adapter"] = list(adapter)
         report = self._report(item, learning)
-        digest = layer_digest(result.quantized, result.left, result.right)
-        facts: dict[str, object] = {
-            "name": layer.name,
-            "digest": digest,
-            "tensors": names,
-            "report": report.model_dump(mode="json"),
-        }
-        if together:
-            facts[TOGETHER] = list(together)
-        self._work.finish(self._positions[layer.name], tensors, facts)
+        record = LayerRecord(
+            name=layer.name,
+            digest=layer_digest(result.quantized, result.left, result.right),
+            base_tensors=tuple(tensors),
+            adapter_tensors=tuple(adapter),
+            report=report,
+            together=together,
+        )
+        self._work.finish(self._positions[layer.name], {**tensors, **adapter}, record)
         metrics = {"output_error": report.output_error, "preserved_rank": float(report.preserved_rank)}
         metrics["seconds"] = report.seconds
-        self._watch.advance("compress", layer=layer.name, block=block.index, metrics=metrics)
+        self._monitor.advance(Stage.COMPRESS, layer=layer.name, block=block.index, metrics=metrics)
 
     def _report(self, item: "_Decomposed", learning: LearningReport | None) -> LayerReport:
         layer, result = item.layer, item.result
@@ -223,6 +220,7 @@ class LayerCompressor:
             shape=layer.shape,
             rank=0 if result.left is None else result.left.shape[1],
             preserved_rank=result.preserved_rank,
+            preserved_overlap=result.preserved_overlap,
             iterations=result.iterations,
             output_error=errors["output"],
             output_error_quantized_only=errors["quantized_output"],
@@ -246,7 +244,7 @@ class LayerCompressor:
         finished = self._finished_layers(block)
         if layer.name not in finished:
             return False
-        together = finished[layer.name].facts.get(TOGETHER, ())
+        together = finished[layer.name].record.together
         return all(name in finished for name in together)
 
     def _is_settled(self, block: Block) -> bool:
@@ -281,9 +279,9 @@ def _scarcity(num_tokens: int, in_features: int) -> tuple[str, ...]:
     )
 
 
-def finished_layers(plan: RunPlan, work: WorkFolder) -> Iterator[tuple[Layer, dict[str, object]]]:
-    """Yield every layer that is finished, with its facts, in the order of the plan."""
+def finished_layers(plan: RunPlan, work: WorkFolder) -> Iterator[tuple[Layer, LayerRecord]]:
+    """Yield every layer that is finished, with its record, in the order of the plan."""
     for index, layer in enumerate(plan.layers.layers):
         found = work.finished(index, layer.name)
         if found is not None:
-            yield layer, dict(found.facts)
+            yield layer, found.record

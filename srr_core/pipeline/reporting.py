@@ -1,4 +1,4 @@
-"""The report of a run, from the facts of its layers."""
+"""The report of a run, from the records of its layers."""
 
 import math
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def build_report(
     notes: tuple[str, ...],
 ) -> Report:
     """Return the whole result of a run."""
-    layers = tuple(LayerReport.model_validate(facts["report"]) for _, facts in finished_layers(plan, work))
+    layers = tuple(record.report for _, record in finished_layers(plan, work))
     kept = {plan.layers.stored_names[name]: reason for name, reason in plan.layers.kept.items()}
     kept |= {f"{name}.weight": reason for name, reason in unused.items()}
     return Report(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from srr_core.errors import UnsupportedModelError
+from srr_core.recipe.sizes import check_sizes
 
 TRANSFORMERS = "5.23.0"
 """The version whose classes are listed. A test compares the list with the installed one and says how to renew it."""
@@ -227,7 +228,8 @@ def check_config(config: Mapping[str, Any] | None) -> None:
     """Refuse what the core would refuse, as far as a configuration tells it without transformers.
 
     Raises:
-        UnsupportedModelError: the model is quantized already, an encoder-decoder, or of a class that is not listed.
+        UnsupportedModelError: the model is quantized already, an encoder-decoder, of a class that is not listed, or
+            gives sizes that no model has.
     """
     names = (config or {}).get("architectures")
     if config is None or not isinstance(names, list) or not names:
@@ -235,6 +237,7 @@ def check_config(config: Mapping[str, Any] | None) -> None:
             "config.json names no architecture, so the model class is unknown; push a config.json that save_pretrained "
             "wrote"
         )
+    check_sizes(config)
     quantization = config.get("quantization_config")
     if quantization:
         method = quantization.get("quant_method", "unknown") if isinstance(quantization, Mapping) else "unknown"

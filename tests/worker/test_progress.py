@@ -76,7 +76,7 @@ def told(store: Flaky, job: Job) -> Callable[[str], list[dict[str, Any]]]:
 
 
 def layer(number: int) -> Progress:
-    return Progress("compress", number, 100, block=0, layer=f"layer{number}", metrics={"output_error": 0.1})
+    return Progress(Stage.COMPRESS, number, 100, block=0, layer=f"layer{number}", metrics={"output_error": 0.1})
 
 
 def test_every_layer_is_told_and_the_bar_at_most_twice_a_second(
@@ -95,9 +95,9 @@ def test_bar_never_goes_back_and_new_stages_are_told_at_once(
     progress: ProgressRecorder, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     progress.on_bytes(1, 2)
-    progress.on_progress(Progress("compress", 10, 10))
-    progress.on_progress(Progress("calibrate", 1, 2))
-    progress.on_progress(Progress("evaluate", 2, 2))
+    progress.on_progress(Progress(Stage.COMPRESS, 10, 10))
+    progress.on_progress(Progress(Stage.CALIBRATE, 1, 2))
+    progress.on_progress(Progress(Stage.EVALUATE, 2, 2))
 
     shares = [data["progress"] for data in told("progress")]
     assert [data["stage"] for data in told("progress")] == ["download", "compress", "calibrate", "evaluate"]
@@ -107,9 +107,9 @@ def test_bar_never_goes_back_and_new_stages_are_told_at_once(
 def test_finished_layers_move_the_bar_and_calibrated_blocks_do_not(
     progress: ProgressRecorder, clock: Hand, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    progress.on_progress(Progress("compress", 0, 2))
-    progress.on_progress(Progress("calibrate", 1, 1, block=0))
-    progress.on_progress(Progress("compress", 1, 2))
+    progress.on_progress(Progress(Stage.COMPRESS, 0, 2))
+    progress.on_progress(Progress(Stage.CALIBRATE, 1, 1, block=0))
+    progress.on_progress(Progress(Stage.COMPRESS, 1, 2))
 
     assert [data["progress"] for data in told("progress")] == [0.16, 0.16, 0.48]
 

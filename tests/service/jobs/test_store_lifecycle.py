@@ -30,6 +30,7 @@ from tests.service.jobs.lifecycle import (
     claimed,
     failed,
     finished,
+    held,
     states,
 )
 
@@ -244,6 +245,19 @@ def test_fatal_failure_ends_the_job(store: JobStore, make_job: MakeJob) -> None:
     assert store.fail(Lease(job.id, 1, "w1"), FATAL)
     assert store.get(job.id).failure == FATAL
     assert list(store.unsent()) == []
+
+
+def test_interruption_leaves_as_many_attempts_as_there_were(store: JobStore, make_job: MakeJob, clock: Clock) -> None:
+    job = store.add(make_job(max_attempts=2))
+    store.requeue(held(store, job))
+
+    outcomes = []
+    for _ in range(2):
+        store.fail(held(store, store.get(job.id)), RETRYABLE)
+        outcomes.append(store.get(job.id).state)
+        clock.advance(hours=1)
+
+    assert outcomes == [JobState.QUEUED, JobState.FAILED]
 
 
 def test_interrupted_attempt_does_not_count(store: JobStore, make_job: MakeJob) -> None:

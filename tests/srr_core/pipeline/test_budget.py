@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from srr_core.budget.table import ScoreTable
-from srr_core.errors import CheckpointError, RecipeError, StopRequested
+from srr_core.errors import CheckpointError, ExportError, RecipeError, StopRequested
+from srr_core.exporters.export import export
 from srr_core.formats.artifact import open_artifact
 from srr_core.pipeline import budgeting, compress
-from srr_core.recipe import Recipe, override
+from srr_core.recipe import GPTQFormatSpec, MergedSpec, Recipe, override
 from srr_core.report import Report
 from srr_core.runtime import load
 from srr_core.types import Progress
@@ -257,3 +259,17 @@ def test_a_damaged_list_of_settings_is_found(damage: Any, words: str, tmp_path: 
 
     with pytest.raises(CheckpointError, match=words):
         open_artifact(tmp_path / "out")
+
+
+def test_exports_write_a_mix_as_it_is_or_refuse_it(tmp_path: Path, text: Path, source: Path) -> None:
+    recipe = budgeted(target_bits=4.2, changes={"quantizer.grid.symmetric": True})
+    compress(source, recipe, tmp_path / "out", calibration_text=text)
+
+    with pytest.raises(ExportError, match="bits and groups of their own"):
+        export(tmp_path / "out", GPTQFormatSpec(), tmp_path / "gptq")
+    export(tmp_path / "out", MergedSpec(dtype="float32"), tmp_path / "merged")
+
+    merged = load_file(tmp_path / "merged" / "model-00001-of-00001.safetensors")
+    view = DenseView(open_artifact(tmp_path / "out"))
+    name = "model.layers.1.mlp.down_proj.weight"
+    assert torch.allclose(merged[name], view[name], atol=1e-6)

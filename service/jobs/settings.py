@@ -43,7 +43,7 @@ class JobsSettings(BaseSettings):
     visibility_timeout_seconds: int = Field(
         default=13 * 3600,
         ge=60,
-        description="Seconds after which Redis redelivers a message that nobody acknowledged; above the job time limit.",
+        description="Seconds after which Redis redelivers an unacknowledged message; above the job time limit.",
     )
     lease_seconds: float = Field(
         default=60.0, gt=0, description="Seconds of silence of a worker after which its job is requeued."
@@ -53,7 +53,9 @@ class JobsSettings(BaseSettings):
         default=5.0, gt=0, description="How often outbox, leases and lost messages are looked after."
     )
     lost_message_seconds: float = Field(
-        default=60.0, gt=0, description="Seconds a job waits in the queue before its message is sent again, if the broker has lost messages."
+        default=60.0,
+        gt=0,
+        description="Seconds in the queue after which a job's message is sent again, if the broker has lost messages.",
     )
     retry_first_seconds: float = Field(
         default=15.0, ge=0, description="Wait after the first failed attempt; then four times longer."

@@ -104,7 +104,7 @@ class ModelWriter:
         types: Counter[str] = Counter()
         inexact, offsets = 0, 0.0
         for module in self.artifact.module_names():
-            encoded = self._encode(module, grid)
+            encoded = self._encode(module, self.artifact.layout.of(module).spec.uniform_grid or grid)
             writer.add_tensor(self.naming.name(f"{module}.weight"), encoded.data, raw_dtype=encoded.block_type)
             types[encoded.block_type.name] += 1
             inexact += encoded.inexact

@@ -82,6 +82,11 @@ pip install transformers peft gptqmodel optimum
 
 
 def _checked_grid(artifact: Artifact) -> UniformGrid:
+    if artifact.layout.mixed:
+        raise ExportError(
+            "the layers of this artifact have bits and groups of their own, which this export does not write yet; "
+            "export gguf or merged instead"
+        )
     grid = artifact.layout.spec.uniform_grid
     if grid is None:
         raise ExportError("the GPTQ format takes uniform codes only; export merged instead")

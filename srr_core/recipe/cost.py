@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from srr_core.recipe.quantizers import LearnedSpec
 from srr_core.recipe.rank_selectors import FixedSpec
 from srr_core.recipe.recipe import Recipe
 from srr_core.recipe.scalings import AutocorrelationSpec
@@ -11,6 +12,8 @@ BASE_MEMORY_BYTES = 10**9
 """The interpreter, torch and transformers."""
 BLOCK_COPIES = 3
 """Float32 copies of the largest block a run may hold at once."""
+LEARNING_COPIES = 5
+"""More of them while a block learns: gradients, offsets, what is rounded, what it is rounded to, and one in work."""
 SLOW_PRODUCT_SHARE = 0.5
 """Heuristic: thin products, QR and casts reach about half the rate of a large square product."""
 
@@ -66,7 +69,10 @@ def memory_bytes(recipe: Recipe, *, largest_block: int, input_widths: Iterable[i
     """
     statistics = sum(8 * width * width for width in input_widths)
     hidden = 4 * hidden_size * _tokens(recipe)
-    return BASE_MEMORY_BYTES + BLOCK_COPIES * 4 * largest_block + statistics + hidden
+    learns = isinstance(recipe.quantizer, LearnedSpec)
+    streams = 1 + (learns or recipe.calibration.inputs == "compressed")
+    copies = BLOCK_COPIES + LEARNING_COPIES * learns
+    return BASE_MEMORY_BYTES + copies * 4 * largest_block + statistics + streams * hidden
 
 
 def operations(recipe: Recipe, shapes: Iterable[Shape]) -> float:
@@ -115,8 +121,18 @@ def _layer_operations(shape: Shape, recipe: Recipe) -> float:
     scaled = product if isinstance(recipe.scaling, AutocorrelationSpec) else 2 * product
     return (
         calibrate
+        + _learning(recipe) * rows * columns
         + factor
         + scaled
         + (product + 2 * sketch) * preserves
         + recipe.iterations * (scaled + sketch + quantize)
     )
+
+
+def _learning(recipe: Recipe) -> float:
+    """Return the operations per weight of learning a block: steps there and back, and three passes over all windows."""
+    spec = recipe.quantizer
+    if not isinstance(spec, LearnedSpec):
+        return 0.0
+    windows = min(spec.batch_size, recipe.calibration.num_sequences)
+    return 6.0 * spec.iterations * windows * recipe.calibration.sequence_length + 6.0 * _tokens(recipe)

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from srr_core.errors import RecipeError
+from srr_core.recipe.budget import BudgetSpec
 from srr_core.recipe.known_fields import what_is_known
-from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
+from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
 from srr_core.recipe.recipe import Recipe
 from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec
@@ -158,6 +159,23 @@ _RECIPES = (
         quantizer=GPTQSpec(grid=_SERVED),
         rank_selector=_EVERYTHING,
         iterations=3,
+    ),
+    Recipe(
+        name="srr-learned",
+        title="Preserve, then learn rounding, ranges and L·R against the output of each block",
+        reference=f"{_SRR}, with SignRound (arXiv:2309.05516)",
+        quantizer=LearnedSpec(grid=IntegerSpec(num_bits=3, group_size=64)),
+        rank=8,
+        rank_selector=_EVERYTHING,
+    ),
+    Recipe(
+        name="srr-fast",
+        title="GPTQ, every layer with bits and groups of its own",
+        reference="Frantar et al., GPTQ, arXiv:2210.17323; settings by the Fisher information of the outputs",
+        quantizer=GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=64)),
+        rank=0,
+        rank_selector=_EVERYTHING,
+        budget=BudgetSpec(target_bits=3.3),
     ),
     Recipe(
         name="quip-sharp",

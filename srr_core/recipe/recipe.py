@@ -4,16 +4,16 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from srr_core.recipe.base import Spec
+from srr_core.recipe.budget import MAX_RANK, BudgetSpec, Setting
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
 from srr_core.recipe.quantizers import FLOAT16_BITS, MXIntSpec, QuantizerSpec
 from srr_core.recipe.rank_selectors import RankSelectorSpec, SpectralSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec
 
 Target = Literal["any", "transformers", "vllm", "sglang", "llama.cpp", "gptq", "srr"]
-MAX_RANK = 1024
 _WORDS = frozenset({"name", "title", "reference", "target"})
 STEEP_POWER_ITERATIONS = 3
 """Under the exact scaling. On the 42 layers of a trained model k* is then that of a dense SVD and the output error
@@ -64,6 +64,9 @@ class Recipe(Spec):
     keep_best: bool = Field(
         default=True, description="Keep the iterate with the smallest weighted error, not the last."
     )
+    budget: BudgetSpec | None = Field(
+        default=None, description="Every layer gets bits and groups of its own within a size; none: all the same."
+    )
     sketch: SketchSpec = SketchSpec()
     calibration: CalibrationSpec = CalibrationSpec()
     evaluation: EvaluationSpec | None = EvaluationSpec()
@@ -74,6 +77,36 @@ class Recipe(Spec):
         if self.reconstruct == "concat" and self.iterations > 1:
             raise ValueError("iterations above 1 need reconstruct='joint' or 'preserve': concat fits only once")
         return self
+
+    @model_validator(mode="after")
+    def _budget_has_settings_of_its_grid(self) -> "Recipe":
+        if self.budget is not None:
+            for setting in self.budget.settings:
+                self.quantizer_of(setting)
+        return self
+
+    def quantizer_of(self, setting: Setting) -> QuantizerSpec:
+        """Return the quantizer with the bits and the group of one setting.
+
+        Raises:
+            ValueError: the quantizer's codes lie on no uniform grid, or its grid has no such bits or group.
+        """
+        quantizer = self.quantizer
+        options = quantizer.grid_options
+        if quantizer.uniform_grid is None or options.group_field is None:
+            raise ValueError(f"a budget needs a quantizer on a uniform grid, not {quantizer.kind}")
+        values = {**options.model_dump(), "num_bits": setting.num_bits, options.group_field: setting.group_size}
+        try:
+            chosen = type(options).model_validate(values)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise ValueError(
+                f"the {options.kind} grid cannot have {setting.num_bits} bits in groups of "  # type: ignore[attr-defined]  # every grid has a kind
+                f"{setting.group_size}: {wrong['msg']}"
+            ) from error
+        if not quantizer.grid_path:
+            return chosen  # type: ignore[return-value]  # a grid that is its own quantizer
+        return quantizer.model_copy(update={quantizer.grid_path[0]: chosen})
 
     def bits_per_weight(self, out_features: int, in_features: int) -> float:
         """Bits per weight of one layer, L and R in 16 bits counted."""

@@ -15,6 +15,7 @@ from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec
 
 Target = Literal["any", "transformers", "vllm", "sglang", "llama.cpp", "gptq", "srr"]
 _WORDS = frozenset({"name", "title", "reference", "target"})
+_LATER_FIELDS = ("target", "budget", "calibration.inputs", "evaluation.evaluators")
 STEEP_POWER_ITERATIONS = 3
 """Under the exact scaling. On the 42 layers of a trained model k* is then that of a dense SVD and the output error
 within 0.1 %; with two iterations k* is one less on 1 to 3 layers, and the error 0.3 % higher."""
@@ -127,18 +128,24 @@ class Recipe(Spec):
         return STEEP_POWER_ITERATIONS if isinstance(self.scaling, AutocorrelationSpec) else FLAT_POWER_ITERATIONS
 
     def stated(self) -> dict[str, Any]:
-        """The recipe as JSON, without the evaluators where they are the usual ones and a target that asks for nothing.
+        """The recipe as JSON, without the fields that the first version did not have where they are at their defaults.
 
-        The first version had no choice of them; what was digested then has the same digest now.
+        So what was digested then has the same digest now.
         """
         data = self.model_dump(mode="json")
-        if self.target == "any":
-            del data["target"]
-        if self.evaluation is not None and self.evaluation.evaluators == EvaluationSpec().evaluators:
-            del data["evaluation"]["evaluators"]
+        for path in _LATER_FIELDS:
+            *parents, name = path.split(".")
+            place, default = data, _DEFAULTS
+            for parent in parents:
+                place, default = place[parent] or {}, default[parent]
+            if name in place and place[name] == default[name]:
+                del place[name]
         return data
 
     def digest(self) -> str:
         """A SHA-256 of what the recipe does; the words that describe it and its target are left out."""
         data = {name: value for name, value in self.stated().items() if name not in _WORDS}
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+_DEFAULTS: dict[str, Any] = Recipe().model_dump(mode="json")

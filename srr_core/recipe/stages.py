@@ -31,7 +31,7 @@ COMPRESSION: Shares = MappingProxyType(
     {
         Stage.DOWNLOAD: (0.0, 0.15),
         Stage.PLAN: (0.15, 0.16),
-        Stage.SEARCH: (0.16, 0.30),
+        Stage.SEARCH: (0.16, 0.16),
         Stage.CALIBRATE: (0.16, 0.16),
         Stage.LEARN: (0.16, 0.16),
         Stage.COMPRESS: (0.16, 0.80),

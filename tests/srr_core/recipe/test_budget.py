@@ -37,7 +37,7 @@ def test_a_setting_replaces_bits_and_group_of_the_grid_and_nothing_else() -> Non
 
     assert found.model_dump() == {
         **recipe.quantizer.model_dump(),
-        "grid": IntegerSpec(num_bits=2, group_size=32, search="mse").model_dump(),
+        "grid": IntegerSpec(num_bits=2, group_size=32, symmetric=True, search="mse").model_dump(),
     }
 
 

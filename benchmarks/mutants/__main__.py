@@ -83,9 +83,10 @@ def main() -> int:
     totals = {module: len(mutants((ROOT / module).read_text("utf-8"))) for module in modules}
     limits: dict[str, float] = {}
     with TemporaryDirectory(prefix="mutants-") as folder, closing(Project(Path(folder))) as project:
-        for module in modules:
+        for tests in dict.fromkeys(TARGETS[module] for module in modules):
             try:
-                limits[module] = LIMIT_FACTOR * seconds_without_fault(project, TARGETS[module]) + LIMIT_SECONDS
+                limit = LIMIT_FACTOR * seconds_without_fault(project, tests) + LIMIT_SECONDS
+                limits |= {module: limit for module in modules if TARGETS[module] == tests}
             except TestsFailError as error:
                 print(error, file=sys.stderr)
                 return 2

@@ -157,6 +157,8 @@ def _print_inspection(source: str, recipe: Recipe, found: Inspection, seconds: f
         f"{found.bits_per_weight_total:.2f} with L·R of rank {recipe.rank}"
     )
     print_line(f"size        {found.source_bytes / 1e6:,.1f} MB -> about {found.artifact_bytes / 1e6:,.1f} MB")
+    if found.size_note:
+        print_line(f"note        {found.size_note}")
     print_line(f"memory      about {found.memory_bytes / 1e9:.1f} GB at the peak of a run")
     place = "the GPU here" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     print_line(f"time        about {_duration(seconds)} on {place}, evaluation not counted (a rough estimate)")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import Job, JobResult, Lease
 from srr_core.recipe import Recipe
+from srr_core.recipe.verdicts import CompatibilityRow
 from srr_core.report import Report
 from worker.hub import ModelHub
 from worker.progress import ProgressRecorder
@@ -60,6 +61,8 @@ class RunContext:
     workspace: Workspace
     progress: ProgressRecorder
     asked_to_stop: Callable[[], bool]
+    smoke_test: Callable[[Path], tuple[CompatibilityRow, ...]] = lambda _: ()
+    """Runs a published artifact in the servers of this machine; raises nothing."""
 
     def should_stop(self) -> bool:
         """Whether the run was asked to stop, or works for nobody because the lease is lost."""

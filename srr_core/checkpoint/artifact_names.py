@@ -6,6 +6,10 @@ Nothing but names, so that a plugin inside another server reads them without our
 MARKER = "srr"
 """Key of our entry beside compressed-tensors' own, and the `quant_method` of the layout only we can read."""
 MARKER_VERSION = 1
+BARE = "without_low_rank"
+"""Key of our entry that lists the layers without L·R."""
+PATHS = "paths"
+"""Key of our entry that maps names in the files to paths in the model, where stock loaders rename in between."""
 COMPRESSED_TENSORS = "compressed-tensors"
 
 CONFIG_FILE = "config.json"

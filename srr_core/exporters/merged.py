@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from srr_core.exporters.card import ExportCard
 from srr_core.exporters.exporter import Exporter, carry_files, write_config, write_shards
 from srr_core.formats.artifact import Artifact
 from srr_core.recipe import MergedSpec
@@ -27,6 +28,12 @@ class MergedExporter(Exporter[MergedSpec]):
         write_config(artifact, destination, changes)
         carry_files(artifact, destination)
         return (f"every weight is Q + L·R, summed in float32 and rounded once to {self.spec.dtype}",)
+
+    @override
+    def cards(self, artifact: Artifact) -> tuple[ExportCard, ...]:
+        """Return the card of a plain checkpoint."""
+        loading = "As any model of transformers or of a server; nothing of ours is needed."
+        return (ExportCard(f"a dense checkpoint in {self.spec.dtype}", loading, "transformers"),)
 
     def _tensors(self, artifact: Artifact) -> Iterator[tuple[str, Tensor]]:
         dtype = _DTYPES[self.spec.dtype]

@@ -14,6 +14,7 @@ from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.adapter import ADAPTER_WEIGHTS, adapter_names, read_adapter
 from srr_core.formats.artifact_files import adapter_entries, check_layers, packed_modules
+from srr_core.formats.codecs import Codec
 from srr_core.formats.expert_factors import ExpertPart, expert_parts
 from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import layout_of
@@ -51,6 +52,10 @@ class Artifact:
     def module_names(self) -> list[str]:
         """Return the compressed modules, in the order of the file."""
         return packed_modules(self.weights)
+
+    def codec_of(self, module_name: str) -> Codec:
+        """Return the codec a module was written with."""
+        return self.layout.of(module_name).codec
 
     def plain_names(self) -> list[str]:
         """Return the tensors kept as they were in the source."""
@@ -91,7 +96,7 @@ def open_artifact(directory: Path) -> Artifact:
     marker = read_marker(quantization_config, file=CONFIG_NAME)
     rank, bare = marker.rank, marker.bare
     weights = CheckpointReader(directory)
-    shapes = check_layers(weights, layout.codec)
+    shapes = check_layers(weights, lambda module: layout.of(module).codec)
     if not shapes:
         raise CheckpointError(f"{directory.name!r}: no layer of the checkpoint is compressed")
     entries = adapter_entries(

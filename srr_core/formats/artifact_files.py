@@ -1,6 +1,6 @@
 """The files of an artifact: found in a folder or on a hub, and checked by their headers before a tensor is read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,12 +173,18 @@ def check_layer(module_name: str, shape: Shape, codec: Codec, entries: Mapping[s
             )
 
 
-def check_layers(weights: CheckpointReader, codec: Codec) -> dict[str, Shape]:
-    """Return (out, in) of every packed layer, after checking the headers of all its tensors. Raises CheckpointError."""
-    check_packed_names(weights.entries, codec)
+def check_layers(weights: CheckpointReader, codec_of: Callable[[str], Codec]) -> dict[str, Shape]:
+    """Return (out, in) of every packed layer, after checking the headers of all its tensors.
+
+    Args:
+        codec_of: The codec a module was written with; that of most of them for the empty name.
+    Raises:
+        CheckpointError: a tensor is missing, of another dtype or shape, or has no layer.
+    """
+    check_packed_names(weights.entries, codec_of(""))
     shapes = {module: read_shape(module, weights.__getitem__) for module in packed_modules(weights)}
     for module, shape in shapes.items():
-        check_layer(module, shape, codec, weights.entries)
+        check_layer(module, shape, codec_of(module), weights.entries)
     return shapes
 
 

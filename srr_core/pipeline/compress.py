@@ -11,13 +11,14 @@ from srr_core.formats.artifact import open_artifact
 from srr_core.models.architecture import Architecture
 from srr_core.models.blockwise import BlockwiseModel
 from srr_core.pipeline.assemble import assemble
+from srr_core.pipeline.budgeting import TABLE_FILE, carry, spend_budget
 from srr_core.pipeline.layers import LayerCompressor, finished_layers
 from srr_core.pipeline.memory import fits_below_peak
 from srr_core.pipeline.plan import RunPlan, plan_run
 from srr_core.pipeline.reporting import build_report
 from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.work_folder import WorkFolder
-from srr_core.recipe import Recipe
+from srr_core.recipe import Recipe, cost
 from srr_core.recipe.stages import Stage
 from srr_core.report import Measurement, Report
 from srr_core.types import OnProgress, ShouldStop
@@ -48,6 +49,7 @@ def compress(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
     before_publish: BeforePublish | None = None,
+    scores: Path | None = None,
 ) -> Report:
     """Compress a checkpoint folder into a new folder, verify what was written, and measure it.
 
@@ -67,6 +69,8 @@ def compress(
         on_progress: Called after every unit of every stage, in this thread.
         should_stop: Asked between units; True ends the run within one layer.
         before_publish: Given the complete folder and the report before the destination appears, to add files.
+        scores: The score table of an earlier search, `budget.json` of its artifact. Used where the recipe has a budget
+            and all but its target is the same; otherwise settings are scored anew.
     Raises:
         SrrError: any leaf of the tree in `srr_core.errors`; nothing is left at the destination.
     """
@@ -85,7 +89,7 @@ def compress(
         )
         monitor.advance(Stage.PLAN)
     with closing(WorkFolder(destination, plan.fingerprint())) as work:
-        report = _run(plan, work, monitor)
+        report = _run(plan, work, monitor, scores)
         if before_publish is not None:
             try:
                 before_publish(work.artifact, report)
@@ -95,7 +99,12 @@ def compress(
     return report
 
 
-def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Report:
+def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor, scores: Path | None) -> Report:
+    asked = plan.recipe
+    kept_table = work.path / TABLE_FILE
+    if scores is not None and not kept_table.exists():
+        carry(scores, kept_table)
+    plan, budget = spend_budget(plan, monitor, kept_table=kept_table)
     compressor = LayerCompressor(plan, work, monitor)
     with monitor.stage(Stage.COMPRESS, len(plan.layers.layers)):
         compressor.run()
@@ -104,6 +113,11 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Report:
         monitor.advance(Stage.ASSEMBLE)
     notes = _verify(plan, work, monitor)
     measurements = _evaluate(plan, work, monitor)
+    size = cost.size_note(
+        source_bytes=plan.weights.total_bytes(),
+        result_bytes=compressed_bytes,
+        kept_bytes=sum(plan.weights.entries[name].num_bytes for name in plan.layers.kept),
+    )
     report = build_report(
         plan,
         work,
@@ -111,10 +125,13 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Report:
         measurements,
         monitor.seconds,
         unused=compressor.unused,
-        notes=(*plan.notes, *notes),
+        budget=budget,
+        notes=(*plan.notes, *([size] if size else []), *notes),
     )
     write_json(work.artifact / "report.json", report.model_dump(mode="json"))
-    write_json(work.artifact / "recipe.json", plan.recipe.model_dump(mode="json"))
+    write_json(work.artifact / "recipe.json", asked.model_dump(mode="json"))
+    if budget is not None:
+        carry(kept_table, work.artifact / TABLE_FILE)
     return report
 
 

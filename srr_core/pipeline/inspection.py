@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from srr_core.checkpoint.header import TensorEntry
-from srr_core.errors import CheckpointError, UnsupportedModelError
+from srr_core.errors import CheckpointError, RecipeError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
 from srr_core.models.conversion import converted
 from srr_core.models.layers import LayerPlan, plan_layers
@@ -37,6 +37,8 @@ class Inspection:
     source_bytes: int = 0
     artifact_bytes: int = 0
     """Estimated from the format's bits; padding and headers left out."""
+    size_note: str | None = None
+    """What must be said of a result that is hardly smaller than the source."""
     bits_per_weight_quantized: float = 0.0
     bits_per_weight_total: float = 0.0
     shapes: tuple[tuple[int, int], ...] = ()
@@ -67,7 +69,7 @@ def inspect_model(
         choose_layout(architecture, plan, recipe)
         bare = choose_targets(architecture, plan, recipe).bare
         run = cost.fitted(recipe, text_bytes=text_bytes, longest_window=architecture.max_sequence_length)
-    except (UnsupportedModelError, CheckpointError) as error:
+    except (UnsupportedModelError, CheckpointError, RecipeError) as error:
         return Inspection(is_supported=False, reason=str(error), architecture="")
     layers = plan.layers
     weights = [layer.shape[0] * layer.shape[1] for layer in layers]
@@ -78,6 +80,9 @@ def inspect_model(
     )
     compressed = {layer.tensor for layer in layers}
     kept = [entry for name, entry in entries.items() if name not in compressed]
+    source_bytes = sum(entry.num_bytes for entry in entries.values())
+    kept_bytes = sum(entry.num_bytes for entry in kept)
+    artifact_bytes = round(total_bits / 8) + kept_bytes
     return Inspection(
         is_supported=True,
         reason="",
@@ -87,8 +92,9 @@ def inspect_model(
         num_layers=len(layers),
         compressed_weights=sum(weights),
         kept_weights=sum(entry.num_bytes // entry.dtype.itemsize for entry in kept),
-        source_bytes=sum(entry.num_bytes for entry in entries.values()),
-        artifact_bytes=round(total_bits / 8) + sum(entry.num_bytes for entry in kept),
+        source_bytes=source_bytes,
+        artifact_bytes=artifact_bytes,
+        size_note=cost.size_note(source_bytes=source_bytes, result_bytes=artifact_bytes, kept_bytes=kept_bytes),
         bits_per_weight_quantized=recipe.quantizer.bits_per_weight,
         bits_per_weight_total=total_bits / sum(weights),
         shapes=tuple(layer.shape for layer in layers),

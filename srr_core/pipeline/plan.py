@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from srr_core.models.architecture import Architecture
 from srr_core.models.conversion import converted
 from srr_core.models.layers import STACKED_EXPERTS, Layer, LayerPlan, plan_layers
 from srr_core.pipeline.naming import mixture_parts
-from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
+from srr_core.recipe import CalibrationSpec, EvaluationSpec, QuantizerSpec, Recipe
+from srr_core.recipe.compatibility import rope_type
+from srr_core.recipe.targets import Model, require_target
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.attachment import Attached, find_targets
 from srr_core.verification.stock import reads_packed
@@ -53,6 +56,8 @@ class RunPlan:
     calibration: TokenWindows
     evaluation: TokenWindows | None
     notes: tuple[str, ...]
+    quantizers: Mapping[str, QuantizerSpec] = field(default_factory=dict)
+    """Of layers that have another one than the recipe says, once a budget is spent."""
 
     @property
     def rank(self) -> int:
@@ -61,7 +66,10 @@ class RunPlan:
 
     def recipe_of(self, layer: Layer) -> Recipe:
         """Return the recipe of one layer: of rank 0 where no loader would attach its L·R."""
-        return self.recipe.model_copy(update={"rank": 0}) if layer.name in self.targets.bare else self.recipe
+        changes: dict[str, object] = {"rank": 0} if layer.name in self.targets.bare else {}
+        if layer.name in self.quantizers:
+            changes["quantizer"] = self.quantizers[layer.name]
+        return self.recipe.model_copy(update=changes) if changes else self.recipe
 
     def fingerprint(self) -> dict[str, str]:
         """Return everything the bits of the layers depend on, for a resume to compare."""
@@ -153,18 +161,41 @@ def plan_run(
     )
 
 
-def choose_layout(architecture: Architecture, layers: LayerPlan, recipe: Recipe) -> Layout:
+def choose_layout(
+    architecture: Architecture,
+    layers: LayerPlan,
+    recipe: Recipe,
+    mixed: Mapping[str, QuantizerSpec] | None = None,
+) -> Layout:
     """Return the layout the artifact will be written in.
 
+    Args:
+        mixed: Quantizers of layers that have another one than the recipe says, by name.
     Raises:
         UnsupportedModelError: loaders would lose a part of the result.
+        RecipeError: the recipe's target does not take the result.
     """
     _require_loadable(architecture)
+    shapes = frozenset(layer.shape for layer in layers.layers)
+    require_target(
+        recipe,
+        Model(
+            shapes,
+            architecture=architecture.name,
+            rope=rope_type(architecture.config.to_dict()),
+            all_linear=layers.all_linear,
+            has_experts=any(layer.expert is not None for layer in layers.layers),
+        ),
+    )
+    # Config groups name modules as the model has them, so they serve no file that names them otherwise.
+    is_named = not mixed or all(layer.name == layer.module for layer in layers.layers if layer.expert is None)
     return native_layout(
         recipe.quantizer,
-        all_linear=layers.all_linear and reads_packed(architecture.model),
+        all_linear=layers.all_linear and reads_packed(architecture.model) and is_named,
         in_features=[layer.shape[1] for layer in layers.layers],
         has_fused_experts=any(layer.expert is not None for layer in layers.layers),
+        mixed=mixed,
+        rank=recipe.rank,
     )
 
 

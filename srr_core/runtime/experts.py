@@ -135,7 +135,7 @@ class PackedExperts(nn.Module):
 
 
 def pack_experts(
-    model: PreTrainedModel, file_modules: Iterable[str], build: Callable[[Tensor, int, int], PackedLinear]
+    model: PreTrainedModel, file_modules: Iterable[str], build: Callable[..., PackedLinear]
 ) -> dict[str, str]:
     """Replace the fused experts of a model by packed ones.
 
@@ -161,7 +161,8 @@ def pack_experts(
             raise CheckpointError(f"{type(model).__name__} has no experts for the packed weights of {owner}")
         dense = model.get_submodule(path)
         like = next(dense.parameters())
-        experts = PackedExperts(dense, names, functools.partial(build, like))
+        # Experts of one mixture share a quantizer, so the name of any of them will do.
+        experts = PackedExperts(dense, names, functools.partial(build, like, file_name=f"{owner}.0.{names[0]}"))
         model.set_submodule(path, experts)
         for index in range(experts.num_experts):
             packed |= {f"{path}.{index}.{name}": f"{owner}.{index}.{name}" for name in names}

@@ -105,8 +105,8 @@ class PackedQuantizer(HfQuantizer):
             )
         packed = packed_modules(entries)
         layers = match_modules(model, packed)
-        for name in layers:
-            model.set_submodule(name, self._packed_like(model.get_submodule(name)))
+        for name, file_name in layers.items():
+            model.set_submodule(name, self._packed_like(model.get_submodule(name), file_name))
         experts = pack_experts(model, packed, self._packed)
         self.names_in_files = {**layers, **experts}
         for name, file_name in self.names_in_files.items():
@@ -142,19 +142,23 @@ class PackedQuantizer(HfQuantizer):
         """State dicts hold the tensors of the file, so saving writes them again."""
         return True
 
-    def _packed_like(self, module: nn.Module) -> PackedLinear:
+    def _packed_like(self, module: nn.Module, file_name: str) -> PackedLinear:
         if isinstance(module, nn.Linear):
             in_features, out_features = module.in_features, module.out_features
         elif isinstance(module, Conv1D):
             in_features, out_features = module.nx, module.nf
         else:
             raise CheckpointError(f"a packed weight belongs to a {type(module).__name__}, not to a linear layer")
-        return self._packed(module.weight, in_features, out_features, has_bias=module.bias is not None)
+        return self._packed(
+            module.weight, in_features, out_features, file_name=file_name, has_bias=module.bias is not None
+        )
 
-    def _packed(self, like: Tensor, in_features: int, out_features: int, *, has_bias: bool = False) -> PackedLinear:
+    def _packed(
+        self, like: Tensor, in_features: int, out_features: int, *, file_name: str, has_bias: bool = False
+    ) -> PackedLinear:
         config = self.quantization_config
         return PackedLinear(
-            config.marker.codec(),
+            config.marker.codec(file_name),
             in_features,
             out_features,
             bias=has_bias,

@@ -160,7 +160,7 @@ def _open(
     if getattr(config, "transformers_weights", None) is not None:
         raise CheckpointError(f"{CONFIG_FILE}: transformers_weights names other weights than {INDEX_NAME}")
     weights = CheckpointReader(folder)
-    shapes = check_layers(weights, marker.codec())
+    shapes = check_layers(weights, marker.codec)
     corrected = {name: shape for name, shape in shapes.items() if name not in marker.bare}
     adapter = adapter_entries(folder, marker.rank, corrected, paths=marker.paths)
     del config.quantization_config

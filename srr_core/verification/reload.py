@@ -158,7 +158,9 @@ def _load_as_a_user(artifact: Artifact) -> nn.Module:
     if unread:
         raise VerificationError(f"{artifact.directory.name}: stock transformers does not read {', '.join(unread[:3])}")
     # The stock route leaves fused experts in the dtype of their scales; in float32 they hold the same values.
-    loaded: nn.Module = model.eval().float() if artifact.layout.stock_loadable else model.eval()
+    # Adapters come in bf16; models that decompress in their modules have none and refuse to be cast.
+    is_dense = artifact.layout.stock_loadable and not artifact.layout.mixed
+    loaded: nn.Module = model.eval().float() if is_dense else model.eval()
     return loaded
 
 

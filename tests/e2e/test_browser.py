@@ -203,7 +203,7 @@ def test_what_is_known_of_the_model_follows_what_is_typed(
         page.goto("/")
         expect(page.get_by_role("button", name="Check first")).to_be_hidden()
         page.get_by_label("Model", exact=True).fill("org/model")
-        expect(check).to_contain_text("Nothing stands in the way")
+        expect(check).to_contain_text("Ready to submit")
         expect(check).to_contain_text("LlamaForCausalLM")
         page.get_by_text("Where the result runs").click()
         expect(check.get_by_role("listitem").first).to_be_visible()
@@ -227,7 +227,7 @@ def test_without_a_script_the_model_is_looked_at_by_a_button(
         page.goto("/")
         page.get_by_label("Model", exact=True).fill("org/model")
         page.get_by_role("button", name="Check first").click()
-        expect(page.locator("#check")).to_contain_text("Nothing stands in the way")
+        expect(page.locator("#check")).to_contain_text("Ready to submit")
         expect(page.get_by_label("Model", exact=True)).to_have_value("org/model")
 
 

@@ -189,7 +189,7 @@ def test_what_does_not_exist_is_a_page_that_says_so(http: TestClient, path: str)
     response = http.get(path, headers={"Accept": "text/html"})
 
     assert response.status_code == 404
-    assert "There is nothing here" in response.text
+    assert "Page not found" in response.text
     assert "Not Found" not in response.text
 
 

@@ -114,7 +114,8 @@ REFUSED = {
     "unknown class": ({"architectures": ["TotallyNewForCausalLM"]}, "is not a class of transformers"),
     "not a model": ({"architectures": ["AutoConfig"]}, "is not a class of transformers"),
     "encoder-decoder": ({"is_encoder_decoder": True}, "encoder-decoder"),
-    "bad field": ({"hidden_size": "many"}, "cannot be built from"),
+    "bad size": ({"hidden_size": "many"}, "hidden_size as 'many'"),
+    "bad field": ({"hidden_act": "no-such-function"}, "cannot be built from"),
     "class and config differ": ({"architectures": ["ViTForImageClassification"]}, "ViTForImageClassification"),
 }
 

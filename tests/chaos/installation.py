@@ -59,8 +59,9 @@ class Installation:
         self._postgres_directory = Path(tempfile.mkdtemp(prefix="srr-chaos-postgres-"))
         self._postgres_directory.chmod(0o755)
         self.postgres = PostgresNode(self._postgres_directory / "server")
-        # Late, because a mount outlives whoever fails behind it.
-        self.disk = ScratchDisk(directory / "scratch")
+        # Apart as well: a mount outlives a run that is killed, and would keep others from deleting the rest.
+        self._scratch_directory = Path(tempfile.mkdtemp(prefix="srr-chaos-scratch-"))
+        self.disk = ScratchDisk(self._scratch_directory / "disk")
         self._clock_library = build_library(directory)
         self._more = dict(more or {})
         self._ports: dict[str, int] = {}
@@ -111,6 +112,7 @@ class Installation:
         self.hub.__exit__(None, None, None)
         self.disk.close()
         remove(self._postgres_directory)
+        remove(self._scratch_directory)
 
     def stop_services(self, *, seconds: float = 30) -> list[str]:
         """Ask every process of the product to end, and return the names of those that do not."""

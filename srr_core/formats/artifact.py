@@ -89,7 +89,7 @@ def open_artifact(directory: Path) -> Artifact:
     layout = layout_of(quantization_config, file=CONFIG_NAME)
     marker = read_marker(quantization_config, file=CONFIG_NAME)
     rank, bare = marker.rank, marker.bare
-    weights = CheckpointReader(directory)
+    weights = CheckpointReader(directory, may_have_adapter=True)
     shapes = check_layers(weights, layout.codec)
     if not shapes:
         raise CheckpointError(f"{directory.name!r}: no layer of the checkpoint is compressed")

@@ -90,6 +90,7 @@ def _config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
         if isinstance(module, nn.Linear) and name not in compressed
     ]
     config = read_json(plan.source / "config.json")
+    config.pop("transformers_weights", None)  # of the source's files
     config.pop("auto_map", None)  # a stock class was run; the code it names is not carried over
     config["quantization_config"] = with_entries(
         plan.layout.quantization_config(

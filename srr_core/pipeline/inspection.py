@@ -10,9 +10,9 @@ import torch
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
-from srr_core.models.conversion import converted
 from srr_core.models.layers import LayerPlan, plan_layers
 from srr_core.pipeline.plan import choose_layout, choose_targets
+from srr_core.pipeline.source import shown_entries
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.compatibility import PLAIN_ROPE, rope_type
 from srr_core.runtime.plain_tensors import require_complete
@@ -60,7 +60,7 @@ def inspect_model(
     """
     try:
         architecture = Architecture(config_directory)
-        entries = converted(architecture.model, entries)
+        entries = shown_entries(config_directory, architecture, entries)
         require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)
         choose_layout(architecture, plan, recipe)

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import require_free
 from srr_core.errors import (
     CalibrationError,
+    CheckpointError,
     EvaluationError,
     RecipeError,
     UnsupportedModelError,
@@ -21,9 +23,9 @@ from srr_core.formats.adapter import AdapterTargets
 from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import native_layout
 from srr_core.models.architecture import Architecture
-from srr_core.models.conversion import converted
 from srr_core.models.layers import STACKED_EXPERTS, Layer, LayerPlan, plan_layers
 from srr_core.pipeline.naming import mixture_parts
+from srr_core.pipeline.source import open_source
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.attachment import Attached, find_targets
@@ -103,14 +105,13 @@ def plan_run(
     """
     require_free(destination)
     architecture = Architecture(source)
-    weights = CheckpointReader(source)
-    weights = weights.showing(converted(architecture.model, weights.entries))
+    weights, how_stored = open_source(source, architecture)
     require_complete(architecture.model, weights.entries)
     layers = plan_layers(architecture, weights.entries)
     layout = choose_layout(architecture, layers, recipe)
     targets = choose_targets(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)
-    notes = [*_stacked_experts(layers, weights), *_without_low_rank(targets)]
+    notes = [*how_stored, *_stacked_experts(layers, weights), *_without_low_rank(targets)]
     window = _window(recipe.calibration, architecture, "calibration", notes)
     calibration = cut_windows(
         calibration_text,
@@ -132,6 +133,9 @@ def plan_run(
             sequence_length=_window(recipe.evaluation, architecture, "evaluation", notes),
             error=EvaluationError,
         )
+    for windows in (calibration, evaluation):
+        if windows is not None:
+            _require_rows(architecture, windows, tokenizer)
     return RunPlan(
         source=source,
         destination=destination,
@@ -218,6 +222,17 @@ def _stacked_experts(layers: LayerPlan, weights: CheckpointReader) -> list[str]:
         "precision: this model stores all experts of a block in one tensor, and only experts with a tensor each are "
         "compressed"
     ]
+
+
+def _require_rows(architecture: Architecture, windows: TokenWindows, tokenizer: Any) -> None:
+    rows = architecture.vocabulary_rows
+    largest = int(windows.ids.max())
+    if rows is not None and largest >= rows:
+        raise CheckpointError(
+            f"the tokenizer gives {tokenizer.convert_ids_to_tokens(largest)!r} the id {largest}, but the embedding of "
+            f"the model has {rows} rows: tokens were added to one and not to the other; resize the embedding, or use "
+            "the tokenizer that the model was saved with"
+        )
 
 
 def _without_low_rank(targets: AdapterTargets) -> list[str]:

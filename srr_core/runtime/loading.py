@@ -71,7 +71,7 @@ def load(
     marker = read_marker(written, file=CONFIG_FILE)
     if getattr(config, "transformers_weights", None) is not None:
         raise CheckpointError(f"{CONFIG_FILE}: transformers_weights names other weights than {INDEX_NAME}")
-    weights = CheckpointReader(folder)
+    weights = CheckpointReader(folder, may_have_adapter=True)
     shapes = check_layers(weights, marker.codec())
     corrected = {name: shape for name, shape in shapes.items() if name not in marker.bare}
     adapter = adapter_entries(folder, marker.rank, corrected, paths=marker.paths)

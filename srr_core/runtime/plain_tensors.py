@@ -5,7 +5,7 @@ transformers fills a place that no file has a tensor for with random numbers, an
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -47,7 +47,21 @@ def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry])
     optional = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]  # noqa: SLF001  # transformers has no public name for it
     for name in state:
         if name not in filled and not any(pattern.search(name) for pattern in optional):
-            raise CheckpointError(f"no file of the checkpoint holds tensor {name!r} of {type(model).__name__}")
+            raise CheckpointError(
+                f"no file of the checkpoint holds tensor {name!r} of {type(model).__name__}{_behind(name, entries)}"
+            )
+
+
+def _behind(name: str, entries: Iterable[str]) -> str:
+    """Return what to do about a tensor that is there behind a prefix, or an empty string."""
+    found = next((entry for entry in entries if entry.endswith(f".{name}")), None)
+    if found is None:
+        return ""
+    prefix = found.removesuffix(name)
+    return (
+        f"; it holds {found!r}: a wrapper, such as torch.compile's, left the prefix {prefix!r}, so save the model that "
+        "is inside it"
+    )
 
 
 def _check_plain(entry: TensorEntry | None, name: str, placement: Placement, parameter: Tensor) -> None:

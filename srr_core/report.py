@@ -1,10 +1,12 @@
 """What was done and how good it is: one frozen document that travels with the artifact."""
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from srr_core.recipe import Recipe
+from srr_core.recipe.upgrade import upgraded_recipe
 
 
 class _Frozen(BaseModel):
@@ -123,3 +125,24 @@ class Report(_Frozen):
     seconds: dict[str, float]
     """By stage, each without the others: `calibrate` is running the model, `compress` decomposing its layers."""
     notes: tuple[str, ...] = ()
+
+
+REPORT_SCHEMA_VERSION = 1
+_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""By the version they upgrade from, each to the next one. The first change of a report's form adds the first."""
+
+
+def read_report(stored: Mapping[str, Any]) -> Report:
+    """Return a report that was written by this version, an older or a newer one; fields it does not know are ignored.
+
+    Raises:
+        ValueError: it says something this version has no word for, or is no report.
+    """
+    report = dict(stored)
+    version = report.get("schema_version", 1)
+    while version in _UPGRADES:
+        report = _UPGRADES[version](report)
+        version += 1
+    if isinstance(report.get("recipe"), Mapping):
+        report["recipe"] = upgraded_recipe(report["recipe"])
+    return Report.model_validate(report | {"schema_version": REPORT_SCHEMA_VERSION}, extra="ignore")

@@ -1,5 +1,6 @@
 """A compression, top to bottom: resolve, download, compress, publish."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from service.platform.tracing import span
 from srr_core.errors import ResumeMismatchError
 from srr_core.recipe import Recipe
 from srr_core.recipe.stages import Stage
-from srr_core.report import Report
+from srr_core.report import Report, read_report
 from worker.hub import PublishedCommit
 from worker.publisher import publish_artifact
 from worker.run_context import Finished, RunContext
@@ -134,5 +135,8 @@ def _finished_report(workspace: Workspace, model: ResolvedModel, recipe: Recipe)
     path = workspace.artifact / "report.json"
     if not path.is_file():
         return None
-    report = Report.model_validate_json(path.read_bytes())
+    try:
+        report = read_report(json.loads(path.read_bytes()))
+    except ValueError:
+        return None  # of a version that says something else by it: not an artifact of this run
     return report if report.source.sha == model.sha and report.recipe == recipe else None

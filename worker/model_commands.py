@@ -21,8 +21,9 @@ from srr_core.exporters.export import export as run_export
 from srr_core.kernels.dispatch import dispatch_table
 from srr_core.pipeline import Inspection, estimate_seconds, inspect_model
 from srr_core.recipe import EXPORT_FORMATS, ExportSpec, Recipe, parse_assignments
-from srr_core.recipe.compatibility import CompatibilityRow, compatibility
+from srr_core.recipe.compatibility import compatibility
 from srr_core.recipe.presets import describe_validation
+from srr_core.recipe.verdicts import CompatibilityRow
 from worker.commands import naming_both_places
 
 PACKAGES = (
@@ -164,7 +165,7 @@ def _print_inspection(source: str, recipe: Recipe, found: Inspection, seconds: f
 def _print_compatibility(rows: tuple[CompatibilityRow, ...]) -> None:
     table = Table("runtime", "loads it", "why", "known from", title="Who can load the result")
     for row in rows:
-        table.add_row(row.runtime, row.verdict, row.reason, row.evidence)
+        table.add_row(row.runtime, row.verdict, row.reason, ": ".join(filter(None, (row.evidence, row.versions))))
     print_table(table)
 
 

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from service.api.report_markdown import markdown
 from service.edge.dependencies import OwnedJob, ServicesDep
 from service.edge.problems import problem_responses
+from service.jobs.reports import job_report
 from srr_core.report import Report
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -57,7 +58,7 @@ def get_job_report(
     if wanted == "html":
         response = services.render_report(request, job, report)
     elif wanted == "markdown":
-        response = Response(markdown(Report.model_validate(report)), media_type="text/markdown")
+        response = Response(markdown(job_report(job.id, report)), media_type="text/markdown")
     else:
         response = JSONResponse(dict(report))
     response.headers["Vary"] = "Accept"

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, status
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from service.edge.dependencies import ServicesDep, WatchesDep, WatchReader, WatchWriter
 from service.edge.problems import problem_responses
@@ -24,6 +24,9 @@ class WatchList(BaseModel):
     """The watches of the caller, newest first."""
 
     watches: list[Watch]
+    unreadable: list[str] = Field(
+        default_factory=list, description="Ids of watches that this version of the service cannot read."
+    )
 
 
 class ReleaseList(BaseModel):
@@ -53,7 +56,8 @@ def create(body: WatchBody, caller: WatchWriter, services: ServicesDep, watches:
 @router.get("", operation_id="listWatches", summary="List watches", responses=problem_responses())
 def list_watches(caller: WatchReader, watches: WatchesDep) -> WatchList:
     """Return every watch of the caller."""
-    return WatchList(watches=list(watches.list(caller.owner)))
+    found = watches.look(caller.owner)
+    return WatchList(watches=list(found.watches), unreadable=list(found.unreadable))
 
 
 @router.get("/{watch_id}", operation_id="getWatch", summary="Look at a watch", responses=problem_responses(*_NOT_FOUND))

@@ -1,5 +1,6 @@
 """Calls of the REST API as methods: values in, values out, errors as exceptions."""
 
+import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,19 +9,19 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import httpx2
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from service.api.key_schemas import KeyList, KeyResource, NewKey, UsageResource
 from service.api.schemas import EventData, EventList, JobList, JobResource, RecipeList
 from service.api.worker_schemas import WorkerList
 from service.client.errors import ApiError, JobFailedError, UnreachableError
 from service.edge.problem import Problem
-from service.jobs.schema import TERMINAL_STATES, JobState
+from service.jobs.schema import TERMINAL_STATES, JobState, UnreadableJob
 from service.keys.schema import KeyCreate
 from service.notifications.schema import Endpoint, NewEndpoint
 from service.releases.schema import Watch
 from service.submissions.schema import ModelResource, Validation
-from srr_core.report import Report
+from srr_core.report import Report, read_report
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _TIMEOUT_SECONDS = 30.0
@@ -28,6 +29,7 @@ _TIMEOUT_SECONDS = 30.0
 _STREAM_TIMEOUT_SECONDS = 45.0
 _RECONNECT_SECONDS = 1.0
 T = TypeVar("T", bound=BaseModel)
+_log = logging.getLogger(__name__)
 
 
 class JobFilters(TypedDict, total=False):
@@ -47,6 +49,18 @@ class _Watches(BaseModel):
 
 class _Endpoints(BaseModel):
     endpoints: tuple[Endpoint, ...]
+
+
+class _Jobs(BaseModel):
+    """A page whose jobs are read one by one, so that one of a newer service does not hide the others."""
+
+    jobs: list[dict[str, Any]]
+    unreadable: list[UnreadableJob] = []
+    next_cursor: str | None
+
+
+class _Document(RootModel[dict[str, Any]]):
+    """An answer that is read in a second step."""
 
 
 class _Nothing(BaseModel):
@@ -179,7 +193,9 @@ class Client:
         """Return one page of jobs; pass its `next_cursor` for the next one."""
         wanted = {**filters, "limit": limit, "cursor": cursor}
         given = {name: _parameter(value) for name, value in wanted.items() if value is not None}
-        return self._call(JobList, "GET", "/v1/jobs", params=given)
+        page = self._call(_Jobs, "GET", "/v1/jobs", params=given)
+        jobs = [job for job in map(_readable, page.jobs) if job is not None]
+        return JobList(jobs=jobs, unreadable=page.unreadable, next_cursor=page.next_cursor)
 
     def watches(self) -> tuple[Watch, ...]:
         """Return the watches over models and organizations."""
@@ -231,7 +247,11 @@ class Client:
 
     def report(self, job_id: str) -> Report:
         """Return the report of a job that succeeded."""
-        return self._call(Report, "GET", f"/v1/jobs/{job_id}/report")
+        answer = self._call(_Document, "GET", f"/v1/jobs/{job_id}/report")
+        try:
+            return read_report(answer.root)
+        except ValueError as error:
+            raise self._misunderstood() from error
 
     def recipes(self) -> RecipeList:
         """Return the named recipes."""
@@ -258,7 +278,7 @@ class Client:
                     if name == "end":
                         is_over = True
                         break
-                    event = EventData.model_validate_json(data)
+                    event = EventData.model_validate_json(data, extra="ignore")
                     after = event.sequence
                     yield event
             except httpx2.TransportError:
@@ -287,15 +307,15 @@ class Client:
             raise self._unreachable(error) from error
         self._check(response)
         try:
-            return model.model_validate_json(response.content or b"{}")
+            return model.model_validate_json(response.content or b"{}", extra="ignore")
         except ValidationError as error:
-            raise UnreachableError(f"{self._http.base_url} answers, but not as this version of the service") from error
+            raise self._misunderstood() from error
 
     def _check(self, response: httpx2.Response) -> None:
         if response.is_success:
             return
         try:
-            raise ApiError(Problem.model_validate_json(response.content))
+            raise ApiError(Problem.model_validate_json(response.content, extra="ignore"))
         except ValidationError as error:
             raise UnreachableError(f"{self._http.base_url} answered {response.status_code}") from error
 
@@ -316,6 +336,9 @@ class Client:
                     yield name, data
                     name, data = "message", ""
 
+    def _misunderstood(self) -> UnreachableError:
+        return UnreachableError(f"{self._http.base_url} answers, but not as this version of the service")
+
     def _unreachable(self, error: Exception) -> UnreachableError:
         return UnreachableError(
             f"no service answers at {self._http.base_url} ({type(error).__name__}); start one with `srr serve`"
@@ -324,3 +347,11 @@ class Client:
 
 def _parameter(value: object) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _readable(job: Mapping[str, Any]) -> JobResource | None:
+    try:
+        return JobResource.model_validate(job, extra="ignore")
+    except ValidationError as error:
+        _log.warning("job %s cannot be read by this version of the client: %s", job.get("id"), error.errors()[0]["msg"])
+        return None

@@ -68,8 +68,8 @@ from service.jobs.transitions import (
 )
 from service.platform.clock import utc_now
 from service.platform.database import reading, writing
-from service.platform.isolation import read_each
 from service.platform.paging import decode_cursor, encode_cursor
+from service.platform.stored import read_each
 from srr_core.recipe.stages import Stage
 
 _JOBS = tables.jobs.c

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.jobs.schema import EVENT_SCHEMA_VERSION, JOB_SCHEMA_VERSION, Job, JobEvent
-from service.platform.errors import UnreadableError
+from service.platform.stored import read_stored
 from srr_core.recipe.stages import Stage
 from srr_core.recipe.upgrade import upgraded_recipe
 
@@ -39,13 +39,10 @@ def read_job(stored: Mapping[str, Any]) -> Job:
     job["schema_version"] = JOB_SCHEMA_VERSION
     if job.get("stage") not in _STAGES:
         job["stage"] = None  # of a version that divides a run in another way; everything else still holds
-    try:
-        work = dict(job["work"])
-        if isinstance(work.get("recipe"), Mapping):
-            work["recipe"] = upgraded_recipe(work["recipe"])
-        return Job.model_validate(job | {"work": work}, extra="ignore")
-    except (ValidationError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableError(f"job {job.get('id')} cannot be read by this version: {_first_line(error)}") from error
+    work = job.get("work")
+    if isinstance(work, Mapping) and isinstance(work.get("recipe"), Mapping):
+        job["work"] = {**work, "recipe": upgraded_recipe(work["recipe"])}
+    return read_stored(Job, job, what="job")
 
 
 def read_event(stored: Mapping[str, Any]) -> JobEvent:
@@ -59,10 +56,3 @@ def read_event(stored: Mapping[str, Any]) -> JobEvent:
     except ValidationError:
         data = {"message": _UNREADABLE_EVENT, "kind": stored.get("kind")}
         return JobEvent.model_validate(event | {"kind": "log", "data": data}, extra="ignore")
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    return f"{type(error).__name__}: {error}"

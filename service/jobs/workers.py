@@ -9,6 +9,7 @@ from sqlalchemy import Engine, delete, func, insert, select, update
 from service.jobs import tables
 from service.jobs.schema import JobState
 from service.platform.database import reading, writing
+from service.platform.stored import read_stored
 
 SILENT_AFTER = timedelta(seconds=60)
 """A worker not heard of for so long counts as gone."""
@@ -88,4 +89,5 @@ class WorkerRegistry:
             .order_by(_WORKERS.seen_at.desc(), _WORKERS.name)
         )
         with reading(self._engine) as connection:
-            return [Worker.model_validate(row._asdict()) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+        return [read_stored(Worker, row._asdict(), what="worker") for row in rows]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from service.jobs import tables
 from service.jobs.credentials import CredentialVault
 from service.jobs.errors import CredentialError
+from service.jobs.schema import Job
 from service.jobs.sql_statements import read_job
 from service.notifications.endpoints import open_secrets
 from service.notifications.errors import EndpointNotFoundError
@@ -23,7 +24,7 @@ from service.notifications.store import NotificationStore, delivery_values
 from service.notifications.tables import deliveries
 from service.platform.clock import utc_now
 from service.platform.database import writing
-from service.platform.errors import StoreUnavailableError
+from service.platform.errors import StoreUnavailableError, UnreadableError
 
 _log = structlog.get_logger(__name__)
 
@@ -70,7 +71,9 @@ def write_messages(post: Post) -> int:
             for endpoint in wanted:
                 is_for_it = endpoint.owner == notice.owner and f"job.{notice.state}" in endpoint.types
                 if is_for_it and endpoint.enabled:
-                    job = read_job(connection, notice.job_id)
+                    job = _readable_job(connection, notice.job_id)
+                    if job is None:
+                        continue
                     payload = job_payload(job, state=notice.state, at=notice.created_at, base_url=post.base_url)
                     message = message_to(endpoint.id, payload, now=post.clock())
                     connection.execute(insert(deliveries).values(delivery_values(message)))
@@ -78,6 +81,15 @@ def write_messages(post: Post) -> int:
         ids = [notice.id for notice in notices]
         connection.execute(delete(tables.job_notices).where(tables.job_notices.c.id.in_(ids)))
     return written
+
+
+def _readable_job(connection: Connection, job_id: str) -> Job | None:
+    """Return a job, or None for one that this version cannot read: nothing is said of it, and the others are told."""
+    try:
+        return read_job(connection, job_id)
+    except UnreadableError as error:
+        _log.error("row_unreadable", what="job", id=job_id, reason=str(error))
+        return None
 
 
 def send_messages(post: Post) -> int:

@@ -7,12 +7,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
 from service.notifications.errors import DeliveryNotFoundError, EndpointNotFoundError
-from service.notifications.schema import Attempt, Delivery, DeliveryState, Endpoint, EndpointRules
+from service.notifications.schema import ALL_TYPES, Attempt, Delivery, DeliveryState, Endpoint, EndpointRules
 from service.notifications.tables import attempts, deliveries, endpoints
 from service.platform.database import reading, writing
+from service.platform.stored import read_each, read_stored
 
 _ENDPOINTS, _DELIVERIES, _ATTEMPTS = endpoints.c, deliveries.c, attempts.c
 _VISIBLE = tuple(column for column in _ENDPOINTS if column.name != "secrets")
+RULES_SCHEMA_VERSION = 1
 _RULES = frozenset(EndpointRules.model_fields) - {"enabled"}
 
 
@@ -38,7 +40,7 @@ class NotificationStore:
         return _endpoint(row)
 
     def list(self, owner: str | None = None) -> Sequence[Endpoint]:
-        """Return the endpoints of an owner, or all, newest first."""
+        """Return the endpoints of an owner, or all, newest first, those that cannot be read left out."""
         with reading(self.engine) as connection:
             return read_endpoints(connection, owner)
 
@@ -101,7 +103,7 @@ class NotificationStore:
                 .values(due_at=until, attempts=_DELIVERIES.attempts + 1)
                 .returning(*_DELIVERIES)
             )
-            return [_delivery(row) for row in connection.execute(take)] if ids else []
+            return read_each(connection.execute(take), _delivery, what="delivery")[0] if ids else []
 
     def record(self, delivery: Delivery, attempt: Attempt) -> None:
         """Store a try, and what it makes of the message."""
@@ -125,7 +127,7 @@ class NotificationStore:
             .limit(limit)
         )
         with reading(self.engine) as connection:
-            return [_delivery(row) for row in connection.execute(query)]
+            return read_each(connection.execute(query), _delivery, what="delivery")[0]
 
     def delivery(self, endpoint_id: str, delivery_id: str) -> Delivery:
         """Return one message. Raises DeliveryNotFoundError."""
@@ -157,10 +159,10 @@ class NotificationStore:
 
 
 def read_endpoints(connection: Connection, owner: str | None) -> Sequence[Endpoint]:
-    """Return the endpoints of an owner, or all, newest first."""
+    """Return the endpoints of an owner, or all, newest first, those that cannot be read left out."""
     query = select(*_VISIBLE).order_by(_ENDPOINTS.id.desc())
     rows = connection.execute(query if owner is None else query.where(_ENDPOINTS.owner == owner))
-    return [_endpoint(row) for row in rows]
+    return read_each(rows, _endpoint, what="endpoint")[0]
 
 
 def lock_endpoint(connection: Connection, endpoint_id: str) -> Endpoint | None:
@@ -177,13 +179,17 @@ def delivery_values(delivery: Delivery) -> dict[str, Any]:
 
 def _rule_values(rules: EndpointRules) -> dict[str, Any]:
     # A column of its own: what is sent depends on it, and what a receiver answers may change it and nothing else.
-    return {"rules": rules.model_dump(mode="json", include=set(_RULES)), "enabled": rules.enabled}
+    stored = rules.model_dump(mode="json", include=set(_RULES)) | {"schema_version": RULES_SCHEMA_VERSION}
+    return {"rules": stored, "enabled": rules.enabled}
 
 
 def _endpoint(row: Row[Any]) -> Endpoint:
     values = row._asdict()
-    return Endpoint.model_validate(values.pop("rules") | values)
+    rules = dict(values.pop("rules"))
+    # What a newer version can send and this one cannot is not asked for here; the rest is.
+    rules["types"] = [name for name in rules.get("types", ()) if name in ALL_TYPES]
+    return read_stored(Endpoint, rules | values, what="endpoint")
 
 
 def _delivery(row: Row[Any]) -> Delivery:
-    return Delivery.model_validate(row._asdict())
+    return read_stored(Delivery, row._asdict(), what="delivery")

@@ -2,20 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Engine, Row, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from service.platform.database import reading, writing
+from service.platform.stored import read_each, read_stored
 from service.releases.errors import WatchNotFoundError
 from service.releases.schema import Release, ReleaseState, Sweep, Watch, WatchRules
 from service.releases.tables import releases, watches
+from service.releases.upgrade import RULES_SCHEMA_VERSION, read_rules, read_watch
 
 _WATCHES, _RELEASES = watches.c, releases.c
 _VISIBLE = tuple(column for column in _WATCHES if column.name not in ("secret", "sweep_began_at", "swept_to"))
 _RULES = tuple(WatchRules.model_fields)
+
+
+class WatchesFound(NamedTuple):
+    """Watches, and the ids of those that this version cannot read."""
+
+    watches: tuple[Watch, ...]
+    unreadable: tuple[str, ...]
 
 
 class WatchStore:
@@ -53,11 +62,16 @@ class WatchStore:
         return None if row is None else (_watch(row), bytes(row.secret))
 
     def list(self, owner: str | None = None) -> Sequence[Watch]:
-        """Return the watches of an owner, or all, newest first."""
+        """Return the watches of an owner, or all, newest first, those that cannot be read left out."""
+        return self.look(owner).watches
+
+    def look(self, owner: str | None = None) -> WatchesFound:
+        """Return the watches of an owner, or all, newest first, and the ids of those that cannot be read."""
         query = select(*_VISIBLE).order_by(_WATCHES.id.desc())
         with reading(self._engine) as connection:
             rows = connection.execute(query if owner is None else query.where(_WATCHES.owner == owner)).all()
-        return [_watch(row) for row in rows]
+        found, strange = read_each(rows, _watch, what="watch")
+        return WatchesFound(tuple(found), tuple(row.id for row in strange))
 
     def change(self, watch: Watch, *, start_over: bool = False) -> None:
         """Store the rules of a watch. Raises WatchNotFoundError.
@@ -144,7 +158,7 @@ class WatchStore:
             .limit(limit)
         )
         with reading(self._engine) as connection:
-            return [_release(row) for row in connection.execute(query)]
+            return read_each(connection.execute(query), _release, what="release")[0]
 
     def decide(
         self,
@@ -172,7 +186,7 @@ class WatchStore:
         """Return what a watch found, newest first."""
         query = select(releases).where(_RELEASES.watch_id == watch_id).order_by(_RELEASES.id.desc()).limit(limit)
         with reading(self._engine) as connection:
-            return [_release(row) for row in connection.execute(query)]
+            return read_each(connection.execute(query), _release, what="release")[0]
 
     def submitted_since(self, watch_id: str, since: datetime) -> int:
         """Return how many releases of a watch became jobs."""
@@ -201,19 +215,19 @@ class WatchStore:
         query = select(_WATCHES.rules).where(_WATCHES.id == watch.id).with_for_update()
         with writing(self._engine) as connection:
             rules = connection.execute(query).scalar_one_or_none()
-            if rules is not None and WatchRules.model_validate(rules).looks_at == watch.looks_at:
+            if rules is not None and read_rules(rules).looks_at == watch.looks_at:
                 connection.execute(update(watches).where(_WATCHES.id == watch.id).values(values))
 
 
 def _rules(watch: Watch) -> dict[str, Any]:
-    return watch.model_dump(mode="json", include=set(_RULES))
+    return watch.model_dump(mode="json", include=set(_RULES)) | {"schema_version": RULES_SCHEMA_VERSION}
 
 
 def _watch(row: Row[Any]) -> Watch:
     values = row._asdict()
     values.pop("secret", None)
-    return Watch.model_validate(values | values.pop("rules"))
+    return read_watch(values)
 
 
 def _release(row: Row[Any]) -> Release:
-    return Release.model_validate(row._asdict())
+    return read_stored(Release, row._asdict(), what="release")

@@ -29,7 +29,8 @@ from service.submissions.schema import ModelResource, ProblemNote, Validation
 from srr_core.errors import SrrError
 from srr_core.recipe import Recipe
 from srr_core.recipe.architectures import check_config
-from srr_core.recipe.compatibility import CompatibilityRow, compatibility, rope_type
+from srr_core.recipe.compatibility import compatibility, rope_type
+from srr_core.recipe.verdicts import CompatibilityRow
 
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
 _OUR_WORD = "the worker looks with a token of its own, so the job may still work"

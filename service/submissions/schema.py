@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from srr_core.recipe.compatibility import CompatibilityRow
+from srr_core.recipe.verdicts import CompatibilityRow
 
 
 class ProblemNote(BaseModel):

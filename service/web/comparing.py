@@ -4,11 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import structlog
+
+from service.jobs.reports import job_report
 from service.jobs.schema import Job
+from service.platform.errors import UnreadableError
 from service.web.charts import Tick, nice_ticks
 from service.web.formatting import size
 from srr_core.report import Report
 
+_log = structlog.get_logger(__name__)
 Measure = Literal["bits", "size"]
 MEASURES: Mapping[Measure, str] = {"bits": "bits per weight", "size": "size of the files"}
 WIDE, NARROW = (760, 340), (360, 300)
@@ -91,10 +96,14 @@ def candidates(
     jobs: Sequence[Job], reports: Sequence[Mapping[str, Any]], *, chosen: Sequence[str] = ()
 ) -> list[Candidate]:
     """Return the results by size, the smallest first, numbered as far as they are chosen; without a choice, all are."""
-    found = [
-        Candidate(job, Report.model_validate(report), is_chosen=not chosen or job.id in chosen)
-        for job, report in zip(jobs, reports, strict=True)
-    ]
+    found = []
+    for job, stored in zip(jobs, reports, strict=True):
+        try:
+            report = job_report(job.id, stored)
+        except UnreadableError as error:
+            _log.error("row_unreadable", what="report", id=job.id, reason=str(error))
+            continue
+        found.append(Candidate(job, report, is_chosen=not chosen or job.id in chosen))
     found.sort(key=lambda one: (not one.is_chosen, one.bits, one.report.mean_output_error))
     return [
         Candidate(one.job, one.report, one.is_chosen, number if one.is_chosen else None)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from service.submissions.schema import Estimate
 from service.web.formatting import count_words, duration, size
 from srr_core.recipe import Recipe
-from srr_core.recipe.compatibility import CompatibilityRow
+from srr_core.recipe.verdicts import CompatibilityRow
 
 _LABELS = {
     "layers": "Layers to compress",

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from service.edge.problem import Problem
 from service.edge.sessions import SESSION_COOKIE
+from service.jobs.reports import job_report
 from service.jobs.schema import Job
 from service.submissions.caller import Caller
 from service.web import formatting
@@ -19,7 +20,6 @@ from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS
 from service.web.views import report_charts, sorted_layers
 from service.web.wording import SCOPE_WORDS, sentence
-from srr_core.report import Report
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -85,7 +85,7 @@ class Pages:
 
     def report(self, request: Request, job: Job, report: Mapping[str, Any]) -> Response:
         """Return the page of a report."""
-        parsed = Report.model_validate(report)
+        parsed = job_report(job.id, report)
         return self.render(
             request, "report.html", job=job, report=parsed, layers=sorted_layers(parsed), charts=report_charts(parsed)
         )

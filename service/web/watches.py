@@ -28,8 +28,10 @@ PREVIEW_DAYS = 30
 @router.get("/watches")
 def watches_page(request: Request, pages: PagesDep, caller: WatchReader, watches: WatchesDep) -> Response:
     """List the watches of the caller and what each found lately."""
-    found = [(watch, watches.releases(watch.id, limit=_SHOWN)) for watch in watches.list(caller.owner)]
-    return pages.render(request, "watches.html", watches=found, may_write="watches:write" in caller.scopes)
+    looked = watches.look(caller.owner)
+    found = [(watch, watches.releases(watch.id, limit=_SHOWN)) for watch in looked.watches]
+    may_write = "watches:write" in caller.scopes
+    return pages.render(request, "watches.html", watches=found, unreadable=looked.unreadable, may_write=may_write)
 
 
 @router.get("/watches/new")

@@ -14,6 +14,7 @@ from service.jobs.ports import JobReading
 from service.jobs.schema import Job, JobFilter, JobState
 from service.jobs.workers import Worker, WorkerRegistry
 from service.platform.clock import utc_now
+from service.platform.errors import UnreadableError
 from service.web.dependencies import PagesDep
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
@@ -78,7 +79,7 @@ def worker_row(worker: Worker, store: JobReading, *, owner: str, now: datetime) 
         try:
             found = store.get(worker.job_id)
             job = found if found.owner == owner else None
-        except JobNotFoundError:
+        except (JobNotFoundError, UnreadableError):
             job = None
     silent = max((now - worker.seen_at).total_seconds(), 0.0)
     return WorkerRow(worker=worker, is_alive=worker.is_alive(now=now), silent_seconds=silent, job=job)

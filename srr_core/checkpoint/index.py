@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from srr_core.checkpoint.header import TensorEntry, read_header
+from srr_core.checkpoint.weight_files import INDEX_NAME, INDEX_SUFFIX, SINGLE_NAME, first_file, named_files
 from srr_core.errors import CheckpointError
-from srr_core.recipe.weight_files import INDEX_NAME, INDEX_SUFFIX, SINGLE_NAME, first_file, named_files
 
 __all__ = ["INDEX_NAME", "SINGLE_NAME", "read_index", "read_json"]
 

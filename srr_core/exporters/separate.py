@@ -6,13 +6,13 @@ from typing import Any
 
 from typing_extensions import override
 
+from srr_core.checkpoint.artifact_names import MARKER
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import ExportError
 from srr_core.exporters.exporter import Exporter, carry_files, carry_licence, write_config
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.formats.artifact import Artifact
-from srr_core.formats.stored_forms import MARKER
 from srr_core.recipe import AdapterSpec
 
 BASE_FOLDER = "base"

@@ -1,7 +1,8 @@
 """L·R as a PEFT LoRA adapter: lora_A is R, lora_B is L, alpha equals the rank.
 
-One rank for the whole adapter: mixed ranks need a pattern that llama.cpp's converter gets wrong and
-vLLM does not read. A layer of smaller rank is padded with zeros, which changes nothing.
+One rank for the whole adapter: mixed ranks need a pattern that llama.cpp's converter gets wrong and SGLang (0.5.23)
+does not read. A layer of smaller rank is padded with zeros, which changes nothing. `init_lora_weights` is true, since
+vLLM (0.33) refuses adapters whose initialization by name says that they changed the base.
 """
 
 import re
@@ -14,9 +15,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, ADAPTER_FILE, factor_names
 from srr_core.checkpoint.expert_names import expert_name
 from srr_core.errors import ExportError
-from srr_core.formats.artifact_files import ADAPTER_CONFIG_FILE, ADAPTER_DTYPE, ADAPTER_FILE, factor_names
+from srr_core.formats.artifact_files import ADAPTER_DTYPE
 from srr_core.formats.checked import ReadTensor, expect, require_finite
 from srr_core.formats.expert_factors import ExpertPart, expert_factors, expert_targets
 from srr_core.formats.layout import stored
@@ -158,6 +160,7 @@ def adapter_config(
         "fan_in_fan_out": False,
         "use_rslora": False,
         "use_dora": False,
+        "init_lora_weights": True,
         "modules_to_save": None,
         "inference_mode": True,
         **({"target_parameters": parameters} if parameters else {}),

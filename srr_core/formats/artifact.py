@@ -8,11 +8,12 @@ from typing import Any
 from jaxtyping import Shaped
 from torch import Tensor
 
+from srr_core.checkpoint.artifact_names import CONFIG_FILE
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.adapter import ADAPTER_WEIGHTS, adapter_names, read_adapter
-from srr_core.formats.artifact_files import CONFIG_FILE, adapter_entries, check_layers, packed_modules
+from srr_core.formats.artifact_files import adapter_entries, check_layers, packed_modules
 from srr_core.formats.expert_factors import ExpertPart, expert_parts
 from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import layout_of

@@ -9,6 +9,7 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, ADAPTER_FILE, CONFIG_FILE, factor_names
 from srr_core.checkpoint.expert_names import expert_name
 from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import INDEX_NAME, read_json
@@ -18,13 +19,8 @@ from srr_core.formats.codecs import SHAPE_SUFFIX, Codec, read_shape
 
 Shape = tuple[int, int]
 
-CONFIG_FILE = "config.json"
-ADAPTER_FILE = "adapter_model.safetensors"
-ADAPTER_CONFIG_FILE = "adapter_config.json"
 ADAPTER_DTYPE = torch.bfloat16
 _GENERATION_FILE = "generation_config.json"
-ADAPTER_PREFIX = "base_model.model."
-"""PEFT's, before the name of a module."""
 _SHAPE_ENDING = f".{SHAPE_SUFFIX}"
 _AMBIGUOUS_SUFFIX = "weight"
 """Our own layout's packed tensor has the name of every other weight, so it cannot be told from its name."""
@@ -34,6 +30,7 @@ _ADAPTER_DEFAULTS: Mapping[str, object] = {
     "use_dora": False,
     "fan_in_fan_out": False,
     "bias": "none",
+    "init_lora_weights": True,
     "modules_to_save": None,
 }
 """Entries of adapter_config.json under which PEFT adds L·R and nothing else, scaled by lora_alpha / r."""
@@ -220,11 +217,6 @@ def adapter_entries(
         if entry.dtype != ADAPTER_DTYPE:
             raise CheckpointError(f"{ADAPTER_FILE}: tensor {name!r} has dtype {entry.dtype}, not {ADAPTER_DTYPE}")
     return entries
-
-
-def factor_names(module_name: str) -> tuple[str, str]:
-    """Return the names of R and of L of one layer in the adapter's file."""
-    return f"{ADAPTER_PREFIX}{module_name}.lora_A.weight", f"{ADAPTER_PREFIX}{module_name}.lora_B.weight"
 
 
 def _factor_shapes(module_name: str, shape: Shape, rank: int) -> tuple[tuple[str, Shape], tuple[str, Shape]]:

@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from srr_core.checkpoint.artifact_names import COMPRESSED_TENSORS, MARKER
 from srr_core.errors import ExportError
 from srr_core.formats.grid import scale_dtype
 from srr_core.formats.layout import Layout
-from srr_core.formats.stored_forms import COMPRESSED_TENSORS, MARKER, word_codec
+from srr_core.formats.stored_forms import word_codec
 from srr_core.recipe import QuantizerSpec, Recipe
 from srr_core.types import QuantizedTensor
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from srr_core.checkpoint.artifact_names import MARKER_VERSION
 from srr_core.formats.checked import ReadTensor
 from srr_core.formats.codecs import SHAPE_SUFFIX, Codec
-from srr_core.formats.stored_forms import MARKER_VERSION
 from srr_core.recipe import QuantizerSpec, Recipe
 from srr_core.types import QuantizedTensor
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from srr_core.checkpoint.artifact_names import COMPRESSED_TENSORS
 from srr_core.formats.compressed_tensors import CompressedTensorsLayout
 from srr_core.formats.layout import Layout
 from srr_core.formats.srr_layout import SRRLayout
-from srr_core.formats.stored_forms import COMPRESSED_TENSORS, read_marker
+from srr_core.formats.stored_forms import read_marker
 from srr_core.recipe import QuantizerSpec
 
 

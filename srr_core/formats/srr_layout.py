@@ -10,8 +10,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from srr_core.checkpoint.artifact_names import MARKER
 from srr_core.formats.layout import Layout
-from srr_core.formats.stored_forms import MARKER, byte_codec
+from srr_core.formats.stored_forms import byte_codec
 from srr_core.recipe import QuantizerSpec, Recipe
 from srr_core.types import QuantizedTensor
 

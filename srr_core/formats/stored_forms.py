@@ -6,21 +6,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from srr_core.checkpoint.artifact_names import BARE, COMPRESSED_TENSORS, MARKER, MARKER_VERSION, PATHS
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.codecs import ByteCodec, Codec, WordCodec
 from srr_core.formats.lattice_codec import LatticeCodec
 from srr_core.formats.normal_float_codec import NormalFloatCodec
 from srr_core.recipe import NormalFloatSpec, QuantizerSpec, QuIPSharpSpec
 from srr_core.registry import Registry
-
-MARKER = "srr"
-"""Key of our entry beside compressed-tensors' own, and the `quant_method` of the layout only we can read."""
-MARKER_VERSION = 1
-COMPRESSED_TENSORS = "compressed-tensors"
-BARE = "without_low_rank"
-"""Key of our entry that lists the layers without L·R."""
-PATHS = "paths"
-"""Key of our entry that maps names in the files to paths in the model, where stock loaders rename in between."""
 
 CODECS: Registry[Codec] = Registry("codec", {NormalFloatSpec: NormalFloatCodec, QuIPSharpSpec: LatticeCodec})
 """Of codes that lie on no uniform grid. Those that do need no row: the grid says how they are packed."""

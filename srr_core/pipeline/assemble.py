@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from srr_core.checkpoint.artifact_names import BARE, PATHS
 from srr_core.checkpoint.derived import DerivedEntry
 from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import read_json
@@ -16,7 +17,7 @@ from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_json, writ
 from srr_core.errors import StorageError
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config
 from srr_core.formats.expert_factors import fuse_factors
-from srr_core.formats.stored_forms import BARE, PATHS, with_entries
+from srr_core.formats.stored_forms import with_entries
 from srr_core.pipeline.naming import mixture_parts, renamed_paths
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.work_folder import WorkFolder

@@ -14,7 +14,8 @@ from srr_core.models.layers import LayerPlan, plan_layers
 from srr_core.pipeline.plan import choose_layout, choose_targets
 from srr_core.pipeline.source import shown_entries
 from srr_core.recipe import Recipe, cost
-from srr_core.recipe.compatibility import PLAIN_ROPE, rope_type
+from srr_core.recipe.compatibility import rope_type
+from srr_core.recipe.gguf_types import PLAIN_ROPE
 from srr_core.runtime.plain_tensors import require_complete
 
 PROBE_SIZE = 1024

@@ -17,19 +17,12 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.import_utils import is_peft_available
 from transformers.utils.quantization_config import CompressedTensorsConfig, QuantizationConfigMixin
 
+from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, COMPRESSED_TENSORS, CONFIG_FILE, MARKER
 from srr_core.checkpoint.expert_names import DOWN, GATE_UP, UP
 from srr_core.checkpoint.header import read_header
 from srr_core.errors import CheckpointError
-from srr_core.formats.artifact_files import (
-    ADAPTER_CONFIG_FILE,
-    CONFIG_FILE,
-    check_inside,
-    check_layer,
-    check_packed_names,
-    is_expert,
-    packed_modules,
-)
-from srr_core.formats.stored_forms import COMPRESSED_TENSORS, MARKER, Marker, is_ours, read_marker
+from srr_core.formats.artifact_files import check_inside, check_layer, check_packed_names, is_expert, packed_modules
+from srr_core.formats.stored_forms import Marker, is_ours, read_marker
 from srr_core.models.placement import Places
 from srr_core.runtime.experts import PackedExperts, pack_experts
 from srr_core.runtime.linear import PackedLinear

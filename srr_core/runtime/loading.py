@@ -8,20 +8,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from srr_core.checkpoint.artifact_names import ADAPTER_FILE, ADAPTER_PREFIX, CONFIG_FILE
 from srr_core.checkpoint.expert_names import RENAMED, expert_name
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError
-from srr_core.formats.artifact_files import (
-    ADAPTER_FILE,
-    ADAPTER_PREFIX,
-    CONFIG_FILE,
-    adapter_entries,
-    check_layers,
-    empty_model,
-    locate,
-    read_configuration,
-)
+from srr_core.formats.artifact_files import adapter_entries, check_layers, empty_model, locate, read_configuration
 from srr_core.formats.checked import require_finite
 from srr_core.formats.stored_forms import Marker, read_marker
 from srr_core.models.placement import Places

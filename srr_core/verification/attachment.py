@@ -10,9 +10,9 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel
 
+from srr_core.checkpoint.artifact_names import factor_names
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.adapter import AdapterTargets, adapter_config, adapter_names
-from srr_core.formats.artifact_files import factor_names
 from srr_core.formats.expert_factors import ExpertPart, fuse_factors
 from srr_core.models.architecture import silent_loading
 

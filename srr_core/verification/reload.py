@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from srr_core.checkpoint.artifact_names import MARKER
 from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError, VerificationError
 from srr_core.formats.adapter import ADAPTER_CONFIG
 from srr_core.formats.artifact import Artifact, open_artifact
 from srr_core.formats.artifact_files import empty_model, model_class, read_configuration
-from srr_core.formats.stored_forms import MARKER
 from srr_core.runtime.integration import match_modules
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.attachment import check_attached

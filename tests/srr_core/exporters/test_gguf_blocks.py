@@ -10,7 +10,7 @@ from srr_core.exporters.gguf_naming import FAMILIES
 from srr_core.exporters.gguf_tensors import encode
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import IntegerSpec, MXIntSpec
-from srr_core.recipe.compatibility import GGUF_ARCHITECTURES, GGUF_WINDOWS, gguf_type
+from srr_core.recipe.gguf_types import GGUF_ARCHITECTURES, GGUF_WINDOWS, gguf_type
 
 EXACT = [
     (MXIntSpec(num_bits=2, block_size=32), "MXFP4"),

@@ -1,9 +1,13 @@
 """The matrix says no more than was run or read, and names the obstacle."""
 
+import re
+
 import pytest
 
+from srr_core.formats.adapter import adapter_config
 from srr_core.recipe import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec, Recipe
-from srr_core.recipe.compatibility import GGUF_ARCHITECTURES, compatibility, rope_type
+from srr_core.recipe.compatibility import compatibility, rope_type
+from srr_core.recipe.gguf_types import GGUF_ARCHITECTURES
 
 LLAMA_7B = [(4096, 4096), (11008, 4096), (4096, 11008)]
 
@@ -32,6 +36,7 @@ def test_four_bits_in_groups_of_32_meet_no_obstacle():
 def test_codes_without_a_uniform_grid_load_with_our_runtime_only(quantizer):
     assert [row.runtime for row in rows(quantizer, rank=0) if row.verdict == "yes"] == [
         "srr_core.runtime",
+        "vLLM with the srr plugin (Q + L·R)",
         "vLLM --enable-lora (L·R)",
     ]
 
@@ -41,7 +46,9 @@ def test_codes_without_a_uniform_grid_load_with_our_runtime_only(quantizer):
     [
         (MXIntSpec(num_bits=3), "vLLM, Marlin", "4 or 8 bits, not 3"),
         (MXIntSpec(num_bits=4, block_size=16), "vLLM, Marlin", "32, 64 or 128, not 16"),
-        (IntegerSpec(symmetric=False), "vLLM, Humming", "symmetric"),
+        (IntegerSpec(num_bits=8, symmetric=False), "vLLM, Marlin", "zero points with 4 bits, not with 8"),
+        (MXIntSpec(num_bits=3), "SGLang", "4 or 8 bits, not 3"),
+        (MXIntSpec(num_bits=4, block_size=16), "SGLang", "32, 64 or 128, not 16"),
         (MXIntSpec(num_bits=3), "vLLM (CPU)", "4 bits, not 3"),
         (MXIntSpec(num_bits=3, block_size=16), "llama.cpp", "exponent_window <= 5"),
         (MXIntSpec(num_bits=2, block_size=16, exponent_window=4), "llama.cpp", "exponent_window <= 3"),
@@ -99,7 +106,7 @@ def test_rope_type_is_read_under_all_its_names(config, expected):
 
 @pytest.mark.parametrize(
     ("shapes", "start"),
-    [([(100, 4096)], "vLLM, Marlin"), ([(4096, 96)], "vLLM, Marlin"), ([(4096, 75)], "transformers")],
+    [([(100, 4096)], "SGLang"), ([(4096, 96)], "SGLang"), ([(4096, 75)], "transformers")],
 )
 def test_shapes_a_runtime_does_not_take_are_a_no(shapes, start):
     assert row(MXIntSpec(num_bits=4), start, shapes).verdict == "no"
@@ -107,6 +114,45 @@ def test_shapes_a_runtime_does_not_take_are_a_no(shapes, start):
 
 def test_transposed_weights_are_left_to_our_runtime():
     assert row(MXIntSpec(), "transformers", all_linear=False).verdict == "no"
+
+
+def test_shapes_that_do_not_fit_marlins_tiles_are_padded_by_vllm():
+    assert row(MXIntSpec(num_bits=4), "vLLM, Marlin", [(100, 4096), (4096, 96)]).verdict == "untested"
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_humming_takes_zero_points_of_all_bits(bits):
+    assert row(IntegerSpec(num_bits=bits, symmetric=False), "vLLM, Humming").verdict == "untested"
+
+
+def test_the_flag_of_a_mixture_is_that_of_the_largest_rank_in_its_adapter():
+    found = row(MXIntSpec(), "vLLM --enable-lora", rank=64, has_experts=True)
+    config = adapter_config(
+        rank=64, target_modules=["o_proj"], base_model=None, task=None, modules=["model.layers.0.mlp.experts.0.up_proj"]
+    )
+    assert f"--max-lora-rank {max(config['rank_pattern'].values())};" in found.reason
+    assert "--max-lora-rank 64;" in row(MXIntSpec(), "vLLM --enable-lora", rank=64).reason
+
+
+def test_a_doubled_rank_above_the_largest_of_vllm_is_a_no():
+    found = row(MXIntSpec(), "vLLM --enable-lora", rank=320, has_experts=True)
+    assert (found.verdict, "rank is 640, twice the recipe's" in found.reason) == ("no", True)
+
+
+@pytest.mark.parametrize(("bits", "said"), [(3, "cannot unpack 3 bits"), (4, "unless VLLM_BATCH_INVARIANT=1")])
+def test_what_repeatable_sums_cost_is_said(bits, said):
+    assert said in row(MXIntSpec(num_bits=bits), "vLLM --enable-lora").reason
+
+
+def test_the_plugin_is_for_models_without_experts():
+    assert row(MXIntSpec(), "vLLM with the srr plugin").verdict == "untested"
+    assert row(MXIntSpec(), "vLLM with the srr plugin", has_experts=True).verdict == "no"
+
+
+def test_what_was_read_or_tried_names_version_and_day():
+    every = [row for row in rows(MXIntSpec(num_bits=4)) if row.evidence != "run"]
+    assert every
+    assert all(re.search(r"\d+\.\d+", row.versions) for row in every)
 
 
 def test_rank_above_the_largest_of_vllm_is_a_no():

@@ -6,10 +6,10 @@ from peft import LoraConfig
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from srr_core.checkpoint.artifact_names import MARKER
 from srr_core.errors import CheckpointError
 from srr_core.formats.artifact_files import read_configuration
 from srr_core.formats.layouts import native_layout
-from srr_core.formats.stored_forms import MARKER
 from srr_core.recipe import IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.runtime import PackedLinear, load
 from srr_core.runtime.experts import PackedExperts

@@ -2,8 +2,8 @@
 
 import pytest
 
+from srr_core.checkpoint.weight_files import INDEX_NAME, SINGLE_NAME, first_file, named_files
 from srr_core.errors import CheckpointError
-from srr_core.recipe.weight_files import INDEX_NAME, SINGLE_NAME, first_file, named_files
 
 
 def test_the_single_file_comes_before_the_index() -> None:

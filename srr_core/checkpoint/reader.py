@@ -30,6 +30,7 @@ class CheckpointReader(Mapping[str, Tensor]):
         found = read_index(directory, may_have_adapter=may_have_adapter) if entries is None else entries
         self._entries = dict(found)
         self._behind: CheckpointReader | None = None
+        self._held: tuple[str, Tensor] | None = None
 
     def showing(self, entries: Mapping[str, TensorEntry]) -> "CheckpointReader":
         """Return a reader of the same files that shows other tensors, made from those of this one when they are read.
@@ -53,6 +54,10 @@ class CheckpointReader(Mapping[str, Tensor]):
                 return self._behind[name]
             if isinstance(entry, DerivedEntry):
                 return entry.make(self._behind.__getitem__)
+        return self._read(name, entry)
+
+    @staticmethod
+    def _read(name: str, entry: TensorEntry) -> Tensor:
         data = bytearray(entry.num_bytes)
         try:
             with entry.file.open("rb") as stream:
@@ -65,6 +70,25 @@ class CheckpointReader(Mapping[str, Tensor]):
         if not data:
             return torch.empty(entry.shape, dtype=entry.dtype)
         return torch.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
+
+    def part(self, name: str, index: int) -> Tensor:
+        """Return one entry along the first dimension of a tensor, of which no more than that is read where possible.
+
+        A tensor that is made from others is made as a whole and held until another one is asked for.
+
+        Raises:
+            CheckpointError: as for the whole tensor.
+        """
+        entry = self.entry(name)
+        if self._behind is not None and self._behind.entries.get(name) is entry:
+            return self._behind.part(name, index)
+        if isinstance(entry, DerivedEntry):
+            if self._held is None or self._held[0] != name:
+                self._held = (name, self[name])
+            return self._held[1][index]
+        size = entry.num_bytes // entry.shape[0]
+        begin = entry.begin + index * size
+        return self._read(name, TensorEntry(entry.file, entry.dtype, entry.shape[1:], begin, begin + size))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from srr_core.checkpoint.artifact_names import BARE, COMPRESSED_TENSORS, MARKER, MARKER_VERSION, PATHS
+from srr_core.checkpoint.artifact_names import BARE, COMPRESSED_TENSORS, MARKER, MARKER_VERSION, PATHS, STACKS
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.codecs import ByteCodec, Codec, WordCodec
 from srr_core.formats.lattice_codec import LatticeCodec
@@ -30,6 +30,8 @@ class Marker:
     """Compressed layers without L·R, by their names in the file: PEFT attaches nothing to them."""
     paths: Mapping[str, str] = field(default_factory=dict)
     """Paths in the model of layers and mixtures whose names in the file are others, by these."""
+    stacks: Mapping[str, bool] = field(default_factory=dict)
+    """Stacked parameters of the model, each with whether its matrices are [inputs, outputs] there."""
 
     def codec(self) -> Codec:
         """Return the codec its layers were written with."""
@@ -90,7 +92,20 @@ def read_marker(quantization_config: Mapping[str, Any], *, file: str) -> Marker:
     bare = entry.get(BARE, [])
     if not isinstance(bare, list) or not all(isinstance(name, str) for name in bare):
         raise CheckpointError(f"{file}: {BARE} of the {MARKER!r} entry is no list of layers")
-    return Marker(str(method), spec, rank, frozenset(bare), _paths(entry.get(PATHS, {}), file))
+    return Marker(
+        str(method),
+        spec,
+        rank,
+        frozenset(bare),
+        _paths(entry.get(PATHS, {}), file),
+        _stacks(entry.get(STACKS, {}), file),
+    )
+
+
+def _stacks(stacks: object, file: str) -> dict[str, bool]:
+    if not isinstance(stacks, dict) or not all(isinstance(value, bool) for value in stacks.values()):
+        raise CheckpointError(f"{file}: {STACKS} of the {MARKER!r} entry does not say how its matrices lie")
+    return stacks
 
 
 def _paths(paths: object, file: str) -> dict[str, str]:

@@ -132,7 +132,7 @@ def _evaluate(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[Evaluation
     windows = plan.evaluation
     if windows is None:
         return ()
-    transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed)
+    transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed and not layer.is_stacked)
     artifact = open_artifact(work.artifact)
     with watch.stage("evaluate", 2 * len(plan.layers.blocks)):
         source = _perplexity(

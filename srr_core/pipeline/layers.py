@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from srr_core.calibration.experts import ExpertCollector, passes
 from srr_core.calibration.statistics import InputCollector
 from srr_core.errors import NonFiniteWeightError, NumericalError
-from srr_core.formats.adapter import adapter_tensors
+from srr_core.formats.adapter import adapter_tensors, beside_tensors
 from srr_core.models.blockwise import BlockwiseModel, Stream
 from srr_core.models.layers import Block, Layer
 from srr_core.pipeline.plan import RunPlan
@@ -147,7 +147,11 @@ class LayerCompressor:
             ) from error
         tensors = self._plan.layout.layer_tensors(layer.name, result.quantized)
         names = {"base": list(tensors), "adapter": []}
-        if recipe.rank:
+        if layer.is_stacked:
+            beside = beside_tensors(layer.name, result.left, result.right)
+            tensors |= beside
+            names["base"] += list(beside)
+        elif recipe.rank:
             adapter = adapter_tensors(layer.name, result.left, result.right, rank=recipe.rank, shape=layer.shape)
             tensors |= adapter
             names["adapter"] = list(adapter)
@@ -160,7 +164,10 @@ class LayerCompressor:
         self._watch.advance("compress", layer=layer.name, block=block, metrics=metrics)
 
     def _weight(self, layer: Layer) -> Tensor:
-        weight = self._plan.weights[layer.tensor].to(self._plan.device, torch.float32)
+        weights = self._plan.weights
+        part = layer.expert if layer.is_stacked else None
+        weight = weights[layer.tensor] if part is None else weights.part(layer.tensor, part.index)
+        weight = weight.to(self._plan.device, torch.float32)
         return weight.mT.contiguous() if layer.is_transposed else weight
 
     def _report(

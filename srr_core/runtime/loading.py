@@ -22,6 +22,7 @@ from srr_core.runtime.integration import refuse_disk, register, same_module
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.runtime.resident import release_freed
+from srr_core.runtime.stacks import PackedStack
 
 _HUB_OPTIONS = frozenset({"revision", "token", "cache_dir", "local_files_only"})
 
@@ -139,10 +140,10 @@ def _narrow_factors(model: PreTrainedModel) -> None:
 
 
 def _adapted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules that each need L·R: packed layers, and experts as a whole."""
+    """Yield the modules that each need L·R of the adapter: packed layers, and experts as a whole."""
     experts: tuple[str, ...] = ()
     for name, module in model.named_modules():
-        if isinstance(module, PackedExperts):
+        if isinstance(module, PackedExperts | PackedStack):
             experts += (f"{name}.",)
         if isinstance(module, PackedExperts | PackedLinear) and not name.startswith(experts):
             yield name, module

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from srr_core.checkpoint.expert_names import expert_name
+from srr_core.checkpoint.expert_names import expert_name, stacked_part
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError
-from srr_core.formats.artifact_files import is_expert, packed_modules
+from srr_core.formats.artifact_files import packed_modules
 from srr_core.models.placement import Placement, Places
 from srr_core.runtime.integration import match_modules
 
@@ -27,9 +27,10 @@ def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry])
     modules = packed_modules(entries)
     packed = match_modules(model, modules)
     # The model knows experts by the names of their dense weights alone.
-    dense = {f"{module}.weight" for module in modules if is_expert(module)}
+    dense = {f"{module}.weight" for module in modules if expert_name(module) is not None}
     state = model.state_dict()
     filled = {name for name in state if name.rpartition(".")[0] in packed and not name.endswith(".bias")}
+    filled |= {part.parameter for part in map(stacked_part, modules) if part is not None}
     experts: dict[str, list[str]] = defaultdict(list)
     for name, placement in Places(model).of_all({*entries, *dense}).items():
         if placement is None:

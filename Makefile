@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := worker,postgresql,gguf,dev
+EXTRAS := worker,postgresql,gguf,harness,dev
 # Torch comes first and alone: it is nine tenths of the download, and an index for it can be set apart,
 # for instance TORCH_PIP_ARGS="--index-url ..." for the build without CUDA.
 TORCH_PIP_ARGS ?=
@@ -12,7 +12,7 @@ TORCH_PIP_ARGS ?=
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test check lint docs bench lock clean
+.PHONY: help setup demo test chaos check lint docs bench lock clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,11 @@ demo: setup ## Compress the bundled model through the service; MODEL=org/name ta
 
 test: setup ## Run every test.
 	$(PYTEST) -n $(WORKERS) --dist loadfile
+
+# A seed replays a plan: make chaos CHAOS="--seed 7". More: CHAOS="--faults 1000 --jobs 200 --minutes 120".
+CHAOS ?=
+chaos: setup ## Break a real installation for a quarter of an hour and look whether everything holds.
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 lint: setup ## Format, lint, types and import contracts; changes nothing.
 	$(BIN)/ruff format --check --quiet .

@@ -81,8 +81,8 @@ def main() -> None:
     parser.add_argument("recipes", nargs="*", help="only rows whose name begins with one of these")
     given = parser.parse_args()
     reference: dict[int, Report] = {}
-    print("| recipe | bits, L·R counted | perplexity | err | layers better than qera-exact | seconds |")
-    print("|---|---|---|---|---|---|")
+    print("| recipe | bits, L·R counted | perplexity | divergence | err | layers better than qera-exact | seconds |")
+    print("|---|---|---|---|---|---|---|")
     for name, recipe in variants():
         bits = recipe.quantization_bits
         is_reference = name.startswith("qera-exact, MXINT")
@@ -100,11 +100,12 @@ def row(name: str, report: Report, reference: Report | None) -> str:
     if reference is not None and reference is not report:
         pairs = zip(report.layers, reference.layers, strict=True)
         share = f"{100 * fmean(mine.output_error < other.output_error for mine, other in pairs):.0f} %"
-    measured = report.evaluation[0]
+    measured = {row.evaluator: row.compressed for row in reversed(report.measurements)}
+    perplexity, divergence = measured["perplexity"], measured["divergence"]
     seconds = report.seconds["calibrate"] + report.seconds["compress"]
     return (
-        f"| {name} | {report.bits_per_weight.total:.2f} | {measured.compressed:.2f} | {report.mean_output_error:.4f} "
-        f"| {share} | {seconds:.1f} |"
+        f"| {name} | {report.bits_per_weight.total:.2f} | {perplexity:.2f} | {divergence:.4f} "
+        f"| {report.mean_output_error:.4f} | {share} | {seconds:.1f} |"
     )
 
 

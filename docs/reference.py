@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 import service
 import srr_core
+from srr_core.evaluation_report import EvaluationReport
 from srr_core.recipe import Recipe
 from srr_core.report import Report
 
@@ -53,6 +54,18 @@ def report() -> str:
     """Return the fields of `report.json`."""
     parts = ["# Report fields\n\n`report.json` lies in every artifact; `GET /v1/jobs/{id}/report` returns the same.\n"]
     parts += [_model_table(model) for model in _models(Report) if not issubclass(model, Recipe)]
+    return "\n".join(parts)
+
+
+def evaluation() -> str:
+    """Return the evaluators with their fields, and the fields of `evaluation.json`."""
+    text = (ROOT / "srr_core" / "README.md").read_text("utf-8")
+    parts = [
+        "# Evaluation fields\n",
+        f"## {_section(text, 'Measuring outside of a compression')}",
+        "## The fields of `evaluation.json`\n",
+    ]
+    parts += [_model_table(model) for model in _models(EvaluationReport)]
     return "\n".join(parts)
 
 
@@ -105,6 +118,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/errors.md": errors,
     "reference/recipe.md": recipe,
     "reference/report.md": report,
+    "reference/evaluation.md": evaluation,
     "reference/rest.md": rest,
     "reference/command-line.md": command_line,
     "reference/settings.md": settings,

@@ -48,11 +48,11 @@ from service.keys.access import lack_of_room
 from service.keys.rate_limit import MemoryRateLimiter, RateLimiter, RedisRateLimiter
 from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
-from service.notifications.delivering import Post, send_messages, write_messages
+from service.notifications.delivering import DeliveryContext, send_messages, write_messages
 from service.notifications.sending import Sender
 from service.notifications.store import NotificationStore
 from service.platform.redis_client import redis_client
-from service.releases.act import Desk, act_on_releases
+from service.releases.act import ReleaseContext, act_on_releases
 from service.releases.poller import poll_watches
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
@@ -95,9 +95,9 @@ def create_app(
             # for the other, and the messages to the workers wait for none.
             seconds = jobs_settings.maintenance_seconds
             duties = _release_duties(watches, hubs, jobs, settings, wake=maintenance.wake)
-            lookout = Maintenance(duties, interval_seconds=seconds)
-            post = Maintenance(_notification_duties(notifications, jobs, settings), interval_seconds=seconds)
-            parts = Parts(
+            releases = Maintenance(duties, interval_seconds=seconds)
+            deliveries = Maintenance(_notification_duties(notifications, jobs, settings), interval_seconds=seconds)
+            context = AppContext(
                 store=jobs.store,
                 wake=maintenance.wake,
                 hubs=hubs,
@@ -110,8 +110,8 @@ def create_app(
                 hub_url=hub_settings.endpoint,
                 collectors=(InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),),
             )
-            app.state.services = _services(app, settings, parts)
-            threads = (maintenance, lookout, post)
+            app.state.services = _services(app, settings, context)
+            threads = (maintenance, releases, deliveries)
             for thread in threads:
                 thread.start()
             try:
@@ -124,7 +124,7 @@ def create_app(
 
 
 @dataclass(frozen=True)
-class Parts:
+class AppContext:
     """What the application stands on."""
 
     store: JobStore
@@ -143,41 +143,43 @@ class Parts:
     """What `/metrics` shows."""
 
 
-def build_app(settings: ServiceSettings, parts: Parts) -> FastAPI:
-    """Return the application over given parts, for tests and for embedding."""
-    app = _shell(settings, parts.hub_url)
-    app.state.services = _services(app, settings, parts)
+def build_app(settings: ServiceSettings, context: AppContext) -> FastAPI:
+    """Return the application over given context, for tests and for embedding."""
+    app = _shell(settings, context.hub_url)
+    app.state.services = _services(app, settings, context)
     return app
 
 
-def _services(app: FastAPI, settings: ServiceSettings, parts: Parts) -> Services:
+def _services(app: FastAPI, settings: ServiceSettings, context: AppContext) -> Services:
     secret = _secret(settings) or secrets.token_bytes(32)
     admission = Admission(settings.oauth_allowed) if settings.sign_in == "huggingface" else None
     return Services(
         settings=settings,
         core_version=version("srr-compression"),
-        store=parts.store,
-        vault=parts.vault,
-        wake=parts.wake,
-        feed=EventFeed(parts.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
-        hubs=parts.hubs,
-        hub_url=parts.hub_url,
-        fleet=Fleet(parts.workers),
-        workers=parts.workers,
-        keys=parts.keys,
-        watches=parts.watches,
-        notifications=parts.notifications,
-        metrics=_registry(parts.collectors),
-        callers=_callers(settings, parts, secret, admission),
-        accounts=_account_sign_in(settings, parts.hub_url, secret, admission) if admission is not None else None,
+        store=context.store,
+        vault=context.vault,
+        wake=context.wake,
+        feed=EventFeed(context.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
+        hubs=context.hubs,
+        hub_url=context.hub_url,
+        fleet=Fleet(context.workers),
+        workers=context.workers,
+        keys=context.keys,
+        watches=context.watches,
+        notifications=context.notifications,
+        metrics=_registry(context.collectors),
+        callers=_callers(settings, context, secret, admission),
+        accounts=_account_sign_in(settings, context.hub_url, secret, admission) if admission is not None else None,
         render_report=app.state.pages.report,
     )
 
 
-def _callers(settings: ServiceSettings, parts: Parts, secret: str | bytes, admission: Admission | None) -> CallerPolicy:
+def _callers(
+    settings: ServiceSettings, context: AppContext, secret: str | bytes, admission: Admission | None
+) -> CallerPolicy:
     if settings.sign_in == "none":
         return SingleUser()
-    return KeyHolders(parts.keys, parts.limiter, Sessions(secret), admission)
+    return KeyHolders(context.keys, context.limiter, Sessions(secret), admission)
 
 
 def _account_sign_in(
@@ -217,7 +219,7 @@ def _release_duties(
 
     def act() -> None:
         act_on_releases(
-            Desk(
+            ReleaseContext(
                 watches=watches,
                 jobs=jobs.store,
                 hub=hubs.watched,
@@ -237,13 +239,13 @@ def _notification_duties(store: NotificationStore, jobs: Jobs, settings: Service
         mail_server=settings.mail_server,
         mail_from=settings.mail_from,
     )
-    post = Post(store=store, vault=jobs.vault, send=sender, base_url=settings.public_address)
+    context = DeliveryContext(store=store, vault=jobs.vault, send=sender, base_url=settings.public_address)
 
     def write() -> None:
-        write_messages(post)
+        write_messages(context)
 
     def send() -> None:
-        send_messages(post)
+        send_messages(context)
 
     return write, send
 

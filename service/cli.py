@@ -1,15 +1,25 @@
 """The `srr` command. Nothing is imported before a subcommand needs it, so that `srr --help` is instant."""
 
-import importlib
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.commands.evaluate import evaluate
+from service.commands.finetune_app import finetune
 from service.commands.hub_app import hub_app
 from service.commands.keys_app import JsonOption, keys_app
+from service.commands.local import worker_command
+from service.commands.options import (
+    CalibrationOption,
+    Device,
+    EvaluationOption,
+    RecipeOption,
+    SeedOption,
+    SetOption,
+    TokenOption,
+)
 from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
@@ -23,47 +33,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(finetune)
 app.add_typer(keys_app, name="keys")
+app.command("evaluate")(evaluate)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
 
-DEFAULT_RECIPE = "srr"
+COMMAND_RECIPE = "srr"
+"""Of commands that name none; the service proposes another, `srr_core.recipe.DEFAULT_RECIPE`."""
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
 _BAD_REQUESTS = frozenset({400, 404, 409, 413, 422})
 
 
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-RecipeOption = Annotated[
-    str, typer.Option("--recipe", "-r", help="A name from `srr recipes`, or a JSON file.", metavar="NAME|FILE")
-]
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", help="Replace a field of the recipe; may be repeated.", metavar="quantizer.num_bits=3"),
-]
-CalibrationOption = Annotated[
-    Path | None,
-    typer.Option("--calibration-text", help="UTF-8 text to calibrate on.", metavar="FILE", exists=True, dir_okay=False),
-]
-EvaluationOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--evaluation-text", help="UTF-8 text to measure perplexity on.", metavar="FILE", exists=True, dir_okay=False
-    ),
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]
 UrlOption = Annotated[str, typer.Option("--url", envvar="SRR_URL", help="Address of the service.")]
 KeyOption = Annotated[
     str | None, typer.Option("--api-key", envvar="SRR_API_KEY", help="API key of the service.", show_default=False)
-]
-TokenOption = Annotated[
-    str | None, typer.Option("--hub-token", envvar="SRR_HUB_TOKEN", help="Hub token for this job.", show_default=False)
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The id of a job.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -85,7 +69,7 @@ def recipes(
 def compress(
     source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", metavar="DESTINATION")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
@@ -100,7 +84,7 @@ def compress(
     from service.commands.recipe_option import chosen_recipe
 
     chosen = chosen_recipe(recipe, assignments, seed=seed)
-    _worker_command("compress")(
+    worker_command("compress")(
         source,
         destination,
         recipe=chosen,
@@ -116,7 +100,7 @@ def compress(
 @app.command()
 def inspect(
     source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
@@ -128,7 +112,7 @@ def inspect(
     from service.commands.recipe_option import chosen_recipe
 
     chosen = chosen_recipe(recipe, assignments)
-    command = _worker_command("inspect", "worker.model_commands")
+    command = worker_command("inspect", "worker.model_commands")
     command(
         source,
         recipe=chosen,
@@ -155,14 +139,14 @@ def export(
 ) -> None:
     """Convert a compressed model for other tools, exactly or, if that is allowed, nearly."""
     chosen = [*assignments, "allow_inexact=true"] if allow_inexact else assignments
-    command = _worker_command("export", "worker.model_commands")
+    command = worker_command("export", "worker.model_commands")
     command(artifact, destination, target=to, assignments=chosen, as_json=json)
 
 
 @app.command()
 def doctor(*, json: JsonOption = False) -> None:
     """Show what this machine has, and which code computes which packed layer here."""
-    _worker_command("doctor", "worker.model_commands")(as_json=json)
+    worker_command("doctor", "worker.model_commands")(as_json=json)
 
 
 @app.command()
@@ -173,7 +157,7 @@ def serve(
     """Run the whole service on this machine: API, pages, worker and a hub made of folders. Loopback only."""
     from service.commands.serve import run_embedded
 
-    hub = _worker_command("seed", "worker.hub_commands")(data_dir)
+    hub = worker_command("seed", "worker.hub_commands")(data_dir)
     run_embedded(port=port, data_dir=data_dir, hub=hub)
 
 
@@ -189,13 +173,13 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """Run a worker, configured by SERVICE_* and WORKER_* variables."""
-    _worker_command("run_worker")()
+    worker_command("run_worker")()
 
 
 @app.command()
 def demo(
     model: Annotated[str | None, typer.Option(help="A model on the Hub instead of the bundled one.")] = None,
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".demo"),
     *,
@@ -205,14 +189,14 @@ def demo(
     from service.commands.recipe_option import chosen_recipe
 
     chosen = chosen_recipe(recipe, assignments)
-    _worker_command("demo")(model=model, recipe=chosen, data_dir=data_dir, exit_when_done=exit_when_done)
+    worker_command("demo")(model=model, recipe=chosen, data_dir=data_dir, exit_when_done=exit_when_done)
 
 
 @app.command()
 def submit(
     model: Annotated[str, typer.Argument(help="The model to compress.", metavar="ORG/MODEL")],
     destination: Annotated[str, typer.Option("--destination", "-d", help="Where to publish.", metavar="ORG/NAME")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
     calibration_text: CalibrationOption = None,
@@ -366,19 +350,6 @@ def _client(url: str, api_key: str | None) -> "Client":
     from service.client import Client
 
     return Client(url, api_key=api_key)
-
-
-def _worker_command(name: str, module: str = "worker.commands") -> Any:
-    """Return a command that needs torch; by name, because the service never imports the worker."""
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        from service.commands.output import CommandError
-
-        raise CommandError(
-            f"this command needs {error.name}, which is not installed: pip install 'srr-compression[worker]'",
-            exit_code=_EXIT_BAD_INPUT,
-        ) from error
 
 
 if __name__ == "__main__":

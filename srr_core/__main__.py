@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("destination", type=Path, help="new folder")
     parser.add_argument("recipe", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("calibration_text", type=Path, help="UTF-8 text")
-    parser.add_argument("--evaluation-text", type=Path, help="UTF-8 text for perplexity before and after")
+    parser.add_argument("--evaluation-text", type=Path, help="UTF-8 text to measure the result on")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="replace a recipe's field")
     parser.add_argument("--seed", type=int, help="seed of the randomized parts")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")

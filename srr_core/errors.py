@@ -7,6 +7,7 @@ SrrError
 │   └── NonFiniteWeightError    non_finite_weight
 ├── CalibrationError            invalid_calibration_text
 ├── EvaluationError             invalid_evaluation_text
+├── TrainingDataError           invalid_training_data
 ├── DestinationError            destination_exists
 ├── ResumeMismatchError         resume_mismatch
 ├── NumericalError              numerical_failure
@@ -59,6 +60,12 @@ class EvaluationError(SrrError):
     """An evaluation text that is empty, too short or not UTF-8."""
 
     code = "invalid_evaluation_text"
+
+
+class TrainingDataError(SrrError):
+    """Rows that cannot be learned from; the message names the file and the row."""
+
+    code = "invalid_training_data"
 
 
 class DestinationError(SrrError):

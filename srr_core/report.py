@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from srr_core.recipe import Recipe
+from srr_core.recipe import Direction, Recipe
 from srr_core.recipe.upgrade import upgraded_recipe
 
 
@@ -57,6 +57,9 @@ class LayerReport(_Frozen):
     """(out, in)."""
     rank: int
     preserved_rank: int
+    preserved_overlap: float | None = None
+    """Share of the preserved directions that the first `preserved_rank` columns of L span: 1 where they are kept, a
+    little less after a joint refit; None where k is 0, and in older reports."""
     iterations: int
     """The round that was kept, from 1."""
     output_error: float
@@ -85,17 +88,60 @@ class KeptTensor(_Frozen):
     reason: str
 
 
-class Evaluation(_Frozen):
-    """One metric of the source and of the artifact as re-read from disk."""
+class Measurement(_Frozen):
+    """One metric of the artifact as re-read from disk, beside its source."""
 
-    name: str
-    """For instance `token_perplexity@2048`; never comparable with word-level numbers."""
-    protocol: str
-    source: float
+    evaluator: str
+    """The `kind` of the evaluator."""
+    metric: str
+    """For instance `token_perplexity@2048`; rows of the same metric and text compare, others do not."""
+    title: str
+    """The metric in words, for people."""
+    unit: str
+    """Empty for a plain number."""
+    direction: Direction
+    """Which values are the better ones."""
+    source: float | None
+    """What the source has, or None where it was not measured; a metric of the difference itself says what no difference
+    is."""
     compressed: float
-    tokens: int
+    difference: float | None = None
+    """From the source, paired sample by sample, in `difference_unit`."""
+    difference_unit: str = ""
+    standard_error: float | None = None
+    """Over samples; of the difference, or of the value where there is none."""
+    protocol: str
+    """Everything that must be the same for another number to compare."""
+    tokens: int | None = None
     """Predicted tokens the metric is over."""
-    text: TextReport
+    text: TextReport | None = None
+    details: dict[str, float] = {}
+    """Further numbers of the same measurement, by name."""
+    value_error: float | None = None
+    """Standard error of the compressed value itself, where `standard_error` is that of the difference."""
+    samples: int | None = None
+    """Windows, pages, questions or pairs the metric is over."""
+    recovery_percent: float | None = None
+    """How much of the source's score is left, chance not taken off; above 100 where the result is the better one."""
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether the result differs from its source by two standard errors or more; True where nobody can say."""
+        if self.difference is None or self.standard_error is None:
+            return True
+        return abs(self.difference) >= 2 * self.standard_error
+
+    def number(self, value: float) -> str:
+        """A value of this metric for people: three decimals from 1 up, four below, where small numbers differ."""
+        return f"{value:.3f}" if abs(value) >= 1 else f"{value:.4f}"
+
+    def note(self) -> str:
+        """How far the result is from its source, or how sure its value is, in words; empty where nobody can say."""
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.4f}"
+        if self.difference is None:
+            return error.strip() and f"{error.strip()} {self.unit}".strip()
+        doubt = "" if self.is_told_apart else ", within the noise"
+        return f"{self.difference:+.4f}{error} {self.difference_unit}".strip() + doubt
 
 
 class Environment(_Frozen):
@@ -111,13 +157,14 @@ class Environment(_Frozen):
 class Report(_Frozen):
     """The whole result of one run. `report.json` in every artifact is this document."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     source: SourceReport
     recipe: Recipe
     bits_per_weight: BitsPerWeight
     size_bytes: SizeBytes
     mean_output_error: float
-    evaluation: tuple[Evaluation, ...]
+    measurements: tuple[Measurement, ...]
+    """The most telling first."""
     calibration: TextReport
     layers: tuple[LayerReport, ...]
     kept: tuple[KeptTensor, ...]
@@ -127,9 +174,7 @@ class Report(_Frozen):
     notes: tuple[str, ...] = ()
 
 
-REPORT_SCHEMA_VERSION = 1
-_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""By the version they upgrade from, each to the next one. The first change of a report's form adds the first."""
+REPORT_SCHEMA_VERSION = 2
 
 
 def read_report(stored: Mapping[str, Any]) -> Report:
@@ -146,3 +191,16 @@ def read_report(stored: Mapping[str, Any]) -> Report:
     if isinstance(report.get("recipe"), Mapping):
         report["recipe"] = upgraded_recipe(report["recipe"])
     return Report.model_validate(report | {"schema_version": REPORT_SCHEMA_VERSION}, extra="ignore")
+
+
+def _measurements(report: dict[str, Any]) -> dict[str, Any]:
+    """The first version knew one metric, the perplexity per token, and neither a difference nor its error."""
+    found = report.pop("evaluation", ())
+    if not isinstance(found, list | tuple) or not all(isinstance(row, Mapping) for row in found):
+        raise ValueError(f"the evaluation of a report of the first version is a list of rows, not {found!r:.100}")
+    words = {"evaluator": "perplexity", "title": "Perplexity per token", "unit": "", "direction": "lower"}
+    return {**report, "measurements": [words | dict(row) | {"metric": row.get("name")} for row in found]}
+
+
+_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _measurements}
+"""By the version they upgrade from, each to the next one."""

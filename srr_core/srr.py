@@ -110,6 +110,7 @@ class _Attempt:
     quantized: QuantizedTensor
     low_rank: _LowRank
     preserved_rank: int
+    preserved_overlap: float | None
     rounds: int
     errors: LayerErrors
 
@@ -124,6 +125,7 @@ class _Attempt:
             iterations=self.rounds,
             errors=self.errors,
             notes=(*method.scaling.notes, *self.quantized.notes, *clamped),
+            preserved_overlap=self.preserved_overlap,
         )
 
 
@@ -171,9 +173,19 @@ def _rounds(
             quantized=quantized,
             low_rank=low_rank,
             preserved_rank=0 if directions is None else directions.shape[1],
+            preserved_overlap=_overlap(low_rank.left, directions),
             rounds=number,
             errors=judge.errors(error, scaled_error, low_rank),
         )
+
+
+def _overlap(left: Float[Tensor, "out rank"], directions: Float[Tensor, "out k"] | None) -> float | None:
+    """Return ‖UᵀV‖² / k for the preserved directions U and an orthonormal basis V of the first k columns of L."""
+    if directions is None or not directions.shape[1]:
+        return None
+    count = directions.shape[1]
+    basis, _ = torch.linalg.qr(left[:, :count])
+    return float((directions.mT @ basis).square().sum()) / count
 
 
 def _concatenate(

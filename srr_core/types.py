@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor
 
 from srr_core.recipe import Spec
+from srr_core.recipe.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,17 @@ class Decomposition:
     iterations: int
     errors: LayerErrors
     notes: tuple[str, ...] = ()
+    preserved_overlap: float | None = None
+    """How much of the preserved directions the first `preserved_rank` columns of L span; None where k is 0."""
 
 
 @dataclass(frozen=True)
 class Progress:
     """A step of a run: `completed` of `total` units of one stage are done."""
 
-    stage: str
-    """plan, calibrate, compress, assemble, verify or evaluate. The units of calibrate are blocks, those of compress
-    layers; these two alternate, block by block."""
+    stage: Stage
+    """One of the core's own, from plan to evaluate. The units of calibrate are blocks, those of compress layers; these
+    two alternate, block by block."""
     completed: int
     total: int
     block: int | None = None

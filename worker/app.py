@@ -20,7 +20,7 @@ from service.jobs.maintenance import Duty
 from service.jobs.opening import Jobs, open_jobs
 from service.jobs.queue import create_celery
 from service.jobs.settings import JobsSettings
-from service.jobs.workers import Worker
+from service.jobs.workers import Worker, WorkerRegistry
 from service.platform.clock import utc_now
 from service.platform.errors import StoreUnavailableError
 from service.platform.ids import new_id
@@ -28,7 +28,9 @@ from service.platform.logging import configure_logging
 from service.platform.tracing import configure_tracing
 from worker.duties import WorkerDuties, adopter
 from worker.folder_hub import FolderHub
+from worker.health import Check, DeviceCheck, Health, machine_checks
 from worker.lease_keeper import Limits
+from worker.lifeline import end_with_starter
 from worker.machine import DeviceProbe, host_memory_bytes, scratch_bytes
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
@@ -37,6 +39,8 @@ from worker.workspace import Workspaces
 _NAME_VARIABLE = "SRR_WORKER_PROCESS"
 _ARGUMENTS = ("--quiet", "worker", "--concurrency=1", "--pool=prefork", "--without-gossip", "--without-mingle")
 
+_MEMORY_SHARE = 0.9
+"""What one job may have of a machine: with more, the kernel ends something, and not always the job."""
 CHILD = (sys.executable, "-m", "worker.child")
 
 
@@ -71,12 +75,14 @@ def main() -> None:
     name = os.environ.setdefault(_NAME_VARIABLE, f"{new_id('worker')}@{socket.gethostname()}")
     settings = WorkerSettings()
     configure_logging(level=settings.log_level)
+    end_with_starter(grace_seconds=settings.shutdown_seconds + settings.grace_seconds)
     try:
         with open_jobs(JobsSettings()) as jobs:
-            probe = DeviceProbe((sys.executable, "-m", "worker.probe", settings.device))
+            probe = DeviceProbe(_probe_command(settings))
             described = _describe(name, settings, jobs)
             adopting = _hub_duties(HubSettings(), jobs)
-            duties = WorkerDuties(jobs, _workspaces(settings, jobs), described, probe, *adopting)
+            health = _health(name, settings, jobs)
+            duties = WorkerDuties(jobs, _workspaces(settings, jobs), described, probe, health, *adopting)
             signals.worker_ready.connect(duties.start, weak=False)
             signals.worker_shutdown.connect(duties.stop, weak=False)
             signals.setup_logging.connect(_keep_logging, weak=False)
@@ -100,6 +106,8 @@ def process_supervisor() -> Supervisor:
 
 def build_supervisor(settings: WorkerSettings, jobs: Jobs) -> Supervisor:
     """Return a supervisor over an open job domain."""
+    name = os.environ.get(_NAME_VARIABLE) or f"{new_id('worker')}@{socket.gethostname()}"
+    device = DeviceCheck(_probe_command(settings))
     return Supervisor(
         jobs.store,
         _workspaces(settings, jobs),
@@ -109,12 +117,30 @@ def build_supervisor(settings: WorkerSettings, jobs: Jobs) -> Supervisor:
             time_limit_seconds=settings.time_limit_seconds,
             disk_budget_bytes=settings.disk_budget_bytes,
             grace_seconds=settings.grace_seconds,
+            plan_seconds=settings.plan_seconds,
+            memory_budget_bytes=settings.memory_budget_bytes or _MEMORY_SHARE * host_memory_bytes(),
         ),
-        worker=os.environ.get(_NAME_VARIABLE) or f"{new_id('worker')}@{socket.gethostname()}",
+        worker=name,
         command=CHILD,
         vault=jobs.vault,
         fallback_token=settings.hub_token.get_secret_value() if settings.hub_token is not None else None,
+        health=_health(name, settings, jobs, device),
+        on_crash=device.suspect,
     )
+
+
+def _health(name: str, settings: WorkerSettings, jobs: Jobs, *more: Check) -> Health:
+    registry = WorkerRegistry(jobs.engine)
+
+    def tell(complaint: str | None) -> None:
+        registry.complain(name, complaint)
+
+    checks = machine_checks(settings, HubSettings(), _workspaces(settings, jobs))
+    return Health((*checks, *more), tell=tell)
+
+
+def _probe_command(settings: WorkerSettings) -> tuple[str, ...]:
+    return (sys.executable, "-m", "worker.probe", settings.device)
 
 
 def _workspaces(settings: WorkerSettings, jobs: Jobs) -> Workspaces:

@@ -7,7 +7,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from service.hub.model import ResolvedModel
 from srr_core.recipe import Recipe
-from srr_core.report import Evaluation, LayerReport, Report
+from srr_core.report import LayerReport, Measurement, Report
 
 CARD_TAG = "srr"
 """Every card of ours carries this tag, so that artifacts can be listed and filtered on a hub."""
@@ -52,7 +52,7 @@ def _metadata(report: Report, repo_id: str, source: ResolvedModel) -> str:
             *(recipe.quantizer.kind, f"{recipe.quantization_bits}-bit", recipe.name),
         ],
         model_name=repo_id,
-        eval_results=[_eval_result(report, evaluation) for evaluation in report.evaluation] or None,
+        eval_results=[_eval_result(report, row) for row in report.measurements] or None,
     )
     return data.to_yaml().strip()
 
@@ -61,15 +61,15 @@ def _task(report: Report) -> str | None:
     return "text-generation" if report.source.architecture.endswith("ForCausalLM") else None
 
 
-def _eval_result(report: Report, evaluation: Evaluation) -> EvalResult:
-    digest = evaluation.text.token_sha256[:12]
+def _eval_result(report: Report, row: Measurement) -> EvalResult:
+    text = f"{row.tokens} tokens, token ids sha256 {row.text.token_sha256[:12]}" if row.text is not None else row.metric
     return EvalResult(
         task_type=_task(report) or "feature-extraction",
         dataset_type="text",
-        dataset_name=f"{evaluation.tokens} tokens, token ids sha256 {digest}",
-        metric_type="perplexity",
-        metric_name=evaluation.name,
-        metric_value=round(evaluation.compressed, 4),
+        dataset_name=text,
+        metric_type=row.evaluator,
+        metric_name=row.metric,
+        metric_value=round(row.compressed, 4),
     )
 
 
@@ -131,15 +131,24 @@ def _results(report: Report) -> str:
         ("Weight files", _megabytes(size.source), _megabytes(size.compressed)),
         ("Bits per compressed weight, in the files", "", f"{report.bits_per_weight.stored:.2f}"),
         ("Mean output error of a layer", "0", f"{report.mean_output_error:.4f}"),
-        *((row.name, f"{row.source:.3f}", f"{row.compressed:.3f}") for row in report.evaluation),
+        *((f"{row.metric}, {row.direction} is better", _source(row), _compressed(row)) for row in report.measurements),
     ]
-    protocols = "\n".join(f"\n`{row.name}`: {row.protocol}" for row in report.evaluation)
+    protocols = "\n".join(f"\n`{row.metric}`: {row.protocol}" for row in report.measurements)
     return (
         "## Results\n\n"
         + _table(("", "source", "this model"), rows)
         + "\n\nOutput error is ‖x(W − Ŵ)‖ / ‖xW‖ over the calibration inputs."
         + (protocols or "\n\nNo text was given to evaluate on.")
     )
+
+
+def _source(row: Measurement) -> str:
+    return "" if row.source is None else row.number(row.source)
+
+
+def _compressed(row: Measurement) -> str:
+    note = row.note()
+    return row.number(row.compressed) + (f" ({note})" if note else "")
 
 
 def _layers(layers: Sequence[LayerReport]) -> str:
@@ -182,7 +191,7 @@ def _provenance(report: Report, source: ResolvedModel) -> str:
     )
     origin = source.model_id if source.url else "FOLDER_OF_THE_SOURCE"
     revision = f" --revision {source.sha}" if source.url else ""
-    evaluation = " --evaluation-text evaluation.txt" if report.evaluation else ""
+    evaluation = " --evaluation-text evaluation.txt" if report.measurements else ""
     command = (
         f"srr compress {origin} artifact{revision} --recipe recipe.json --calibration-text calibration.txt{evaluation}"
     )
@@ -198,9 +207,10 @@ def _limitations(report: Report, source: ResolvedModel) -> str:
         if source.license
         else "The source names no licence; ask its owner before using or sharing this model."
     )
+    metrics = "".join(f"{row.title.lower()}, " for row in report.measurements)
     lines = [
-        "* Quality was measured by perplexity and layer errors only; no downstream task was run.",
-        "* Perplexity is per token and compares only with models of the same tokenizer, under the same protocol.",
+        f"* Measured were {metrics}and layer errors only; no downstream task was run.",
+        "* Numbers per token compare only with models of the same tokenizer, under the same protocol.",
         "* Biases and risks of the source model remain; compression may change rare behaviour more than the mean.",
         f"* {len(report.kept)} tensors stay in their source precision; `report.json` says which and why.",
         f"* {licensed}",

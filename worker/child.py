@@ -5,7 +5,6 @@ Started by the supervisor as `python -m worker.child`. Exit status: 0 when the j
 """
 
 import json
-import os
 import resource
 import signal
 import sys
@@ -29,6 +28,7 @@ from service.platform.tracing import configure_tracing, continued_span
 from srr_core.errors import StopRequested
 from worker.failures import failure_of
 from worker.hubs import destination_hub, source_hub
+from worker.lifeline import kill_group, watch
 from worker.progress import ProgressRecorder
 from worker.run_context import Compress, LeaseLostError, RunContext
 from worker.runner import run
@@ -47,7 +47,7 @@ def main(compress: Compress | None = None) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     message = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_die_with_parent, args=(sys.stdin.fileno(),), name="lifeline", daemon=True).start()
+    watch(sys.stdin.fileno(), kill_group)
     tracing = configure_tracing("srr-job")
     try:
         with _bound(message):
@@ -125,14 +125,6 @@ def _pipeline() -> Compress:
     from srr_core.pipeline import compress
 
     return compress
-
-
-def _die_with_parent(pipe: int) -> None:
-    """Kill this process group as soon as the parent's end of the pipe closes."""
-    # Unbuffered: a daemon thread inside a buffered read aborts the interpreter when it ends.
-    while os.read(pipe, 1):
-        pass
-    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _bound(message: dict[str, Any]) -> Any:

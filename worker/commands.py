@@ -47,7 +47,7 @@ def compress(
     as_json: bool,
 ) -> None:
     """Compress a folder or a model of the Hub into a new folder and print the report."""
-    _require_source(source)
+    require_source(source)
     from srr_core.checkpoint.writer import require_free
     from srr_core.pipeline import compress as run
 
@@ -55,7 +55,7 @@ def compress(
 
     quiet_libraries()
     with stop_on_interrupt() as should_stop, ProgressBar(f"{source} → {destination}") as progress:
-        folder, model = _local_source(source, revision, destination, hub_token, progress, should_stop)
+        folder, model = local_source(source, revision, destination, hub_token, progress, should_stop)
         report = run(
             folder,
             recipe,
@@ -69,7 +69,7 @@ def compress(
             should_stop=should_stop,
             before_publish=lambda artifact, report: _write_card(artifact, destination.name, report, model),
         )
-    shutil.rmtree(_download_folder(destination), ignore_errors=True)
+    shutil.rmtree(download_folder(destination), ignore_errors=True)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -148,14 +148,15 @@ def naming_both_places(source: str) -> Iterator[None]:
         raise CommandError(f"{source} is no folder here, and as a model of the Hub: {error}", exit_code=code) from error
 
 
-def _require_source(source: str) -> None:
+def require_source(source: str) -> None:
+    """Refuse a name that can be neither a folder nor a model of the Hub. Raises CommandError."""
     # Before torch is imported: a misspelt folder is said at once.
     is_repository = source.count("/") == 1 and not source.startswith(("/", "."))
     if not Path(source).is_dir() and not is_repository:
         raise CommandError(f"{source} is neither a folder nor a model like org/name", exit_code=EXIT_BAD_INPUT)
 
 
-def _local_source(
+def local_source(
     source: str,
     revision: str,
     destination: Path,
@@ -163,6 +164,12 @@ def _local_source(
     progress: ProgressBar,
     should_stop: "ShouldStop",
 ) -> "tuple[Path, ResolvedModel | None]":
+    """Return the folder of a model, downloaded beside the destination where it is one of the Hub.
+
+    Raises:
+        CommandError: there is no such model.
+        HubError: it cannot be read.
+    """
     path = Path(source)
     if path.is_dir():
         return path, None
@@ -177,7 +184,7 @@ def _local_source(
         progress.remark(f"{done / 2**20:.0f} of {total / 2**20:.0f} MiB")
 
     folder = hub.download(
-        model, _download_folder(destination), token=token, on_progress=show_bytes, should_stop=should_stop
+        model, download_folder(destination), token=token, on_progress=show_bytes, should_stop=should_stop
     )
     return folder, model
 
@@ -193,7 +200,8 @@ def _write_card(artifact: Path, name: str, report: "Report", model: "ResolvedMod
     (artifact / "README.md").write_text(card, encoding="utf-8")
 
 
-def _download_folder(destination: Path) -> Path:
+def download_folder(destination: Path) -> Path:
+    """Return where a model of the Hub is downloaded to."""
     # Beside the destination and kept until the end, so that an interrupted run does not download again.
     return destination.with_name(f"{destination.name}.source")
 

@@ -27,15 +27,15 @@ SPACE_FACTOR = 2.5
 """Scratch space as a multiple of the download: source, unfinished layers and artifact at their largest. A heuristic."""
 
 
-def compress_and_publish(job: Job, context: RunContext) -> Finished:
+def compress_and_publish(job: Job, work: CompressWork, context: RunContext) -> Finished:
     """Carry out a compression. Raises what `runner.run` says."""
-    work = job.work
     with span("resolve"):
         model = _resolve(work, context)
     with span("download"):
         source = _download(work, model, context)
     with span("compress"):
         report = _compress(work, model, source, context)
+    context.progress.tell_missing(report.layers, should_stop=context.should_stop)
     with span("publish"):
         commit = _publish(job, model, report, context)
     return Finished(JobResult(repo_id=commit.repo_id, commit_sha=commit.sha, commit_url=commit.url), report)

@@ -9,6 +9,7 @@ from service.jobs.opening import Jobs
 from service.jobs.workers import Worker, WorkerRegistry
 from service.platform.clock import utc_now
 from worker.folder_hub import FolderHub
+from worker.health import Health
 from worker.machine import DeviceProbe
 from worker.sweep import sweep_workspaces
 from worker.workspace import Workspaces
@@ -19,7 +20,16 @@ _log = structlog.get_logger(__name__)
 class WorkerDuties:
     """The maintenance thread of a worker; the arguments Celery's signals send are ignored."""
 
-    def __init__(self, jobs: Jobs, workspaces: Workspaces, worker: Worker, probe: DeviceProbe, *also: Duty) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        workspaces: Workspaces,
+        worker: Worker,
+        probe: DeviceProbe,
+        health: Health,
+        *also: Duty,
+    ) -> None:
+        self._health = health
         self._registry = WorkerRegistry(jobs.engine)
         self._worker = worker
         self._probe = probe
@@ -41,6 +51,7 @@ class WorkerDuties:
         if found is not None:
             self._worker = self._worker.model_copy(update=found.model_dump())
         self._registry.beat(self._worker.model_copy(update={"seen_at": utc_now()}))
+        self._health.look()
 
 
 def adopter(hub: FolderHub) -> Duty:

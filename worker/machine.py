@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """Holds `max` or the memory a container may use. Source: Linux, cgroup v2."""
+_MEMINFO = Path("/proc/meminfo")
 _log = structlog.get_logger(__name__)
 
 
@@ -63,6 +64,41 @@ def host_memory_bytes(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
     except OSError:
         return installed
     return min(installed, int(limit)) if limit.isdigit() else installed
+
+
+def available_memory_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP_LIMIT.parent) -> int | None:
+    """Return the memory a new process could have without anything else being moved to disk; None if nobody says."""
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
+        available = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        limit, used = ((cgroup / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
+        return min(available, int(limit) - int(used)) if limit.isdigit() else available
+    except (OSError, ValueError):
+        return available
+
+
+def group_memory_bytes(group: int, processes: Path = Path("/proc")) -> int:
+    """Return the memory of a process group that is its own: what it has mapped from files is not counted."""
+    return sum(_anonymous_bytes(entry) for entry in processes.glob("[0-9]*") if _group_of(entry) == group)
+
+
+def _group_of(process: Path) -> int | None:
+    try:
+        # The name, in parentheses, may hold anything; the fields behind it are state, parent and group.
+        return int((process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[2])
+    except (OSError, ValueError, IndexError):
+        return None  # it ended while we looked
+
+
+def _anonymous_bytes(process: Path) -> int:
+    try:
+        lines = dict(line.split(":", 1) for line in (process / "status").read_text(encoding="utf-8").splitlines())
+        return int(lines["RssAnon"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def scratch_bytes(root: Path, *, reserve_bytes: int, budget_bytes: int) -> int:

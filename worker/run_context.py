@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import Job, JobResult, Lease
@@ -79,5 +79,5 @@ class Finished:
     report: Report
 
 
-CarryOut = Callable[[Job, RunContext], Finished]
-"""Carries out one kind of work, from the claimed job to its result."""
+CarryOut = Callable[[Job, Any, RunContext], Finished]
+"""Carries out one kind of work, the second argument, from the claimed job to its result."""

@@ -25,6 +25,7 @@ def run(context: RunContext) -> None:
         LeaseLostError: the job is not ours any more.
     """
     job = context.store.get(context.lease.job_id)
-    finished = CARRIED_OUT_BY[type(job.work)](job, context)
+    finished = CARRIED_OUT_BY[type(job.work)](job, job.work, context)
     report = finished.report.model_dump(mode="json")
+    context.progress.settle(should_stop=context.should_stop)
     context.require_ours(context.store.succeed(context.lease, result=finished.result, report=report))

@@ -25,6 +25,19 @@ class WorkerSettings(BaseSettings):
     disk_reserve_bytes: int = Field(
         default=GIGABYTE, ge=0, description="Space that stays free: a job that would need it waits or fails."
     )
+    memory_reserve_bytes: int = Field(
+        default=256_000_000, ge=0, description="A worker whose machine has less memory left takes no job."
+    )
+    memory_budget_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="A job that takes more memory is stopped; None: nine tenths of the machine's or the container's.",
+    )
+    plan_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="A job whose configuration, tokenizer and texts take longer to read is stopped.",
+    )
     time_limit_seconds: float = Field(default=12 * 3600, gt=0, description="A job that runs longer is stopped.")
     grace_seconds: float = Field(
         default=20.0, gt=0, description="Between asking a job's process to stop and killing its group."

@@ -6,16 +6,18 @@ back when its last process is gone. The child reads its assignment from a pipe w
 holds, and kills its own group when that pipe closes: no child outlives its parent, however that one died.
 """
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 import structlog
 
+from service.jobs.blame import CRASH_CODE
 from service.jobs.credentials import CredentialVault, brings_own_token
 from service.jobs.errors import CredentialError
 from service.jobs.ports import JobsOfWorkers
@@ -23,8 +25,11 @@ from service.jobs.schema import TERMINAL_STATES, Claim, JobFailure, Lease
 from service.platform.errors import StoreUnavailableError, UnreadableError
 from service.platform.tracing import continued_span, current_traceparent
 from srr_core.errors import StorageError
+from srr_core.recipe.stages import Stage
 from worker.failures import failure_of
+from worker.health import Health
 from worker.lease_keeper import INTERRUPTED, LeaseKeeper, Limits, Stop
+from worker.machine import group_memory_bytes
 from worker.workspace import Workspace, WorkspaceBusyError, Workspaces
 
 _log = structlog.get_logger(__name__)
@@ -54,6 +59,8 @@ class Supervisor:
         vault: CredentialVault | None = None,
         fallback_token: str | None = None,
         environment: Mapping[str, str] | None = None,
+        health: Health | None = None,
+        on_crash: Callable[[], None] = lambda: None,
     ) -> None:
         """Build a supervisor.
 
@@ -62,6 +69,8 @@ class Supervisor:
             command: What to start for a job; it reads one JSON object from its standard input, see `worker.child`.
             fallback_token: Hub token for jobs that bring none.
             environment: Environment of the child, `os.environ` by default.
+            health: Nothing is claimed while it complains.
+            on_crash: Called when the process of a job has died without a word.
         """
         self._store = store
         self._workspaces = workspaces
@@ -71,9 +80,15 @@ class Supervisor:
         self._vault = vault
         self._fallback_token = fallback_token
         self._environment = environment
+        self._health = health or Health(())
+        self._on_crash = on_crash
 
     def run(self, job_id: str, attempt: int) -> None:
-        """Claim a job and see it through. Returns at once when it is not there to be claimed: a second delivery."""
+        """Claim a job and see it through. Returns at once when it is not there to be claimed: a second delivery.
+
+        A worker that is not fit waits here. Its message counts as lost after a while and is sent again, to another.
+        """
+        self._health.wait_until_fit()
         try:
             claim = self._store.claim(job_id, attempt, worker=self._worker, lasts=self._limits.lease)
         except UnreadableError as error:
@@ -110,7 +125,8 @@ class Supervisor:
 
     def _run_child(self, lease: Lease, workspace: Workspace, lock: int, token: str | None) -> None:
         child = self._start(workspace, lock)
-        keeper = LeaseKeeper(self._store, lease, workspace, self._limits)
+        memory = functools.partial(group_memory_bytes, child.pid)
+        keeper = LeaseKeeper(self._store, lease, workspace, self._limits, memory_bytes=memory)
         stop: Stop | None = INTERRUPTED
         try:
             self._assign(child, lease, workspace, token)
@@ -118,7 +134,7 @@ class Supervisor:
         finally:
             # Also on the SystemExit by which Celery ends its processes: the job is then interrupted.
             self._end(child, keeper)
-            self._conclude(lease, child.returncode, stop)
+            self._conclude(lease, child.returncode, stop, workspace)
 
     def _start(self, workspace: Workspace, lock: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -171,11 +187,11 @@ class Supervisor:
                 return True
         return False
 
-    def _conclude(self, lease: Lease, status: int, stop: Stop | None) -> None:
+    def _conclude(self, lease: Lease, status: int, stop: Stop | None, workspace: Workspace) -> None:
         """Write how the attempt ended, unless the child has done so: then this attempt is no longer held."""
         try:
             if stop is None:
-                concluded = self._conclude_ended(lease, status)
+                concluded = self._conclude_ended(lease, status, workspace)
             elif stop.failure is not None:
                 concluded = self._store.fail(lease, stop.failure)
             elif stop.outcome == "canceled":
@@ -191,11 +207,12 @@ class Supervisor:
         outcome = "ended" if stop is None else stop.outcome
         _log.info("job_left", outcome=outcome, status=status, concluded_by_parent=concluded)
 
-    def _conclude_ended(self, lease: Lease, status: int) -> bool:
+    def _conclude_ended(self, lease: Lease, status: int, workspace: Workspace) -> bool:
         # A child that said how it ended holds nothing any more, and these writes change nothing.
         if status == STOPPED_STATUS:  # somebody else asked it to stop: a service manager ends every process at once
             return self._store.requeue(lease)
-        return self._store.fail(lease, _crash(status))
+        self._on_crash()
+        return self._store.fail(lease, _crash(status, self._store.get(lease.job_id).stage, workspace.finished_layers()))
 
     def _token(self, claim: Claim) -> str | None:
         if self._vault is not None:
@@ -228,14 +245,16 @@ def _child_environment(environment: Mapping[str, str] | None, workspace: Workspa
     }
 
 
-def _crash(status: int) -> JobFailure:
+def _crash(status: int, stage: Stage | None, finished_layers: int) -> JobFailure:
+    """Return the failure of a crash. Its message is its fingerprint: crashes at another place are other failures."""
     if status == -signal.SIGKILL:
         ended = "was killed; the machine may have run out of memory"
     elif status < 0:
         ended = f"was ended by signal {signal.Signals(-status).name}"
     else:
         ended = f"ended with status {status} and no result"
-    return JobFailure(code="worker_crashed", message=f"The process of the job {ended}.", retryable=True)
+    place = f"in stage {stage or 'start'}, with {finished_layers} layers finished"
+    return JobFailure(code=CRASH_CODE, message=f"The process of the job {ended}; it was {place}.", retryable=True)
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,10 @@ class Workspace:
         """TMPDIR of the job's process."""
         return self.root / "tmp"
 
+    def finished_layers(self) -> int:
+        """Return how many layers the core has made durable in work that is not finished."""
+        return sum(1 for _ in self.root.glob("*.partial/layers/*.json"))
+
     def size_bytes(self) -> int:
         """Return the space its files take. Files that vanish meanwhile count as nothing."""
         total = 0
@@ -94,6 +99,17 @@ class Workspaces:
             yield workspace, lock
         finally:
             os.close(lock)
+
+    def require_usable(self) -> None:
+        """Raise StorageError unless a file can be written and the reserve is free."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._root) as probe:
+                probe.write(b"a worker looks whether it can write")
+                probe.flush()
+        except OSError as error:
+            raise StorageError(f"{self._root} cannot be written: {error.strerror or error}") from error
+        self.require_free(0)
 
     def require_free(self, needed_bytes: int) -> None:
         """Raise StorageError unless so much fits beside the reserve."""

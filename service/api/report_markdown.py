@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from srr_core.report import Evaluation, LayerReport, Report
+from srr_core.report import LayerReport, Measurement, Report
 
 _BYTES_PER_MEBIBYTE = 1024 * 1024
 
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown. Names from the model cannot break out of their table cell."""
-    sections = (_summary(report), _evaluations(report), _layers(report), _kept(report), _notes(report))
+    sections = (_summary(report), _measurements(report), _layers(report), _kept(report), _notes(report))
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -28,20 +28,23 @@ def _summary(report: Report) -> str:
     return f"# {_cell(report.source.id)}, compressed\n\n" + _table(("", ""), rows)
 
 
-def _evaluations(report: Report) -> str:
-    if not report.evaluation:
+def _measurements(report: Report) -> str:
+    if not report.measurements:
         return ""
-    rows = [_evaluation(evaluation) for evaluation in report.evaluation]
-    protocols = "\n".join(f"- {_cell(item.name)}: {_cell(item.protocol)}" for item in report.evaluation)
-    return "## Evaluation\n\n" + _table(("Metric", "Source", "Compressed", "Tokens"), rows) + f"\n\n{protocols}"
+    rows = [_measurement(row) for row in report.measurements]
+    protocols = "\n".join(f"- {_cell(row.metric)}: {_cell(row.protocol)}" for row in report.measurements)
+    header = ("Metric", "Source", "Compressed", "Tokens", "Better", "Difference or error")
+    return "## Evaluation\n\n" + _table(header, rows) + f"\n\n{protocols}"
 
 
-def _evaluation(evaluation: Evaluation) -> tuple[str, ...]:
+def _measurement(row: Measurement) -> tuple[str, ...]:
     return (
-        _cell(evaluation.name),
-        f"{evaluation.source:.4f}",
-        f"{evaluation.compressed:.4f}",
-        f"{evaluation.tokens:,}",
+        _cell(row.metric),
+        "–" if row.source is None else f"{row.source:.4f}",
+        f"{row.compressed:.4f}",
+        "–" if row.tokens is None else f"{row.tokens:,}",
+        row.direction,
+        _cell(row.note()) or "–",
     )
 
 

@@ -16,6 +16,7 @@ class WorkerResource(BaseModel):
     seen_at: datetime = Field(description="When it last said that it is there.")
     is_alive: bool = Field(description="It said so within the last minute.")
     is_busy: bool = Field(description="It holds a job.")
+    trouble: str | None = Field(default=None, description="What keeps it from taking jobs now; null when it is fit.")
 
 
 class WorkerList(BaseModel):

@@ -34,4 +34,5 @@ def worker_resource(worker: Worker, *, now: datetime) -> WorkerResource:
         seen_at=worker.seen_at,
         is_alive=worker.is_alive(now=now),
         is_busy=worker.job_id is not None,
+        trouble=worker.trouble,
     )

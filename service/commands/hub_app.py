@@ -1,12 +1,12 @@
 """The words of `srr hub`. Like the rest of the command line, it imports what a command needs when it runs."""
 
-import importlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from service.commands.keys_app import JsonOption
+from service.commands.local import worker_command
 
 hub_app = typer.Typer(
     help="Bring models into the folder hub of `srr serve`, list and remove them.",
@@ -29,21 +29,16 @@ def add(
     json: JsonOption = False,
 ) -> None:
     """Copy a local model into the hub."""
-    _command("add")(folder, repo_id, data_dir=data_dir, as_json=json)
+    worker_command("add", "worker.hub_commands")(folder, repo_id, data_dir=data_dir, as_json=json)
 
 
 @hub_app.command("list")
 def list_models(data_dir: DataOption = DEFAULT_DATA_DIR, *, json: JsonOption = False) -> None:
     """Show the models in the hub."""
-    _command("list_models")(data_dir=data_dir, as_json=json)
+    worker_command("list_models", "worker.hub_commands")(data_dir=data_dir, as_json=json)
 
 
 @hub_app.command("remove")
 def remove(repo_id: RepoArgument, data_dir: DataOption = DEFAULT_DATA_DIR, *, json: JsonOption = False) -> None:
     """Delete a model from the hub, with all its commits."""
-    _command("remove")(repo_id, data_dir=data_dir, as_json=json)
-
-
-def _command(name: str) -> Any:
-    # By name: the half that writes belongs to the worker, which the service never imports.
-    return getattr(importlib.import_module("worker.hub_commands"), name)
+    worker_command("remove", "worker.hub_commands")(repo_id, data_dir=data_dir, as_json=json)

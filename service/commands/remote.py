@@ -146,8 +146,9 @@ def print_report(report: Report) -> None:
     )
     print_line(f"size        {size.source / 2**20:.1f} MiB → {size.compressed / 2**20:.1f} MiB")
     print_line(f"error       {report.mean_output_error:.4f} mean output error over {len(report.layers)} layers")
-    for evaluation in report.evaluation:
-        print_line(f"evaluation  {evaluation.name}: {evaluation.source:.3f} → {evaluation.compressed:.3f}")
+    for row in report.measurements:
+        before = "" if row.source is None else f"{row.number(row.source)} → "
+        print_line(f"evaluation  {row.metric}: {before}{row.number(row.compressed)} {row.note()}".rstrip())
 
 
 def _print_state(job: JobResource, *, as_json: bool) -> None:

@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from pydantic import HttpUrl
 
 from service.app import create_app
+from service.commands.occupancy import occupying
 from service.commands.output import EXIT_BAD_INPUT, CommandError, status_console
 from service.jobs.settings import JobsSettings
 from service.platform.logging import configure_logging
@@ -25,6 +27,8 @@ from service.settings import ServiceSettings
 LOOPBACK = "127.0.0.1"
 WORKER_LOG = "worker.log"
 _START_SECONDS = 30.0
+LIFELINE = "SRR_LIFELINE"
+"""As `worker.lifeline` reads it."""
 _BACKLOG = 2048
 _STOP_SECONDS = 20.0
 # Event streams stay open for hours; on shutdown they are cut and their clients reconnect.
@@ -56,33 +60,48 @@ def run_embedded(*, port: int, data_dir: Path, hub: Path) -> None:
 def embedded_service(*, port: int, data_dir: Path) -> Iterator[str]:
     """Run the service on loopback in a thread and a worker in a process; yield the address.
 
-    Call it in the main thread: a signal, or the end of the worker, unwinds the body.
+    Call it in the main thread: a signal, or the end of the worker, unwinds the body. A terminal that is closed is a
+    signal too, and a worker never outlives this process.
 
     Raises:
-        CommandError: the port is taken, the server does not start, or the worker ends.
+        CommandError: the data directory or the port is taken, the server does not start, or the worker ends.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     data_dir = data_dir.resolve()
-    listener = listen(LOOPBACK, port)
-    bound = listener.getsockname()[1]
-    url = f"http://{LOOPBACK}:{bound}"
+    with occupying(data_dir) as note_address:
+        listener = listen(LOOPBACK, port)
+        url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+        note_address(url)
+        with _running(listener, url, data_dir):
+            yield url
+
+
+@contextmanager
+def _running(listener: socket.socket, url: str, data_dir: Path) -> Iterator[None]:
     server = _server(embedded_settings(url), JobsSettings(data_dir=data_dir))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
     thread.start()
     worker = WorkerProcess(data_dir)
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = {number: _leave_on(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         _wait_for(server, thread)
-        yield url
+        yield
     except KeyboardInterrupt:
         if worker.has_failed:
             raise CommandError(f"the worker ended by itself; {data_dir / WORKER_LOG} says why") from None
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         worker.stop()
         server.should_exit = True
         thread.join(_STOP_SECONDS)
+
+
+def _leave_on(number: signal.Signals) -> Any:
+    """Let a signal unwind the main thread, unless it is ignored (`nohup`), and return its handler of before."""
+    before = signal.getsignal(number)
+    return before if before is signal.SIG_IGN else signal.signal(number, lambda *_: sys.exit(128 + number))
 
 
 def embedded_settings(url: str) -> ServiceSettings:
@@ -102,8 +121,8 @@ class WorkerProcess:
         with (data_dir / WORKER_LOG).open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "service.cli", "worker"],
-                env={**os.environ, "SERVICE_DATA_DIR": str(data_dir)},
-                stdin=subprocess.DEVNULL,
+                env={**os.environ, "SERVICE_DATA_DIR": str(data_dir), LIFELINE: "stdin"},
+                stdin=subprocess.PIPE,  # nothing is ever written: it closes when we are gone, even by SIGKILL
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

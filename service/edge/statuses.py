@@ -36,7 +36,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     hub.UnsafeModelError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.InvalidWeightsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.LicenseError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    hub.DestinationError: HTTPStatus.FORBIDDEN,
+    hub.DestinationRefusedError: HTTPStatus.FORBIDDEN,
     hub.DestinationConflictError: HTTPStatus.CONFLICT,
     hub.HubUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     hub.HubError: HTTPStatus.BAD_GATEWAY,

@@ -14,7 +14,7 @@ HubError
 ├── InvalidWeightsError          invalid_checkpoint
 ├── LicenseError                 license_forbids_derivatives
 │   └── LicenseUnclearError      license_unclear
-├── DestinationError             destination_refused
+├── DestinationRefusedError      destination_refused
 │   ├── DestinationConflictError     destination_conflict
 │   ├── DestinationForbiddenError    destination_forbidden
 │   ├── PublicationRefusedError      publication_refused
@@ -116,31 +116,31 @@ class LicenseUnclearError(LicenseError):
     code = "license_unclear"
 
 
-class DestinationError(HubError):
+class DestinationRefusedError(HubError):
     """A repository we will not or cannot publish to."""
 
     code = "destination_refused"
 
 
-class DestinationConflictError(DestinationError):
+class DestinationConflictError(DestinationRefusedError):
     """A destination that exists and is not an artifact of ours made from the same source."""
 
     code = "destination_conflict"
 
 
-class DestinationForbiddenError(DestinationError):
+class DestinationForbiddenError(DestinationRefusedError):
     """A destination this token may not write to."""
 
     code = "destination_forbidden"
 
 
-class PublicationRefusedError(DestinationError):
+class PublicationRefusedError(DestinationRefusedError):
     """A publication that would show in public what its source does not."""
 
     code = "publication_refused"
 
 
-class StaleParentError(DestinationError):
+class StaleParentError(DestinationRefusedError):
     """A branch that moved between preparing and publishing."""
 
     code = "stale_parent"

@@ -8,6 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from service.jobs.blame import WORKER_LOST, failures_since_the_last_end, tries
 from service.jobs.errors import (
     IdempotencyConflictError,
     InvalidTransitionError,
@@ -38,12 +39,12 @@ from service.jobs.schema import (
 from service.jobs.transitions import (
     ATTACHABLE_STATES,
     HELD_STATES,
-    WORKER_LOST,
     after_cancel,
     after_claim,
     after_failure,
     after_interruption,
     after_retry,
+    after_success,
     move,
     state_event,
     waits_before_next_attempt,
@@ -206,12 +207,16 @@ class MemoryJobStore(JobStore):
             row.report = dict(report)
             return self._advance(
                 lease,
-                lambda job, now: move(job, JobState.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True),
+                lambda job, now: after_success(job, result, now=now),
             )
 
     @override
     def fail(self, lease: Lease, failure: JobFailure) -> bool:
-        return self._advance(lease, lambda job, now: after_failure(job, failure, now=now))
+        with self._lock:
+            row = self._held(lease)
+            if row is not None:
+                self._fail(row, failure, now=self._clock())
+            return row is not None
 
     @override
     def requeue(self, lease: Lease) -> bool:
@@ -254,7 +259,7 @@ class MemoryJobStore(JobStore):
         with self._lock:
             lost = [row for row in self._rows.values() if row.lease_until is not None and row.lease_until < now]
             for row in lost:
-                self._change(row, after_failure(row.job, WORKER_LOST, now=now))
+                self._fail(row, WORKER_LOST, now=now)
             return [row.job for row in lost]
 
     @override
@@ -275,13 +280,11 @@ class MemoryJobStore(JobStore):
                     self._messages[number].sent_at = self._clock()
 
     @override
-    def resend_lost(self, *, sent_before: datetime) -> int:
+    def resend_lost(self, *, sent_before: datetime, in_broker: int) -> int:
         with self._lock:
-            lost = [
-                message
-                for message in self._messages.values()
-                if message.sent_at is not None and message.sent_at < sent_before
-            ]
+            sent = [message for message in self._messages.values() if message.sent_at is not None]
+            old = [message for message in sent if message.sent_at is not None and message.sent_at < sent_before]
+            lost = old[: max(0, len(sent) - in_broker)]
             for message in lost:
                 message.sent_at = None
             return len(lost)
@@ -347,7 +350,11 @@ class MemoryJobStore(JobStore):
                 return False
             return True
 
-    def _change(self, row: Row, after: Job) -> None:
+    def _fail(self, row: Row, failure: JobFailure, *, now: datetime) -> None:
+        earlier = failures_since_the_last_end(event.data for event in reversed(row.events) if event.kind == "state")
+        self._change(row, after_failure(row.job, failure, now=now, earlier=earlier), tries=tries(failure, earlier))
+
+    def _change(self, row: Row, after: Job, *, tries: int = 1) -> None:
         before, row.job = row.job, after
         if after.state is before.state:
             return
@@ -361,7 +368,7 @@ class MemoryJobStore(JobStore):
         if after.state is JobState.QUEUED:
             row.queued_at = self._clock()
             waits = waits_before_next_attempt(after)
-            self._send(after, self._retries.delay(before.attempt) if waits else timedelta(0))
+            self._send(after, self._retries.delay(tries) if waits else timedelta(0))
 
     def _announce(self, row: Row) -> None:
         self._append(row, "state", state_event(row.job))

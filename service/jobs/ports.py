@@ -154,10 +154,12 @@ class JobOutbox(Protocol):
     def mark_sent(self, outbox_ids: Sequence[int]) -> None:
         """Record that these messages were handed to the broker."""
 
-    def resend_lost(self, *, sent_before: datetime) -> int:
-        """Make the messages of jobs that are still queued, sent before this time, due again; return how many.
+    def resend_lost(self, *, sent_before: datetime, in_broker: int) -> int:
+        """Make messages of jobs that are still queued due again, and return how many.
 
-        Call it only when the broker's queue is empty: a broker that was wiped would otherwise lose the job.
+        Args:
+            sent_before: Only messages that were sent before this time, the oldest first.
+            in_broker: How many messages wait in the broker. As many as were sent beyond that are missing.
         """
 
 

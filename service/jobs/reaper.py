@@ -17,11 +17,12 @@ def reap_lost_jobs(store: JobHousekeeping) -> Sequence[Job]:
 def resend_lost_messages(store: JobOutbox, queue: JobQueue, *, older_than: timedelta) -> int:
     """Make messages due again that the broker has lost, and return how many.
 
-    A queued job whose message was sent long ago, while the broker's queue is empty: a worker died between
-    receiving and claiming, or the broker was wiped. While the queue is not empty nothing can be told apart
-    from a message that waits its turn, so nothing is done.
+    A worker died between receiving and claiming, or the broker was wiped. Which messages wait in the broker cannot be
+    told, but how many do: what was sent for jobs that are still queued and is not among those is lost. The oldest are
+    sent again, so that newcomers do not overtake them, and never more than are missing, so that a long queue does not
+    grow by itself. A message that was not lost after all does no harm: the claim ignores the second delivery.
 
     Raises:
         QueueUnavailableError: the broker does not answer.
     """
-    return 0 if queue.depth() else store.resend_lost(sent_before=utc_now() - older_than)
+    return store.resend_lost(sent_before=utc_now() - older_than, in_broker=queue.depth())

@@ -53,7 +53,7 @@ class JobsSettings(BaseSettings):
         default=5.0, gt=0, description="How often outbox, leases and lost messages are looked after."
     )
     lost_message_seconds: float = Field(
-        default=60.0, gt=0, description="A job queued for so long while the broker's queue is empty is sent again."
+        default=60.0, gt=0, description="A job queued for so long is sent again if the broker has lost messages."
     )
     retry_first_seconds: float = Field(
         default=15.0, ge=0, description="Wait after the first failed attempt; then four times longer."

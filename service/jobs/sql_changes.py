@@ -24,8 +24,12 @@ class ChangeWriter:
         self._clock = clock
         self._retries = retries
 
-    def change(self, connection: Connection, before: Job, after: Job) -> Job:
-        """Store a job that has moved on, with its event, its message and what must be forgotten."""
+    def change(self, connection: Connection, before: Job, after: Job, *, tries: int = 1) -> Job:
+        """Store a job that has moved on, with its event, its message and what must be forgotten.
+
+        Args:
+            tries: How many attempts have failed of themselves; the wait before the next one grows with it.
+        """
         if after.state is before.state:
             return after
         extra: dict[str, Any] = {}
@@ -41,7 +45,7 @@ class ChangeWriter:
             replace_credential(connection, after.id, None)
         if after.state is JobState.QUEUED:
             waits = waits_before_next_attempt(after)
-            self.send(connection, after, self._retries.delay(before.attempt) if waits else timedelta(0))
+            self.send(connection, after, self._retries.delay(tries) if waits else timedelta(0))
         return after
 
     def update(self, connection: Connection, before: Job, after: Job, **extra: Any) -> None:

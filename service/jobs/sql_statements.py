@@ -4,17 +4,22 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from service.jobs import tables
-from service.jobs.errors import IdempotencyConflictError, InvalidJobError, JobNotFoundError
+from service.jobs.blame import failures_since_the_last_end
+from service.jobs.errors import IdempotencyConflictError, InvalidJobError, JobNotFoundError, ReportNotReadyError
+from service.jobs.policy import IDEMPOTENCY_LIFETIME
 from service.jobs.rows import JOB_COLUMNS, job_from_row
-from service.jobs.schema import Job, JobState, Lease, SealedSecret, Usage
+from service.jobs.schema import Job, JobFailure, JobState, Lease, OutboxMessage, SealedSecret, Usage
 from service.jobs.transitions import ATTACHABLE_STATES, HELD_STATES
 
 _JOBS = tables.jobs.c
+_OUTBOX = tables.job_outbox.c
+_EVENTS_READ = 200
+"""States a job has been in lately: more than all attempts that are given back take."""
 _HELD = tuple(sorted(str(state) for state in HELD_STATES))
 
 
@@ -37,11 +42,40 @@ def read_job(connection: Connection, job_id: str, *, lock: bool = False) -> Job:
     return job_from_row(row)
 
 
+def read_report(connection: Connection, job_id: str) -> Mapping[str, Any]:
+    """Return the report of a job that has succeeded. Raises JobNotFoundError, ReportNotReadyError."""
+    query = select(tables.job_reports.c.report).where(tables.job_reports.c.job_id == job_id)
+    report: Mapping[str, Any] | None = connection.execute(query).scalar_one_or_none()
+    if report is None:
+        state = read_job(connection, job_id).state
+        raise ReportNotReadyError(f"job {job_id} is {state}; a report exists once it has succeeded")
+    return report
+
+
 def lock_held(connection: Connection, lease: Lease) -> Job | None:
     """Return a job this worker holds, locked, or None."""
     query = select(*JOB_COLUMNS).where(*held_by(lease)).with_for_update()
     row = connection.execute(query).one_or_none()
     return None if row is None else job_from_row(row)
+
+
+def earlier_failures(connection: Connection, job_id: str) -> list[JobFailure]:
+    """Return why the attempts of a job failed since it ended last, newest first."""
+    events = tables.job_events.c
+    query = select(events.data).where(events.job_id == job_id, events.kind == "state").order_by(events.sequence.desc())
+    return failures_since_the_last_end(connection.execute(query.limit(_EVENTS_READ)).scalars())
+
+
+def count_before(connection: Connection, job_id: str) -> int | None:
+    """Return how many queued jobs are before this one, or None when it is not queued. Raises JobNotFoundError."""
+    row = connection.execute(select(_JOBS.state, _JOBS.queued_at).where(_JOBS.id == job_id)).one_or_none()
+    if row is None:
+        raise JobNotFoundError(f"no job has the id {job_id!r}")
+    if row.state != JobState.QUEUED:
+        return None
+    earlier = tuple_(_JOBS.queued_at, _JOBS.id) < tuple_(row.queued_at, job_id)
+    query = select(func.count()).where(_JOBS.state == str(JobState.QUEUED), earlier)
+    return connection.execute(query).scalar_one()
 
 
 def insert_texts(connection: Connection, texts: Mapping[str, str]) -> None:
@@ -72,9 +106,49 @@ def insert_credential(connection: Connection, job_id: str, credential: SealedSec
     connection.execute(insert(tables.job_credentials).values(job_id=job_id, **credential.model_dump()))
 
 
+def insert_tags(connection: Connection, job: Job) -> None:
+    """Store the tags of a new job."""
+    if job.tags:
+        connection.execute(insert(tables.job_tags), [{"tag": tag, "job_id": job.id} for tag in dict.fromkeys(job.tags)])
+
+
+def replace_report(connection: Connection, job_id: str, report: Mapping[str, Any]) -> None:
+    """Store the report of a job in place of any earlier one."""
+    connection.execute(delete(tables.job_reports).where(tables.job_reports.c.job_id == job_id))
+    connection.execute(insert(tables.job_reports).values(job_id=job_id, report=dict(report)))
+
+
 def delete_messages(connection: Connection, job_id: str) -> None:
     """Remove what was to be sent for a job that has left the queue."""
     connection.execute(delete(tables.job_outbox).where(tables.job_outbox.c.job_id == job_id))
+
+
+def due_messages(connection: Connection, *, now: datetime, limit: int) -> list[OutboxMessage]:
+    """Return messages that are due and not sent yet, oldest first."""
+    query = (
+        select(_OUTBOX.id, _OUTBOX.job_id, _OUTBOX.attempt, _OUTBOX.traceparent)
+        .where(_OUTBOX.sent_at.is_(None), _OUTBOX.available_at <= now)
+        .order_by(_OUTBOX.id)
+        .limit(limit)
+    )
+    return [OutboxMessage(*row) for row in connection.execute(query)]
+
+
+def resend_missing(connection: Connection, *, sent_before: datetime, in_broker: int) -> int:
+    """Make the oldest messages due again, as many as were sent beyond those that wait in the broker."""
+    sent = select(func.count()).select_from(tables.job_outbox).where(_OUTBOX.sent_at.is_not(None))
+    missing = connection.execute(sent).scalar_one() - in_broker
+    if missing <= 0:
+        return 0
+    oldest = select(_OUTBOX.id).where(_OUTBOX.sent_at < sent_before).order_by(_OUTBOX.id).limit(missing)
+    return connection.execute(update(tables.job_outbox).where(_OUTBOX.id.in_(oldest)).values(sent_at=None)).rowcount
+
+
+def delete_expired(connection: Connection, *, now: datetime) -> int:
+    """Delete sealed tokens that have expired and idempotency keys past their day."""
+    keys, sealed = tables.idempotency_keys, tables.job_credentials
+    old = connection.execute(delete(keys).where(keys.c.created_at <= now - IDEMPOTENCY_LIFETIME)).rowcount
+    return old + connection.execute(delete(sealed).where(sealed.c.expires_at <= now)).rowcount
 
 
 def insert_or_find(connection: Connection, job: Job, values: Mapping[str, Any]) -> Job | None:

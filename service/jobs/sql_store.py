@@ -4,18 +4,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Connection, Engine, select, text, update
+from sqlalchemy.exc import IntegrityError
 from typing_extensions import override
 
 from service.jobs import tables
+from service.jobs.blame import WORKER_LOST, tries
 from service.jobs.errors import (
     InvalidTransitionError,
-    JobNotFoundError,
     JobNotRetryableError,
-    ReportNotReadyError,
     TextNotFoundError,
 )
-from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy
+from service.jobs.policy import RetryPolicy
 from service.jobs.ports import JobStore
 from service.jobs.rows import (
     JOB_COLUMNS,
@@ -43,27 +43,35 @@ from service.jobs.schema import (
 )
 from service.jobs.sql_changes import ChangeWriter
 from service.jobs.sql_statements import (
+    count_before,
+    delete_expired,
     delete_messages,
+    due_messages,
+    earlier_failures,
     find_key,
     find_same_work,
     held_by,
     insert_credential,
     insert_or_find,
+    insert_tags,
     insert_texts,
     lock_held,
     read_job,
+    read_report,
     redirect_key,
     replace_credential,
+    replace_report,
+    resend_missing,
     reserve_key,
     usage_of,
 )
 from service.jobs.transitions import (
-    WORKER_LOST,
     after_cancel,
     after_claim,
     after_failure,
     after_interruption,
     after_retry,
+    after_success,
     move,
 )
 from service.platform.clock import utc_now
@@ -111,9 +119,7 @@ class SqlJobStore(JobStore):
                     redirect_key(connection, job, idempotency_key, same.id)
                 return same
             insert_texts(connection, texts or {})
-            if job.tags:
-                rows = [{"tag": tag, "job_id": job.id} for tag in dict.fromkeys(job.tags)]
-                connection.execute(insert(tables.job_tags), rows)
+            insert_tags(connection, job)
             if credential is not None:
                 insert_credential(connection, job.id, credential)
             self._writer.open(connection, job)
@@ -157,14 +163,7 @@ class SqlJobStore(JobStore):
     @override
     def queue_position(self, job_id: str) -> int | None:
         with reading(self._engine) as connection:
-            row = connection.execute(select(_JOBS.state, _JOBS.queued_at).where(_JOBS.id == job_id)).one_or_none()
-            if row is None:
-                raise JobNotFoundError(f"no job has the id {job_id!r}")
-            if row.state != JobState.QUEUED:
-                return None
-            earlier = tuple_(_JOBS.queued_at, _JOBS.id) < tuple_(row.queued_at, job_id)
-            query = select(func.count()).where(_JOBS.state == str(JobState.QUEUED), earlier)
-            return connection.execute(query).scalar_one()
+            return count_before(connection, job_id)
 
     @override
     def claim(self, job_id: str, attempt: int, *, worker: str, lasts: timedelta) -> Claim | None:
@@ -267,19 +266,20 @@ class SqlJobStore(JobStore):
     @override
     def succeed(self, lease: Lease, *, result: JobResult, report: Mapping[str, Any]) -> bool:
 
-        def finish(connection: Connection, job: Job) -> None:
-            connection.execute(delete(tables.job_reports).where(tables.job_reports.c.job_id == job.id))
-            connection.execute(insert(tables.job_reports).values(job_id=job.id, report=dict(report)))
-
         return self._advance(
             lease,
-            lambda job, now: move(job, JobState.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True),
-            finish,
+            lambda job, now: after_success(job, result, now=now),
+            lambda connection, job: replace_report(connection, job.id, report),
         )
 
     @override
     def fail(self, lease: Lease, failure: JobFailure) -> bool:
-        return self._advance(lease, lambda job, now: after_failure(job, failure, now=now))
+        with writing(self._engine) as connection:
+            before = lock_held(connection, lease)
+            if before is None:
+                return False
+            self._fail(connection, before, failure, now=self._clock())
+            return True
 
     @override
     def requeue(self, lease: Lease) -> bool:
@@ -304,19 +304,17 @@ class SqlJobStore(JobStore):
             if same is not None:
                 raise JobNotRetryableError(f"job {same.id} does the same work already")
             after = after.model_copy(update={"brought_token": before.brought_token or credential is not None})
-            self._writer.change(connection, before, after)
+            try:
+                self._writer.change(connection, before, after)
+            except IntegrityError as error:  # somebody submitted it a moment ago; the unique index knows
+                raise JobNotRetryableError("another job does the same work already") from error
             replace_credential(connection, job_id, credential)
             return after
 
     @override
     def report(self, job_id: str) -> Mapping[str, Any]:
-        query = select(tables.job_reports.c.report).where(tables.job_reports.c.job_id == job_id)
         with reading(self._engine) as connection:
-            report: Mapping[str, Any] | None = connection.execute(query).scalar_one_or_none()
-            if report is None:
-                state = read_job(connection, job_id).state
-                raise ReportNotReadyError(f"job {job_id} is {state}; a report exists once it has succeeded")
-        return report
+            return read_report(connection, job_id)
 
     @override
     def reap(self, *, now: datetime | None = None) -> Sequence[Job]:
@@ -328,14 +326,8 @@ class SqlJobStore(JobStore):
 
     @override
     def unsent(self, *, limit: int = 100) -> Sequence[OutboxMessage]:
-        query = (
-            select(_OUTBOX.id, _OUTBOX.job_id, _OUTBOX.attempt, _OUTBOX.traceparent)
-            .where(_OUTBOX.sent_at.is_(None), _OUTBOX.available_at <= self._clock())
-            .order_by(_OUTBOX.id)
-            .limit(limit)
-        )
         with reading(self._engine) as connection:
-            return [OutboxMessage(*row) for row in connection.execute(query)]
+            return due_messages(connection, now=self._clock(), limit=limit)
 
     @override
     def mark_sent(self, outbox_ids: Sequence[int]) -> None:
@@ -347,18 +339,14 @@ class SqlJobStore(JobStore):
             )
 
     @override
-    def resend_lost(self, *, sent_before: datetime) -> int:
+    def resend_lost(self, *, sent_before: datetime, in_broker: int) -> int:
         with writing(self._engine) as connection:
-            resend = update(tables.job_outbox).where(_OUTBOX.sent_at < sent_before).values(sent_at=None)
-            return connection.execute(resend).rowcount
+            return resend_missing(connection, sent_before=sent_before, in_broker=in_broker)
 
     @override
     def forget_expired(self, *, now: datetime | None = None) -> int:
-        now = now or self._clock()
-        keys, sealed = tables.idempotency_keys, tables.job_credentials
         with writing(self._engine) as connection:
-            old = connection.execute(delete(keys).where(keys.c.created_at <= now - IDEMPOTENCY_LIFETIME)).rowcount
-            return old + connection.execute(delete(sealed).where(sealed.c.expires_at <= now)).rowcount
+            return delete_expired(connection, now=now or self._clock())
 
     @override
     def usage(self, owner: str, *, since: datetime) -> Usage:
@@ -395,5 +383,9 @@ class SqlJobStore(JobStore):
             row = connection.execute(query).one_or_none()
             if row is None:
                 return None
-            before = job_from_row(row)
-            return self._writer.change(connection, before, after_failure(before, WORKER_LOST, now=now))
+            return self._fail(connection, job_from_row(row), WORKER_LOST, now=now)
+
+    def _fail(self, connection: Connection, before: Job, failure: JobFailure, *, now: datetime) -> Job:
+        earlier = earlier_failures(connection, before.id)
+        after = after_failure(before, failure, now=now, earlier=earlier)
+        return self._writer.change(connection, before, after, tries=tries(failure, earlier))

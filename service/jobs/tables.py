@@ -179,4 +179,5 @@ workers = Table(
     Column("version", String(32), nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False, index=True),
+    Column("trouble", String(400)),
 )

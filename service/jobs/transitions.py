@@ -1,12 +1,13 @@
 """Which state may follow which, and what a job looks like afterwards. Pure: no clock, no storage."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+from service.jobs.blame import WORKER_LOST, Verdict, verdict
 from service.jobs.errors import InvalidTransitionError, JobFinishedError, JobNotRetryableError
-from service.jobs.schema import TERMINAL_STATES, Job, JobFailure, JobState
+from service.jobs.schema import TERMINAL_STATES, Job, JobFailure, JobResult, JobState
 
 _S = JobState
 
@@ -29,12 +30,6 @@ HELD_STATES = frozenset({_S.RUNNING, _S.PUBLISHING, _S.CANCELING})
 ATTACHABLE_STATES = frozenset({_S.QUEUED, _S.RUNNING, _S.PUBLISHING, _S.SUCCEEDED})
 """States of a job that another request for the same work is answered with."""
 
-WORKER_LOST = JobFailure(
-    code="worker_lost",
-    message="The worker stopped answering before the job was done. Submit it again, or look at the worker's memory.",
-    retryable=True,
-)
-
 
 def move(job: Job, state: JobState, *, now: datetime, **changes: Any) -> Job:
     """Return the job in its next state.
@@ -53,14 +48,29 @@ def after_claim(job: Job, *, now: datetime) -> Job:
     return move(job, _S.RUNNING, now=now, started_at=now, stage=None, progress=0.0, failure=None)
 
 
-def after_failure(job: Job, failure: JobFailure, *, now: datetime) -> Job:
+def after_success(job: Job, result: JobResult, *, now: datetime) -> Job:
+    """Return the job with its result.
+
+    One that was being canceled ends without its content key: another job may have been submitted for the same work.
+    """
+    key = None if job.state is _S.CANCELING else job.content_key
+    return move(job, _S.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True, content_key=key)
+
+
+def after_failure(job: Job, failure: JobFailure, *, now: datetime, earlier: Sequence[JobFailure] = ()) -> Job:
     """Return the job after a failed attempt: queued again, failed, or canceled if that was asked for.
 
     A job that goes back to the queue keeps the failure, so that its page can say why it waits again.
+
+    Args:
+        earlier: Failures of the attempts before this one; `blame.py` says what follows from them.
     """
     if job.state is _S.CANCELING:
         return move(job, _S.CANCELED, now=now)
-    if failure.retryable and job.attempt < job.max_attempts:
+    judged = verdict(failure, earlier) if failure.retryable else Verdict.FINAL
+    if judged is Verdict.GIVEN_BACK:
+        return _queued_again(job, now=now, failure=failure, max_attempts=job.max_attempts + 1)
+    if judged is Verdict.COUNTS and job.attempt < job.max_attempts:
         return _queued_again(job, now=now, failure=failure)
     return move(job, _S.FAILED, now=now, failure=failure)
 
@@ -82,8 +92,9 @@ def after_cancel(job: Job, *, now: datetime) -> Job:
         raise JobFinishedError(f"job {job.id} has already {_ended(job.state)} and cannot be canceled")
     if job.state is _S.CANCELING:
         return job
-    # Without its content key: another request for the same work must not be answered with a job that stops.
-    return move(job, _S.CANCELED if job.state is _S.QUEUED else _S.CANCELING, now=now, content_key=None)
+    # With its content key, so that a retry is known to do the same work. No request is answered with it until then:
+    # neither state is one of ATTACHABLE_STATES.
+    return move(job, _S.CANCELED if job.state is _S.QUEUED else _S.CANCELING, now=now)
 
 
 def after_retry(job: Job, *, now: datetime) -> Job:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from srr_core.recipe import Recipe
+from srr_core.recipe.stages import COMPRESSION, Stage
 
 RepoId = Annotated[
     str,
@@ -72,6 +73,11 @@ class WorkBase(_Frozen):
         """What else to say of it in a list; empty for nothing."""
         return ""
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages a run goes through, in order."""
+        return tuple(COMPRESSION)
+
 
 class CompressWork(WorkBase):
     """Write a model as W ≈ Q + L·R and publish it."""
@@ -85,6 +91,13 @@ class CompressWork(WorkBase):
     def recipe_name(self) -> str:
         """The name of the recipe."""
         return self.recipe.name
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages, without an evaluation where the recipe asks for none."""
+        return tuple(
+            stage for stage in COMPRESSION if stage is not Stage.EVALUATE or self.recipe.evaluation is not None
+        )
 
     @property
     def detail(self) -> str:

@@ -13,6 +13,8 @@ from service.platform.stored import read_stored
 
 SILENT_AFTER = timedelta(seconds=60)
 """A worker not heard of for so long counts as gone."""
+MAX_TROUBLE = 400
+"""Characters."""
 _FORGET_AFTER = timedelta(days=1)
 _WORKERS, _JOBS = tables.workers.c, tables.jobs.c
 
@@ -38,6 +40,8 @@ class Worker(BaseModel):
     version: str
     started_at: datetime
     seen_at: datetime
+    trouble: str | None = None
+    """What keeps it from taking jobs now."""
     job_id: str | None = None
 
     @property
@@ -62,13 +66,22 @@ class WorkerRegistry:
         self._engine = engine
 
     def beat(self, worker: Worker) -> None:
-        """Record that a worker is alive, and forget those that have been gone for a day."""
-        values = worker.model_dump(exclude={"job_id"})
+        """Record that a worker is alive, and forget those that have been gone for a day.
+
+        Its trouble is left as it is: a worker tells of that with `complain`.
+        """
+        values = worker.model_dump(exclude={"job_id", "trouble"})
         with writing(self._engine) as connection:
             seen = update(tables.workers).where(_WORKERS.name == worker.name).values(values)
             if connection.execute(seen).rowcount == 0:
                 connection.execute(insert(tables.workers).values(values))
             connection.execute(delete(tables.workers).where(_WORKERS.seen_at < worker.seen_at - _FORGET_AFTER))
+
+    def complain(self, name: str, trouble: str | None) -> None:
+        """Record what keeps a worker from taking jobs, or that nothing does."""
+        with writing(self._engine) as connection:
+            said = None if trouble is None else trouble[:MAX_TROUBLE]
+            connection.execute(update(tables.workers).where(_WORKERS.name == name).values(trouble=said))
 
     def leave(self, name: str) -> None:
         """Record that a worker has ended."""

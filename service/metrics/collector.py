@@ -81,6 +81,7 @@ def job_families(metrics: JobMetrics) -> Iterator[Metric]:
         ("srr_queue_oldest_seconds", "How long the first in the queue has waited.", metrics.oldest_queued_seconds),
         ("srr_jobs_running", "Jobs a worker holds.", sum(metrics.jobs[name] for name in _HELD_NAMES)),
         ("srr_workers_alive", "Workers heard of within the last minute.", metrics.workers_alive),
+        ("srr_workers_unfit", "Those of them that take no job: no disk, memory, GPU or hub.", metrics.workers_unfit),
         (
             "srr_job_wall_seconds_last_hour",
             "Wall-clock time within the last hour that workers held jobs, the last attempt of each; what of it a GPU "

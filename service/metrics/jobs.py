@@ -38,6 +38,8 @@ class JobMetrics:
     """Messages that are due and that the broker has not taken."""
     workers_alive: int
     """Workers heard of lately, busy or not."""
+    workers_unfit: int
+    """Those of them that take no job, because of a trouble of their own."""
     ended: Mapping[str, int]
     """Number of jobs that ended in the last hour and were not tried again, by state, every final state named."""
     publish_failures: int
@@ -63,6 +65,7 @@ def read_job_metrics(engine: Engine, *, now: datetime) -> JobMetrics:
         lease = connection.execute(select(func.min(_JOBS.lease_until)).where(_JOBS.state.in_(_HELD))).scalar_one()
         unsent = select(func.count()).where(_OUTBOX.sent_at.is_(None), _OUTBOX.available_at <= now)
         alive = select(func.count()).where(_WORKERS.seen_at > now - SILENT_AFTER)
+        unfit = alive.where(_WORKERS.trouble.is_not(None))
         recent = (_JOBS.state.in_(_TERMINAL), _JOBS.finished_at > since)
         ended = dict.fromkeys(_TERMINAL, 0)
         for state, count in connection.execute(select(_JOBS.state, func.count()).where(*recent).group_by(_JOBS.state)):
@@ -76,6 +79,7 @@ def read_job_metrics(engine: Engine, *, now: datetime) -> JobMetrics:
             shortest_lease_seconds=None if lease is None else (lease - now).total_seconds(),
             unsent_messages=connection.execute(unsent).scalar_one(),
             workers_alive=connection.execute(alive).scalar_one(),
+            workers_unfit=connection.execute(unfit).scalar_one(),
             ended=ended,
             publish_failures=connection.execute(failed).scalar_one(),
             wall_seconds=_wall_seconds(connection, since, now),

@@ -40,7 +40,7 @@ _SENDERS = 8
 
 
 @dataclass(frozen=True)
-class Post:
+class DeliveryContext:
     """What sending works with."""
 
     store: NotificationStore
@@ -52,13 +52,13 @@ class Post:
     random: Callable[[], float] = random.random
 
 
-def write_messages(post: Post) -> int:
+def write_messages(context: DeliveryContext) -> int:
     """Turn the changes of jobs nobody was told of into messages, and return how many. A periodic duty.
 
     A change is taken away in the transaction that writes its messages: each is told once, whoever does it.
     """
     written = 0
-    with writing(post.store.engine) as connection:
+    with writing(context.store.engine) as connection:
         query = (
             select(tables.job_notices)
             .order_by(tables.job_notices.c.id)
@@ -66,7 +66,7 @@ def write_messages(post: Post) -> int:
             .with_for_update(skip_locked=True)
         )
         notices = connection.execute(query).all()
-        wanted = post.store.list() if notices else []
+        wanted = context.store.list() if notices else []
         for notice in notices:
             for endpoint in wanted:
                 is_for_it = endpoint.owner == notice.owner and f"job.{notice.state}" in endpoint.types
@@ -74,8 +74,8 @@ def write_messages(post: Post) -> int:
                     job = _readable_job(connection, notice.job_id)
                     if job is None:
                         continue
-                    payload = job_payload(job, state=notice.state, at=notice.created_at, base_url=post.base_url)
-                    message = message_to(endpoint.id, payload, now=post.clock())
+                    payload = job_payload(job, state=notice.state, at=notice.created_at, base_url=context.base_url)
+                    message = message_to(endpoint.id, payload, now=context.clock())
                     connection.execute(insert(deliveries).values(delivery_values(message)))
                     written += 1
         ids = [notice.id for notice in notices]
@@ -92,7 +92,7 @@ def _readable_job(connection: Connection, job_id: str) -> Job | None:
         return None
 
 
-def send_messages(post: Post) -> int:
+def send_messages(context: DeliveryContext) -> int:
     """Try every message that is due once, and return how many were taken. A periodic duty.
 
     Slow receivers make it slow: run it in a thread of its own, not with the duties of the jobs.
@@ -100,16 +100,16 @@ def send_messages(post: Post) -> int:
     taken = 0
     with ThreadPoolExecutor(_SENDERS, thread_name_prefix="webhook") as pool:
         while True:
-            now = post.clock()
-            due = post.store.claim_due(now=now, until=now + _CLAIM, limit=_BATCH)
-            taken += sum(pool.map(lambda delivery: _try_alone(delivery, post), due))
+            now = context.clock()
+            due = context.store.claim_due(now=now, until=now + _CLAIM, limit=_BATCH)
+            taken += sum(pool.map(lambda delivery: _try_alone(delivery, context), due))
             if len(due) < _BATCH:
                 return taken
 
 
-def _try_alone(delivery: Delivery, post: Post) -> bool:
+def _try_alone(delivery: Delivery, context: DeliveryContext) -> bool:
     try:
-        return _try(delivery, post)
+        return _try(delivery, context)
     except StoreUnavailableError:
         raise  # about all messages: the round is postponed
     except Exception as error:  # noqa: BLE001  # the edge of one message: the others of the round go out
@@ -117,16 +117,16 @@ def _try_alone(delivery: Delivery, post: Post) -> bool:
         return False
 
 
-def _try(delivery: Delivery, post: Post) -> bool:
+def _try(delivery: Delivery, context: DeliveryContext) -> bool:
     try:
-        endpoint = post.store.get(delivery.endpoint_id)
+        endpoint = context.store.get(delivery.endpoint_id)
         if not endpoint.enabled:  # since the message was taken
-            post.store.put_back(delivery, due_at=post.clock())
+            context.store.put_back(delivery, due_at=context.clock())
             return False
-        outcome = _send(endpoint, delivery, post)
+        outcome = _send(endpoint, delivery, context)
     except EndpointNotFoundError:
         return False  # deleted a moment ago, and the message with it
-    now = post.clock()
+    now = context.clock()
     attempt = Attempt(
         delivery_id=delivery.id,
         number=delivery.attempts,
@@ -135,17 +135,17 @@ def _try(delivery: Delivery, post: Post) -> bool:
         error=outcome.error,
         seconds=outcome.seconds,
     )
-    post.store.record(_after(delivery, outcome, now, post.random), attempt)
-    judge(endpoint, delivery, outcome, store=post.store, base_url=post.base_url, now=now)
+    context.store.record(_after(delivery, outcome, now, context.random), attempt)
+    judge(endpoint, delivery, outcome, store=context.store, base_url=context.base_url, now=now)
     return outcome.is_delivered
 
 
-def _send(endpoint: Endpoint, delivery: Delivery, post: Post) -> Outcome:
+def _send(endpoint: Endpoint, delivery: Delivery, context: DeliveryContext) -> Outcome:
     try:
-        secrets = open_secrets(post.store.secrets(endpoint.id), post.vault, now=post.clock())
+        secrets = open_secrets(context.store.secrets(endpoint.id), context.vault, now=context.clock())
     except CredentialError as error:  # the key of this installation was lost; the owner has to rotate the secret
         return Outcome(None, str(error), 0.0)
-    return post.send(endpoint, delivery, secrets, post.clock())
+    return context.send(endpoint, delivery, secrets, context.clock())
 
 
 def _after(delivery: Delivery, outcome: Outcome, now: datetime, jitter: Callable[[], float]) -> Delivery:

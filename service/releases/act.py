@@ -36,7 +36,7 @@ right for that. Whose job it was, and how it ended, is for others to make up; wh
 
 
 @dataclass(frozen=True)
-class Desk:
+class ReleaseContext:
     """What deciding about releases works with."""
 
     watches: WatchStore
@@ -51,53 +51,57 @@ class Desk:
     clock: Callable[[], datetime] = utc_now
 
 
-def act_on_releases(desk: Desk) -> int:
+def act_on_releases(context: ReleaseContext) -> int:
     """Decide about every release that is due, and return how many became jobs. A periodic duty.
 
     Each job carries an idempotency key made from the release: two processes that decide at once, or one that
     was killed before it could write down what it did, start one job. What an owner's quota has no room for waits.
     """
-    return sum(_act_alone(release, desk) for release in desk.watches.pending(now=desk.clock()))
+    return sum(_act_alone(release, context) for release in context.watches.pending(now=context.clock()))
 
 
-def _act_alone(release: Release, desk: Desk) -> bool:
+def _act_alone(release: Release, context: ReleaseContext) -> bool:
     try:
-        return _act(release, desk)
+        return _act(release, context)
     except StoreUnavailableError:
         raise  # about all releases: the round is postponed
     except Exception as error:  # noqa: BLE001  # the edge of one release: the others do not wait behind a bug
         _log.error("release_not_decided", release_id=release.id, exc_info=error)
-        desk.watches.defer(release, until=desk.clock() + _LIMIT_AGAIN, reason=f"failed here: {type(error).__name__}")
+        context.watches.defer(
+            release, until=context.clock() + _LIMIT_AGAIN, reason=f"failed here: {type(error).__name__}"
+        )
         return False
 
 
-def _act(release: Release, desk: Desk) -> bool:
+def _act(release: Release, context: ReleaseContext) -> bool:
     try:
-        watch = desk.watches.get(release.watch_id)
+        watch = context.watches.get(release.watch_id)
     except WatchNotFoundError:
         return False  # deleted a moment ago, and the release with it
-    skip = _skipped_unseen(release, watch, desk)
+    skip = _skipped_unseen(release, watch, context)
     if skip is not None:
-        desk.watches.decide(release, ReleaseState.SKIPPED, now=desk.clock(), reason=skip)
+        context.watches.decide(release, ReleaseState.SKIPPED, now=context.clock(), reason=skip)
         return False
-    if desk.watches.submitted_since(watch.id, desk.clock() - _DAY) >= watch.per_day:
-        until = desk.clock() + _LIMIT_AGAIN
-        desk.watches.defer(release, until=until, reason=f"the limit of {watch.per_day} releases in 24 hours is used up")
+    if context.watches.submitted_since(watch.id, context.clock() - _DAY) >= watch.per_day:
+        until = context.clock() + _LIMIT_AGAIN
+        context.watches.defer(
+            release, until=until, reason=f"the limit of {watch.per_day} releases in 24 hours is used up"
+        )
         return False
-    full = desk.no_room(watch.owner)
+    full = context.no_room(watch.owner)
     if full is not None:
-        desk.watches.defer(release, until=desk.clock() + _ASK_AGAIN, reason=full[:_MAX_REASON])
+        context.watches.defer(release, until=context.clock() + _ASK_AGAIN, reason=full[:_MAX_REASON])
         return False
     try:
-        model = desk.hub.resolve(release.repo_id, release.sha, token=desk.token)
+        model = context.hub.resolve(release.repo_id, release.sha, token=context.token)
         skip = skip_reason(model, watch)
     except HubError as error:
-        _put_off(release, error, desk)
+        _put_off(release, error, context)
         return False
     if skip is not None:
-        desk.watches.decide(release, ReleaseState.SKIPPED, now=desk.clock(), reason=skip)
+        context.watches.decide(release, ReleaseState.SKIPPED, now=context.clock(), reason=skip)
         return False
-    return _submit(release, watch, desk)
+    return _submit(release, watch, context)
 
 
 def skip_reason(model: ResolvedModel, watch: Watch) -> str | None:
@@ -113,49 +117,49 @@ def skip_reason(model: ResolvedModel, watch: Watch) -> str | None:
     return None
 
 
-def _skipped_unseen(release: Release, watch: Watch, desk: Desk) -> str | None:
+def _skipped_unseen(release: Release, watch: Watch, context: ReleaseContext) -> str | None:
     if not watch.enabled:
         return "the watch was switched off"
     if not matches_model(watch, release.repo_id) or not matches_ref(watch, release.ref):
         return "the watch was changed and is not about it any more"
-    if desk.watches.is_submitted(release):
+    if context.watches.is_submitted(release):
         return "the same commit was compressed under another branch or tag"
     return None
 
 
-def _put_off(release: Release, error: HubError, desk: Desk) -> None:
-    now = desk.clock()
+def _put_off(release: Release, error: HubError, context: ReleaseContext) -> None:
+    now = context.clock()
     if now - release.seen_at < _GIVE_UP:
-        desk.watches.defer(release, until=now + _ASK_AGAIN, reason=str(error)[:_MAX_REASON])
+        context.watches.defer(release, until=now + _ASK_AGAIN, reason=str(error)[:_MAX_REASON])
     else:
-        desk.watches.decide(release, ReleaseState.FAILED, now=now, reason=str(error)[:_MAX_REASON])
+        context.watches.decide(release, ReleaseState.FAILED, now=now, reason=str(error)[:_MAX_REASON])
 
 
-def _submit(release: Release, watch: Watch, desk: Desk) -> bool:
+def _submit(release: Release, watch: Watch, context: ReleaseContext) -> bool:
     # By destination, which differs between recipes: those that an earlier round had room for.
-    made = {desk.jobs.get(job_id).work.destination.repo_id: job_id for job_id in release.job_ids}
+    made = {context.jobs.get(job_id).work.destination.repo_id: job_id for job_id in release.job_ids}
     try:
         for recipe in watch.recipes:
             repo_id = destination_of(watch, release.repo_id, release.ref, recipe)
             if repo_id in made:
                 continue
-            full = desk.no_room(watch.owner) if made else None
+            full = context.no_room(watch.owner) if made else None
             if full is not None:
-                until = desk.clock() + _ASK_AGAIN
-                desk.watches.defer(release, until=until, reason=full[:_MAX_REASON], jobs=[*made.values()])
+                until = context.clock() + _ASK_AGAIN
+                context.watches.defer(release, until=until, reason=full[:_MAX_REASON], jobs=[*made.values()])
                 return False
-            made[repo_id] = _submit_one(release, watch, recipe, repo_id, desk)
+            made[repo_id] = _submit_one(release, watch, recipe, repo_id, context)
     except (InvalidWatchError, InvalidJobError, IdempotencyConflictError) as error:
         reason = str(error)[:_MAX_REASON]
-        desk.watches.decide(release, ReleaseState.FAILED, now=desk.clock(), reason=reason, jobs=[*made.values()])
+        context.watches.decide(release, ReleaseState.FAILED, now=context.clock(), reason=reason, jobs=[*made.values()])
         return False
     jobs = [*made.values()]
-    desk.watches.decide(release, ReleaseState.SUBMITTED, now=desk.clock(), jobs=jobs)
+    context.watches.decide(release, ReleaseState.SUBMITTED, now=context.clock(), jobs=jobs)
     _log.info("release_submitted", watch_id=watch.id, repo_id=release.repo_id, sha=release.sha, jobs=jobs)
     return True
 
 
-def _submit_one(release: Release, watch: Watch, recipe: Recipe, repo_id: str, desk: Desk) -> str:
+def _submit_one(release: Release, watch: Watch, recipe: Recipe, repo_id: str, context: ReleaseContext) -> str:
     work = CompressWork(
         source=JobSource(model_id=release.repo_id, revision=release.sha),
         destination=JobDestination(repo_id=repo_id, private=watch.private),
@@ -167,5 +171,5 @@ def _submit_one(release: Release, watch: Watch, recipe: Recipe, repo_id: str, de
         owner=watch.owner,
         idempotency_key=f"{release.id}:{recipe.digest()}:{repo_id}",
     )
-    pinned = checked.at_commit(release.sha, core_version=desk.core_version)
-    return submit(pinned, store=desk.jobs, wake=desk.wake).id
+    pinned = checked.at_commit(release.sha, core_version=context.core_version)
+    return submit(pinned, store=context.jobs, wake=context.wake).id

@@ -63,7 +63,7 @@ class WatchStore:
 
     def list(self, owner: str | None = None) -> Sequence[Watch]:
         """Return the watches of an owner, or all, newest first, those that cannot be read left out."""
-        return self.look(owner).watches
+        return [*self.look(owner).watches]
 
     def look(self, owner: str | None = None) -> WatchesFound:
         """Return the watches of an owner, or all, newest first, and the ids of those that cannot be read."""

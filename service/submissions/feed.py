@@ -25,7 +25,7 @@ class TooManyStreamsError(Exception):
 
 
 @dataclass
-class _Watch:
+class _FollowedJob:
     """One job being read. Every event above `floor` and up to `head` is in `events`."""
 
     floor: int
@@ -64,12 +64,12 @@ class EventFeed:
         self._store = store
         self._poll_seconds = poll_seconds
         self._max_streams = max_streams
-        self._watches: dict[str, _Watch] = {}
+        self._followed: dict[str, _FollowedJob] = {}
 
     @property
     def streams(self) -> int:
         """How many readers follow a job now."""
-        return sum(watch.readers for watch in self._watches.values())
+        return sum(followed.readers for followed in self._followed.values())
 
     def require_room(self) -> None:
         """Raise TooManyStreamsError when no further stream may start."""
@@ -83,55 +83,55 @@ class EventFeed:
 
         Ends early when the database cannot be read; the client comes back with the last id it saw.
         """
-        watch = self._join(job_id, after)
+        followed = self._join(job_id, after)
         try:
             while True:
-                news = watch.news
-                batch = watch.after(after)
+                news = followed.news
+                batch = followed.after(after)
                 if batch is None:
                     batch = await asyncio.to_thread(self._store.events, job_id, after=after, limit=BATCH)
                 for event in batch:
                     after = event.sequence
                     yield event
-                if not batch and watch.is_over:
+                if not batch and followed.is_over:
                     return
                 if not batch:
                     await news.wait()
         finally:
-            self._leave(job_id, watch)
+            self._leave(job_id, followed)
 
-    def _join(self, job_id: str, after: int) -> _Watch:
-        watch = self._watches.get(job_id)
-        if watch is None:
-            watch = self._watches[job_id] = _Watch(floor=after, head=after)
-            watch.task = asyncio.create_task(self._read(job_id, watch))
-        watch.readers += 1
-        return watch
+    def _join(self, job_id: str, after: int) -> _FollowedJob:
+        followed = self._followed.get(job_id)
+        if followed is None:
+            followed = self._followed[job_id] = _FollowedJob(floor=after, head=after)
+            followed.task = asyncio.create_task(self._read(job_id, followed))
+        followed.readers += 1
+        return followed
 
-    def _leave(self, job_id: str, watch: _Watch) -> None:
-        watch.readers -= 1
-        if watch.readers == 0 and watch.task is not None:
-            watch.task.cancel()
-            if self._watches.get(job_id) is watch:
-                del self._watches[job_id]
+    def _leave(self, job_id: str, followed: _FollowedJob) -> None:
+        followed.readers -= 1
+        if followed.readers == 0 and followed.task is not None:
+            followed.task.cancel()
+            if self._followed.get(job_id) is followed:
+                del self._followed[job_id]
 
-    async def _read(self, job_id: str, watch: _Watch) -> None:
+    async def _read(self, job_id: str, followed: _FollowedJob) -> None:
         try:
-            while not watch.is_over:
+            while not followed.is_over:
                 # The job before its events: when it has ended by now, the events that follow are all of them.
                 job = await asyncio.to_thread(self._store.get, job_id)
-                events = await asyncio.to_thread(self._store.events, job_id, after=watch.head, limit=BATCH)
+                events = await asyncio.to_thread(self._store.events, job_id, after=followed.head, limit=BATCH)
                 if events:
-                    watch.extend(events)
-                watch.is_over = job.state in TERMINAL_STATES and len(events) < BATCH
-                if events or watch.is_over:
-                    watch.announce()
-                if len(events) < BATCH and not watch.is_over:
+                    followed.extend(events)
+                followed.is_over = job.state in TERMINAL_STATES and len(events) < BATCH
+                if events or followed.is_over:
+                    followed.announce()
+                if len(events) < BATCH and not followed.is_over:
                     await asyncio.sleep(self._poll_seconds)
         except (JobError, PlatformError) as error:
             _log.warning("event_feed_interrupted", job_id=job_id, code=error.code)
         finally:
-            watch.is_over = True
-            watch.announce()
-            if self._watches.get(job_id) is watch:
-                del self._watches[job_id]
+            followed.is_over = True
+            followed.announce()
+            if self._followed.get(job_id) is followed:
+                del self._followed[job_id]

@@ -30,7 +30,7 @@ RANK_SELECTORS: Final[Mapping[str, Variant]] = {
     "aligned": Variant("Directions that lead by both scores", {"kind": "aligned"}),
     "verified": Variant("The best of none, k* and all, each tried", {"kind": "verified"}),
 }
-EVALUATIONS: Final[Mapping[str, str]] = {"on": "Measure perplexity", "off": "Leave it out"}
+EVALUATIONS: Final[Mapping[str, str]] = {"on": "Compare with the source", "off": "Leave it out"}
 
 
 def titles(rows: Mapping[str, Variant]) -> list[tuple[str, str]]:

@@ -11,7 +11,8 @@ from service.jobs.schema import Job
 from service.platform.errors import UnreadableError
 from service.web.charts import Tick, nice_ticks
 from service.web.formatting import size
-from srr_core.report import Report
+from srr_core.recipe import Direction
+from srr_core.report import Measurement, Report
 
 _log = structlog.get_logger(__name__)
 Measure = Literal["bits", "size"]
@@ -36,10 +37,9 @@ class Candidate:
         """Bits per compressed weight, L·R counted."""
         return self.report.bits_per_weight.total
 
-    @property
-    def perplexity(self) -> float | None:
-        """The first metric of the evaluation, if there was one."""
-        return self.report.evaluation[0].compressed if self.report.evaluation else None
+    def measured(self, metric: str) -> Measurement | None:
+        """Return the measurement of a metric, if the report has it."""
+        return next((row for row in self.report.measurements if row.metric == metric), None)
 
     @property
     def size_bytes(self) -> int:
@@ -52,9 +52,12 @@ class Quality:
     """What the vertical axis shows: a number of each result, and that of the source where it has one."""
 
     name: str
+    metric: str | None
+    """None for the error of the layers, which every report has."""
     values: tuple[float, ...]
     source: float | None
     digits: int
+    direction: Direction = "lower"
 
 
 @dataclass(frozen=True)
@@ -112,18 +115,15 @@ def candidates(
 
 
 def quality(found: Sequence[Candidate]) -> Quality:
-    """Return perplexity where all results have it by one protocol, and the output error otherwise."""
-    evaluations = [one.report.evaluation[0] for one in found if one.report.evaluation]
-    same = {(evaluation.name, evaluation.text.token_sha256) for evaluation in evaluations}
-    if len(evaluations) == len(found) and len(same) == 1:
-        return Quality(
-            name="Perplexity",
-            values=tuple(evaluation.compressed for evaluation in evaluations),
-            source=evaluations[0].source,
-            digits=3,
-        )
+    """Return the first metric that all results have by one protocol on one text, and the output error otherwise."""
+    for first in found[0].report.measurements if found else ():
+        rows = [row for one in found if (row := one.measured(first.metric)) is not None]
+        if len(rows) == len(found) and len({(row.text and row.text.token_sha256, row.protocol) for row in rows}) == 1:
+            values = tuple(row.compressed for row in rows)
+            digits = 3 if max(values) >= 1 else 4
+            return Quality(first.title, first.metric, values, first.source, digits, first.direction)
     errors = tuple(one.report.mean_output_error for one in found)
-    return Quality(name="Mean output error", values=errors, source=None, digits=4)
+    return Quality("Mean output error", metric=None, values=errors, source=None, digits=4)
 
 
 def scatter_chart(

@@ -14,7 +14,6 @@ from srr_core.report import LayerReport, Report
 
 _PART_OF = {Stage.CALIBRATE: Stage.COMPRESS}
 """Calibration and compression alternate block by block; a reader sees one stage."""
-STAGES = tuple(stage for stage in Stage if stage not in _PART_OF)
 
 STATE_LABELS: Mapping[JobState, str] = {
     JobState.QUEUED: "Queued",
@@ -137,7 +136,7 @@ def job_view(
 
 def stage_views(job: Job) -> tuple[StageView, ...]:
     """Return the steps of a job, each done, current or still to come; of one that ended early, where it stopped."""
-    stages = [stage for stage in STAGES if stage is not Stage.EVALUATE or job.work.recipe.evaluation is not None]
+    stages = [stage for stage in job.work.stages if stage not in _PART_OF]
     stage = None if job.stage is None else _PART_OF.get(job.stage, job.stage)
     current = -1 if stage is None or stage not in stages else stages.index(stage)
     if job.state is JobState.SUCCEEDED:

@@ -27,6 +27,10 @@ class TokenWindows:
         """Yield the windows in order, `batch_size` at a time."""
         yield from torch.split(self.ids, batch_size)
 
+    def first(self, count: int) -> "TokenWindows":
+        """Return the first windows, or all where there are not so many."""
+        return TokenWindows(self.ids[:count])
+
     def describe(self) -> TextReport:
         """Return counts and a SHA-256 of the token ids as little-endian 64-bit integers."""
         digest = hashlib.sha256(self.ids.contiguous().numpy().astype("<i8").tobytes())

@@ -22,7 +22,7 @@ ALIGNMENT = 8
 
 @contextmanager
 def atomic_file(file: Path) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name, flushed to disk, only when the block ends well.
+    """Open a file that appears under its name, on disk with its content, only when the block ends well.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
@@ -34,11 +34,21 @@ def atomic_file(file: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(file)
+        sync_folder(file.parent)
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror or error)
         raise StorageError(f"{file.name} could not be written: {reason}; free space and run again to resume") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk: without it a file may lose its new name with the power."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def write_json(file: Path, value: object) -> None:

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from typing_extensions import override
 
 from srr_core.formats.lattice_codec import LatticeCodec, blocks_of
-from srr_core.kernels.paths import Buffers, Case, Path, as_bits, compute_dtype, tile_rows
+from srr_core.kernels.paths import Buffers, Case, MatmulPath, as_bits, compute_dtype, tile_rows
 from srr_core.linalg.hadamard import hadamard_transform
 from srr_core.quantizers.lattice import CODEBOOKS, WIDTH, LatticeCode
 from srr_core.quantizers.quip_sharp import LatticeTensor
@@ -22,7 +22,7 @@ from srr_core.types import QuantizedTensor
 _PREFIX = "lattice_"
 
 
-class LatticePath(Path):
+class LatticePath(MatmulPath):
     """Serves lattice codes on any device; the transforms cost O(n log n) per token and side."""
 
     name = "lattice"

@@ -47,7 +47,7 @@ class Case:
         return self.codec.grid if isinstance(self.codec, GridCodec) else None
 
 
-class Path(ABC):
+class MatmulPath(ABC):
     """One way to hold and multiply a packed weight."""
 
     name: ClassVar[str]
@@ -92,7 +92,7 @@ class Path(ABC):
         """Return y·W in the dtype of y: the gradient with respect to the input."""
 
 
-class GridPath(Path):
+class GridPath(MatmulPath):
     """A path for codes on a uniform grid."""
 
     def __init__(self, case: Case) -> None:

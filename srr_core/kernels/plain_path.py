@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from srr_core.kernels.paths import Buffers, Case, Path, as_bits, compute_dtype, tile_rows
+from srr_core.kernels.paths import Buffers, Case, MatmulPath, as_bits, compute_dtype, tile_rows
 from srr_core.types import QuantizedTensor
 
 _PREFIX = "stored_"
 
 
-class PlainPath(Path):
+class PlainPath(MatmulPath):
     """Serves every codec: short last groups, NormalFloat, lattice codes."""
 
     name = "plain"

@@ -21,6 +21,7 @@ from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.models.placement import Places
 from srr_core.recipe.architectures import WINDOW_FIELDS
+from srr_core.recipe.sizes import check_sizes
 from srr_core.recipe.stored_schemes import check_quantization
 
 MIN_BLOCKS = 1
@@ -191,6 +192,7 @@ def check_supported(config: Mapping[str, Any]) -> str:
     Raises:
         UnsupportedModelError: the model needs its own code, is quantized already, or is of no known class.
     """
+    check_sizes(config)
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
     check_quantization(config)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from srr_core.errors import NonFiniteWeightError, UnsupportedModelError
@@ -147,6 +147,69 @@ class BlockwiseModel:
                 with torch.no_grad(), self._replaced(_injecting(hidden), handed), running(self._architecture.name):
                     logits = self._model(input_ids=batch, use_cache=False).logits
                 yield batch, logits
+
+    @torch.no_grad()
+    def finish(self, stream: Stream) -> None:
+        """Turn hidden states after the last block into what the head reads; the outer weights must be held.
+
+        Raises:
+            UnsupportedModelError: the model does not end with one call of its head.
+        """
+        for number, (batch, handed) in enumerate(zip(stream.batches, stream.handed, strict=True)):
+            read: list[Hidden] = []
+
+            def note(states: Hidden, read: list[Hidden] = read) -> Tensor:
+                read.append(states)
+                return states[..., :1]  # in the place of logits, which would be large
+
+            with self._replaced(_injecting(stream.hidden[number]), handed), self._replaced_head(note):
+                self._model(input_ids=batch, use_cache=False)
+            if len(read) != 1 or read[0].shape[:2] != batch.shape:
+                raise UnsupportedModelError(f"{type(self._model).__name__} does not end with one call of its head")
+            stream.hidden[number] = read[0]
+
+    @torch.no_grad()
+    def head(self, states: Float[Tensor, "rows hidden"]) -> Float32[Tensor, "rows vocabulary"]:
+        """Return the logits of some positions of a finished stream; the outer weights must be held.
+
+        What a model does to its logits, such as capping them, it does to each alone.
+        """
+        compute = self._head().forward
+        token = torch.zeros((1, 1), dtype=torch.int64, device=states.device)
+        # The forward pass of one token, whose blocks do nothing, around the head of other positions.
+        with (
+            self._replaced(lambda _, hidden, *__, **___: hidden, {}),
+            self._replaced_head(lambda _: compute(states[None])),
+        ):
+            logits: Tensor = self._model(input_ids=token, use_cache=False).logits
+        return logits[0].to(torch.float32)
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks there are."""
+        return len(self._blocks)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many logits a position has."""
+        return int(self._head().weight.shape[0])
+
+    def outer_tensors(self) -> Iterator[Tensor]:
+        """Yield what the checkpoint holds of embeddings, final norm and head, one at a time, as it is stored."""
+        for name in self._plan.outside:
+            yield self._weights[name]
+
+    def _head(self) -> Any:
+        return self._model.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers leaves it so
+
+    @contextmanager
+    def _replaced_head(self, forward: Callable[[Hidden], Tensor]) -> Iterator[None]:
+        head = self._head()
+        head.forward = forward
+        try:
+            yield
+        finally:
+            del head.forward
 
     def _require_finite(self) -> None:
         # Here, because calibration may never look at the row of an embedding that is broken.

@@ -105,7 +105,7 @@ def _small(config: PreTrainedConfig, depth: int, tokens: Iterable[int]) -> dict[
     free = iter(tokens)
     result: dict[str, Any] = {}
     for name, value in fields.items():
-        if not isinstance(name, str) or name in _LEFT or isinstance(value, bool):
+        if name in _LEFT or isinstance(value, bool):
             result[name] = value
         elif isinstance(value, list | tuple) and len(value) == _depth_of(fields) and value and chosen:
             result[name] = [_number(name, value[index], len(chosen)) for index in chosen]
@@ -180,10 +180,13 @@ def _number(name: str, value: Any, depth: int) -> Any:
 
 
 def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
-    result = {name: _rope(value) if isinstance(value, dict) else value for name, value in values.items()}
+    result: dict[str, Any] = {
+        name: _rope(value) if isinstance(value, dict) else value for name, value in values.items()
+    }
     if "mrope_section" in result:
         result["mrope_section"] = list(ROPE_SECTIONS)
-    for factors in ("short_factor", "long_factor"):
-        if isinstance(result.get(factors), list):
-            result[factors] = result[factors][: HEAD // 2]
+    for name in ("short_factor", "long_factor"):
+        factors = values.get(name)
+        if isinstance(factors, list):
+            result[name] = factors[: HEAD // 2]
     return result

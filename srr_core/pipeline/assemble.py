@@ -54,8 +54,9 @@ def assemble(plan: RunPlan, work: WorkFolder) -> int:
         if found is None:
             continue
         modules.append(layer.name)
-        base.setdefault(layer.tensor, {}).update({name: found.tensors[name] for name in found.facts["tensors"]["base"]})
-        adapter |= {name: found.tensors[name] for name in found.facts["tensors"]["adapter"]}
+        own = base.setdefault(layer.tensor, {})  # of a stack, all its matrices
+        own |= {name: found.tensors[name] for name in found.record.base_tensors}
+        adapter |= {name: found.tensors[name] for name in found.record.adapter_tensors}
     shards = ShardPlan()
     for tensor, entry in plan.weights.entries.items():
         if tensor in base:

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from srr_core.calibration.dataset import TokenWindows
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import StorageError
-from srr_core.evaluators.perplexity import describe_protocol, perplexity
+from srr_core.evaluators import EVALUATORS, ModelPair
 from srr_core.formats.artifact import open_artifact
 from srr_core.models.architecture import Architecture
 from srr_core.models.blockwise import BlockwiseModel
@@ -16,10 +15,11 @@ from srr_core.pipeline.layers import LayerCompressor, finished_layers
 from srr_core.pipeline.memory import fits_below_peak
 from srr_core.pipeline.plan import RunPlan, plan_run
 from srr_core.pipeline.reporting import build_report
-from srr_core.pipeline.watch import Watch
+from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe import Recipe
-from srr_core.report import Evaluation, Report
+from srr_core.recipe.stages import Stage
+from srr_core.report import Measurement, Report
 from srr_core.types import OnProgress, ShouldStop
 from srr_core.verification.dense_view import DenseView
 from srr_core.verification.reload import verify_logits, verify_structure
@@ -59,7 +59,7 @@ def compress(
         source: Folder with config.json, safetensors weights and a tokenizer. Not modified.
         destination: Folder that does not exist yet.
         calibration_text: UTF-8 text whose first windows the statistics are taken from.
-        evaluation_text: UTF-8 text for perplexity before and after; None skips it.
+        evaluation_text: UTF-8 text the result is measured on, beside its source; None skips it.
         model_id: What the source is called in the report and in seeds; the folder's name by default.
         revision: Commit sha of the source, if it has one.
         artifact_id: Repository the artifact will be published as, if any; the adapter refers to it.
@@ -70,8 +70,8 @@ def compress(
     Raises:
         SrrError: any leaf of the tree in `srr_core.errors`; nothing is left at the destination.
     """
-    watch = Watch(on_progress, should_stop)
-    with watch.stage("plan", 1):
+    monitor = RunMonitor(on_progress, should_stop)
+    with monitor.stage(Stage.PLAN, 1):
         plan = plan_run(
             source,
             recipe,
@@ -83,9 +83,9 @@ def compress(
             evaluation_text=evaluation_text,
             device=device,
         )
-        watch.advance("plan")
+        monitor.advance(Stage.PLAN)
     with closing(WorkFolder(destination, plan.fingerprint())) as work:
-        report = _run(plan, work, watch)
+        report = _run(plan, work, monitor)
         if before_publish is not None:
             try:
                 before_publish(work.artifact, report)
@@ -95,27 +95,33 @@ def compress(
     return report
 
 
-def _run(plan: RunPlan, work: WorkFolder, watch: Watch) -> Report:
-    compressor = LayerCompressor(plan, work, watch)
-    with watch.stage("compress", len(plan.layers.layers)):
+def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Report:
+    compressor = LayerCompressor(plan, work, monitor)
+    with monitor.stage(Stage.COMPRESS, len(plan.layers.layers)):
         compressor.run()
-    with watch.stage("assemble", 1):
+    with monitor.stage(Stage.ASSEMBLE, 1):
         compressed_bytes = assemble(plan, work)
-        watch.advance("assemble")
-    notes = _verify(plan, work, watch)
-    evaluation = _evaluate(plan, work, watch)
+        monitor.advance(Stage.ASSEMBLE)
+    notes = _verify(plan, work, monitor)
+    measurements = _evaluate(plan, work, monitor)
     report = build_report(
-        plan, work, compressed_bytes, evaluation, watch.seconds, unused=compressor.unused, notes=(*plan.notes, *notes)
+        plan,
+        work,
+        compressed_bytes,
+        measurements,
+        monitor.seconds,
+        unused=compressor.unused,
+        notes=(*plan.notes, *notes),
     )
     write_json(work.artifact / "report.json", report.model_dump(mode="json"))
     write_json(work.artifact / "recipe.json", plan.recipe.model_dump(mode="json"))
     return report
 
 
-def _verify(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[str, ...]:
-    expected = [ExpectedLayer(layer.name, str(facts["digest"])) for layer, facts in finished_layers(plan, work)]
-    with watch.stage("verify", len(expected)):
-        verify_artifact(work.artifact, expected, on_layer=watch.stepper("verify"))
+def _verify(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[str, ...]:
+    expected = [ExpectedLayer(layer.name, record.digest) for layer, record in finished_layers(plan, work)]
+    with monitor.stage(Stage.VERIFY, len(expected)):
+        verify_artifact(work.artifact, expected, on_layer=monitor.stepper(Stage.VERIFY))
         verify_structure(work.artifact)
         parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
         if parameters > RELOAD_ALWAYS_PARAMETERS and not fits_below_peak(parameters * 4 * RELOAD_COPIES):
@@ -128,41 +134,27 @@ def _verify(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[str, ...]:
     return (f"reloaded with {loader}: outputs within {check.difference:.1e} of Q + L·R",)
 
 
-def _evaluate(plan: RunPlan, work: WorkFolder, watch: Watch) -> tuple[Evaluation, ...]:
-    windows = plan.evaluation
-    if windows is None:
+def _evaluate(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[Measurement, ...]:
+    windows, spec = plan.evaluation, plan.recipe.evaluation
+    if windows is None or spec is None:
         return ()
     transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed and not layer.is_stacked)
     artifact = open_artifact(work.artifact)
-    with watch.stage("evaluate", 2 * len(plan.layers.blocks)):
-        source = _perplexity(
-            plan, BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device), windows, watch
+    evaluators = [EVALUATORS.build(evaluator) for evaluator in spec.evaluators]
+    with monitor.stage(Stage.EVALUATE, 2 * len(plan.layers.blocks)):
+        pair = ModelPair(
+            source=BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device),
+            compressed=BlockwiseModel(
+                Architecture(plan.source),
+                DenseView(artifact, transposed=transposed),
+                plan.layers.in_artifact(),
+                plan.device,
+            ),
+            source_folder=plan.source,
+            artifact=work.artifact,
+            windows=windows,
+            batch_size=spec.batch_size,
+            paired_windows=max(evaluator.paired_windows for evaluator in evaluators),
+            after_block=monitor.stepper(Stage.EVALUATE),
         )
-        reloaded = BlockwiseModel(
-            Architecture(plan.source),
-            DenseView(artifact, transposed=transposed),
-            plan.layers.in_artifact(),
-            plan.device,
-        )
-        compressed = _perplexity(plan, reloaded, windows, watch)
-    return (
-        Evaluation(
-            name=f"token_perplexity@{windows.ids.shape[1]}",
-            protocol=describe_protocol(windows),
-            source=source,
-            compressed=compressed,
-            tokens=windows.ids[:, 1:].numel(),
-            text=windows.describe(),
-        ),
-    )
-
-
-def _perplexity(plan: RunPlan, model: BlockwiseModel, windows: TokenWindows, watch: Watch) -> float:
-    spec = plan.recipe.evaluation
-    return perplexity(
-        model,
-        windows,
-        num_blocks=len(plan.layers.blocks),
-        batch_size=spec.batch_size if spec is not None else 1,
-        after_block=watch.stepper("evaluate"),
-    )
+        return tuple(row for evaluator in evaluators for row in evaluator.measure(pair))

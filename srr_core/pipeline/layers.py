@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
 import torch
@@ -14,12 +14,14 @@ from srr_core.errors import NonFiniteWeightError, NumericalError
 from srr_core.formats.adapter import adapter_tensors, beside_tensors
 from srr_core.models.blockwise import BlockwiseModel, Stream
 from srr_core.models.layers import Block, Layer
+from srr_core.pipeline.layer_record import LayerRecord
 from srr_core.pipeline.plan import RunPlan
-from srr_core.pipeline.watch import Watch
+from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.quantizers import QUANTIZERS
 from srr_core.rank_selectors import RANK_SELECTORS
 from srr_core.recipe import AutocorrelationSpec
+from srr_core.recipe.stages import Stage
 from srr_core.report import LayerReport
 from srr_core.runtime.resident import release_freed
 from srr_core.scalings import SCALINGS, AutocorrelationScaling
@@ -37,10 +39,10 @@ class LayerCompressor:
     and about six times the largest layer while it is decomposed.
     """
 
-    def __init__(self, plan: RunPlan, work: WorkFolder, watch: Watch) -> None:
+    def __init__(self, plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> None:
         self._plan = plan
         self._work = work
-        self._watch = watch
+        self._monitor = monitor
         self._quantizer = QUANTIZERS.build(plan.recipe.quantizer)
         self._scaling = SCALINGS.build(plan.recipe.scaling)
         self._selector = RANK_SELECTORS.build(plan.recipe.rank_selector)
@@ -57,13 +59,13 @@ class LayerCompressor:
         """
         done = [layer for layer in self._plan.layers.layers if self._is_finished(layer)]
         for layer in done:
-            self._watch.advance("compress", layer=layer.name)
+            self._monitor.advance(Stage.COMPRESS, layer=layer.name)
         if len(done) == len(self._positions):
             return
         plan = self._plan
         last = max(block.index for block in plan.layers.blocks if not all(map(self._is_finished, block.layers)))
         blocks = plan.layers.blocks[: last + 1]
-        with self._watch.stage("calibrate", len(blocks)):
+        with self._monitor.stage(Stage.CALIBRATE, len(blocks)):
             model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
             batch_size = 1 if self._scaling.per_sequence else plan.recipe.calibration.batch_size
             stream = model.start(list(plan.calibration.batches(batch_size)))
@@ -86,22 +88,22 @@ class LayerCompressor:
                     ended = self._after_batch(inputs)
                     model.run_block(stream, module, after_batch=ended, advance=number == len(rounds))
                 if number == len(rounds):
-                    self._watch.advance("calibrate", block=block.index)
+                    self._monitor.advance(Stage.CALIBRATE, block=block.index)
                 for members, statistics in inputs.groups():
-                    with self._watch.timed("compress"):
+                    with self._monitor.timed(Stage.COMPRESS):
                         self._compress_group([waiting.pop(name) for name in members], statistics, block.index)
                 for members, statistics, notes in routed.groups():
-                    with self._watch.timed("compress"):
+                    with self._monitor.timed(Stage.COMPRESS):
                         self._compress_group([waiting.pop(name) for name in members], statistics, block.index, notes)
         release_freed()
         for layer in waiting.values():
             self.unused[layer.name] = UNUSED
-            self._watch.advance("compress", layer=layer.name, block=block.index)
+            self._monitor.advance(Stage.COMPRESS, layer=layer.name, block=block.index)
 
     def _after_batch(self, collector: InputCollector) -> Callable[[], None]:
         def ended() -> None:
             collector.end_batch()
-            self._watch.check()
+            self._monitor.check()
 
         return ended
 
@@ -122,7 +124,7 @@ class LayerCompressor:
         for layer in layers:
             if self._is_finished(layer):
                 continue
-            self._watch.check()
+            self._monitor.check()
             self._compress(layer, method, statistics, block, notes)
 
     def _compress(
@@ -146,22 +148,23 @@ class LayerCompressor:
                 f"layer {layer.name}: a factorization failed, as values near the end of float32 do"
             ) from error
         tensors = self._plan.layout.layer_tensors(layer.name, result.quantized)
-        names = {"base": list(tensors), "adapter": []}
+        adapter: Mapping[str, Tensor] = {}
         if layer.is_stacked:
-            beside = beside_tensors(layer.name, result.left, result.right)
-            tensors |= beside
-            names["base"] += list(beside)
+            tensors |= beside_tensors(layer.name, result.left, result.right)
         elif recipe.rank:
             adapter = adapter_tensors(layer.name, result.left, result.right, rank=recipe.rank, shape=layer.shape)
-            tensors |= adapter
-            names["adapter"] = list(adapter)
         report = self._report(layer, result, statistics, method.exact.condition, time.perf_counter() - began, notes)
-        digest = layer_digest(result.quantized, result.left, result.right)
-        facts = {"name": layer.name, "digest": digest, "tensors": names, "report": report.model_dump(mode="json")}
-        self._work.finish(self._positions[layer.name], tensors, facts)
+        record = LayerRecord(
+            name=layer.name,
+            digest=layer_digest(result.quantized, result.left, result.right),
+            base_tensors=tuple(tensors),
+            adapter_tensors=tuple(adapter),
+            report=report,
+        )
+        self._work.finish(self._positions[layer.name], {**tensors, **adapter}, record)
         metrics = {"output_error": report.output_error, "preserved_rank": float(report.preserved_rank)}
         metrics["seconds"] = report.seconds
-        self._watch.advance("compress", layer=layer.name, block=block, metrics=metrics)
+        self._monitor.advance(Stage.COMPRESS, layer=layer.name, block=block, metrics=metrics)
 
     def _weight(self, layer: Layer) -> Tensor:
         weights = self._plan.weights
@@ -185,6 +188,7 @@ class LayerCompressor:
             shape=layer.shape,
             rank=0 if result.left is None else result.left.shape[1],
             preserved_rank=result.preserved_rank,
+            preserved_overlap=result.preserved_overlap,
             iterations=result.iterations,
             output_error=errors["output"],
             output_error_quantized_only=errors["quantized_output"],
@@ -225,9 +229,9 @@ def _require_finite(module: nn.Module, block: Block) -> None:
             )
 
 
-def finished_layers(plan: RunPlan, work: WorkFolder) -> Iterator[tuple[Layer, dict[str, object]]]:
-    """Yield every layer that is finished, with its facts, in the order of the plan."""
+def finished_layers(plan: RunPlan, work: WorkFolder) -> Iterator[tuple[Layer, LayerRecord]]:
+    """Yield every layer that is finished, with its record, in the order of the plan."""
     for index, layer in enumerate(plan.layers.layers):
         found = work.finished(index, layer.name)
         if found is not None:
-            yield layer, dict(found.facts)
+            yield layer, found.record

@@ -6,19 +6,12 @@ from pathlib import Path
 
 import torch
 
+from srr_core.runtime.resident import resident_memory_bytes
+
 
 def fits_below_peak(num_bytes: int) -> bool:
     """Return whether this much more can be held without going above the largest size this process has had."""
     return resident_memory_bytes() + num_bytes <= peak_memory_bytes()
-
-
-def resident_memory_bytes() -> int:
-    """Return the resident size of this process now; 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * resource.getpagesize()
 
 
 def peak_memory_bytes() -> int:

@@ -129,7 +129,9 @@ def plan_run(
         notes.append(f"the calibration text holds {len(calibration.ids)} windows of {window} tokens; all were used")
     evaluation = None
     if recipe.evaluation is not None and evaluation_text is not None and not architecture.is_causal_lm:
-        notes.append(f"{architecture.name} does not predict the next token, so no perplexity was measured")
+        notes.append(
+            f"{architecture.name} does not predict the next token, so nothing was measured on the evaluation text"
+        )
     elif recipe.evaluation is not None and evaluation_text is not None:
         evaluation = cut_windows(
             evaluation_text,

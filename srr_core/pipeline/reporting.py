@@ -1,4 +1,4 @@
-"""The report of a run, from the facts of its layers."""
+"""The report of a run, from the records of its layers."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -13,9 +13,9 @@ from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.report import (
     BitsPerWeight,
     Environment,
-    Evaluation,
     KeptTensor,
     LayerReport,
+    Measurement,
     Report,
     SizeBytes,
     SourceReport,
@@ -28,14 +28,14 @@ def build_report(
     plan: RunPlan,
     work: WorkFolder,
     compressed_bytes: int,
-    evaluation: tuple[Evaluation, ...],
+    measurements: tuple[Measurement, ...],
     seconds: Mapping[str, float],
     *,
     unused: Mapping[str, str],
     notes: tuple[str, ...],
 ) -> Report:
     """Return the whole result of a run."""
-    layers = tuple(LayerReport.model_validate(facts["report"]) for _, facts in finished_layers(plan, work))
+    layers = tuple(record.report for _, record in finished_layers(plan, work))
     kept = {plan.layers.stored_names[name]: reason for name, reason in plan.layers.kept.items()}
     kept |= {f"{name}.weight": reason for name, reason in unused.items()}
     return Report(
@@ -49,7 +49,7 @@ def build_report(
         bits_per_weight=_bits(plan, work, layers),
         size_bytes=SizeBytes(source=plan.weights.total_bytes(), compressed=compressed_bytes),
         mean_output_error=fmean(layer.output_error for layer in layers) if layers else 0.0,
-        evaluation=evaluation,
+        measurements=measurements,
         calibration=plan.calibration.describe(),
         layers=layers,
         kept=tuple(KeptTensor(name=name, reason=reason) for name, reason in kept.items()),

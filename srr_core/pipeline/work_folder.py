@@ -14,32 +14,33 @@ from typing import Any
 from torch import Tensor
 
 from srr_core.checkpoint.header import TensorEntry, read_header
-from srr_core.checkpoint.writer import require_free, write_json, write_tensors
+from srr_core.checkpoint.writer import require_free, sync_folder, write_json, write_tensors
 from srr_core.errors import CheckpointError, DestinationError, ResumeMismatchError, StorageError
+from srr_core.pipeline.layer_record import LayerRecord, read_layer_record
 
 FINGERPRINT_NAME = "fingerprint.json"
 PARTIAL_SUFFIX = ".partial"
 LOCK_NAME = ".lock"
 CHECKSUM = "sha256"
-"""Of a layer's facts and its tensors together, beside the facts."""
+"""Of a layer's record and its tensors together, in the record's file."""
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 """What file systems without locks answer, as some of clusters do; there one run at a time is the user's own care."""
 
 
 @dataclass(frozen=True)
 class FinishedLayer:
-    """One layer that is durable: its facts, and where its tensors lie."""
+    """One layer that is durable: its record, and where its tensors lie."""
 
-    facts: Mapping[str, Any]
+    record: LayerRecord
     tensors: Mapping[str, TensorEntry]
 
 
 class WorkFolder:
     """The unfinished state of one run, in `<destination>.partial` beside the destination.
 
-    A layer is its tensors in one file and its facts in another; the second appears only after the first is on
-    disk, and a layer without facts, or whose bytes are not those that were written, is not finished. The folder
-    becomes the destination by one rename.
+    A layer is its tensors in one file and its record in another; a layer without a record, or whose bytes are not
+    those that were written, is not finished, so no order of writing can make a wrong one. The folder becomes the
+    destination by one rename.
 
     It has the folder for itself until it is closed; the lock is the kernel's and falls with the process.
 
@@ -84,16 +85,16 @@ class WorkFolder:
                 return None
             self._known[index] = found
         layer = self._known[index]
-        return layer if layer.facts.get("name") == name else None
+        return layer if layer.record.name == name else None
 
-    def finish(self, index: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def finish(self, index: int, tensors: Mapping[str, Tensor], record: LayerRecord) -> None:
         """Make a layer durable. Raises StorageError; the layer is then unfinished."""
-        tensors_file, facts_file = self._files(index)
-        facts_file.unlink(missing_ok=True)
+        tensors_file, record_file = self._files(index)
         self._known.pop(index, None)
         write_tensors(tensors_file, tensors)
-        write_json(facts_file, {**facts, CHECKSUM: _checksum(facts, tensors_file)})
-        self._known[index] = FinishedLayer(dict(facts), read_header(tensors_file))
+        stated = record.model_dump(mode="json")
+        write_json(record_file, {**stated, CHECKSUM: _checksum(stated, tensors_file)})
+        self._known[index] = FinishedLayer(record, read_header(tensors_file))
 
     def publish(self) -> None:
         """Turn the assembled artifact into the destination and remove the rest.
@@ -105,17 +106,18 @@ class WorkFolder:
             raise DestinationError(f"{self._destination} appeared while the run was going; its work is in {self.path}")
         try:
             self.artifact.rename(self._destination)
+            sync_folder(self._destination.parent)
         except OSError as error:
             raise StorageError(f"{self._destination} could not be created: {error.strerror}") from error
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _found(self, index: int) -> FinishedLayer | None:
-        tensors, facts = self._files(index)
+        tensors, record = self._files(index)
         try:
-            known = json.loads(facts.read_text("utf-8"))
-            if not isinstance(known, dict) or known.pop(CHECKSUM, None) != _checksum(known, tensors):
+            stated = json.loads(record.read_text("utf-8"))
+            if not isinstance(stated, dict) or stated.pop(CHECKSUM, None) != _checksum(stated, tensors):
                 return None
-            return FinishedLayer(known, read_header(tensors))
+            return FinishedLayer(read_layer_record(stated), read_header(tensors))
         except (ValueError, OSError, CheckpointError):
             return None
 
@@ -164,8 +166,8 @@ class WorkFolder:
             )
 
 
-def _checksum(facts: Mapping[str, Any], tensors: Path) -> str:
+def _checksum(stated: Mapping[str, Any], tensors: Path) -> str:
     with tensors.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
-    digest.update(json.dumps(facts, sort_keys=True).encode())
+    digest.update(json.dumps(stated, sort_keys=True).encode())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from srr_core.recipe.base import Spec
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
+from srr_core.recipe.evaluators import Direction, DivergenceSpec, EvaluatorBase, EvaluatorSpec, PerplexitySpec
 from srr_core.recipe.exporters import EXPORT_FORMATS, AdapterSpec, ExportSpec, GGUFSpec, GPTQFormatSpec, MergedSpec
 from srr_core.recipe.presets import DEFAULT_RECIPE, PRESETS, named_recipe, override, parse_assignments, parse_recipe
 from srr_core.recipe.quantizers import (
@@ -27,7 +28,11 @@ __all__ = [
     "AutocorrelationSpec",
     "CalibrationSpec",
     "DiagonalSpec",
+    "Direction",
+    "DivergenceSpec",
     "EvaluationSpec",
+    "EvaluatorBase",
+    "EvaluatorSpec",
     "ExportSpec",
     "FixedSpec",
     "GGUFSpec",
@@ -39,6 +44,7 @@ __all__ = [
     "MXIntSpec",
     "MergedSpec",
     "NormalFloatSpec",
+    "PerplexitySpec",
     "QuIPSharpSpec",
     "QuantizerBase",
     "QuantizerSpec",

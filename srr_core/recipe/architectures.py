@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from srr_core.errors import UnsupportedModelError
+from srr_core.recipe.sizes import check_sizes
 from srr_core.recipe.stored_schemes import check_quantization
 
 TRANSFORMERS = "5.23.0"
@@ -228,7 +229,8 @@ def check_config(config: Mapping[str, Any] | None) -> None:
     """Refuse what the core would refuse, as far as a configuration tells it without transformers.
 
     Raises:
-        UnsupportedModelError: the model is quantized already, an encoder-decoder, or of a class that is not listed.
+        UnsupportedModelError: the model is quantized already, an encoder-decoder, of a class that is not listed, or
+            gives sizes that no model has.
     """
     names = (config or {}).get("architectures")
     if config is None or not isinstance(names, list) or not names:
@@ -236,6 +238,7 @@ def check_config(config: Mapping[str, Any] | None) -> None:
             "config.json names no architecture, so the model class is unknown; push a config.json that save_pretrained "
             "wrote"
         )
+    check_sizes(config)
     check_quantization(config)
     name = str(names[0])
     if config.get("is_encoder_decoder"):

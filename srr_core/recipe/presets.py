@@ -210,7 +210,7 @@ def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
         return named_recipe(value)
     name = str(value.get("name", ""))
     if name in PRESETS:
-        return _validated(_merge(PRESETS[name].model_dump(mode="json"), value))
+        return _validated(merged(PRESETS[name].model_dump(mode="json"), value))
     close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=SLIP_RATIO)
     if close and not value.keys() >= METHOD_FIELDS:
         raise RecipeError(
@@ -232,7 +232,7 @@ def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
         patch: Any = value
         for part in reversed(path.split(".")):
             patch = {part: patch}
-        data = _merge(data, patch)
+        data = merged(data, patch)
     return _validated(data)
 
 
@@ -255,19 +255,20 @@ def _assignment(text: str) -> tuple[str, Any]:
         return path, value
 
 
-def _merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with fields replaced, nested ones one by one, unless their `kind` changes."""
+    result = dict(base)
     for key, value in patch.items():
-        before = merged.get(key)
+        before = result.get(key)
         if (
             isinstance(before, Mapping)
             and isinstance(value, Mapping)
             and value.get("kind", before.get("kind")) == before.get("kind")
         ):
-            merged[key] = _merge(before, value)
+            result[key] = merged(before, value)
         else:
-            merged[key] = value
-    return merged
+            result[key] = value
+    return result
 
 
 def _validated(data: Mapping[str, Any]) -> Recipe:

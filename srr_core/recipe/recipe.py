@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from srr_core.recipe.rank_selectors import RankSelectorSpec, SpectralSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec
 
 MAX_RANK = 1024
+_WORDS = frozenset({"name", "title", "reference"})
 STEEP_POWER_ITERATIONS = 3
 """Under the exact scaling. On the 42 layers of a trained model k* is then that of a dense SVD and the output error
 within 0.1 %; with two iterations k* is one less on 1 to 3 layers, and the error 0.3 % higher."""
@@ -92,7 +93,17 @@ class Recipe(Spec):
             return self.sketch.power_iterations
         return STEEP_POWER_ITERATIONS if isinstance(self.scaling, AutocorrelationSpec) else FLAT_POWER_ITERATIONS
 
+    def stated(self) -> dict[str, Any]:
+        """The recipe as JSON, without the evaluators where they are the usual ones.
+
+        The first version had no choice of them; what was digested then has the same digest now.
+        """
+        data = self.model_dump(mode="json")
+        if self.evaluation is not None and self.evaluation.evaluators == EvaluationSpec().evaluators:
+            del data["evaluation"]["evaluators"]
+        return data
+
     def digest(self) -> str:
         """A SHA-256 of what the recipe does; the words that describe it are left out."""
-        data = self.model_dump(mode="json", exclude={"name", "title", "reference"})
+        data = {name: value for name, value in self.stated().items() if name not in _WORDS}
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -9,16 +9,21 @@ class Stage(StrEnum):
     """A step of the way from a source model to a published artifact."""
 
     DOWNLOAD = "download"
+    VALIDATE = "validate"
     PLAN = "plan"
     CALIBRATE = "calibrate"
     COMPRESS = "compress"
     ASSEMBLE = "assemble"
+    TRAIN = "train"
     VERIFY = "verify"
     EVALUATE = "evaluate"
     PUBLISH = "publish"
 
 
-SHARES: Mapping[Stage, tuple[float, float]] = MappingProxyType(
+Shares = Mapping[Stage, tuple[float, float]]
+"""Where each stage of one kind of run begins and ends in the whole, from 0 to 1, in order."""
+
+COMPRESSION: Shares = MappingProxyType(
     {
         Stage.DOWNLOAD: (0.0, 0.15),
         Stage.PLAN: (0.15, 0.16),
@@ -30,18 +35,38 @@ SHARES: Mapping[Stage, tuple[float, float]] = MappingProxyType(
         Stage.PUBLISH: (0.95, 1.0),
     }
 )
-"""Where each stage begins and ends in the whole: a heuristic, from runs of the demo model. Calibration and compression
-alternate block by block, and finished layers alone count."""
+"""A heuristic, from runs of the demo model. Calibration and compression alternate block by block, and finished layers
+alone count."""
+
+TUNING: Shares = MappingProxyType(
+    {
+        Stage.DOWNLOAD: (0.0, 0.05),
+        Stage.VALIDATE: (0.05, 0.06),
+        Stage.COMPRESS: (0.06, 0.30),
+        Stage.TRAIN: (0.30, 0.88),
+        Stage.EVALUATE: (0.88, 0.93),
+        Stage.VERIFY: (0.93, 0.95),
+        Stage.PUBLISH: (0.95, 1.0),
+    }
+)
+"""A heuristic, from runs of the demo model."""
 
 
 def share_done(
-    stage: Stage, completed: int, total: int, *, first: Stage = Stage.DOWNLOAD, last: Stage = Stage.PUBLISH
+    stage: Stage,
+    completed: int,
+    total: int,
+    *,
+    shares: Shares = COMPRESSION,
+    first: Stage = Stage.DOWNLOAD,
+    last: Stage = Stage.PUBLISH,
 ) -> float:
     """Return how much of the whole is done, from 0 to 1, when `completed` of `total` units of a stage are.
 
     Args:
+        shares: Of the kind of run.
         first: The stage the whole begins with, and `last` the one it ends with; `stage` lies between them.
     """
-    begin, end = SHARES[stage]
-    start, stop = SHARES[first][0], SHARES[last][1]
+    begin, end = shares[stage]
+    start, stop = shares[first][0], shares[last][1]
     return (begin + (end - begin) * (completed / total if total else 1.0) - start) / (stop - start)

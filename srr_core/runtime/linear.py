@@ -11,7 +11,7 @@ from srr_core.errors import CheckpointError
 from srr_core.formats.checked import require_finite
 from srr_core.formats.codecs import SHAPE_SUFFIX, Codec
 from srr_core.kernels.dispatch import choose_path
-from srr_core.kernels.paths import Case, Path
+from srr_core.kernels.paths import Case, MatmulPath
 from srr_core.types import QuantizedTensor
 
 
@@ -41,7 +41,7 @@ class PackedLinear(nn.Linear):
         self.out_features = out_features
         self.widen = widen
         self.native = native
-        self.path: Path | None = None
+        self.path: MatmulPath | None = None
         self._buffer_names: tuple[str, ...] = ()
         self._prepared_for: tuple[torch.dtype, torch.device] | None = None
         self._declare(device)
@@ -159,7 +159,7 @@ class PackedLinear(nn.Linear):
         # The parameter itself: transformers marks it as loaded, and would initialize an unmarked one.
         return cast(Tensor, self._parameters[next(iter(self.codec.declared(self._shape)))])
 
-    def _prepared(self) -> Path:
+    def _prepared(self) -> MatmulPath:
         if self.path is None:
             raise RuntimeError("a packed layer is multiplied only after `prepare`")
         return self.path

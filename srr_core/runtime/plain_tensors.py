@@ -6,6 +6,7 @@ transformers fills a place that no file has a tensor for with random numbers, an
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -18,11 +19,32 @@ from srr_core.models.placement import Placement, Places
 from srr_core.runtime.integration import match_modules
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How the tensors of files fit the places of a model."""
+
+    empty: tuple[str, ...]
+    """Places no tensor fills, by their names in the model; those that may stay so are left out."""
+    unused: tuple[str, ...]
+    """Tensors the model has no place for, by their names in the files."""
+
+
 def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> None:
     """Compare a dense model on the meta device with the tensors of an artifact, or of a source.
 
     Raises:
         CheckpointError: a tensor has another shape or kind than its place, or a place has no tensor.
+    """
+    for name in fit(model, entries).empty:
+        where = f"of {type(model).__name__}{_behind(name, entries)}"
+        raise CheckpointError(f"no file of the checkpoint holds tensor {name!r} {where}")
+
+
+def fit(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> Fit:
+    """Return which places of a dense model on the meta device stay empty, and which tensors have none.
+
+    Raises:
+        CheckpointError: a tensor has another shape or kind than its place.
     """
     modules = packed_modules(entries)
     packed = match_modules(model, modules)
@@ -32,8 +54,12 @@ def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry])
     filled = {name for name in state if name.rpartition(".")[0] in packed and not name.endswith(".bias")}
     filled |= {part.parameter for part in map(stacked_part, modules) if part is not None}
     experts: dict[str, list[str]] = defaultdict(list)
+    parts = {f"{module}." for module in modules}
+    unused = []
     for name, placement in Places(model).of_all({*entries, *dense}).items():
         if placement is None:
+            if f"{name.rpartition('.')[0]}." not in parts:
+                unused.append(name)
             continue
         if placement.is_fused and expert_name(name):
             experts[placement.parameter].append(name)
@@ -46,11 +72,8 @@ def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry])
         if source in filled or target in filled:
             filled |= {source, target}
     optional = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]  # noqa: SLF001  # transformers has no public name for it
-    for name in state:
-        if name not in filled and not any(pattern.search(name) for pattern in optional):
-            raise CheckpointError(
-                f"no file of the checkpoint holds tensor {name!r} of {type(model).__name__}{_behind(name, entries)}"
-            )
+    empty = (name for name in state if name not in filled and not any(pattern.search(name) for pattern in optional))
+    return Fit(tuple(empty), tuple(unused))
 
 
 def _behind(name: str, entries: Iterable[str]) -> str:

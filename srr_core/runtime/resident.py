@@ -1,8 +1,19 @@
-"""What loading leaves in memory beside the model, given back to the system."""
+"""How much memory this process holds, and what loading leaves there beside the model, given back to the system."""
 
 import ctypes
+import resource
+from pathlib import Path
 
 from torch import nn
+
+
+def resident_memory_bytes() -> int:
+    """Return the resident size of this process now; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * resource.getpagesize()
 
 
 def own_parameters(model: nn.Module) -> None:

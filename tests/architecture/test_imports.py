@@ -28,6 +28,13 @@ def test_the_service_and_the_recipes_load_no_torch(module: str) -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
+def test_a_thin_client_loads_no_server() -> None:
+    loaded = _loaded_by("from service.client import Client")
+
+    assert loaded.isdisjoint({"fastapi", "starlette", "uvicorn", "jinja2", "celery", "kombu", "redis", "sqlalchemy"})
+    assert "httpx2" in loaded
+
+
 def test_the_probe_for_torch_would_notice_it() -> None:
     loaded = _loaded_by("import srr_core.types")
 

@@ -6,9 +6,12 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from srr_core.evaluators import EVALUATORS
+from srr_core.evaluators.table import EVALUATIONS
 from srr_core.quantizers import QUANTIZERS
 from srr_core.rank_selectors import RANK_SELECTORS
-from srr_core.recipe import PRESETS, QuantizerSpec, RankSelectorSpec, Recipe, ScalingSpec
+from srr_core.recipe import PRESETS, EvaluatorSpec, QuantizerSpec, RankSelectorSpec, Recipe, ScalingSpec
+from srr_core.recipe.evaluations import AnyEvaluationSpec
 from srr_core.registry import Registry
 from srr_core.scalings import SCALINGS
 from tests.architecture.tree import ROOT
@@ -17,6 +20,8 @@ FAMILIES = [
     pytest.param(QuantizerSpec, QUANTIZERS, id="quantizers"),
     pytest.param(ScalingSpec, SCALINGS, id="scalings"),
     pytest.param(RankSelectorSpec, RANK_SELECTORS, id="rank_selectors"),
+    pytest.param(EvaluatorSpec, EVALUATORS, id="evaluators"),
+    pytest.param(AnyEvaluationSpec, EVALUATIONS, id="evaluations"),
 ]
 
 
@@ -50,7 +55,12 @@ def test_every_named_recipe_has_a_row_in_the_readme() -> None:
 
 WORDS = {"name", "title", "reference"}
 PARTS = ("sketch", "calibration", "evaluation")
-FAMILY_FIELDS = {"quantizer": QuantizerSpec, "scaling": ScalingSpec, "rank_selector": RankSelectorSpec}
+FAMILY_FIELDS = {
+    "quantizer": QuantizerSpec,
+    "scaling": ScalingSpec,
+    "rank_selector": RankSelectorSpec,
+    "evaluation.evaluators": EvaluatorSpec,
+}
 
 
 def _fields() -> Iterator[tuple[str, str, str, str]]:
@@ -77,13 +87,15 @@ def _values(schema: dict[str, Any]) -> str:
     """Return what a field takes, in the README's words."""
     if "anyOf" in schema:
         return ", ".join(_values(choice) for choice in schema["anyOf"])
+    if schema.get("type") == "array":
+        return _values(schema["items"])
     if "discriminator" in schema:
         return ", ".join(f"`{kind}`" for kind in schema["discriminator"]["mapping"])
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:
         return ", ".join(str(value) for value in schema["enum"])
-    named = {"boolean": "true, false", "null": "none"}.get(schema.get("type", ""))
+    named = {"boolean": "true, false", "null": "none", "string": "words"}.get(schema.get("type", ""))
     if named is not None:
         return named
     if "exclusiveMaximum" in schema:
@@ -96,6 +108,8 @@ def _values(schema: dict[str, Any]) -> str:
 
 
 def _written(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_written(item) for item in value) or "none"
     if isinstance(value, dict):
         return f"`{value['kind']}`"
     if value is None or isinstance(value, bool):
@@ -112,4 +126,15 @@ def test_every_field_of_a_recipe_has_its_row_with_its_values_and_default() -> No
     assert fields - documented == set()
     assert {row[:2] for row in documented if row[0].split(".")[0].strip("`") in Recipe.model_fields} == {
         field[:2] for field in fields
+    }
+
+
+def test_every_field_of_an_evaluator_has_its_row_with_its_values_and_default() -> None:
+    rows = {tuple(cell.strip() for cell in row.split("|")[1:4]) for row in _table_rows()}
+    specs = {spec.model_fields["kind"].default: spec for spec in _members(AnyEvaluationSpec)}  # type: ignore[attr-defined]
+    fields = {(f"`{kind}.{name}`", *rest) for kind, spec in specs.items() for name, *rest in _own_fields(spec)}
+
+    assert fields - rows == set()
+    assert {row[0] for row in rows if row[0].strip("`").split(".")[0] in specs and "." in row[0]} == {
+        field[0] for field in fields
     }

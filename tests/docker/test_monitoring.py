@@ -28,6 +28,7 @@ BUSY = JobMetrics(
     shortest_lease_seconds=1.0,
     unsent_messages=1,
     workers_alive=1,
+    workers_unfit=1,
     ended={"failed": 1},
     publish_failures=1,
     wall_seconds=1.0,

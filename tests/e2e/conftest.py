@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import Engine
 
-from service.app import Parts, build_app
+from service.app import AppContext, build_app
 from service.hub.chosen import ConfiguredHubs
 from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
@@ -99,7 +99,7 @@ def application(
     """The application over the stores and a folder hub that holds org/model."""
     settings = ServiceSettings(sign_in=sign_in)
     FolderHub(tmp_path / "hub").import_model(write_model(tmp_path / "model"), "org/model")
-    parts = Parts(
+    app_context = AppContext(
         store=job_store,
         wake=lambda: None,
         hubs=ConfiguredHubs(HubSettings(source_hub="folder"), data_dir=tmp_path),
@@ -110,7 +110,7 @@ def application(
         vault=vault,
         collectors=(InstallationCollector(engine, deliveries=notifications.counts),),
     )
-    return build_app(settings, parts)
+    return build_app(settings, app_context)
 
 
 @pytest.fixture

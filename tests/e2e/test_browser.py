@@ -187,7 +187,7 @@ def test_results_are_found_chosen_and_compared(
         page.get_by_role("checkbox", name="srr").check()
         page.get_by_role("checkbox", name="qera-exact").check()
         page.get_by_role("button", name="Compare selected").click()
-        expect(page.get_by_role("heading", name="Perplexity against bits per weight")).to_be_visible()
+        expect(page.get_by_role("heading", name="Perplexity per token against bits per weight")).to_be_visible()
         expect(page.get_by_role("img")).to_have_count(1)
         expect(page.get_by_role("row")).to_have_count(3)
         shoot(page, f"compare-{viewport['width']}")

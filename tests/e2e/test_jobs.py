@@ -50,7 +50,7 @@ class Installation:
         """Kill what still runs."""
         self._stack.close()
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self, **more: str) -> subprocess.Popen[bytes]:
         """Start a worker as `srr worker` does."""
         environment = {
             **os.environ,
@@ -65,6 +65,7 @@ class Installation:
             "WORKER_SHUTDOWN_SECONDS": "0.5",
             "SERVICE_SOURCE_HUB": "folder",
         }
+        environment |= more
         if self.settings.broker_url is not None:
             environment["SERVICE_BROKER_URL"] = self.settings.broker_url.get_secret_value()
         with self.log.open("ab") as log:
@@ -193,6 +194,24 @@ def test_job_of_a_killed_worker_is_taken_up_again_and_ends_once(
     states = [event.data["state"] for event in service.jobs.store.events(job.id, kinds=("state",))]
     assert states == ["queued", "running", "queued", "running", "publishing", "succeeded"]
     service.wait_for(lambda: service.scratch() == [])
+
+
+def test_a_worker_without_disk_fails_no_job_and_leaves_all_to_the_others(
+    install: Callable[..., Installation], tmp_path: Path
+) -> None:
+    service = install()
+    service.hub.import_model(build_checkpoint(tmp_path / "pico"), "acme/base")
+    jobs = [service.submit(destination=JobDestination(repo_id=f"acme/out-{number}")) for number in range(3)]
+    service.start_worker(WORKER_DISK_RESERVE_BYTES=str(1 << 60))
+    registry = WorkerRegistry(service.jobs.engine)
+    service.wait_for(lambda: any(one.trouble is not None for one in registry.list()))
+    service.wait_for(
+        lambda: service.log.read_text().count("worker_unfit") == 2
+    )  # the worker, and with a message in hand
+
+    service.start_worker()
+
+    assert [(job.state, job.attempt) for job in map(service.finish, jobs)] == [(JobState.SUCCEEDED, 1)] * 3
 
 
 def test_stopped_worker_gives_its_job_back_over_redis(

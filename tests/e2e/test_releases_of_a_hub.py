@@ -18,7 +18,7 @@ from service.jobs.credentials import CredentialVault
 from service.jobs.schema import Job, JobFilter
 from service.jobs.sql_store import SqlJobStore
 from service.platform.database import migrate, open_database
-from service.releases.act import Desk, act_on_releases
+from service.releases.act import ReleaseContext, act_on_releases
 from service.releases.errors import HookForbiddenError
 from service.releases.intake import authentic_watch, take_delivery
 from service.releases.poller import poll_watch
@@ -57,9 +57,9 @@ class Watcher:
     def act(self) -> list[Job]:
         """Decide about releases, twice as two processes would, and return every job there is."""
         hub = HuggingFaceMetadata(self.client)
-        desk = Desk(self.store, self.jobs, hub, wake=lambda: None, core_version="1.0")
+        context = ReleaseContext(self.store, self.jobs, hub, wake=lambda: None, core_version="1.0")
         for _ in range(2):
-            act_on_releases(desk)
+            act_on_releases(context)
         return list(self.jobs.list(JobFilter(), limit=200).jobs)
 
 

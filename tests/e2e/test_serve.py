@@ -88,6 +88,38 @@ def test_a_job_goes_through_and_ctrl_c_leaves_nothing_behind(
     wait_for(lambda: not _workers(data_dir), 30)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_no_worker_outlives_a_command_that_is_killed_or_loses_its_terminal(
+    service: tuple[subprocess.Popen[bytes], str, Path], number: signal.Signals
+) -> None:
+    process, _, data_dir = service
+    wait_for(lambda: len(_workers(data_dir)) > 1)  # the worker and its pool
+
+    process.send_signal(number)
+    process.wait(60)
+
+    wait_for(lambda: not _workers(data_dir), 60)
+
+
+def test_a_second_command_on_the_same_directory_is_refused_and_told_of_the_first(
+    service: tuple[subprocess.Popen[bytes], str, Path],
+) -> None:
+    process, url, data_dir = service
+
+    second = subprocess.run(
+        [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--data-dir", str(data_dir)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert second.returncode == 2
+    assert url in second.stderr.replace("\n", "")
+    assert f"process {process.pid}" in " ".join(second.stderr.split())
+    assert process.poll() is None
+
+
 def test_a_worker_that_dies_takes_the_command_with_it(service: tuple[subprocess.Popen[bytes], str, Path]) -> None:
     process, _, data_dir = service
     wait_for(lambda: _workers(data_dir))

@@ -10,7 +10,7 @@ import pytest
 from cryptography.fernet import Fernet
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from service.app import Parts, build_app
+from service.app import AppContext, build_app
 from service.commands.serve import LOOPBACK, listen
 from service.hub.chosen import ConfiguredHubs
 from service.hub.settings import HubSettings
@@ -73,7 +73,7 @@ def url(job_store: MemoryJobStore, tmp_path: Path) -> Iterator[str]:
                 "public_url": address,
             }
         )
-        parts = Parts(
+        app_context = AppContext(
             store=job_store,
             wake=lambda: None,
             hubs=ConfiguredHubs(HubSettings(source_hub="folder"), data_dir=tmp_path),
@@ -84,7 +84,7 @@ def url(job_store: MemoryJobStore, tmp_path: Path) -> Iterator[str]:
             notifications=NotificationStore(engine),
             vault=CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1)),
         )
-        with served(build_app(settings, parts), listener):
+        with served(build_app(settings, app_context), listener):
             yield address
     engine.dispose()
 

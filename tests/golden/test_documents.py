@@ -35,12 +35,17 @@ def test_the_report_is_read(folder: Path) -> None:
     assert report.source.id == "acme/pico"
     assert report.recipe == read_recipe(json.loads((folder / "recipe.json").read_text()))
     assert len(report.layers) == 14
+    assert [(row.metric, row.direction, round(row.compressed, 3), row.tokens) for row in report.measurements] == [
+        ("token_perplexity@32", "lower", 263.522, 62)
+    ]
 
 
 def test_a_newer_report_is_read_as_far_as_it_is_known(folder: Path) -> None:
     stored = json.loads((folder / "report.json").read_text())
-    newer = {**stored, "schema_version": 9, "energy": 1, "recipe": {**stored["recipe"], "speed": "high"}}
-    newer["layers"] = [{**layer, "colour": "red"} for layer in stored["layers"]]
+    known = read_report(stored).model_dump(mode="json")
+    newer = {**known, "schema_version": 9, "energy": 1, "recipe": {**known["recipe"], "speed": "high"}}
+    newer["layers"] = [{**layer, "colour": "red"} for layer in known["layers"]]
+    newer["measurements"] = [{**row, "smell": "sweet"} for row in known["measurements"]]
 
     assert read_report(newer) == read_report(stored)
 

@@ -11,6 +11,7 @@ from tests.hub_server.messages import HubHTTPError, Request, Response, as_json
 from tests.hub_server.state import HubState
 
 _MODEL = r"/api/models/(?P<repo_id>[^/]+/[^/]+)"
+_DATASET = r"/api/datasets/(?P<repo_id>[^/]+/[^/]+)"
 _REVISION = r"(?P<revision>[^/]+)"
 
 
@@ -53,6 +54,14 @@ ROUTES = (
     Route("xet_token", ("GET",), _MODEL + "/xet-(?P<kind>read|write)-token/" + _REVISION, content.xet_token),
     Route("info", ("GET",), _MODEL, repositories.info),
     Route("info", ("GET",), _MODEL + "/revision/" + _REVISION, repositories.info),
+    Route("info", ("GET",), _DATASET, repositories.info),
+    Route("info", ("GET",), _DATASET + "/revision/" + _REVISION, repositories.info),
+    Route(
+        "resolve",
+        ("GET", "HEAD"),
+        r"/datasets/(?P<repo_id>[^/]+/[^/]+)/resolve/" + _REVISION + r"/(?P<path>.+)",
+        content.resolve,
+    ),
     Route("lfs_batch", ("POST",), r"/(?P<repo_id>[^/]+/[^/]+)\.git/info/lfs/objects/batch", content.lfs_batch),
     Route("lfs_put", ("PUT",), r"/lfs/(?P<oid>[0-9a-f]{64})", content.lfs_put),
     Route(

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from service.app import Parts, build_app
+from service.app import AppContext, build_app
 from service.hub.chosen import ConfiguredHubs
 from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
@@ -113,7 +113,7 @@ def hub_url() -> str:
 
 
 @pytest.fixture
-def parts(
+def app_context(
     settings: ServiceSettings,
     job_store: MemoryJobStore,
     hubs: ConfiguredHubs,
@@ -124,9 +124,9 @@ def parts(
     vault: CredentialVault,
     engine: Engine,
     hub_url: str,
-) -> Parts:
+) -> AppContext:
     """What the application stands on."""
-    return Parts(
+    return AppContext(
         store=job_store,
         wake=lambda: None,
         hubs=hubs,
@@ -141,9 +141,9 @@ def parts(
 
 
 @pytest.fixture
-def application(settings: ServiceSettings, parts: Parts) -> FastAPI:
+def application(settings: ServiceSettings, app_context: AppContext) -> FastAPI:
     """The application; its lifespan, which opens a database, is not run."""
-    return build_app(settings, parts)
+    return build_app(settings, app_context)
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from srr_core.recipe.stages import Stage
 from srr_core.report import (
     BitsPerWeight,
     Environment,
-    Evaluation,
     KeptTensor,
     LayerReport,
+    Measurement,
     Report,
     SizeBytes,
     SourceReport,
@@ -108,9 +108,13 @@ def report(*, layer_name: str = "model.layers.0.mlp.up_proj", perplexity: float 
         bits_per_weight=BitsPerWeight(quantized=3.25, low_rank=6.0, total=9.25, stored=9.5),
         size_bytes=SizeBytes(source=10_485_760, compressed=5_242_880),
         mean_output_error=0.0625,
-        evaluation=(
-            Evaluation(
-                name="token_perplexity@32",
+        measurements=(
+            Measurement(
+                evaluator="perplexity",
+                metric="token_perplexity@32",
+                title="Perplexity per token",
+                unit="",
+                direction="lower",
                 protocol="token-level",
                 source=37.0,
                 compressed=perplexity,

@@ -283,3 +283,15 @@ def test_fewer_live_inputs_than_ranks_are_no_error(name: str, num_live: int) -> 
 
     assert bool(torch.isfinite(rebuild(result)).all())
     assert 0 <= result.errors.output <= 1 + 1e-6
+
+
+def test_first_ranks_span_the_preserved_directions_exactly_when_they_are_kept_and_mostly_after_a_refit() -> None:
+    problem = random_problem()
+    kept, refitted = (solve(problem, _recipe(name)) for name in ("srr-paper", "srr"))
+
+    assert kept.preserved_rank == refitted.preserved_rank > 0
+    assert kept.preserved_overlap == pytest.approx(1, abs=1e-4)
+    assert refitted.preserved_overlap is not None
+    chance = refitted.preserved_rank / problem.weight.shape[0]
+    assert 5 * chance < refitted.preserved_overlap < 1
+    assert solve(problem, _recipe("qera-exact")).preserved_overlap is None

@@ -9,9 +9,9 @@ from srr_core.recipe import named_recipe
 from srr_core.report import (
     BitsPerWeight,
     Environment,
-    Evaluation,
     KeptTensor,
     LayerReport,
+    Measurement,
     Report,
     SizeBytes,
     SourceReport,
@@ -47,9 +47,13 @@ def report(recipe: str = "srr", **changes: Any) -> Report:
         "bits_per_weight": BitsPerWeight(quantized=3.25, low_rank=1.0, total=4.25, stored=4.5),
         "size_bytes": SizeBytes(source=13_000_000, compressed=5_100_000),
         "mean_output_error": 0.0675,
-        "evaluation": (
-            Evaluation(
-                name="token_perplexity@64",
+        "measurements": (
+            Measurement(
+                evaluator="perplexity",
+                metric="token_perplexity@64",
+                title="Perplexity per token",
+                unit="",
+                direction="lower",
                 protocol="disjoint windows of 64 tokens",
                 source=37.04,
                 compressed=37.95,

@@ -56,7 +56,7 @@ def test_the_evaluation_is_in_the_model_index() -> None:
 
 
 def test_without_an_evaluation_none_is_claimed() -> None:
-    text = model_card(report(evaluation=()), repo_id="alice/out", source=source())
+    text = model_card(report(measurements=()), repo_id="alice/out", source=source())
 
     assert "model-index" not in text
     assert "No text was given to evaluate on" in text
@@ -66,7 +66,7 @@ def test_without_an_evaluation_none_is_claimed() -> None:
 def test_the_table_shows_source_and_result_side_by_side() -> None:
     text = model_card(report(), repo_id="alice/out", source=source())
 
-    assert "| token_perplexity@64 | 37.040 | 37.950 |" in text
+    assert "| token_perplexity@64, lower is better | 37.040 | 37.950 |" in text
     assert "| Weight files | 13.0 MB | 5.1 MB |" in text
     assert "disjoint windows of 64 tokens" in text
 

@@ -1,6 +1,7 @@
 """When a running job has to stop."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import Job, JobState, Lease
 from service.platform.clock import utc_now
 from service.platform.errors import StoreUnavailableError
+from srr_core.recipe.stages import Stage
 from tests.service.submitting import submitted
 from worker.lease_keeper import LeaseKeeper, Limits
 from worker.workspace import Workspace
@@ -123,3 +125,49 @@ def test_time_and_disk_are_limited(watch: LeaseKeeper, clock: Hand, tmp_path: Pa
     assert stop is not None
     assert stop.failure is not None
     assert stop.failure.code == "time_limit"
+
+
+def test_reading_the_model_may_not_take_for_ever(store: Away, job: Job, clock: Hand, tmp_path: Path) -> None:
+    lease = Lease(job.id, 1, "w")
+    keeper = LeaseKeeper(store, lease, Workspace(tmp_path), replace(LIMITS, plan_seconds=30), clock=clock)
+    store.progress(lease, stage=Stage.PLAN, progress=0.1)
+    assert keeper.look() is None
+
+    clock.now = 29
+    assert keeper.look() is None
+    clock.now = 31
+    stop = keeper.look()
+
+    assert stop is not None
+    assert stop.failure is not None
+    assert (stop.failure.code, stop.failure.retryable) == ("plan_limit", False)
+
+
+def test_a_plan_that_is_over_is_not_counted_on(store: Away, job: Job, clock: Hand, tmp_path: Path) -> None:
+    lease = Lease(job.id, 1, "w")
+    keeper = LeaseKeeper(store, lease, Workspace(tmp_path), replace(LIMITS, plan_seconds=30), clock=clock)
+    store.progress(lease, stage=Stage.PLAN, progress=0.1)
+    keeper.look()
+    store.progress(lease, stage=Stage.COMPRESS, progress=0.2)
+    clock.now = 5
+    keeper.look()
+
+    clock.now = 40
+
+    assert keeper.look() is None
+
+
+def test_too_much_memory_is_a_verdict(store: Away, job: Job, clock: Hand, tmp_path: Path) -> None:
+    used = [99]
+    limits = replace(LIMITS, memory_budget_bytes=100)
+    keeper = LeaseKeeper(
+        store, Lease(job.id, 1, "w"), Workspace(tmp_path), limits, memory_bytes=lambda: used[0], clock=clock
+    )
+    assert keeper.look() is None
+
+    used[0] = 101
+    stop = keeper.look()
+
+    assert stop is not None
+    assert stop.failure is not None
+    assert (stop.failure.code, stop.failure.retryable) == ("memory_budget", False)

@@ -12,7 +12,8 @@ from service.jobs.settings import JobsSettings
 from service.jobs.workers import Worker, WorkerRegistry
 from tests.service.jobs.conftest import Clock
 from worker.duties import WorkerDuties
-from worker.machine import Device, DeviceProbe, host_memory_bytes, scratch_bytes
+from worker.health import Health
+from worker.machine import Device, DeviceProbe, available_memory_bytes, host_memory_bytes, scratch_bytes
 from worker.probe import measure
 from worker.workspace import Workspaces
 
@@ -70,6 +71,21 @@ def test_a_container_has_the_memory_it_may_use(tmp_path: Path, limit: str, is_li
     assert host_memory_bytes(tmp_path / "none") > 1_000_000
 
 
+@pytest.mark.parametrize(
+    ("limit", "used", "left"), [("max", "5", 4_096_000), ("1000", "400", 600), (None, None, 4_096_000)]
+)
+def test_memory_that_is_left_is_that_of_the_machine_or_of_the_container(
+    tmp_path: Path, limit: str | None, used: str | None, left: int
+) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal:       9000 kB\nMemAvailable:   4000 kB\n")
+    if limit is not None and used is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text(f"{used}\n")
+
+    assert available_memory_bytes(tmp_path / "meminfo", tmp_path) == left
+    assert available_memory_bytes(tmp_path / "none", tmp_path) is None
+
+
 def test_the_scratch_disk_is_what_is_free_beside_the_reserve_up_to_the_budget(tmp_path: Path) -> None:
     assert scratch_bytes(tmp_path / "new", reserve_bytes=0, budget_bytes=5) == 5
     assert scratch_bytes(tmp_path, reserve_bytes=2**62, budget_bytes=5) == 0
@@ -79,7 +95,7 @@ def test_a_worker_registers_its_device_as_soon_as_it_is_found(tmp_path: Path, cl
     worker = Worker(name="w1", host="h", device="auto", version="1", started_at=clock.now, seen_at=clock.now)
     with open_jobs(JobsSettings(data_dir=tmp_path)) as jobs:
         probe = saying(json.dumps(FOUND.model_dump()))
-        duties = WorkerDuties(jobs, Workspaces(tmp_path / "scratch", reserve_bytes=0), worker, probe)
+        duties = WorkerDuties(jobs, Workspaces(tmp_path / "scratch", reserve_bytes=0), worker, probe, Health(()))
         probe.start()
         duties._beat()
         assert probe._process is None or probe._process.wait(SECONDS) == 0

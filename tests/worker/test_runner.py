@@ -17,6 +17,7 @@ from service.jobs.windows import job_recipe
 from service.jobs.work import JobDestination, JobSource, JobText, WorkBase
 from srr_core.errors import ResumeMismatchError, StopRequested, StorageError
 from srr_core.recipe import named_recipe
+from srr_core.recipe.stages import Stage
 from srr_core.report import Report
 from tests.service.submitting import submission, submitted
 from tests.worker.artifacts import report, write_artifact
@@ -144,6 +145,30 @@ def test_attempt_after_a_failed_publication_does_not_compress_again(shop: Shop) 
     assert len(shop.calls) == 1
 
 
+@pytest.mark.parametrize("left", ["another recipe", "another commit", "no report of ours"])
+def test_a_finished_artifact_of_something_else_is_not_taken_for_this_one(shop: Shop, left: str) -> None:
+    job = shop.submit()
+    shop.destination.failures = 1
+    with pytest.raises(HubError):
+        shop.attempt(job)
+    shop.store.requeue(Lease(job.id, 1, "w"))
+    path = shop.workspace.artifact / "report.json"
+    made = Report.model_validate_json(path.read_bytes())
+    changed = {
+        "another recipe": made.model_copy(update={"recipe": named_recipe("gptq")}).model_dump_json(),
+        "another commit": made.model_copy(
+            update={"source": made.source.model_copy(update={"sha": "f" * 40})}
+        ).model_dump_json(),
+        "no report of ours": "{}",
+    }
+    path.write_text(changed[left])
+
+    done = shop.attempt(job, 2)
+
+    assert done.state is JobState.SUCCEEDED
+    assert len(shop.calls) == 2
+
+
 def test_layers_that_cannot_be_continued_are_done_again(shop: Shop) -> None:
     leftover = shop.workspace.artifact.with_name(f"{shop.workspace.artifact.name}.partial")
     leftover.mkdir(parents=True)
@@ -250,7 +275,7 @@ def test_recipe_without_windows_of_the_job_stays_as_it_is(shop: Shop) -> None:
 def _layer() -> Any:
     from srr_core.types import Progress
 
-    return Progress("compress", 1, 2, layer="q_proj", metrics={"output_error": 0.1})
+    return Progress(Stage.COMPRESS, 1, 2, layer="q_proj", metrics={"output_error": 0.1})
 
 
 def test_every_kind_of_work_has_a_function_that_carries_it_out() -> None:

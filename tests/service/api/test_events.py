@@ -3,7 +3,8 @@
 import asyncio
 import json
 import threading
-import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -50,11 +51,22 @@ def test_a_stream_resumes_behind_the_last_event_id(http: TestClient, job_store: 
     assert rest == everything[2:]
 
 
-def test_events_are_sent_as_they_happen(http: TestClient, job_store: MemoryJobStore) -> None:
+def test_events_are_sent_as_they_happen(
+    http: TestClient, job_store: MemoryJobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = finished.running(job_store)
+    is_caught_up, read = threading.Event(), job_store.events
+
+    def note(*arguments: Any, **options: Any) -> Sequence[JobEvent]:
+        events = read(*arguments, **options)
+        if not events:  # the stream has sent all there was, and waits
+            is_caught_up.set()
+        return events
+
+    monkeypatch.setattr(job_store, "events", note)
 
     def work() -> None:
-        time.sleep(0.1)
+        assert is_caught_up.wait(30)
         finished.finish_layer(job_store, job, "layer.0", error=0.25, preserved_rank=2)
         finished.finish(job_store, job)
 
@@ -122,6 +134,13 @@ def test_readers_of_one_job_share_one_reader_of_the_database(
     assert feed.streams == 0
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the other tasks run until a condition holds."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  # a feed has no event for a reader who joins
+            await asyncio.sleep(0)
+
+
 def test_a_reader_who_starts_earlier_than_what_is_retained_misses_nothing(job_store: MemoryJobStore) -> None:
     job = finished.running(job_store)
     lines = RETAINED_EVENTS + 2 * BATCH
@@ -131,9 +150,9 @@ def test_a_reader_who_starts_earlier_than_what_is_retained_misses_nothing(job_st
 
     async def late_and_early() -> tuple[list[JobEvent], list[JobEvent]]:
         first = asyncio.create_task(collect(feed, job.id, after=lines))
-        await asyncio.sleep(0.05)
+        await until(lambda: feed.streams == 1)
         second = asyncio.create_task(collect(feed, job.id))
-        await asyncio.sleep(0.05)
+        await until(lambda: feed.streams == 2)
         await asyncio.to_thread(finished.finish, job_store, job)
         return await first, await second
 

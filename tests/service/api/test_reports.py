@@ -76,5 +76,5 @@ def test_everything_refused_is_not_acceptable() -> None:
 def test_markdown_has_the_numbers_and_keeps_names_in_their_cells() -> None:
     text = markdown(finished.report(layer_name="a|b <script>\n# x"))
 
-    assert "| token_perplexity@32 | 37.0000 | 38.5000 | 124 |" in text
+    assert "| token_perplexity@32 | 37.0000 | 38.5000 | 124 | lower |" in text
     assert "| a\\|b &lt;script> # x | 64 × 32 | 8 | 3 | 0.0625 | 0.5000 | 9.250 |" in text

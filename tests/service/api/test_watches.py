@@ -64,7 +64,7 @@ def test_a_watch_is_made_changed_and_deleted(http: TestClient) -> None:
     assert [recipe["rank"] for recipe in made.json()["recipes"]] == [32, 8]
     assert (changed.status_code, changed.json()["enabled"]) == (200, False)
     assert (deleted.status_code, http.get(path).status_code) == (204, 404)
-    assert http.get("/v1/watches").json() == {"watches": []}
+    assert http.get("/v1/watches").json() == {"watches": [], "unreadable": []}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_preview_tells_what_would_have_been_done(http: TestClient, hub_dir: Pa
     assert preview["destinations"] == ["me/model-srr", "me/model-qera-exact"]
     assert preview["skipped"] is None
     assert datetime.fromisoformat(preview["released_at"]) <= datetime.now(UTC)
-    assert http.get("/v1/watches").json() == {"watches": []}
+    assert http.get("/v1/watches").json() == {"watches": [], "unreadable": []}
 
 
 def test_a_preview_looks_with_the_token_the_watch_will_look_with(

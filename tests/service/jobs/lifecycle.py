@@ -14,6 +14,8 @@ from service.jobs.schema import (
 LEASE = timedelta(seconds=60)
 RESULT = JobResult(repo_id="org/model-srr", commit_sha="b" * 40, commit_url="https://hub/org/model-srr/commit/b")
 RETRYABLE = JobFailure(code="hub_unavailable", message="The Hub does not answer.", retryable=True)
+CRASH = JobFailure(code="worker_crashed", message="The process of the job was killed at layer 3.", retryable=True)
+FULL = JobFailure(code="storage_exhausted", message="The worker ran out of disk space.", retryable=True)
 FATAL = JobFailure(code="unsupported_model", message="No such architecture.")
 MakeJob = Callable[..., Job]
 
@@ -36,6 +38,12 @@ def finished(store: JobStore, job: Job) -> None:
     claimed(store, job)
     assert store.publishing(Lease(job.id, 1, "w1"))
     assert store.succeed(Lease(job.id, 1, "w1"), result=RESULT, report={"schema_version": 1})
+
+
+def failed(store: JobStore, job: Job, failure: JobFailure) -> Job:
+    """Let the next attempt of a job fail and return what became of the job."""
+    assert store.fail(held(store, store.get(job.id)), failure)
+    return store.get(job.id)
 
 
 def states(store: JobStore, job: Job) -> list[str]:

@@ -69,7 +69,7 @@ def test_job_submitted_while_the_broker_is_down_is_sent_when_it_is_up(make_job: 
     assert queue.messages == [(job.id, 1)]
 
 
-def test_lost_message_is_sent_again_only_when_the_queue_is_empty(make_job: MakeJob) -> None:
+def test_message_is_sent_again_when_it_is_lost_and_old(make_job: MakeJob) -> None:
     store, queue = MemoryJobStore(), MemoryJobQueue()
     job = store.add(make_job())
     flush_outbox(store, queue)
@@ -80,6 +80,33 @@ def test_lost_message_is_sent_again_only_when_the_queue_is_empty(make_job: MakeJ
     assert resend_lost_messages(store, queue, older_than=timedelta(0)) == 1
     flush_outbox(store, queue)
     assert queue.messages == [(job.id, 1)]
+
+
+def test_lost_messages_do_not_starve_behind_a_newcomer(make_job: MakeJob) -> None:
+    store, queue = MemoryJobStore(), MemoryJobQueue()
+    old = [store.add(make_job()) for _ in range(5)]
+    flush_outbox(store, queue)
+    queue.messages.clear()  # the broker is flushed
+    newcomer = store.add(make_job())
+    flush_outbox(store, queue)
+
+    assert resend_lost_messages(store, queue, older_than=timedelta(0)) == 5
+    flush_outbox(store, queue)
+
+    assert queue.messages == [(newcomer.id, 1), *((job.id, 1) for job in old)]
+
+
+def test_a_long_queue_does_not_grow_by_itself(make_job: MakeJob) -> None:
+    store, queue = MemoryJobStore(), MemoryJobQueue()
+    jobs = [store.add(make_job()) for _ in range(5)]
+    flush_outbox(store, queue)
+    del queue.messages[1]  # one is lost, the others wait their turn
+
+    for _ in range(3):
+        resend_lost_messages(store, queue, older_than=timedelta(0))
+        flush_outbox(store, queue)
+
+    assert len(queue.messages) == len(jobs)
 
 
 def test_maintenance_thread_sends_when_it_is_woken(make_job: MakeJob, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from service.jobs.texts import detach_texts
 from service.jobs.work import CompressWork, JobDestination, JobSource, JobText
 from srr_core.recipe import named_recipe
 from tests.service.jobs.conftest import Clock
-from tests.service.jobs.lifecycle import FATAL, MakeJob, claimed, finished
+from tests.service.jobs.lifecycle import FATAL, RESULT, MakeJob, claimed, finished, held
 from tests.service.submitting import compression
 
 KEY = "a" * 64
@@ -54,6 +54,37 @@ def test_failed_or_canceled_work_is_done_anew(store: JobStore, make_job: MakeJob
     assert third.id not in {failed.id, second.id}
     with pytest.raises(JobNotRetryableError, match=third.id):
         store.retry(failed.id)
+
+
+def test_a_canceled_job_that_is_retried_is_the_one_for_its_work_again(store: JobStore, make_job: MakeJob) -> None:
+    first = store.add(make_job(content_key=KEY))
+    store.cancel(first.id)
+    store.retry(first.id)
+
+    assert store.add(make_job(content_key=KEY)).id == first.id
+    assert len(store.list(JobFilter(), limit=10).jobs) == 1
+
+
+def test_a_canceled_job_is_not_retried_beside_another_for_its_work(store: JobStore, make_job: MakeJob) -> None:
+    first = store.add(make_job(content_key=KEY))
+    store.cancel(first.id)
+    second = store.add(make_job(content_key=KEY))
+
+    with pytest.raises(JobNotRetryableError, match=second.id):
+        store.retry(first.id)
+
+
+def test_a_commit_that_overtook_its_cancel_succeeds_beside_another_job_for_the_work(
+    store: JobStore, make_job: MakeJob
+) -> None:
+    first = store.add(make_job(content_key=KEY))
+    lease = held(store, first)
+    store.publishing(lease)
+    store.cancel(first.id)
+    second = store.add(make_job(content_key=KEY))
+
+    assert store.succeed(lease, result=RESULT, report={})
+    assert store.add(make_job(content_key=KEY)).id == second.id
 
 
 def test_key_of_a_request_that_was_attached_leads_to_the_same_job(store: JobStore, make_job: MakeJob) -> None:

@@ -231,9 +231,21 @@ def test_lost_message_of_a_job_that_still_waits_is_due_again(store: JobStore, ma
     claimed(store, started)
     clock.advance(minutes=5)
 
-    assert store.resend_lost(sent_before=clock.now - timedelta(minutes=10)) == 0
-    assert store.resend_lost(sent_before=clock.now) == 1
+    assert store.resend_lost(sent_before=clock.now - timedelta(minutes=10), in_broker=0) == 0
+    assert store.resend_lost(sent_before=clock.now, in_broker=1) == 0
+    assert store.resend_lost(sent_before=clock.now, in_broker=0) == 1
     assert [message.job_id for message in store.unsent()] == [waiting.id]
+
+
+def test_only_as_many_messages_as_are_missing_are_due_again_the_oldest_first(
+    store: JobStore, make_job: MakeJob, clock: Clock
+) -> None:
+    jobs = [store.add(make_job()) for _ in range(4)]
+    store.mark_sent([message.id for message in store.unsent()])
+    clock.advance(minutes=5)
+
+    assert store.resend_lost(sent_before=clock.now, in_broker=2) == 2
+    assert [message.job_id for message in store.unsent()] == [jobs[0].id, jobs[1].id]
 
 
 def test_trace_of_the_request_travels_with_its_message(store: JobStore, make_job: MakeJob) -> None:

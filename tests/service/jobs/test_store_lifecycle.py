@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from service.jobs.blame import MAX_GIVEN_BACK
 from service.jobs.errors import (
     JobFinishedError,
     JobNotRetryableError,
@@ -18,7 +19,20 @@ from service.jobs.schema import (
 )
 from srr_core.recipe.stages import Stage
 from tests.service.jobs.conftest import Clock
-from tests.service.jobs.lifecycle import FATAL, LEASE, RESULT, RETRYABLE, MakeJob, claimed, finished, states
+from tests.service.jobs.lifecycle import (
+    CRASH,
+    FATAL,
+    FULL,
+    LEASE,
+    RESULT,
+    RETRYABLE,
+    MakeJob,
+    claimed,
+    failed,
+    finished,
+    held,
+    states,
+)
 
 
 def test_second_delivery_is_ignored(store: JobStore, make_job: MakeJob) -> None:
@@ -131,19 +145,78 @@ def test_reaped_job_is_sent_again_at_once(store: JobStore, make_job: MakeJob, cl
     assert list(store.reap()) == []
 
 
-def test_job_whose_workers_keep_dying_fails_as_worker_lost(store: JobStore, make_job: MakeJob, clock: Clock) -> None:
-    job = store.add(make_job(max_attempts=2))
-    claimed(store, job)
-    clock.advance(seconds=61)
-    store.reap()
-    claimed(store, job, attempt=2)
-    clock.advance(seconds=61)
-    store.reap()
+def test_workers_that_die_cost_a_job_no_attempt(store: JobStore, make_job: MakeJob, clock: Clock) -> None:
+    job = store.add(make_job(max_attempts=1))
+    for attempt in range(1, 6):
+        claimed(store, job, attempt=attempt)
+        clock.advance(seconds=61)
+        store.reap()
+
+    assert store.get(job.id).state is JobState.QUEUED
+    assert [message.attempt for message in store.unsent()] == [6]
+    assert failed(store, job, RETRYABLE).state is JobState.FAILED
+
+
+def test_job_that_outlives_no_worker_at_all_fails_as_worker_lost(
+    store: JobStore, make_job: MakeJob, clock: Clock
+) -> None:
+    job = store.add(make_job())
+    for attempt in range(1, MAX_GIVEN_BACK + 2):
+        claimed(store, job, attempt=attempt)
+        clock.advance(seconds=61)
+        store.reap()
 
     lost = store.get(job.id)
     assert lost.state is JobState.FAILED
     assert lost.failure is not None
     assert lost.failure.code == "worker_lost"
+
+
+def test_a_worker_without_disk_costs_a_job_no_attempt(store: JobStore, make_job: MakeJob, clock: Clock) -> None:
+    job = store.add(make_job(max_attempts=1))
+
+    waiting = failed(store, job, FULL)
+
+    assert (waiting.state, waiting.failure) == (JobState.QUEUED, FULL)
+    assert list(store.unsent()) == []  # not at once: the same worker would take it
+    clock.advance(seconds=16)
+    assert [message.attempt for message in store.unsent()] == [2]
+
+
+def test_crashes_at_different_places_cost_a_job_no_attempt(store: JobStore, make_job: MakeJob) -> None:
+    job = store.add(make_job(max_attempts=1))
+    for layer in range(5):
+        assert failed(store, job, CRASH.model_copy(update={"message": f"at layer {layer}"})).state is JobState.QUEUED
+
+
+def test_a_job_that_crashes_at_the_same_place_again_and_again_is_to_blame(store: JobStore, make_job: MakeJob) -> None:
+    job = store.add(make_job(max_attempts=10))
+    failed(store, job, CRASH)
+    failed(store, job, FULL)
+    assert failed(store, job, CRASH).state is JobState.QUEUED
+
+    assert failed(store, job, CRASH).state is JobState.FAILED
+
+
+def test_what_an_explicit_retry_left_behind_is_forgotten(store: JobStore, make_job: MakeJob) -> None:
+    job = store.add(make_job())
+    for _ in range(3):
+        failed(store, job, CRASH)
+    store.retry(job.id)
+
+    assert failed(store, job, CRASH).state is JobState.QUEUED
+
+
+def test_the_wait_grows_with_failures_that_count_only(store: JobStore, make_job: MakeJob, clock: Clock) -> None:
+    job = store.add(make_job())
+    for _ in range(4):
+        failed(store, job, FULL)
+
+    failed(store, job, RETRYABLE)
+
+    assert list(store.unsent()) == []
+    clock.advance(seconds=16)
+    assert len(store.unsent()) == 1
 
 
 def test_retryable_failure_waits_and_then_fails_at_the_last_attempt(
@@ -172,6 +245,19 @@ def test_fatal_failure_ends_the_job(store: JobStore, make_job: MakeJob) -> None:
     assert store.fail(Lease(job.id, 1, "w1"), FATAL)
     assert store.get(job.id).failure == FATAL
     assert list(store.unsent()) == []
+
+
+def test_interruption_leaves_as_many_attempts_as_there_were(store: JobStore, make_job: MakeJob, clock: Clock) -> None:
+    job = store.add(make_job(max_attempts=2))
+    store.requeue(held(store, job))
+
+    outcomes = []
+    for _ in range(2):
+        store.fail(held(store, store.get(job.id)), RETRYABLE)
+        outcomes.append(store.get(job.id).state)
+        clock.advance(hours=1)
+
+    assert outcomes == [JobState.QUEUED, JobState.FAILED]
 
 
 def test_interrupted_attempt_does_not_count(store: JobStore, make_job: MakeJob) -> None:

@@ -45,6 +45,20 @@ def test_worker_that_beats_is_alive_and_shows_its_job(engine: Engine, make_job: 
     assert not second.is_alive(now=later + timedelta(seconds=30))
 
 
+def test_what_keeps_a_worker_from_working_stays_until_it_says_otherwise(engine: Engine) -> None:
+    registry = WorkerRegistry(engine)
+    registry.beat(worker("w1"))
+
+    registry.complain("w1", "The disk is full. " * 100)
+    registry.beat(worker("w1"))
+
+    (sick,) = registry.list()
+    assert sick.trouble is not None
+    assert sick.trouble.startswith("The disk is full.")
+    registry.complain("w1", None)
+    assert registry.list()[0].trouble is None
+
+
 def test_worker_that_left_or_is_long_gone_is_forgotten(engine: Engine) -> None:
     registry = WorkerRegistry(engine)
     registry.beat(worker("left"))

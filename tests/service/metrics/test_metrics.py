@@ -118,9 +118,10 @@ def test_workers_count_while_they_are_heard_of(engine: Engine, clock: Clock) -> 
     worker = Worker(name="w1", host="h", device="cpu", version="0", started_at=clock.now, seen_at=clock.now)
     registry.beat(worker)
     registry.beat(worker.model_copy(update={"name": "w2"}))
-    alive = read_job_metrics(engine, now=clock.now).workers_alive
+    registry.complain("w2", "The disk is full.")
+    found = read_job_metrics(engine, now=clock.now)
 
-    assert alive == 2
+    assert (found.workers_alive, found.workers_unfit) == (2, 1)
     assert read_job_metrics(engine, now=clock.now + SILENT_AFTER).workers_alive == 0
 
 

@@ -13,7 +13,7 @@ from service.jobs.credentials import CredentialVault
 from service.jobs.schema import Job, JobFailure, JobResult, Lease
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.work import JobDestination, JobSource
-from service.notifications.delivering import Post, send_messages, write_messages
+from service.notifications.delivering import DeliveryContext, send_messages, write_messages
 from service.notifications.endpoints import change_endpoint, create_endpoint
 from service.notifications.schema import Endpoint, EndpointRules, NewEndpoint
 from service.notifications.sending import Outcome
@@ -36,8 +36,8 @@ class Office:
     sent: list[tuple[str, Sequence[str]]] = field(default_factory=list)
 
     @property
-    def post(self) -> Post:
-        return Post(
+    def context(self) -> DeliveryContext:
+        return DeliveryContext(
             self.store, self.vault, self.send, "https://srr.example", clock=lambda: self.now, random=lambda: 0.5
         )
 
@@ -77,8 +77,8 @@ class Office:
         return self.jobs.get(job.id)
 
     def deliver(self) -> int:
-        write_messages(self.post)
-        return send_messages(self.post)
+        write_messages(self.context)
+        return send_messages(self.context)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -59,8 +59,8 @@ def test_several_writers_at_once_write_each_message_once(office: Office) -> None
 
     def write() -> None:
         gate.wait()
-        write_messages(office.post)
-        send_messages(office.post)
+        write_messages(office.context)
+        send_messages(office.context)
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     [thread.start() for thread in threads]
@@ -89,10 +89,10 @@ def test_refused_message_is_tried_again_for_days_and_then_given_up(office: Offic
     office.deliver()
     for wait in RETRY_AFTER:
         office.now += wait - timedelta(seconds=1)
-        assert send_messages(office.post) == 0
+        assert send_messages(office.context) == 0
         assert len(office.sent) < 20
         office.now += timedelta(seconds=1)
-        send_messages(office.post)
+        send_messages(office.context)
 
     (delivery,) = office.store.deliveries(endpoint.id)
     assert (delivery.state, delivery.attempts) == (DeliveryState.FAILED, len(RETRY_AFTER) + 1)
@@ -111,7 +111,7 @@ def test_message_that_failed_can_be_sent_again_by_hand(office: Office) -> None:
     office.switch_on(endpoint)
 
     resend_delivery(endpoint.id, failed.id, owner="alice", store=office.store, clock=lambda: office.now)
-    send_messages(office.post)
+    send_messages(office.context)
 
     assert office.store.delivery(endpoint.id, failed.id).state is DeliveryState.DELIVERED
     assert [attempt.number for attempt in office.store.attempts(failed.id)] == [1, 2]
@@ -143,17 +143,17 @@ def test_messages_to_an_endpoint_that_is_off_wait_until_it_is_on(office: Office)
     office.deliver()
 
     office.now += timedelta(days=1)
-    send_messages(office.post)
+    send_messages(office.context)
     assert len(office.sent) == 2
     office.switch_on(endpoint)
-    assert send_messages(office.post) == 1
+    assert send_messages(office.context) == 1
     assert office.sent[2] == office.sent[0]
 
 
 def test_message_taken_just_before_its_endpoint_went_off_is_put_back(office: Office) -> None:
     endpoint = office.endpoint().endpoint
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
 
     class Interrupted(NotificationStore):
         def claim_due(self, *, now: datetime, until: datetime, limit: int) -> Sequence[Delivery]:
@@ -161,25 +161,25 @@ def test_message_taken_just_before_its_endpoint_went_off_is_put_back(office: Off
             self.replace_rules(endpoint.id, endpoint.model_copy(update={"enabled": False}), forgive=False)
             return taken
 
-    send_messages(replace(office.post, store=Interrupted(office.store.engine)))
+    send_messages(replace(office.context, store=Interrupted(office.store.engine)))
 
     (waiting,) = office.store.deliveries(endpoint.id)
     assert office.sent == []
     assert (waiting.state, waiting.attempts) == (DeliveryState.PENDING, 0)
     office.switch_on(endpoint)
-    assert send_messages(office.post) == 1
+    assert send_messages(office.context) == 1
 
 
 def test_switched_off_endpoint_is_told_by_the_other_endpoints_of_its_owner(office: Office) -> None:
     gone = office.endpoint(description="ours & theirs").endpoint
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
     others = [office.endpoint(types=("job.queued",)).endpoint, office.endpoint(enabled=False).endpoint]
     stranger = office.endpoint(owner="bob").endpoint
     office.statuses = [410]
 
-    send_messages(office.post)
-    send_messages(office.post)
+    send_messages(office.context)
+    send_messages(office.context)
 
     (notice,) = office.store.deliveries(others[0].id)
     assert (notice.type, notice.state) == ("endpoint.disabled", DeliveryState.DELIVERED)
@@ -199,13 +199,13 @@ def test_switched_off_endpoint_is_told_by_the_other_endpoints_of_its_owner(offic
 def test_notice_that_is_refused_switches_nothing_off(office: Office) -> None:
     office.endpoint()
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
     carriers = [office.endpoint(types=("job.queued",)).endpoint for _ in range(2)]
     office.statuses = [410, 410, 410]
 
-    send_messages(office.post)
+    send_messages(office.context)
     office.now += timedelta(hours=1)
-    send_messages(office.post)
+    send_messages(office.context)
 
     assert [office.store.get(one.id).enabled for one in carriers] == [True, True]
     assert [one.state for one in office.store.deliveries(carriers[0].id)] == [DeliveryState.FAILED]
@@ -223,13 +223,13 @@ def test_judgement_leaves_alone_what_its_owner_changed_during_the_try(office: Of
 
         return send
 
-    write_messages(office.post)
-    send_messages(replace(office.post, send=moved(endpoint.url)))
+    write_messages(office.context)
+    send_messages(replace(office.context, send=moved(endpoint.url)))
     same_place = office.store.get(endpoint.id)
     office.switch_on(endpoint)
     office.run_job()
-    write_messages(office.post)
-    send_messages(replace(office.post, send=moved("https://example.org/elsewhere")))
+    write_messages(office.context)
+    send_messages(replace(office.context, send=moved("https://example.org/elsewhere")))
     elsewhere = office.store.get(endpoint.id)
 
     assert (same_place.enabled, same_place.description) == (False, "changed")
@@ -251,24 +251,24 @@ def test_another_url_starts_without_the_failures_of_the_old_one(office: Office) 
 def test_message_that_breaks_its_sender_does_not_keep_the_others_from_theirs(office: Office) -> None:
     broken, working = office.endpoint().endpoint, office.endpoint().endpoint
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
 
     def send(endpoint: Endpoint, delivery: Delivery, secrets: Sequence[str], now: datetime) -> Outcome:
         if endpoint.id == broken.id:
             raise RuntimeError("a bug")
         return office.send(endpoint, delivery, secrets, now)
 
-    assert send_messages(replace(office.post, send=send)) == 1
+    assert send_messages(replace(office.context, send=send)) == 1
     assert office.store.deliveries(working.id)[0].state is DeliveryState.DELIVERED
 
 
 def test_message_whose_secret_cannot_be_opened_is_a_failed_try(office: Office) -> None:
     endpoint = office.endpoint().endpoint
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
     other_key = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
 
-    send_messages(replace(office.post, vault=other_key))
+    send_messages(replace(office.context, vault=other_key))
 
     (delivery,) = office.store.deliveries(endpoint.id)
     assert [attempt.status for attempt in office.store.attempts(delivery.id)] == [None]
@@ -282,13 +282,13 @@ def test_endpoint_that_took_nothing_for_days_is_switched_off_and_one_success_for
     office.deliver()
     assert office.store.get(endpoint.id).failing_since is not None
     office.now += timedelta(minutes=1)
-    send_messages(office.post)
+    send_messages(office.context)
     assert office.store.get(endpoint.id).failing_since is None
 
     office.run_job()
     office.deliver()
     office.now += DISABLE_AFTER
-    send_messages(office.post)
+    send_messages(office.context)
 
     assert office.store.get(endpoint.id).enabled is False
 
@@ -296,12 +296,12 @@ def test_endpoint_that_took_nothing_for_days_is_switched_off_and_one_success_for
 def test_sender_that_dies_leaves_its_message_to_be_taken_again(office: Office) -> None:
     office.endpoint()
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
     office.store.claim_due(now=office.now, until=office.now + timedelta(minutes=2), limit=10)
 
-    assert send_messages(office.post) == 0
+    assert send_messages(office.context) == 0
     office.now += timedelta(minutes=2)
-    assert send_messages(office.post) == 1
+    assert send_messages(office.context) == 1
 
 
 def test_replaced_secret_signs_for_a_day_beside_the_new_one(office: Office) -> None:
@@ -371,7 +371,7 @@ def test_trial_message_reads_well_in_every_form(office: Office) -> None:
     endpoint = office.endpoint().endpoint
     message = send_trial(endpoint.id, owner="alice", store=office.store, clock=lambda: office.now)
 
-    assert send_messages(office.post) == 1
+    assert send_messages(office.context) == 1
     assert json.loads(body(message.payload))["type"] == "endpoint.test"
     assert "works" in slack_body(message.payload)
     assert "works" in mail(message.payload)[0]

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.notifications.delivering import Post, send_messages, write_messages
+from service.notifications.delivering import DeliveryContext, send_messages, write_messages
 from service.notifications.endpoints import (
     create_endpoint,
 )
@@ -60,9 +60,9 @@ def receive() -> Iterator[Callable[..., Receiver]]:
         receiver.server.server_close()
 
 
-def real_post(office: Office) -> Post:
+def real_context(office: Office) -> DeliveryContext:
     sender = Sender(allow_private=True)
-    return Post(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now)
+    return DeliveryContext(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now)
 
 
 def inside(office: Office, url: str, **rules: Any) -> NewEndpoint:
@@ -75,9 +75,9 @@ def test_receiver_verifies_what_it_gets(office: Office, receive: Callable[..., R
     receiver = receive()
     made = inside(office, receiver.url)
     job = office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
 
-    assert send_messages(real_post(office)) == 1
+    assert send_messages(real_context(office)) == 1
 
     headers, text = receiver.received[0]
     verified = Webhook(made.secret).verify(text, headers)
@@ -91,9 +91,9 @@ def test_redirect_is_a_failure_and_not_followed(office: Office, receive: Callabl
     receiver = receive(302)
     endpoint = inside(office, receiver.url).endpoint
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
 
-    assert send_messages(real_post(office)) == 0
+    assert send_messages(real_context(office)) == 0
 
     (delivery,) = office.store.deliveries(endpoint.id)
     assert [attempt.status for attempt in office.store.attempts(delivery.id)] == [302]
@@ -103,10 +103,10 @@ def test_redirect_is_a_failure_and_not_followed(office: Office, receive: Callabl
 def test_private_address_is_refused_again_at_the_moment_of_sending(office: Office) -> None:
     made = office.endpoint()
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
     sender = Sender(resolve=lambda host, port: ["127.0.0.1"])  # the name has been pointed inside since
 
-    send_messages(Post(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
+    send_messages(DeliveryContext(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
 
     (delivery,) = office.store.deliveries(made.endpoint.id)
     (attempt,) = office.store.attempts(delivery.id)
@@ -120,8 +120,8 @@ def test_slack_and_mail_tell_the_same_without_markup_of_strangers(
     receiver = receive(200)
     inside(office, receiver.url, form="slack")
     job = office.run_job(fails=True)
-    write_messages(office.post)
-    send_messages(real_post(office))
+    write_messages(office.context)
+    send_messages(real_context(office))
 
     text = json.loads(receiver.received[0][1])["text"]
     assert "webhook-signature" not in receiver.received[0][0]
@@ -146,10 +146,10 @@ def test_url_that_the_client_refuses_is_a_failed_try(office: Office) -> None:
     old = made.endpoint.model_copy(update={"url": "https://example.org/a\x00b"})  # from before such URLs were refused
     office.store.replace_rules(old.id, old, forgive=False)
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
     sender = Sender(resolve=lambda host, port: ["93.184.215.14"])
 
-    send_messages(Post(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
+    send_messages(DeliveryContext(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
 
     (delivery,) = office.store.deliveries(made.endpoint.id)
     (attempt,) = office.store.attempts(delivery.id)
@@ -167,10 +167,10 @@ class Faulty(httpx2.BaseTransport):
 def test_failure_nobody_has_foreseen_is_a_failed_try(office: Office) -> None:
     made = office.endpoint()
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
     sender = Sender(resolve=lambda host, port: ["93.184.215.14"], transport=Faulty())
 
-    send_messages(Post(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
+    send_messages(DeliveryContext(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
 
     (delivery,) = office.store.deliveries(made.endpoint.id)
     (attempt,) = office.store.attempts(delivery.id)

@@ -52,7 +52,7 @@ def test_a_message_that_cannot_be_read_stops_no_other(office: Office) -> None:
     endpoint = office.endpoint().endpoint
     office.run_job()
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
     first = office.store.deliveries(endpoint.id)[-1]
     change(office, deliveries, first.id, payload=["of", "another", "form"])
 

@@ -18,7 +18,7 @@ from service.jobs.schema import Job, JobFilter, SealedSecret
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.work import JobDestination, JobSource
 from service.platform.database import migrate, open_database
-from service.releases.act import Desk, act_on_releases
+from service.releases.act import ReleaseContext, act_on_releases
 from service.releases.intake import authentic_watch, take_delivery
 from service.releases.poller import poll_watch
 from service.releases.schema import Release, Watch, WatchRules
@@ -92,11 +92,11 @@ class Town:
 
     def act(self, hub: FolderMetadata | None = None) -> int:
         """Decide about what is due."""
-        return act_on_releases(self.desk(hub))
+        return act_on_releases(self.context(hub))
 
-    def desk(self, hub: FolderMetadata | None = None) -> Desk:
+    def context(self, hub: FolderMetadata | None = None) -> ReleaseContext:
         """Return what decisions are made with."""
-        return Desk(
+        return ReleaseContext(
             watches=self.store,
             jobs=self.jobs,
             hub=hub or self.hub,

@@ -60,18 +60,18 @@ def test_release_waits_while_its_owner_has_no_room_and_is_not_lost(town: Town) -
     issue_key(keys, name="small", owner="alice", scopes=ALL_SCOPES, quota=Quota(max_queued=1))
     watch = town.watch(recipes=(named_recipe("srr"), named_recipe("lqer")))
     town.deliver(watch, payload("acme/model", town.release("acme/model")))
-    desk = replace(town.desk(), no_room=lambda owner: lack_of_room(owner, keys=keys, jobs=town.jobs))
+    context = replace(town.context(), no_room=lambda owner: lack_of_room(owner, keys=keys, jobs=town.jobs))
 
-    assert act_on_releases(desk) == 0
+    assert act_on_releases(context) == 0
     (first,) = town.submitted()
     (waiting,) = town.found(watch)
     assert (waiting.state, waiting.job_ids) == (ReleaseState.PENDING, (first.id,))
     assert "the quota of 1 jobs waiting is used up" in str(waiting.reason)
     town.advance(days=2)  # longer than an idempotency key lives
-    assert act_on_releases(desk) == 0
+    assert act_on_releases(context) == 0
     town.jobs.cancel(first.id)
     town.advance(minutes=6)
-    assert act_on_releases(desk) == 1
+    assert act_on_releases(context) == 1
 
     assert [job.work.destination.repo_id for job in town.submitted()] == ["ours/model-srr-3bit", "ours/model-lqer-3bit"]
     (done,) = town.found(watch)
@@ -94,7 +94,7 @@ def test_process_that_comes_late_changes_nothing_about_a_decided_release(town: T
 def test_release_that_is_given_up_halfway_keeps_the_jobs_it_has_become(town: Town) -> None:
     watch = town.watch(recipes=(named_recipe("srr"), named_recipe("lqer")))
     town.deliver(watch, payload("acme/model", town.release("acme/model")))
-    full = replace(town.desk(), no_room=lambda _: "full" if town.submitted() else None)
+    full = replace(town.context(), no_room=lambda _: "full" if town.submitted() else None)
     act_on_releases(full)
     town.store.change(watch.model_copy(update={"enabled": False}))
     town.advance(minutes=6)

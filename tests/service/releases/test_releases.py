@@ -90,7 +90,7 @@ def test_two_processes_that_act_at_once_start_one_job(town: Town) -> None:
 
     def act() -> None:
         gate.wait()
-        act_on_releases(town.desk())
+        act_on_releases(town.context())
 
     threads = [threading.Thread(target=act) for _ in range(4)]
     [thread.start() for thread in threads]

@@ -13,6 +13,7 @@ from service.hub.settings import HubSettings
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter
 from service.jobs.workers import Worker, WorkerRegistry
+from tests.hub_server.failures import Failure
 from tests.hub_server.server import HubServer
 from tests.service.models import model_files, write_model
 from worker.folder_hub import FolderHub
@@ -215,6 +216,26 @@ class TestHuggingFaceHub:
         assert (accepted.status_code, accepted.json()["source"]["sha"]) == (202, None)
         assert validated["valid"]
         assert any("token of its own" in note for note in validated["notes"])
+
+    def test_with_a_token_of_the_caller_a_no_is_certain_whatever_the_workers_have(
+        self, http: TestClient, hub_server: HubServer, workers: WorkerRegistry
+    ) -> None:
+        hub_server.add_model("bob/secret", model_files(), private=True)
+        beat(workers, has_hub_token=True)
+
+        answer = http.post("/v1/jobs", json={**source("bob/secret"), "hub_token": "hf_alice"})
+
+        assert (answer.status_code, answer.json()["code"]) == (422, "model_not_found")
+
+    @pytest.mark.parametrize("route", ["info", "resolve"])
+    def test_what_a_hub_refuses_without_saying_why_is_left_to_the_worker(
+        self, http: TestClient, hub_server: HubServer, model: str, route: str
+    ) -> None:
+        hub_server.fail(route, Failure.status(418, message="I am a teapot"), times=9)
+
+        accepted = http.post("/v1/jobs", json=BODY)
+
+        assert accepted.status_code == 202
 
     @pytest.mark.parametrize("card", ["", "---\nlicense: other\nlicense_name: acme-terms\n---\n"])
     def test_a_licence_that_says_nothing_has_to_be_acknowledged(

@@ -29,14 +29,14 @@ def test_chosen_jobs_are_in_the_chart_and_the_others_only_in_the_table(
 def test_perplexity_is_compared_where_all_have_it_and_the_error_otherwise(
     http: TestClient, job_store: MemoryJobStore
 ) -> None:
-    whole, bare = finished.report(), finished.report().model_copy(update={"evaluation": ()})
+    whole, bare = finished.report(), finished.report().model_copy(update={"measurements": ()})
     with_it = [finished.succeeded(job_store, document=whole) for _ in range(2)]
     without = finished.succeeded(job_store, document=bare)
 
     both = http.get("/compare", params={"job": [job.id for job in with_it]}).text
     mixed = http.get("/compare", params={"job": [with_it[0].id, without.id], "by": "size"}).text
 
-    assert headings(both) == ["Perplexity against bits per weight"]
+    assert headings(both) == ["Perplexity per token against bits per weight"]
     assert headings(mixed) == ["Mean output error against size of the files"]
 
 

@@ -11,6 +11,7 @@ from srr_core.calibration.dataset import TokenWindows
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError
 from srr_core.evaluators.perplexity import perplexity
+from srr_core.evaluators.tokens import token_losses
 from srr_core.models.architecture import Architecture
 from srr_core.models.blockwise import BlockwiseModel
 from srr_core.models.layers import plan_layers
@@ -61,7 +62,7 @@ def test_perplexity_equals_that_of_the_stock_model(tmp_path: Path) -> None:
     model, _ = _open(directory)
     ids = torch.cat(_batches())
 
-    found = perplexity(model, TokenWindows(ids), num_blocks=2, batch_size=2)
+    found = perplexity(float(token_losses(model, TokenWindows(ids), batch_size=2).double().mean()))
 
     stock = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     with torch.no_grad():

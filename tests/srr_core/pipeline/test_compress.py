@@ -15,14 +15,11 @@ from srr_core.errors import (
     CheckpointError,
     DestinationError,
     EvaluationError,
-    NonFiniteWeightError,
-    NumericalError,
     RecipeError,
     SrrError,
     UnsupportedModelError,
     VerificationError,
 )
-from srr_core.linalg.truncated_svd import SVDFactors, truncated_svd
 from srr_core.pipeline import compress
 from srr_core.pipeline.assemble import assemble
 from srr_core.pipeline.plan import RunPlan
@@ -85,7 +82,8 @@ def test_every_architecture_is_compressed_verified_and_measured(
     assert report.layers
     assert all(layer.output_error < layer.output_error_quantized_only for layer in report.layers)
     assert all(layer.correction_ratio <= 1 + 1e-2 for layer in report.layers)
-    assert len(report.evaluation) == int("ForCausalLM" in name or "LMHead" in name)
+    is_causal = "ForCausalLM" in name or "LMHead" in name
+    assert [row.evaluator for row in report.measurements] == ["divergence", "divergence", "perplexity"] * is_causal
     assert not (tmp_path / "out.partial").exists()
     assert Report.model_validate_json((tmp_path / "out" / "report.json").read_text()) == report
 
@@ -126,7 +124,7 @@ def test_stock_transformers_loads_the_result(tmp_path: Path, text: Path, source:
 def test_the_report_follows_its_contract(tmp_path: Path, text: Path, source: Path) -> None:
     compress(source, small(), tmp_path / "out", calibration_text=text, evaluation_text=text, revision="c0ffee")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     assert report["source"]["sha"] == "c0ffee"
     assert {"quantized", "low_rank", "total"} <= set(report["bits_per_weight"])
     assert set(report["size_bytes"]) == {"source", "compressed"}
@@ -134,7 +132,13 @@ def test_the_report_follows_its_contract(tmp_path: Path, text: Path, source: Pat
         "name shape rank preserved_rank output_error output_error_quantized_only scaled_error correction_ratio seconds"
     )
     assert set(wanted.split()) <= set(report["layers"][0])
-    assert {"name", "protocol", "source", "compressed", "tokens"} <= set(report["evaluation"][0])
+    said = {"metric", "unit", "direction", "protocol", "source", "compressed", "difference", "standard_error", "tokens"}
+    assert all(said <= set(row) for row in report["measurements"])
+    assert [row["metric"].partition("@")[0] for row in report["measurements"]] == [
+        "divergence",
+        "top1_agreement",
+        "token_perplexity",
+    ]
     assert report["environment"]["core_version"]
     assert list(report["seconds"]) == ["plan", "compress", "calibrate", "assemble", "verify", "evaluate"]
     decomposing = sum(layer["seconds"] for layer in report["layers"])
@@ -178,13 +182,6 @@ def test_progress_counts_every_layer_and_every_stage(tmp_path: Path, text: Path,
     assert {p.block for p in layers} == {0, 1}
 
 
-def _poison(value: float) -> Any:
-    def change(model: Any) -> None:
-        model.model.layers[1].mlp.up_proj.weight[3, 5] = value
-
-    return change
-
-
 REFUSALS: dict[str, tuple[type[SrrError], str]] = {
     "destination exists": (DestinationError, "exists already"),
     "empty text": (CalibrationError, "0 tokens"),
@@ -226,55 +223,6 @@ def test_bad_input_is_refused_before_anything_is_written(kind: str, tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_weight_that_is_not_finite_is_refused_by_name(value: float, tmp_path: Path, text: Path) -> None:
-    source = build_checkpoint(tmp_path / "source", change=_poison(value))
-    with pytest.raises(SrrError, match=r"model\.layers\.1\.mlp") as caught:
-        compress(source, small(), tmp_path / "out", calibration_text=text)
-    assert isinstance(caught.value, NonFiniteWeightError)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "norm", "layer"),
-    [
-        ("LlamaForCausalLM", "input_layernorm", r"self_attn\.q_proj"),
-        ("MixtralForCausalLM", "post_attention_layernorm", r"block_sparse_moe\.experts\.\d\.w\d"),
-    ],
-)
-def test_an_activation_that_overflows_is_refused_by_the_name_of_the_layer(
-    name: str, norm: str, layer: str, tmp_path: Path, text: Path
-) -> None:
-    def change(model: Any) -> None:
-        model.get_parameter(f"model.layers.1.{norm}.weight").fill_(1e25)
-
-    source = build_checkpoint(tmp_path / "source", name, change=change)
-    with pytest.raises(NumericalError, match=rf"layer model\.layers\.1\.{layer}: its input"):
-        compress(source, small(), tmp_path / "out", calibration_text=text)
-
-
-def test_an_embedding_that_is_not_finite_is_refused_though_no_token_meets_it(tmp_path: Path, text: Path) -> None:
-    def change(model: Any) -> None:
-        model.model.embed_tokens.weight[-1] = float("nan")
-
-    source = build_checkpoint(tmp_path / "source", change=change)
-    with pytest.raises(NonFiniteWeightError, match="embed_tokens"):
-        compress(source, small(), tmp_path / "out", calibration_text=text)
-
-
-def test_a_projection_that_grows_fails_the_run_by_the_name_of_its_layer(
-    tmp_path: Path, text: Path, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def skewed(matrix: torch.Tensor, rank: int, **options: Any) -> SVDFactors:
-        found = truncated_svd(matrix, rank, **options)
-        return SVDFactors(3 * found.left, found.singular_values)
-
-    monkeypatch.setattr("srr_core.srr.truncated_svd", skewed)
-    with pytest.raises(NumericalError, match=r"layer model\.layers\.0\.self_attn\.q_proj: a projection of length"):
-        compress(source, small("qera-exact"), tmp_path / "out", calibration_text=text)
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_layer_of_zeros_is_compressed_to_zeros(tmp_path: Path, text: Path) -> None:
     def change(model: Any) -> None:
         model.model.layers[0].self_attn.v_proj.weight.zero_()
@@ -300,7 +248,7 @@ def test_experts_in_our_own_layout_are_compressed_verified_and_measured(
     report = compress(source, small(recipe), tmp_path / "out", calibration_text=text, evaluation_text=text)
     assert any(".experts." in layer.name for layer in report.layers)
     assert any(note.startswith("reloaded with our loader") for note in report.notes)
-    assert len(report.evaluation) == 1
+    assert len(report.measurements) == 3
 
 
 def test_a_rank_above_the_layer_is_clamped_and_noted(tmp_path: Path, text: Path, source: Path) -> None:

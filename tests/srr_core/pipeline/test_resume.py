@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from tests.srr_core.pipeline.test_compress import small
 WEIGHTS = ("model-00001-of-00001.safetensors", "adapter_model.safetensors", "config.json", "recipe.json")
 
 
-def _same(first: Path, second: Path) -> bool:
+def same(first: Path, second: Path) -> bool:
     return all((first / name).read_bytes() == (second / name).read_bytes() for name in WEIGHTS)
 
 
@@ -58,7 +57,7 @@ def test_a_run_stopped_after_some_layers_ends_with_the_same_bits(
 
     compress(source, small(), tmp_path / "out", calibration_text=text)
 
-    assert _same(whole, tmp_path / "out")
+    assert same(whole, tmp_path / "out")
     assert not (tmp_path / "out.partial").exists()
 
 
@@ -98,16 +97,6 @@ def test_a_changed_source_is_not_mixed_with_finished_layers(tmp_path: Path, text
         compress(source, small(), tmp_path / "out", calibration_text=text)
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from srr_core.pipeline import compress
-from tests.srr_core.pipeline.test_compress import small
-source, text, out = map(Path, sys.argv[1:])
-compress(source, small(), out, calibration_text=text)
-"""
-
-
 def test_work_of_another_configuration_is_not_mixed_with_the_new_one(tmp_path: Path, text: Path, source: Path) -> None:
     told: list[Progress] = []
     with pytest.raises(StopRequested):
@@ -125,21 +114,40 @@ def test_work_of_another_configuration_is_not_mixed_with_the_new_one(tmp_path: P
         compress(source, small(), tmp_path / "out", calibration_text=text)
 
 
+KILLED = """
+import sys
+from pathlib import Path
+from srr_core.pipeline import compress
+from tests.srr_core.pipeline.test_compress import small
+source, text, out = map(Path, sys.argv[1:])
+
+def say(progress):
+    if progress.layer:
+        print(progress.layer, flush=True)
+        sys.stdin.readline()  # the next layer waits until it is asked for
+
+compress(source, small(), out, calibration_text=text, on_progress=say)
+"""
+
+
 def test_a_killed_process_leaves_work_that_ends_with_the_same_bits(tmp_path: Path, text: Path, source: Path) -> None:
     compress(source, small(), tmp_path / "whole", calibration_text=text)
     out = tmp_path / "out"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(source), str(text), str(out)])
-    layers = tmp_path / "out.partial" / "layers"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and len(list(layers.glob("*.json"))) < 2:
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
+    command = [sys.executable, "-c", KILLED, str(source), str(text), str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        second = process.stdout.readline()
+        process.kill()
+    assert first != second != ""
+    assert len(list((tmp_path / "out.partial" / "layers").glob("*.json"))) == 2
 
-    if not out.exists():
-        compress(source, small(), out, calibration_text=text)
+    compress(source, small(), out, calibration_text=text)
 
-    assert _same(tmp_path / "whole", out)
+    assert same(tmp_path / "whole", out)
 
 
 def test_a_second_run_beside_the_first_is_refused_and_the_first_ends_as_if_alone(
@@ -158,7 +166,7 @@ def test_a_second_run_beside_the_first_is_refused_and_the_first_ends_as_if_alone
     compress(source, small(), tmp_path / "out", calibration_text=text, on_progress=run_another)
 
     assert len(refused) == 1
-    assert _same(tmp_path / "whole", tmp_path / "out")
+    assert same(tmp_path / "whole", tmp_path / "out")
 
 
 def test_what_is_added_before_publishing_appears_with_the_rest_or_not_at_all(

@@ -10,20 +10,41 @@ import pytest
 import torch
 
 from srr_core.errors import DestinationError, ResumeMismatchError
+from srr_core.pipeline.layer_record import LayerRecord
 from srr_core.pipeline.work_folder import WorkFolder
+from srr_core.report import LayerReport
 
 FINGERPRINT = {"source": "abc", "recipe": "def"}
 
 
+def record(name: str) -> LayerRecord:
+    report = LayerReport(
+        name=name,
+        shape=(2, 1),
+        rank=1,
+        preserved_rank=0,
+        iterations=1,
+        output_error=0.5,
+        output_error_quantized_only=0.7,
+        scaled_error=0.6,
+        weight_error=0.8,
+        correction_ratio=0.9,
+        bits_per_weight=4.25,
+        calibration_tokens=128,
+        seconds=0.1,
+    )
+    return LayerRecord(name=name, digest="d", base_tensors=("a",), adapter_tensors=(), report=report)
+
+
 def test_a_finished_layer_is_found_by_the_next_run(tmp_path: Path) -> None:
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
-        work.finish(3, {"a": torch.ones(2)}, {"name": "layer", "digest": "d"})
+        work.finish(3, {"a": torch.ones(2)}, record("layer"))
 
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
         found = work.finished(3, "layer")
 
     assert found is not None
-    assert found.facts["digest"] == "d"
+    assert found.record == record("layer")
     assert set(found.tensors) == {"a"}
 
 
@@ -31,8 +52,7 @@ def _stopped(tmp_path: Path) -> Path:
     """Leave two finished layers behind; return their folder."""
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
         for index in range(2):
-            facts = {"name": f"layer {index}", "report": {"error": 0.5}}
-            work.finish(index, {"a": torch.full((2,), index + 1.0)}, facts)
+            work.finish(index, {"a": torch.full((2,), index + 1.0)}, record(f"layer {index}"))
         return work.path / "layers"
 
 
@@ -63,20 +83,20 @@ def test_a_damaged_layer_is_not_finished_and_can_be_finished_again(
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
         assert work.finished(0, "layer 0") is None
         assert work.finished(1, "layer 1") is not None
-        work.finish(0, {"a": torch.ones(2)}, {"name": "layer 0"})
+        work.finish(0, {"a": torch.ones(2)}, record("layer 0"))
         assert work.finished(0, "layer 0") is not None
 
 
-def test_a_changed_number_in_the_facts_is_noticed(tmp_path: Path) -> None:
-    facts = _stopped(tmp_path) / "00000.json"
-    facts.write_text(facts.read_text().replace("0.5", "0.4"))
+def test_a_changed_number_in_the_record_is_noticed(tmp_path: Path) -> None:
+    stored = _stopped(tmp_path) / "00000.json"
+    stored.write_text(stored.read_text().replace("0.5", "0.4"))
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
         assert work.finished(0, "layer 0") is None
 
 
 def test_work_of_another_fingerprint_is_refused_and_kept(tmp_path: Path) -> None:
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
-        work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
+        work.finish(0, {"a": torch.ones(2)}, record("layer"))
     with pytest.raises(ResumeMismatchError, match="another recipe"):
         WorkFolder(tmp_path / "out", {**FINGERPRINT, "recipe": "other"})
     assert work.finished(0, "layer") is not None
@@ -92,7 +112,7 @@ def test_a_damaged_fingerprint_is_refused(damaged: str, tmp_path: Path) -> None:
 
 def test_layers_without_a_fingerprint_are_refused(tmp_path: Path) -> None:
     with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
-        work.finish(0, {"a": torch.ones(2)}, {"name": "layer"})
+        work.finish(0, {"a": torch.ones(2)}, record("layer"))
         (work.path / "fingerprint.json").unlink()
     with pytest.raises(ResumeMismatchError, match="no fingerprint"):
         WorkFolder(tmp_path / "out", FINGERPRINT)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from srr_core.formats.adapter import adapter_config
+from srr_core.formats.expert_factors import expert_parts
 from srr_core.recipe import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec, Recipe
 from srr_core.recipe.compatibility import compatibility, rope_type
 from srr_core.recipe.gguf_types import GGUF_ARCHITECTURES
@@ -127,9 +128,8 @@ def test_humming_takes_zero_points_of_all_bits(bits):
 
 def test_the_flag_of_a_mixture_is_that_of_the_largest_rank_in_its_adapter():
     found = row(MXIntSpec(), "vLLM --enable-lora", rank=64, has_experts=True)
-    config = adapter_config(
-        rank=64, target_modules=["o_proj"], base_model=None, task=None, modules=["model.layers.0.mlp.experts.0.up_proj"]
-    )
+    parts = expert_parts(f"model.layers.0.mlp.experts.0.{name}_proj" for name in ("gate", "up", "down"))
+    config = adapter_config(rank=64, target_modules=["o_proj"], base_model=None, task=None, experts=parts.values())
     assert f"--max-lora-rank {max(config['rank_pattern'].values())};" in found.reason
     assert "--max-lora-rank 64;" in row(MXIntSpec(), "vLLM --enable-lora", rank=64).reason
 

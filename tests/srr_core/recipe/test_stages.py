@@ -4,19 +4,26 @@ from itertools import pairwise
 
 import pytest
 
-from srr_core.recipe.stages import SHARES, Stage, share_done
+from srr_core.recipe.stages import COMPRESSION, TUNING, Shares, Stage, share_done
+
+KINDS = {"compression": COMPRESSION, "tuning": TUNING}
 
 
-def test_every_stage_has_its_share_and_they_follow_each_other() -> None:
-    ends = [SHARES[stage] for stage in Stage]
+@pytest.mark.parametrize("shares", KINDS.values(), ids=KINDS)
+def test_the_stages_of_a_kind_follow_each_other(shares: Shares) -> None:
+    ends = list(shares.values())
 
     assert (ends[0][0], ends[-1][1]) == (0.0, 1.0)
     assert all(earlier[1] == later[0] for earlier, later in pairwise(ends))
 
 
-@pytest.mark.parametrize("stage", Stage)
+def test_every_stage_is_one_of_some_kind() -> None:
+    assert set(Stage) == {stage for shares in KINDS.values() for stage in shares}
+
+
+@pytest.mark.parametrize("stage", COMPRESSION)
 def test_a_stage_grows_from_its_beginning_to_its_end(stage: Stage) -> None:
-    begin, end = SHARES[stage]
+    begin, end = COMPRESSION[stage]
 
     assert [share_done(stage, done, 4) for done in (0, 4)] == [begin, end]
     assert share_done(stage, 0, 0) == end

@@ -1,5 +1,6 @@
 """A supervisor over a real database, a folder hub and real processes, with a stand-in for the core."""
 
+import fcntl
 import os
 import signal
 import sys
@@ -13,16 +14,20 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from sqlalchemy import Engine, select
 
+from service.jobs import tables
 from service.jobs.credentials import CredentialVault
 from service.jobs.policy import RetryPolicy
 from service.jobs.schema import Job, JobState
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.work import JobDestination, JobSource
-from service.platform.database import migrate, open_database
+from service.platform.clock import utc_now
+from service.platform.database import migrate, open_database, reading
 from tests.service.submitting import submission, submitted
 from tests.worker.supervised import stand_in
 from worker.folder_hub import FolderHub
+from worker.health import Health
 from worker.lease_keeper import Limits
 from worker.supervisor import Supervisor
 from worker.workspace import Workspaces
@@ -38,14 +43,32 @@ LIMITS = Limits(
 )
 
 
+class Clock:
+    """The time of the store: that of the machine, and as much more as the test says."""
+
+    def __init__(self) -> None:
+        self._ahead = timedelta(0)
+        self._stopped: datetime | None = None
+
+    def __call__(self) -> datetime:
+        return (self._stopped or utc_now()) + self._ahead
+
+    def advance(self, delta: timedelta) -> None:
+        """Stop the clock, if it still runs, and move it on."""
+        self._stopped = self._stopped or utc_now()
+        self._ahead += delta
+
+
 @dataclass
 class Bench:
     """Everything a test of the supervisor touches."""
 
+    engine: Engine
     store: SqlJobStore
     hub: FolderHub
     vault: CredentialVault
     data_dir: Path
+    clock: Clock
 
     @property
     def scratch(self) -> Path:
@@ -70,7 +93,9 @@ class Bench:
             hub_token_expires_at=hub_token_expires_at,
         )
 
-    def supervisor(self, behaviour: str, *, worker: str = "w1", **limits: Any) -> Supervisor:
+    def supervisor(
+        self, behaviour: str, *, worker: str = "w1", health: Health | None = None, **limits: Any
+    ) -> Supervisor:
         """Build a supervisor whose jobs behave as named in `stand_in.BEHAVIOURS`."""
         return Supervisor(
             self.store,
@@ -79,6 +104,7 @@ class Bench:
             worker=worker,
             command=(sys.executable, "-m", stand_in.__name__),
             vault=self.vault,
+            health=health,
             environment={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
@@ -104,6 +130,22 @@ class Bench:
                 pytest.fail("waited in vain")
             time.sleep(0.02)
 
+    def lease_until(self, job: Job) -> datetime | None:
+        """Return when the lease of a job ends."""
+        with reading(self.engine) as connection:
+            query = select(tables.jobs.c.lease_until).where(tables.jobs.c.id == job.id)
+            found: datetime | None = connection.execute(query).scalar_one()
+            return found
+
+    def is_released(self, job: Job) -> bool:
+        """Whether the last process that held the job's directory is gone."""
+        with (self.scratch / job.id / ".lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
     def states(self, job: Job) -> list[JobState]:
         """Return the states a job went through."""
         return [JobState(event.data["state"]) for event in self.store.events(job.id, kinds=("state",))]
@@ -121,7 +163,9 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     (model / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     hub.import_model(model, "acme/base")
     vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
-    yield Bench(SqlJobStore(engine, retries=RetryPolicy(first=timedelta(0))), hub, vault, data_dir)
+    clock = Clock()
+    store = SqlJobStore(engine, clock=clock, retries=RetryPolicy(first=timedelta(0)))
+    yield Bench(engine, store, hub, vault, data_dir, clock)
     engine.dispose()
 
 
@@ -134,5 +178,5 @@ def interruptible(data_dir: Path, job_id: str, behaviour: str = "wait") -> None:
     signal.signal(signal.SIGTERM, leave)
     engine = open_database(f"sqlite:///{data_dir / 'jobs.sqlite3'}")
     vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
-    bench = Bench(SqlJobStore(engine), FolderHub(data_dir / "hub"), vault, data_dir)
+    bench = Bench(engine, SqlJobStore(engine), FolderHub(data_dir / "hub"), vault, data_dir, Clock())
     bench.supervisor(behaviour).run(job_id, 1)

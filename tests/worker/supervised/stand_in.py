@@ -59,11 +59,12 @@ def wait(_: Path, should_stop: Callable[[], bool]) -> None:
 
 
 def linger(folder: Path, should_stop: Callable[[], bool]) -> None:
-    """Finish a long layer before stopping."""
+    """Finish a long layer before stopping: one that ends when the test says so."""
     while not should_stop():
         time.sleep(0.02)
     (folder / "finishing").touch()
-    time.sleep(2.0)
+    while not (folder / "finish").exists():
+        time.sleep(0.02)
     raise StopRequested("stopped")
 
 
@@ -107,6 +108,13 @@ def fill(folder: Path, should_stop: Callable[[], bool]) -> None:
     wait(folder, should_stop)
 
 
+def swell(folder: Path, should_stop: Callable[[], bool]) -> None:
+    """Take more memory than allowed."""
+    taken = b"x" * 600_000_000
+    wait(folder, should_stop)
+    del taken
+
+
 def leak(folder: Path, _: Callable[[], bool]) -> None:
     """Show what this process was given in its arguments and environment."""
     command = Path("/proc/self/cmdline").read_bytes()
@@ -124,6 +132,7 @@ BEHAVIOURS: dict[str, Callable[[Path, Callable[[], bool]], None]] = {
     "unsupported": unsupported,
     "bug": bug,
     "fill": fill,
+    "swell": swell,
     "leak": leak,
 }
 

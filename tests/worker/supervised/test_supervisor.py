@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -13,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from service.jobs.errors import JobFinishedError
-from service.jobs.schema import JobFailure, JobState
+from service.jobs.schema import TERMINAL_STATES, JobFailure, JobState
 from service.jobs.work import JobText
 from service.platform.clock import utc_now
 from tests.worker.supervised.conftest import ROOT, Bench
+from worker.health import Health
 
 S = JobState
 TOKEN = "hf_UserToken12345678"
@@ -89,12 +89,18 @@ def test_cancel_stops_the_run_and_frees_the_disk(bench: Bench) -> None:
 
 def test_lease_is_kept_while_a_long_layer_is_finished(bench: Bench) -> None:
     job = bench.submit()
-    thread = bench.run_aside(bench.supervisor("linger", lease=timedelta(seconds=1.5)), job)
+    lease = timedelta(seconds=60)
+    thread = bench.run_aside(bench.supervisor("linger", lease=lease, grace_seconds=60), job)
     bench.store.cancel(job.id)
-    bench.wait_for((bench.scratch / job.id / "artifact.partial" / "finishing").exists)
-    time.sleep(1.6)
+    layer = bench.scratch / job.id / "artifact.partial"
+    bench.wait_for((layer / "finishing").exists)
 
-    assert list(bench.store.reap()) == []
+    for _ in range(3):
+        bench.clock.advance(lease / 2)
+        bench.wait_for(lambda: bench.lease_until(job) == bench.clock() + lease)
+        assert list(bench.store.reap()) == []
+
+    (layer / "finish").touch()
     thread.join(30)
     assert bench.store.get(job.id).state is S.CANCELED
 
@@ -130,7 +136,6 @@ def test_killed_process_is_tried_again_and_finds_its_scratch(bench: Bench) -> No
 @pytest.mark.parametrize(
     ("behaviour", "code", "attempts"),
     [
-        ("full", "storage_exhausted", 2),
         ("unavailable", "hub_unavailable", 2),
         ("unsupported", "unsupported_model", 1),
         ("bug", "internal_error", 1),
@@ -149,6 +154,43 @@ def test_failure_has_a_code_and_is_repeated_only_if_that_may_help(
     assert (ended.state, ended.attempt, failure(bench, job.id).code) == (S.FAILED, attempts, code)
     assert "Traceback" not in failure(bench, job.id).message
     assert list(bench.scratch.iterdir()) == []
+
+
+def test_a_worker_that_is_not_fit_claims_nothing_until_it_is(bench: Bench) -> None:
+    job = bench.submit()
+    looked: list[S] = []
+
+    def check() -> str | None:
+        looked.append(bench.store.get(job.id).state)
+        return "The disk is full." if len(looked) < 3 else None
+
+    supervisor = bench.supervisor("succeed", health=Health((check,), sleep=lambda seconds: None))
+
+    supervisor.run(job.id, 1)
+
+    assert looked == [S.QUEUED, S.QUEUED, S.QUEUED]
+    assert bench.store.get(job.id).state is S.SUCCEEDED
+
+
+def test_a_full_disk_costs_the_job_no_attempt(bench: Bench) -> None:
+    job = bench.submit(max_attempts=1)
+
+    bench.supervisor("full").run(job.id, 1)
+
+    waiting = bench.store.get(job.id)
+    assert (waiting.state, waiting.attempt) == (S.QUEUED, 2)
+    assert failure(bench, job.id).code == "storage_exhausted"
+    bench.supervisor("succeed").run(job.id, 2)
+    assert bench.store.get(job.id).state is S.SUCCEEDED
+
+
+def test_a_job_that_takes_all_memory_is_stopped_and_not_tried_again(bench: Bench) -> None:
+    job = bench.submit()
+
+    bench.supervisor("swell", memory_budget_bytes=400_000_000).run(job.id, 1)
+
+    ended = bench.store.get(job.id)
+    assert (ended.state, ended.attempt, failure(bench, job.id).code) == (S.FAILED, 1, "memory_budget")
 
 
 def test_secret_in_an_unexpected_failure_is_not_repeated(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
@@ -264,6 +306,7 @@ def test_process_dies_with_a_killed_worker(bench: Bench) -> None:
     worker.wait(30)
 
     bench.wait_for(lambda: not is_alive(int(pid_file.read_text())))
+    bench.wait_for(lambda: bench.is_released(job))
     assert bench.store.get(job.id).state is S.RUNNING
     bench.store.reap(now=utc_now() + timedelta(hours=1))
     bench.supervisor("succeed", worker="w2").run(job.id, 2)
@@ -285,5 +328,5 @@ def test_cancel_while_publishing_ends_once(bench: Bench) -> None:
     published = bench.hub.head("acme/base-srr") is not None
     assert ended.state in (S.SUCCEEDED, S.CANCELED)
     assert ended.state is not S.SUCCEEDED or published
-    time.sleep(0.1)
-    assert bench.store.get(job.id) == ended
+    assert not thread.is_alive()
+    assert len([state for state in bench.states(job) if state in TERMINAL_STATES]) == 1

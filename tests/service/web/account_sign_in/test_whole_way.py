@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
-from service.app import Parts, build_app
+from service.app import AppContext, build_app
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter
@@ -126,12 +126,14 @@ def test_signing_out_forgets_session_and_access(http: TestClient) -> None:
     assert not {"srr_session", "srr_hub_access"} & set(http.cookies)
 
 
-def test_any_process_finishes_what_another_began(application: FastAPI, settings: ServiceSettings, parts: Parts) -> None:
+def test_any_process_finishes_what_another_began(
+    application: FastAPI, settings: ServiceSettings, app_context: AppContext
+) -> None:
     with TestClient(application, base_url=PUBLIC) as first:
         path = consent(leave(first))
         cookies = first.cookies
 
-    with TestClient(build_app(settings, parts), base_url=PUBLIC, cookies=cookies) as second:
+    with TestClient(build_app(settings, app_context), base_url=PUBLIC, cookies=cookies) as second:
         second.get(path, follow_redirects=False)
         assert second.get("/v1/jobs").status_code == 200
 

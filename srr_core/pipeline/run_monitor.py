@@ -5,40 +5,41 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from srr_core.errors import StopRequested
+from srr_core.recipe.stages import Stage
 from srr_core.types import OnProgress, Progress, ShouldStop
 
 
-class Watch:
+class RunMonitor:
     """Counts units of each stage, times the stages, and asks between units whether to stop."""
 
     def __init__(self, on_progress: OnProgress | None, should_stop: ShouldStop | None) -> None:
         self._on_progress = on_progress
         self._should_stop = should_stop
-        self._totals: dict[str, int] = {}
-        self._completed: dict[str, int] = {}
-        self._seconds: dict[str, float] = {}
+        self._totals: dict[Stage, int] = {}
+        self._completed: dict[Stage, int] = {}
+        self._seconds: dict[Stage, float] = {}
         self._inner_seconds = 0.0
 
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds by stage; those of a stage inside another count to the inner one alone."""
-        return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
+        return {stage.value: round(seconds, 3) for stage, seconds in self._seconds.items()}
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[None]:
+    def stage(self, stage: Stage, total: int) -> Iterator[None]:
         """Time a stage of `total` units; reports its start.
 
         Raises:
             StopRequested: the caller asked to stop.
         """
-        self._totals[name], self._completed[name] = total, 0
-        self._tell(Progress(name, 0, total))
+        self._totals[stage], self._completed[stage] = total, 0
+        self._tell(Progress(stage, 0, total))
         self.check()
-        with self.timed(name):
+        with self.timed(stage):
             yield
 
     @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
+    def timed(self, stage: Stage) -> Iterator[None]:
         """Count the time of this scope to a stage, and not to the stage around it."""
         began, outer_seconds = time.perf_counter(), self._inner_seconds
         self._inner_seconds = 0.0
@@ -46,12 +47,12 @@ class Watch:
             yield
         finally:
             seconds = time.perf_counter() - began
-            self._seconds[name] = self._seconds.get(name, 0.0) + seconds - self._inner_seconds
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds - self._inner_seconds
             self._inner_seconds = outer_seconds + seconds
 
     def advance(
         self,
-        stage: str,
+        stage: Stage,
         *,
         layer: str | None = None,
         block: int | None = None,
@@ -61,7 +62,7 @@ class Watch:
         self._completed[stage] += 1
         self._tell(Progress(stage, self._completed[stage], self._totals[stage], block, layer, metrics or {}))
 
-    def stepper(self, stage: str) -> Callable[[object], None]:
+    def stepper(self, stage: Stage) -> Callable[[object], None]:
         """Return a callback that advances a stage and may stop the run, whatever it is called with."""
 
         def step(_: object) -> None:

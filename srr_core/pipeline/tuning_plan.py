@@ -1,0 +1,175 @@
+"""Everything about a fine-tuning that can be refused before a weight is read, and what its bits depend on."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srr_core.calibration.dataset import TokenWindows, cut_windows, load_tokenizer
+from srr_core.checkpoint.index import read_json
+from srr_core.checkpoint.writer import require_free
+from srr_core.errors import EvaluationError, RecipeError
+from srr_core.formats.artifact_files import read_configuration
+from srr_core.formats.stored_forms import read_marker
+from srr_core.pipeline.plan import choose_device, core_version
+from srr_core.recipe.architectures import WINDOW_FIELDS
+from srr_core.recipe.tuning import ArtifactStart, RecipeStart, RecompressedResult, TuningSpec
+from srr_core.tuners.dataset import Dataset, prepare
+from srr_core.tuners.folders import is_artifact
+from srr_core.tuners.rows import file_digest
+
+TOKENIZER_WITHOUT_LIMIT = 10_000_000
+"""What a tokenizer says that knows no longest text is above this."""
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """One fine-tuning, checked."""
+
+    source: Path
+    destination: Path
+    spec: TuningSpec
+    """Without any "auto"."""
+    model_id: str
+    revision: str | None
+    artifact_id: str | None
+    device: torch.device
+    config: Mapping[str, Any]
+    tokenizer: Any
+    stops: frozenset[int]
+    """Tokens that end a generation."""
+    dataset: Dataset
+    calibration_text: Path | None
+    neutral: TokenWindows | None
+    notes: tuple[str, ...]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the base and of activations."""
+        return torch.bfloat16 if self.spec.precision == "bfloat16" else torch.float32
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return everything the bits of the result depend on, for a resume to compare."""
+        return {
+            "source": self.revision or _folder_digest(self.source),
+            "model": self.model_id,
+            "specification": self.spec.digest(),
+            "data": self.dataset.report.sha256,
+            "calibration text": "" if self.calibration_text is None else file_digest(self.calibration_text),
+            "core version": core_version(),
+            "torch version": torch.__version__,
+            "transformers version": version("transformers"),
+            "peft version": version("peft"),
+            "number of threads": str(torch.get_num_threads()),
+            "device": self.device.type,
+            "processor": (
+                torch.cuda.get_device_name(self.device)
+                if self.device.type == "cuda"
+                else torch.backends.cpu.get_cpu_capability()
+            ),
+        }
+
+
+def plan_tuning(
+    source: Path,
+    data: Path,
+    spec: TuningSpec,
+    destination: Path,
+    *,
+    validation_data: Path | None,
+    calibration_text: Path | None,
+    neutral_text: Path | None,
+    model_id: str | None,
+    revision: str | None,
+    artifact_id: str | None,
+    device: str,
+) -> TuningPlan:
+    """Return a checked plan; reads configuration, tokenizer and data, but no weight.
+
+    Raises:
+        DestinationError: the destination exists.
+        RecipeError: the start does not go with the source, or needs a calibration text.
+        TrainingDataError: the rows cannot be learned from.
+        EvaluationError: the neutral text is unreadable or too short.
+        CheckpointError: the source is damaged.
+    """
+    require_free(destination)
+    config = read_json(source / "config.json")
+    _require_start(source, spec, calibration_text)
+    tokenizer = load_tokenizer(source)
+    notes: list[str] = []
+    is_fresh = None
+    if isinstance(spec.start, ArtifactStart):
+        is_fresh = not read_marker(config["quantization_config"], file="config.json").rank
+    resolved = _within_window(spec.resolved(starts_fresh=is_fresh), source, tokenizer, notes)
+    stops = _stops(source, tokenizer)
+    dataset = prepare(data, resolved, tokenizer, validation=validation_data, stops=stops)
+    neutral = None
+    if neutral_text is not None and dataset.labels == () and resolved.task.kind not in {"regression", "glue"}:
+        neutral = cut_windows(
+            neutral_text,
+            tokenizer,
+            num_sequences=resolved.neutral.num_sequences,
+            sequence_length=min(resolved.neutral.sequence_length, resolved.data.window),
+            error=EvaluationError,
+        )
+    return TuningPlan(
+        source=source,
+        destination=destination,
+        spec=resolved,
+        model_id=model_id or source.resolve().name,
+        revision=revision,
+        artifact_id=artifact_id,
+        device=choose_device(device),
+        config=config,
+        tokenizer=tokenizer,
+        stops=stops,
+        dataset=dataset,
+        calibration_text=calibration_text,
+        neutral=neutral,
+        notes=tuple(notes),
+    )
+
+
+def _require_start(source: Path, spec: TuningSpec, calibration_text: Path | None) -> None:
+    is_ours = is_artifact(source)
+    if is_ours and not isinstance(spec.start, ArtifactStart):
+        raise RecipeError(f"{source.name!r} is compressed already; start from it as it is (start 'artifact')")
+    if not is_ours and isinstance(spec.start, ArtifactStart):
+        raise RecipeError(f"{source.name!r} is no artifact of ours; name a recipe to start with, or 'lora'")
+    needs_text = isinstance(spec.start, RecipeStart) or isinstance(spec.result, RecompressedResult)
+    if needs_text and calibration_text is None:
+        raise RecipeError("a calibration text is needed to compress the model")
+
+
+def _within_window(spec: TuningSpec, source: Path, tokenizer: Any, notes: list[str]) -> TuningSpec:
+    text = read_configuration(source).get_text_config()
+    limits = [getattr(text, name, None) for name in WINDOW_FIELDS]
+    known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
+    if tokenizer.model_max_length < TOKENIZER_WITHOUT_LIMIT:
+        known.append(int(tokenizer.model_max_length))
+    longest = min(known, default=spec.data.window)
+    if spec.data.window <= longest:
+        return spec
+    notes.append(f"the window was shortened from {spec.data.window} to the model's {longest} tokens")
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"window": longest})})
+
+
+def _stops(source: Path, tokenizer: Any) -> frozenset[int]:
+    file = source / "generation_config.json"
+    stated = read_json(file).get("eos_token_id") if file.exists() else None
+    listed = stated if isinstance(stated, list) else [stated]
+    return frozenset(int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None)
+
+
+def _folder_digest(source: Path) -> str:
+    # Without a commit sha: names, sizes and times of the files stand for their content.
+    digest = hashlib.sha256((source / "config.json").read_bytes())
+    for file in sorted(source.glob("*.safetensors")):
+        stat = file.stat()
+        digest.update(repr((file.name, stat.st_size, stat.st_mtime_ns)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,77 @@
+"""A model of a hub fetched to be measured: a source or an artifact of ours, with all that changes its outputs."""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from service.hub.client import HubClient
+from service.hub.errors import HubUnavailableError, LicenseError
+from service.hub.metadata import HuggingFaceMetadata
+from service.hub.model import RepoFile, ResolvedModel, check_compressible
+from worker.download_meter import DownloadMeter, OnBytes, ShouldStop
+from worker.hub_files import fetch_file
+
+_ALSO = re.compile(
+    r"adapter_model\.safetensors|adapter_config\.json|modules\.json|sentence_bert_config\.json"
+    r"|config_sentence_transformers\.json|\d_Pooling/config\.json|report\.json"
+)
+"""What an artifact has beside a source, and the files that say how an embedding model pools."""
+_COMPLETE = ".complete"
+
+
+def fetch_evaluated(
+    client: HubClient,
+    model_id: str,
+    revision: str,
+    folder: Path,
+    *,
+    token: str | None,
+    on_progress: OnBytes | None = None,
+    should_stop: ShouldStop | None = None,
+) -> tuple[Path, str]:
+    """Return the folder of a model at a commit, and the commit; nothing is fetched twice.
+
+    A licence that forbids derivatives does not stand in the way: measuring makes none.
+
+    Args:
+        folder: Where models are kept, one folder per repository and commit.
+    Raises:
+        HubError: the hub refuses or cannot be reached; a commit that is here already needs no hub.
+        StopRequested: `should_stop` said so; finished files are kept.
+    """
+    kept = folder / model_id.replace("/", "--")
+    if (kept / revision / _COMPLETE).is_file():
+        return kept / revision, revision
+    try:
+        model = HuggingFaceMetadata(client).resolve(model_id, revision, token=token)
+    except HubUnavailableError as error:
+        here = sorted(file.parent.name for file in kept.glob(f"*/{_COMPLETE}"))
+        if here:
+            raise HubUnavailableError(f"{error} Commit {here[-1]} is on this machine: name it as revision.") from None
+        raise
+    with suppress(LicenseError):
+        check_compressible(model)
+    files = _files(model)
+    target = folder / model.model_id.replace("/", "--") / model.sha
+    if not (target / _COMPLETE).is_file():
+        target.mkdir(parents=True, exist_ok=True)
+        meter = DownloadMeter(sum(file.size_bytes for file in files), on_progress, should_stop)
+        for file in files:
+            fetch_file(
+                client,
+                model.model_id,
+                file,
+                target,
+                repo_type="model",
+                revision=model.sha,
+                token=token,
+                meter=meter,
+            )
+        (target / _COMPLETE).touch()
+    return target, model.sha
+
+
+def _files(model: ResolvedModel) -> list[RepoFile]:
+    # The adapter is no weight of a whole model, so it does not count among the downloads of a source.
+    also = (file for file in model.files if _ALSO.fullmatch(file.path) and file.path not in model.flagged)
+    return [*model.downloads, *(file for file in also if file not in model.downloads)]

@@ -53,6 +53,9 @@ docs: setup ## Build the documentation into build/docs.
 check: lint docs ## Everything before a commit: lint, then the tests that are not slow.
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow"
 
+zoo: setup ## Try every class of transformers' tables and write tests/zoo/TABLE.tsv; half an hour on one core.
+	$(BIN)/python -m tests.zoo.sweep
+
 bench: setup ## Run every benchmark on a quiet machine; BENCHMARKS.md holds the numbers.
 	@set -e; for script in benchmarks/[a-z]*.py; do \
 		echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename $$script .py)"; \

@@ -152,6 +152,7 @@ def _print_inspection(source: str, recipe: Recipe, found: Inspection, seconds: f
         f"model       {source}: {found.architecture}, {found.num_blocks} blocks, {found.num_layers} layers compressed"
     )
     print_line(f"weights     {found.compressed_weights:,} compressed, {found.kept_weights:,} kept in 16 or 32 bit")
+    print_line(f"share       {100 * found.compressed_share:.0f} % of the model's bytes are compressed")
     print_line(
         f"bits        {found.bits_per_weight_quantized:.2f} per compressed weight, "
         f"{found.bits_per_weight_total:.2f} with L·R of rank {recipe.rank}"

@@ -95,6 +95,9 @@ def _checked_grid(artifact: Artifact) -> UniformGrid:
             f"GPTQ kernels take {GPTQ_BITS} bits in groups of {GPTQ_GROUPS}; this artifact has {grid.num_bits} bits "
             f"in groups of {grid.group_size}"
         )
+    stacks = artifact.stacks()
+    if stacks:
+        raise ExportError(f"{min(stacks)} holds the experts in one tensor; the GPTQ format takes linear layers only")
     transposed = transposed_modules(artifact)
     if transposed:
         raise ExportError(f"{min(transposed)} is stored transposed; the GPTQ format takes plain linear layers only")

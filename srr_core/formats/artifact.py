@@ -8,11 +8,12 @@ from typing import Any
 from jaxtyping import Shaped
 from torch import Tensor
 
-from srr_core.checkpoint.artifact_names import CONFIG_FILE
+from srr_core.checkpoint.artifact_names import CONFIG_FILE, STACKED_LEFT, STACKED_RIGHT
+from srr_core.checkpoint.expert_names import stacked_part
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError, ExportError
-from srr_core.formats.adapter import ADAPTER_WEIGHTS, adapter_names, read_adapter
+from srr_core.formats.adapter import ADAPTER_WEIGHTS, adapter_names, read_adapter, read_beside
 from srr_core.formats.artifact_files import adapter_entries, check_layers, packed_modules
 from srr_core.formats.codecs import Codec
 from srr_core.formats.expert_factors import ExpertPart, expert_parts
@@ -46,6 +47,8 @@ class Artifact:
     adapter: CheckpointReader | None
     bare: frozenset[str] = frozenset()
     """Compressed modules without L·R."""
+    turned: frozenset[str] = frozenset()
+    """Stacked parameters whose matrices are [inputs, outputs] in the model."""
     parts: Mapping[str, ExpertPart] = field(default_factory=dict)
     """Where the factors of experts lie in the adapter, by the experts' names."""
 
@@ -59,8 +62,22 @@ class Artifact:
 
     def plain_names(self) -> list[str]:
         """Return the tensors kept as they were in the source."""
-        packed = {name for module in self.module_names() for name in self.layout.tensor_names(module)}
+        packed = {name for module in self.module_names() for name in self._tensor_names(module)}
         return [name for name in self.weights if name not in packed]
+
+    def stacks(self) -> dict[str, list[str]]:
+        """Return stacked parameters of the model, each with its matrices in order."""
+        found: dict[str, dict[int, str]] = {}
+        for module in self.module_names():
+            part = stacked_part(module)
+            if part is not None:
+                found.setdefault(part.parameter, {})[part.index] = module
+        return {parameter: [members[index] for index in sorted(members)] for parameter, members in found.items()}
+
+    def _tensor_names(self, module_name: str) -> tuple[str, ...]:
+        beside = (f"{module_name}.{STACKED_LEFT}", f"{module_name}.{STACKED_RIGHT}")
+        names = self.layout.tensor_names(module_name)
+        return (*names, *beside) if stacked_part(module_name) is not None else names
 
     def read_layer(self, module_name: str) -> StoredLayer:
         """Return one layer.
@@ -69,6 +86,9 @@ class Artifact:
             CheckpointError: a tensor is missing or not what the layout wrote.
         """
         quantized = self.layout.read_layer(module_name, self.weights.__getitem__)
+        if stacked_part(module_name) is not None:
+            left, right = read_beside(module_name, self.weights, quantized.shape)
+            return StoredLayer(quantized, left, right)
         if self.adapter is None or module_name in self.bare:
             return StoredLayer(quantized, None, None)
         left, right = read_adapter(
@@ -95,7 +115,7 @@ def open_artifact(directory: Path) -> Artifact:
     layout = layout_of(quantization_config, file=CONFIG_NAME)
     marker = read_marker(quantization_config, file=CONFIG_NAME)
     rank, bare = marker.rank, marker.bare
-    weights = CheckpointReader(directory)
+    weights = CheckpointReader(directory, may_have_adapter=True)
     shapes = check_layers(weights, lambda module: layout.of(module).codec)
     if not shapes:
         raise CheckpointError(f"{directory.name!r}: no layer of the checkpoint is compressed")
@@ -103,7 +123,8 @@ def open_artifact(directory: Path) -> Artifact:
         directory, rank, {name: shape for name, shape in shapes.items() if name not in bare}, paths=marker.paths
     )
     adapter = CheckpointReader(directory, entries=entries) if rank else None
-    artifact = Artifact(directory, config, layout, rank, weights, adapter, bare, _parts(shapes, marker))
+    turned = frozenset(name for name, is_turned in marker.stacks.items() if is_turned)
+    artifact = Artifact(directory, config, layout, rank, weights, adapter, bare, turned, _parts(shapes, marker))
     _check_adapter_names(artifact)
     return artifact
 
@@ -117,7 +138,7 @@ def _parts(modules: Iterable[str], marker: Marker) -> dict[str, ExpertPart]:
 
 def _check_adapter_names(artifact: Artifact) -> None:
     if artifact.adapter is not None:
-        corrected = (module for module in artifact.module_names() if module not in artifact.bare)
+        corrected = [m for m in artifact.module_names() if m not in artifact.bare and stacked_part(m) is None]
         wanted = {name for module in corrected for name in adapter_names(module, artifact.parts.get(module))}
         for name in sorted(wanted.symmetric_difference(artifact.adapter)):
             state = "is missing" if name in wanted else "belongs to no compressed layer"

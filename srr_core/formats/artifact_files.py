@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, ADAPTER_FILE, CONFIG_FILE, factor_names
-from srr_core.checkpoint.expert_names import expert_name
+from srr_core.checkpoint.expert_names import expert_name, stacked_part
 from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
@@ -151,8 +151,8 @@ def packed_modules(entries: Iterable[str]) -> list[str]:
 
 
 def is_expert(module_name: str) -> bool:
-    """Whether a module of a checkpoint is one expert, which transformers fuses with the others of its layer."""
-    return expert_name(module_name) is not None
+    """Whether a packed weight is of one expert, which the model has no module of its own for."""
+    return expert_name(module_name) is not None or stacked_part(module_name) is not None
 
 
 def check_layer(module_name: str, shape: Shape, codec: Codec, entries: Mapping[str, TensorEntry]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from srr_core.checkpoint.artifact_names import BARE, COMPRESSED_TENSORS, MARKER, MARKER_VERSION, PATHS
+from srr_core.checkpoint.artifact_names import BARE, COMPRESSED_TENSORS, MARKER, MARKER_VERSION, PATHS, STACKS
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.codecs import ByteCodec, Codec, WordCodec
 from srr_core.formats.lattice_codec import LatticeCodec
@@ -35,6 +35,8 @@ class Marker:
     """Paths in the model of layers and mixtures whose names in the file are others, by these."""
     mixed: Mapping[str, QuantizerSpec] = field(default_factory=dict)
     """The quantizers of layers that have another one than `spec`, by their names in the file."""
+    stacks: Mapping[str, bool] = field(default_factory=dict)
+    """Stacked parameters of the model, each with whether its matrices are [inputs, outputs] there."""
 
     def codec(self, module: str = "") -> Codec:
         """Return the codec a layer was written with, that of `spec` where none is named."""
@@ -96,8 +98,15 @@ def read_marker(quantization_config: Mapping[str, Any], *, file: str) -> Marker:
     bare = entry.get(BARE, [])
     if not isinstance(bare, list) or not all(isinstance(name, str) for name in bare):
         raise CheckpointError(f"{file}: {BARE} of the {MARKER!r} entry is no list of layers")
-    paths, mixed = _paths(entry.get(PATHS, {}), file), _mixed(entry.get(MIXED, []), spec, file)
-    return Marker(str(method), spec, rank, frozenset(bare), paths, mixed)
+    return Marker(
+        str(method),
+        spec,
+        rank,
+        frozenset(bare),
+        paths=_paths(entry.get(PATHS, {}), file),
+        mixed=_mixed(entry.get(MIXED, []), spec, file),
+        stacks=_stacks(entry.get(STACKS, {}), file),
+    )
 
 
 def mixed_entry(mixed: Mapping[str, QuantizerSpec]) -> list[dict[str, Any]]:
@@ -141,6 +150,12 @@ class _MixedRow(BaseModel):
 
     quantizer: QuantizerSpec
     modules: list[str]
+
+
+def _stacks(stacks: object, file: str) -> dict[str, bool]:
+    if not isinstance(stacks, dict) or not all(isinstance(value, bool) for value in stacks.values()):
+        raise CheckpointError(f"{file}: {STACKS} of the {MARKER!r} entry does not say how its matrices lie")
+    return stacks
 
 
 def _paths(paths: object, file: str) -> dict[str, str]:

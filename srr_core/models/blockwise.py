@@ -85,7 +85,7 @@ class BlockwiseModel:
         """Hold the embeddings, the final norm and the head in memory."""
         architecture = self._architecture
         architecture.load(self._weights, self._plan.outside, device=self._device)
-        self._model.tie_weights()
+        architecture.tie()
         try:
             yield
         finally:
@@ -106,7 +106,7 @@ class BlockwiseModel:
     def start(self, batches: Sequence[Int64[Tensor, "_ length"]]) -> Stream:
         """Embed all batches and record what each block will be called with."""
         moved = tuple(batch.to(self._device) for batch in batches)
-        with self.outer_weights():
+        with self.outer_weights(), running(self._architecture.name):
             self._require_finite()
             self._learn_return_forms(moved[0][:1])
             hidden: list[Hidden] = []
@@ -143,7 +143,8 @@ class BlockwiseModel:
         """
         handed, hidden = stream.handed[number], stream.hidden[number]
         for call in stream.calls[number][stream.next_block]:
-            output = block(hidden, *filled(call.args, handed), **filled(call.kwargs, handed))
+            with running(self._architecture.name):
+                output = block(hidden, *filled(call.args, handed), **filled(call.kwargs, handed))
             self._require_form(block, output)
             hidden = output if isinstance(output, Tensor) else output[0]
             if hand_on:
@@ -156,7 +157,7 @@ class BlockwiseModel:
         """Yield each batch with the output of the model's head, after the last block."""
         with self.outer_weights():
             for batch, hidden, handed in zip(stream.batches, stream.hidden, stream.handed, strict=True):
-                with torch.no_grad(), self._replaced(_injecting(hidden), handed):
+                with torch.no_grad(), self._replaced(_injecting(hidden), handed), running(self._architecture.name):
                     logits = self._model(input_ids=batch, use_cache=False).logits
                 yield batch, logits
 
@@ -334,6 +335,30 @@ class BlockwiseModel:
         finally:
             for block in self._blocks:
                 del block.forward
+
+
+@contextmanager
+def running(name: str) -> Iterator[None]:
+    """Tell what a model class raises while it runs as a reason not to take the model, and not as a traceback.
+
+    Raises:
+        UnsupportedModelError: the class cannot run on token ids alone, block by block.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UnsupportedModelError(f"{name} does not run block by block on a text: {reason}") from error
 
 
 def _injecting(last: Hidden) -> Callable[..., Hidden]:

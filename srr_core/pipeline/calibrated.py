@@ -129,5 +129,7 @@ def decomposed(
 
 def source_weight(plan: RunPlan, layer: Layer) -> Tensor:
     """Return the source weight of a layer, [out, in] in float32, on the device of the run."""
-    weight = plan.weights[layer.tensor].to(plan.device, torch.float32)
+    part = layer.expert if layer.is_stacked else None
+    stored = plan.weights[layer.tensor] if part is None else plan.weights.part(layer.tensor, part.index)
+    weight = stored.to(plan.device, torch.float32)
     return weight.mT.contiguous() if layer.is_transposed else weight

@@ -155,7 +155,7 @@ def _evaluate(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[Mea
     windows, spec = plan.evaluation, plan.recipe.evaluation
     if windows is None or spec is None:
         return ()
-    transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed)
+    transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed and not layer.is_stacked)
     artifact = open_artifact(work.artifact)
     evaluators = [EVALUATORS.build(evaluator) for evaluator in spec.evaluators]
     with monitor.stage(Stage.EVALUATE, 2 * len(plan.layers.blocks)):

@@ -10,13 +10,14 @@ import torch
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError, RecipeError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
-from srr_core.models.conversion import converted
 from srr_core.models.layers import LayerPlan, plan_layers
-from srr_core.pipeline.plan import choose_layout, choose_targets
+from srr_core.pipeline.plan import choose_layout, choose_targets, require_share
+from srr_core.pipeline.source import shown_entries
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.compatibility import rope_type
 from srr_core.recipe.gguf_types import PLAIN_ROPE
 from srr_core.runtime.plain_tensors import require_complete
+from srr_core.verification.stock import reads_packed
 
 PROBE_SIZE = 1024
 
@@ -35,6 +36,8 @@ class Inspection:
     compressed_weights: int = 0
     kept_weights: int = 0
     source_bytes: int = 0
+    compressed_share: float = 0.0
+    """Part of these bytes that is compressed."""
     artifact_bytes: int = 0
     """Estimated from the format's bits; padding and headers left out."""
     size_note: str | None = None
@@ -44,6 +47,7 @@ class Inspection:
     shapes: tuple[tuple[int, int], ...] = ()
     """(out, in) of every compressed layer."""
     all_linear: bool = True
+    """False when stock tools cannot hold a layer packed; the artifact is then in our own layout."""
     has_experts: bool = False
     memory_bytes: int = 0
     """Estimated peak of a run on the CPU."""
@@ -63,9 +67,10 @@ def inspect_model(
     """
     try:
         architecture = Architecture(config_directory)
-        entries = converted(architecture.model, entries)
+        entries = shown_entries(config_directory, architecture, entries)
         require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)
+        require_share(plan, entries, recipe)
         choose_layout(architecture, plan, recipe)
         bare = choose_targets(architecture, plan, recipe).bare
         run = cost.fitted(recipe, text_bytes=text_bytes, longest_window=architecture.max_sequence_length)
@@ -94,11 +99,12 @@ def inspect_model(
         kept_weights=sum(entry.num_bytes // entry.dtype.itemsize for entry in kept),
         source_bytes=source_bytes,
         artifact_bytes=artifact_bytes,
+        compressed_share=plan.compressed_share(entries),
         size_note=cost.size_note(source_bytes=source_bytes, result_bytes=artifact_bytes, kept_bytes=kept_bytes),
         bits_per_weight_quantized=recipe.quantizer.bits_per_weight,
         bits_per_weight_total=total_bits / sum(weights),
         shapes=tuple(layer.shape for layer in layers),
-        all_linear=plan.all_linear,
+        all_linear=plan.all_linear and reads_packed(architecture.model),
         has_experts=any(layer.expert is not None for layer in layers),
         memory_bytes=_memory(architecture, plan, entries, run),
         operations=cost.operations(run, (layer.shape for layer in layers)),

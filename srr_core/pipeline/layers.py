@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from srr_core.formats.adapter import adapter_tensors
+from srr_core.formats.adapter import adapter_tensors, beside_tensors
 from srr_core.learning.block import Lesson, learn_block
 from srr_core.models.blockwise import BlockwiseModel, Stream
 from srr_core.models.layers import Block, Layer
@@ -196,7 +196,9 @@ class LayerCompressor:
         layer, result, recipe = item.layer, item.result, item.method.recipe
         tensors = self._plan.layout.layer_tensors(layer.name, result.quantized)
         adapter: Mapping[str, Tensor] = {}
-        if recipe.rank:
+        if layer.is_stacked:
+            tensors |= beside_tensors(layer.name, result.left, result.right)
+        elif recipe.rank:
             adapter = adapter_tensors(layer.name, result.left, result.right, rank=recipe.rank, shape=layer.shape)
         report = self._report(item, learning)
         record = LayerRecord(

@@ -71,6 +71,12 @@ class Recipe(Spec):
     sketch: SketchSpec = SketchSpec()
     calibration: CalibrationSpec = CalibrationSpec()
     evaluation: EvaluationSpec | None = EvaluationSpec()
+    min_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A model is refused when a smaller part of its blocks would be compressed; 0 takes any.",
+    )
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-from srr_core.checkpoint.expert_names import DOWN, GATE_UP, UP, expert_name
+from srr_core.checkpoint.expert_names import DOWN, FORMS, GATE_UP, UP, expert_name
 from srr_core.errors import CheckpointError
-from srr_core.formats.expert_factors import PROJECTIONS
 from srr_core.models.placement import Places
 from srr_core.runtime.linear import PackedLinear
 
@@ -155,7 +154,7 @@ def pack_experts(
     packed: dict[str, str] = {}
     places = Places(model)
     for owner, projections in found.items():
-        names = next((names for names in PROJECTIONS if set(names) == projections), None)
+        names = next((names for names in FORMS if set(names) == projections), None)
         path = _module_path(places, owner, projections)
         if names is None or path is None:
             raise CheckpointError(f"{type(model).__name__} has no experts for the packed weights of {owner}")

@@ -18,7 +18,7 @@ from transformers.utils.import_utils import is_peft_available
 from transformers.utils.quantization_config import CompressedTensorsConfig, QuantizationConfigMixin
 
 from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, COMPRESSED_TENSORS, CONFIG_FILE, MARKER
-from srr_core.checkpoint.expert_names import DOWN, GATE_UP, UP
+from srr_core.checkpoint.expert_names import DOWN, GATE_UP, UP, stacked_part
 from srr_core.checkpoint.header import read_header
 from srr_core.errors import CheckpointError
 from srr_core.formats.artifact_files import check_inside, check_layer, check_packed_names, is_expert, packed_modules
@@ -27,6 +27,7 @@ from srr_core.models.placement import Places
 from srr_core.runtime.experts import PackedExperts, pack_experts
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.resident import own_parameters, release_freed
+from srr_core.runtime.stacks import pack_stacks
 
 _FROM_BLOCK = re.compile(r"(?:^|\.)([^.]+\.\d+\..+)$")
 
@@ -107,8 +108,9 @@ class PackedQuantizer(HfQuantizer):
         layers = match_modules(model, packed)
         for name, file_name in layers.items():
             model.set_submodule(name, self._packed_like(model.get_submodule(name), file_name))
+        stacks = pack_stacks(model, entries, packed, marker.stacks, self._packed)
         experts = pack_experts(model, packed, self._packed)
-        self.names_in_files = {**layers, **experts}
+        self.names_in_files = {**layers, **experts, **stacks}
         for name, file_name in self.names_in_files.items():
             layer = cast(PackedLinear, model.get_submodule(name))
             check_layer(file_name, (layer.out_features, layer.in_features), layer.codec, entries)
@@ -128,7 +130,8 @@ class PackedQuantizer(HfQuantizer):
         for name, module in model.named_modules():
             if isinstance(module, PackedLinear) and module.weight.device.type != "meta":
                 module.check_stored(self.names_in_files.get(name, name))
-                module.prepare(model.dtype)
+                if stacked_part(name) is None:
+                    module.prepare(model.dtype)
         own_parameters(model)
         release_freed()
         if is_peft_available():

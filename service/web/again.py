@@ -57,5 +57,5 @@ def _options(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

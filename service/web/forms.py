@@ -181,7 +181,9 @@ def _aimed(recipe: Recipe, targets: Mapping[str, str]) -> Recipe:
     try:
         if name == "target_size":
             return budgeted(recipe, target_size_bytes=size_in_bytes(typed))
-        return budgeted(recipe, **{name: _decimal(name, typed)})
+        if name == "target_bits":
+            return budgeted(recipe, target_bits=_decimal(name, typed))
+        return budgeted(recipe, target_kl=_decimal(name, typed))
     except RecipeError as error:
         raise FormError({name: sentence(str(error))}) from error
 

@@ -84,8 +84,8 @@ def _mean_divergence(model: BlockwiseModel, source: Stream, prefix: Stream) -> f
             model.finish(stream)
         compared = -(-COMPARED_WINDOWS // len(source.hidden[0]))
         for before, after in zip(source.hidden[:compared], prefix.hidden[:compared], strict=True):
-            pieces = zip(before[:, :-1].flatten(0, 1).split(rows), after[:, :-1].flatten(0, 1).split(rows), strict=True)
-            for mine, other in pieces:
+            states = (torch.split(hidden[:, :-1].flatten(0, 1), rows) for hidden in (before, after))
+            for mine, other in zip(*states, strict=True):
                 total += float(divergence(model.head(mine), model.head(other)).sum(dtype=torch.float64))
                 count += len(mine)
     return total / count

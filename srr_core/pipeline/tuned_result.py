@@ -92,7 +92,10 @@ def verify_result(plan: TuningPlan, folder: Path) -> tuple[str, ...]:
     if not is_artifact(folder):
         return ()
     verify_structure(folder)
-    parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in CheckpointReader(folder).entries.values())
+    parameters = sum(
+        entry.num_bytes // entry.dtype.itemsize
+        for entry in CheckpointReader(folder, may_have_adapter=True).entries.values()
+    )
     if parameters > RELOAD_ALWAYS_PARAMETERS and not fits_below_peak(parameters * 4 * RELOAD_COPIES):
         return ("reloading the whole model with stock tools was not tried: it would take more memory than the run",)
     ids = torch.tensor([list(plan.dataset.validation[0].ids[:RELOAD_TOKENS])])

@@ -6,7 +6,7 @@ which a class may gate, bias, turn or interleave its experts.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from srr_core.errors import CheckpointError
 from srr_core.runtime.linear import PackedLinear
 
 
+@runtime_checkable
 class Build(Protocol):
     """Makes a packed layer on the device of a tensor."""
 

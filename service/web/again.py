@@ -40,6 +40,7 @@ def can_say(recipe: Recipe) -> bool:
 
 
 def _options(recipe: Recipe) -> dict[str, str]:
+    budget = recipe.budget
     return {
         "num_bits": str(recipe.quantization_bits),
         "rank": str(recipe.rank),
@@ -49,5 +50,12 @@ def _options(recipe: Recipe) -> dict[str, str]:
         "scaling": choices.row_of(choices.SCALINGS, recipe.scaling.model_dump()) or "",
         "rank_selector": choices.row_of(choices.RANK_SELECTORS, recipe.rank_selector.model_dump()) or "",
         "target": "" if recipe.target == "any" else recipe.target,
+        "target_bits": "" if budget is None else _text(budget.target_bits),
+        "target_size": "" if budget is None else _text(budget.target_size_bytes),
+        "target_kl": "" if budget is None else _text(budget.target_kl),
         "evaluation": "on" if recipe.evaluation else "off",
     }
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

@@ -16,13 +16,16 @@ from service.web import choices
 from service.web.wording import complaints, sentence
 from srr_core.errors import RecipeError
 from srr_core.recipe import DEFAULT_RECIPE, Recipe, named_recipe, override
+from srr_core.recipe.budgeted import budgeted, size_in_bytes
 
 NUMBER_FIELDS = ("num_bits", "rank", "iterations", "group_size", "seed")
+TARGETS_OF_SIZE = ("target_bits", "target_size", "target_kl")
 ADVANCED_FIELDS = (
     *NUMBER_FIELDS,
     "scaling",
     "rank_selector",
     "target",
+    *TARGETS_OF_SIZE,
     "evaluation",
     "num_sequences",
     "sequence_length",
@@ -123,7 +126,9 @@ def chosen_recipe(values: Mapping[str, str]) -> Recipe:
     except RecipeError as error:
         raise FormError({"recipe": sentence(str(error))}) from error
     try:
-        return override(recipe, _assignments(values, recipe))
+        recipe = override(recipe, _assignments(values, recipe))
+        targets = {name: values[name] for name in TARGETS_OF_SIZE if values[name]}
+        return _aimed(recipe, targets) if targets else recipe
     except RecipeError as error:
         cause = error.__cause__
         raise FormError(
@@ -166,6 +171,28 @@ def _assignments(values: Mapping[str, str], recipe: Recipe) -> dict[str, Any]:
     if values["evaluation"]:
         assigned["evaluation"] = choices.evaluation_of(values["evaluation"], recipe)
     return assigned
+
+
+def _aimed(recipe: Recipe, targets: Mapping[str, str]) -> Recipe:
+    """Return the recipe with the target of bits, size or KL that was typed."""
+    (name, typed), *others = targets.items()
+    if others:
+        raise FormError(dict.fromkeys(targets, "One target of bits, size or KL at most."))
+    try:
+        if name == "target_size":
+            return budgeted(recipe, target_size_bytes=size_in_bytes(typed))
+        if name == "target_bits":
+            return budgeted(recipe, target_bits=_decimal(name, typed))
+        return budgeted(recipe, target_kl=_decimal(name, typed))
+    except RecipeError as error:
+        raise FormError({name: sentence(str(error))}) from error
+
+
+def _decimal(name: str, typed: str) -> float:
+    try:
+        return float(typed)
+    except ValueError as error:
+        raise FormError({name: f"{typed!r} is not a number."}) from error
 
 
 class _Gathered:

@@ -1,5 +1,6 @@
 """An artifact on disk: its layout, its layers one at a time, and what must be true before any is read."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ class Artifact:
     """Rank of the adapter; 0 where there is none."""
     weights: CheckpointReader
     adapter: CheckpointReader | None
+    shapes: Mapping[str, tuple[int, int]]
+    """(out, in) of the compressed modules."""
     bare: frozenset[str] = frozenset()
     """Compressed modules without L·R."""
     turned: frozenset[str] = frozenset()
@@ -55,6 +58,12 @@ class Artifact:
     def module_names(self) -> list[str]:
         """Return the compressed modules, in the order of the file."""
         return packed_modules(self.weights)
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the model the artifact stands for, L·R left out."""
+        plain = sum(math.prod(self.weights.entries[name].shape) for name in self.plain_names())
+        return plain + sum(rows * columns for rows, columns in self.shapes.values())
 
     def codec_of(self, module_name: str) -> Codec:
         """Return the codec a module was written with."""
@@ -124,7 +133,7 @@ def open_artifact(directory: Path) -> Artifact:
     )
     adapter = CheckpointReader(directory, entries=entries) if rank else None
     turned = frozenset(name for name, is_turned in marker.stacks.items() if is_turned)
-    artifact = Artifact(directory, config, layout, rank, weights, adapter, bare, turned, _parts(shapes, marker))
+    artifact = Artifact(directory, config, layout, rank, weights, adapter, shapes, bare, turned, _parts(shapes, marker))
     _check_adapter_names(artifact)
     return artifact
 

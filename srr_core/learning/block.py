@@ -12,6 +12,7 @@ Source: Cheng et al., SignRound, arXiv:2309.05516 (the sign steps); Li et al., B
 the unit). Deviation: L·R learns beside the rounding.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -142,7 +143,8 @@ def _learn(
     """Learn in place; return the number of steps taken."""
     order = _order(len(lesson.targets), seed)
     per_step = max(1, min(spec.batch_size // lesson.num_windows, len(lesson.targets)))
-    arithmetic = torch.autocast(device.type, dtype=torch.bfloat16, enabled=_is_narrow(spec, device))
+    is_narrow = _is_narrow(spec, device)
+    arithmetic = torch.autocast(device.type, dtype=torch.bfloat16) if is_narrow else contextlib.nullcontext()
     schedule = Schedule(spec.iterations, spec.patience)
     while schedule.share > 0:
         weights.require_gradients(layers, wanted=True)
@@ -192,5 +194,7 @@ def _is_narrow(spec: LearnedSpec, device: torch.device) -> bool:
         return spec.arithmetic == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

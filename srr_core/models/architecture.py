@@ -134,7 +134,7 @@ class Architecture:
         for target, source in self.model.all_tied_weights_keys.items():
             pair = [self.model.get_parameter_or_buffer(name) for name in (target, source)]
             loaded = [parameter for parameter in pair if not parameter.is_meta]
-            if len(loaded) == 1 or (len(loaded) == 2 and torch.equal(*loaded)):
+            if len(loaded) == 1 or (len(loaded) == 2 and torch.equal(loaded[0], loaded[1].to(loaded[0].device))):
                 for name in (target, source):
                     path, _, leaf = name.rpartition(".")
                     setattr(self.model.get_submodule(path), leaf, loaded[-1])

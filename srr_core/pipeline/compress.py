@@ -13,7 +13,7 @@ from srr_core.models.blockwise import BlockwiseModel
 from srr_core.pipeline.assemble import assemble
 from srr_core.pipeline.budgeting import TABLE_FILE, carry, spend_budget
 from srr_core.pipeline.layers import LayerCompressor, finished_layers
-from srr_core.pipeline.memory import fits_below_peak
+from srr_core.pipeline.memory import may_reload
 from srr_core.pipeline.plan import RunPlan, plan_run
 from srr_core.pipeline.reporting import build_report
 from srr_core.pipeline.run_monitor import RunMonitor
@@ -29,10 +29,6 @@ from srr_core.verification.verify import ExpectedLayer, verify_artifact
 
 BeforePublish = Callable[[Path, Report], None]
 
-RELOAD_COPIES = 2
-"""Float32 copies of the model that the reload check holds at its peak."""
-RELOAD_ALWAYS_PARAMETERS = 20_000_000
-"""Models so small that loading them, 160 MB, is lost in the size of the interpreter."""
 RELOAD_TOKENS = 32
 
 
@@ -143,7 +139,7 @@ def _verify(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[str, 
         verify_structure(work.artifact)
         verify_carried(plan.source, work.artifact, plan.calibration.ids[0])
         parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
-        if parameters > RELOAD_ALWAYS_PARAMETERS and not fits_below_peak(parameters * 4 * RELOAD_COPIES):
+        if not may_reload(parameters):
             return (
                 "reloading the whole model was not tried: it would take more memory than the run itself; every layer "
                 "was read back and compared bit for bit, and has its place in the stock model",

@@ -14,12 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from srr_core.checkpoint.index import read_json
-from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import SrrError
 from srr_core.exporters.export import export
 from srr_core.exporters.gguf_format import MODEL_FILE
-from srr_core.pipeline.compress import RELOAD_ALWAYS_PARAMETERS, RELOAD_COPIES
-from srr_core.pipeline.memory import fits_below_peak
+from srr_core.formats.artifact import open_artifact
+from srr_core.pipeline.memory import may_reload
 from srr_core.recipe import GGUFSpec
 from srr_core.recipe.compatibility import TRANSFORMERS
 from srr_core.recipe.gguf_types import LLAMA_CPP
@@ -131,8 +130,7 @@ def smoke_test_others(artifact: Path, *, interpreters: Mapping[str, str] | None 
     others = [server.module for server in SERVERS if server.runtime != TRANSFORMERS]
     if not any(module in (interpreters or {}) or find_spec(module) is not None for module in others):
         return ()
-    parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in CheckpointReader(artifact).entries.values())
-    if parameters > RELOAD_ALWAYS_PARAMETERS and not fits_below_peak(parameters * RELOAD_COPIES * 4):
+    if not may_reload(open_artifact(artifact).num_parameters):
         return ()
     return smoke_test(artifact, interpreters=interpreters)
 

@@ -15,7 +15,7 @@ from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec
 
 Target = Literal["any", "transformers", "vllm", "sglang", "llama.cpp", "gptq", "srr"]
 _WORDS = frozenset({"name", "title", "reference", "target"})
-_LATER_FIELDS = ("target", "budget", "calibration.inputs", "evaluation.evaluators")
+_LATER_FIELDS = ("target", "budget", "min_share", "calibration.inputs", "evaluation.evaluators")
 STEEP_POWER_ITERATIONS = 3
 """Under the exact scaling. On the 42 layers of a trained model k* is then that of a dense SVD and the output error
 within 0.1 %; with two iterations k* is one less on 1 to 3 layers, and the error 0.3 % higher."""

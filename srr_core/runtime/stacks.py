@@ -6,7 +6,7 @@ which a class may gate, bias, turn or interleave its experts.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -19,13 +19,8 @@ from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError
 from srr_core.runtime.linear import PackedLinear
 
-
-@runtime_checkable
-class Build(Protocol):
-    """Makes a packed layer on the device of a tensor."""
-
-    def __call__(self, like: Tensor, in_features: int, out_features: int, *, file_name: str) -> PackedLinear:
-        """Return the layer that a file calls by this name."""
+Build = Callable[..., PackedLinear]
+"""Makes a packed layer on the device of a tensor, of (in, out) features and with the name that the file has for it."""
 
 
 class PackedStack(nn.Module):

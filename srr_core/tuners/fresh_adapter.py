@@ -64,7 +64,7 @@ def _attachable(base: Path, model: PreTrainedModel) -> tuple[dict[str, Attached]
         found = mixture_parts(planned)
         return {layer.name: Attached(layer.module, layer.shape, found.get(layer.name)) for layer in planned}, {}
     marker = read_marker(read_json(base / CONFIG_NAME)["quantization_config"], file=CONFIG_NAME)
-    shapes = check_layers(CheckpointReader(base), marker.codec)
+    shapes = check_layers(CheckpointReader(base, may_have_adapter=True), marker.codec)
     paths = {file: name for name, file in match_modules(model, shapes).items()}
     parts = expert_parts(shapes)
     layers = {name: Attached(paths.get(name, name), shape, parts.get(name)) for name, shape in shapes.items()}

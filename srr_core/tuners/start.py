@@ -81,7 +81,7 @@ def write_base(source: Path, destination: Path, *, labels: Labels | None) -> Fac
         CheckpointError: the source is damaged.
     """
     config = read_json(source / CONFIG_NAME)
-    weights = CheckpointReader(source)
+    weights = CheckpointReader(source, may_have_adapter=is_artifact(source))
     if labels is None:
         _require_language_model(config)
     else:

@@ -83,7 +83,9 @@ def test_the_summary_follows_what_is_typed(browser: Browser, url: str) -> None:
     with visit(browser, url) as page:
         page.goto("/")
         page.get_by_label("Model", exact=True).fill("org/model")
-        expect(page.locator("#preview")).to_contain_text(f"org/model-{DEFAULT_RECIPE}-3bit")
+        expect(page.locator("#preview")).to_contain_text(
+            f"org/model-{DEFAULT_RECIPE}-{named_recipe(DEFAULT_RECIPE).quantization_bits}bit"
+        )
         page.get_by_label("Recipe", exact=True).select_option("qera-exact")
         expect(page.locator("#preview")).to_contain_text("org/model-qera-exact-3bit")
 

@@ -116,7 +116,7 @@ def test_the_report_page_shows_the_numbers(http: TestClient, job_store: MemoryJo
     assert "9.25" in page
     assert "5.0 MiB" in page
     assert "38.500" in page
-    assert "+4.1 %" in page
+    assert "+0.0397 ± 0.0021 nats per token" in page
     assert "outside the repeated blocks" in page
 
 

@@ -1,6 +1,5 @@
 """A model of a hub fetched to be measured: a source or an artifact of ours, with all that changes its outputs."""
 
-import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,11 +10,8 @@ from service.hub.model import RepoFile, ResolvedModel, check_compressible
 from worker.download_meter import DownloadMeter, OnBytes, ShouldStop
 from worker.hub_files import fetch_file
 
-_ALSO = re.compile(
-    r"adapter_model\.safetensors|adapter_config\.json|modules\.json|sentence_bert_config\.json"
-    r"|config_sentence_transformers\.json|\d_Pooling/config\.json|report\.json"
-)
-"""What an artifact has beside a source, and the files that say how an embedding model pools."""
+_ALSO = frozenset({"adapter_model.safetensors", "adapter_config.json", "report.json"})
+"""What an artifact has beside a source."""
 _COMPLETE = ".complete"
 
 
@@ -73,5 +69,5 @@ def fetch_evaluated(
 
 def _files(model: ResolvedModel) -> list[RepoFile]:
     # The adapter is no weight of a whole model, so it does not count among the downloads of a source.
-    also = (file for file in model.files if _ALSO.fullmatch(file.path) and file.path not in model.flagged)
+    also = (file for file in model.files if file.path in _ALSO and file.path not in model.flagged)
     return [*model.downloads, *(file for file in also if file not in model.downloads)]

@@ -235,6 +235,7 @@ def _copy_in(source: Path, target: Path) -> CommittedFile:
 def _fetch(source: Path, target: Path, file: RepoFile, should_stop: ShouldStop | None) -> None:
     digest = hashlib.sha256()
     partial = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, partial.open("wb") as writer:
         while chunk := reader.read(_CHUNK_BYTES):
             if should_stop is not None and should_stop():

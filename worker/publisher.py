@@ -2,10 +2,10 @@
 
 import json
 import shutil
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from service.hub.model import LEGAL_FILES, ResolvedModel
+from service.hub.model import ResolvedModel
+from srr_core.checkpoint.carried_files import is_legal
 from srr_core.errors import VerificationError
 from srr_core.report import Report
 from worker.card import COMPRESSED_TENSORS, model_card
@@ -101,6 +101,5 @@ def quant_method(directory: Path) -> str:
 
 def _carry_legal_files(source_directory: Path, directory: Path) -> None:
     for file in sorted(source_directory.iterdir()):
-        is_legal = any(fnmatchcase(file.name, pattern) for pattern in LEGAL_FILES)
-        if is_legal and file.is_file() and not (directory / file.name).exists():
+        if is_legal(file.name) and file.is_file() and not (directory / file.name).exists():
             shutil.copyfile(file, directory / file.name)

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -94,6 +95,27 @@ class HubClient:
                     response.read()
                 hf_raise_for_status(response)
                 return _read_capped(response, limit_bytes, path)
+
+        return self.ask(fetch, Subject(repo_id, revision))
+
+    def read_part(self, repo_id: str, revision: str, path: str, begin: int, end: int, *, token: str | None) -> bytes:
+        """Return the bytes of a file from `begin` up to, not including, `end`; fewer where it ends before."""
+        url = f"{self.endpoint}/{repo_id}/resolve/{quote(revision, safe='')}/{quote(path)}"
+        headers = {**build_hf_headers(token=token or False), "Range": f"bytes={begin}-{end - 1}"}
+
+        def fetch() -> bytes:
+            with get_session().stream("GET", url, headers=headers) as response:
+                if response.is_error:
+                    response.read()
+                hf_raise_for_status(response)
+                # A server may ignore the range and send the whole file from its beginning.
+                skipped = 0 if response.status_code == HTTPStatus.PARTIAL_CONTENT else begin
+                content = bytearray()
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if len(content) >= skipped + end - begin:
+                        break
+            return bytes(content[skipped : skipped + end - begin])
 
         return self.ask(fetch, Subject(repo_id, revision))
 

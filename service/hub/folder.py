@@ -20,17 +20,18 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import parse_local_safetensors_file_metadata
 from huggingface_hub.repocard import metadata_load
 from pydantic import BaseModel, ConfigDict
 from yaml import YAMLError
 
 from service.hub.destination import REPORT_FILE, Destination, report_source
 from service.hub.errors import ModelNotFoundError, RevisionNotFoundError
+from service.hub.headers import Fetch, read_header
 from service.hub.metadata import card_fields
-from service.hub.model import RepoFile, ResolvedModel
+from service.hub.model import CARD_FILE, CONFIG_FILE, RepoFile, ResolvedModel, index_file
 from service.hub.naming import check_repo_id
 from service.hub.weights import Weights, read_weights
+from srr_core.checkpoint.carried_files import MODULES_FILE
 
 MAIN = "main"
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
@@ -158,17 +159,18 @@ class FolderMetadata:
                 f"{model_id} has no revision {revision!r}; name a branch, a tag or a full commit sha."
             )
         settings, snapshot = repository.settings(), repository.snapshot(commit_id)
-        card = read_card(snapshot / "README.md")
+        card, config = read_card(snapshot / CARD_FILE), _json_object(snapshot / CONFIG_FILE)
+        files = repository.commit(commit_id).files
+        index = index_file(files, config)
         return ResolvedModel(
             model_id=model_id,
             sha=commit_id,
             private=settings.private,
             gated=settings.gated,
-            files=tuple(
-                RepoFile(path, file.size_bytes, sha256=file.sha256)
-                for path, file in sorted(repository.commit(commit_id).files.items())
-            ),
-            config=_json_object(snapshot / "config.json"),
+            files=tuple(RepoFile(path, file.size_bytes, sha256=file.sha256) for path, file in sorted(files.items())),
+            config=config,
+            index=_json_object(snapshot / index) if index is not None else None,
+            modules=_json(snapshot / MODULES_FILE),
             tags=tuple(str(tag) for tag in card.get("tags") or ()),
             pipeline_tag=str(card["pipeline_tag"]) if "pipeline_tag" in card else None,
             **card_fields(card),
@@ -182,9 +184,7 @@ class FolderMetadata:
     ) -> Weights:
         """Read the headers of the weights."""
         snapshot = self.existing(model.model_id).snapshot(model.sha)
-        return read_weights(
-            model, lambda files: (parse_local_safetensors_file_metadata(snapshot / file.path) for file in files)
-        )
+        return read_weights(model, lambda files: (read_header(file, _part_of(snapshot / file.path)) for file in files))
 
     def artifact_source(
         self,
@@ -238,11 +238,24 @@ class FolderMetadata:
             yield settings.parent.relative_to(self.root).as_posix()
 
 
-def _json_object(path: Path) -> Mapping[str, Any] | None:
+def _part_of(path: Path) -> Fetch:
+    def fetch(begin: int, end: int) -> bytes:
+        with path.open("rb") as stream:
+            stream.seek(begin)
+            return stream.read(end - begin)
+
+    return fetch
+
+
+def _json(path: Path) -> Any:
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
+
+
+def _json_object(path: Path) -> Mapping[str, Any] | None:
+    content = _json(path)
     return content if isinstance(content, dict) else None
 
 

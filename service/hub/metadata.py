@@ -5,17 +5,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from huggingface_hub import ModelInfo
-from huggingface_hub.utils._safetensors import SafetensorsFileMetadata
 
-from service.hub.client import HubClient
+from service.hub.client import MAX_JSON_BYTES, HubClient
 from service.hub.destination import MAX_REPORT_BYTES, REPORT_FILE, Destination, report_source
 from service.hub.errors import AccessDeniedError, DestinationForbiddenError, DisabledModelError, ModelNotFoundError
-from service.hub.model import RepoFile, ResolvedModel
+from service.hub.headers import read_header
+from service.hub.model import CONFIG_FILE, RepoFile, ResolvedModel, index_file
 from service.hub.namespaces import Namespaces
 from service.hub.naming import check_repo_id
 from service.hub.translation import Subject
 from service.hub.weights import Weights, read_weights
+from srr_core.checkpoint.carried_files import MODULES_FILE
+from srr_core.checkpoint.header_text import HeaderEntry
 
+MAX_INDEX_BYTES = 50_000_000
+"""The index of the largest mixtures, whose experts are a tensor each, has about 20 MB."""
 _PARALLEL_HEADERS = 8
 """Requests at a time for the headers of a sharded model; the hub's client shares one connection pool."""
 
@@ -70,7 +74,10 @@ class HuggingFaceMetadata:
         self._namespaces = Namespaces(client)
 
     def resolve(self, model_id: str, revision: str = "main", *, token: str | None = None) -> ResolvedModel:
-        """Pin a revision to its commit and list what is there. Two requests, three for a gated model."""
+        """Pin a revision to its commit and list what is there.
+
+        Two requests, and one more each for a gated model, an index of weights and a list of modules.
+        """
         info = self._info(model_id, revision, token)
         if info.id != model_id:
             # A renamed repository answers by a redirect, which loses the wish for file sizes.
@@ -79,17 +86,17 @@ class HuggingFaceMetadata:
             raise DisabledModelError(f"{info.id} has been disabled on the hub; choose another model.")
         if info.gated:
             self._client.ask(lambda: self._client.api.auth_check(info.id, token=token or False), Subject(info.id))
-        return _resolved(info, self._config(info, token), url=f"{self._client.endpoint}/{info.id}")
+        return self._resolved(info, token)
 
     def inspect(self, model: ResolvedModel, *, token: str | None = None) -> Weights:
         """Read the headers of the weights by range requests, several files at a time."""
 
-        def read(file: RepoFile) -> SafetensorsFileMetadata:
-            return self._client.ask(
-                lambda: self._client.api.parse_safetensors_file_metadata(
-                    model.model_id, file.path, revision=model.sha, token=token or False
+        def read(file: RepoFile) -> Mapping[str, HeaderEntry]:
+            return read_header(
+                file,
+                lambda begin, end: self._client.read_part(
+                    model.model_id, model.sha, file.path, begin, end, token=token
                 ),
-                Subject(model.model_id, model.sha),
             )
 
         with ThreadPoolExecutor(max_workers=_PARALLEL_HEADERS) as pool:
@@ -157,14 +164,36 @@ class HuggingFaceMetadata:
         report = self._client.read_json(repo_id, sha, REPORT_FILE, token=token, limit_bytes=MAX_REPORT_BYTES)
         return report_source(report)
 
-    def _config(self, info: ModelInfo, token: str | None) -> Mapping[str, Any] | None:
-        if info.sha is None or all(sibling.rfilename != "config.json" for sibling in info.siblings or ()):
+    def _resolved(self, info: ModelInfo, token: str | None) -> ResolvedModel:
+        paths = frozenset(sibling.rfilename for sibling in info.siblings or ())
+        config = self._json_of(info, paths, CONFIG_FILE, token)
+        known = config if isinstance(config, dict) else None
+        index = self._json_of(info, paths, index_file(paths, known), token, limit_bytes=MAX_INDEX_BYTES)
+        return _resolved(
+            info,
+            known,
+            index=index if isinstance(index, dict) else None,
+            modules=self._json_of(info, paths, MODULES_FILE, token),
+            url=f"{self._client.endpoint}/{info.id}",
+        )
+
+    def _json_of(
+        self,
+        info: ModelInfo,
+        paths: frozenset[str],
+        path: str | None,
+        token: str | None,
+        *,
+        limit_bytes: int = MAX_JSON_BYTES,
+    ) -> Any:
+        if info.sha is None or path is None or path not in paths:
             return None
-        config = self._client.read_json(info.id, info.sha, "config.json", token=token)
-        return config if isinstance(config, dict) else None
+        return self._client.read_json(info.id, info.sha, path, token=token, limit_bytes=limit_bytes)
 
 
-def _resolved(info: ModelInfo, config: Mapping[str, Any] | None, *, url: str) -> ResolvedModel:
+def _resolved(
+    info: ModelInfo, config: Mapping[str, Any] | None, *, index: Mapping[str, Any] | None, modules: Any, url: str
+) -> ResolvedModel:
     card = vars(info.card_data) if info.card_data is not None else {}
     return ResolvedModel(
         model_id=info.id,
@@ -181,6 +210,8 @@ def _resolved(info: ModelInfo, config: Mapping[str, Any] | None, *, url: str) ->
             for sibling in info.siblings or ()
         ),
         config=config,
+        index=index,
+        modules=modules,
         tags=tuple(info.tags or ()),
         pipeline_tag=info.pipeline_tag,
         url=url,

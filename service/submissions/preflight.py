@@ -27,9 +27,10 @@ from service.submissions.fleet import Fleet
 from service.submissions.refusal import DESTINATION, RECIPE, SOURCE, Obstacle
 from service.submissions.schema import ModelResource, ProblemNote, Validation
 from srr_core.errors import SrrError
-from srr_core.recipe import Recipe
+from srr_core.recipe import Recipe, cost
 from srr_core.recipe.architectures import check_config
 from srr_core.recipe.compatibility import compatibility, rope_type
+from srr_core.recipe.stored_schemes import check_stored
 from srr_core.recipe.targets import Model, require_target, unserved
 from srr_core.recipe.verdicts import CompatibilityRow
 
@@ -170,6 +171,7 @@ def _look_at_model(found: Examination, hub: HubMetadata, token: str | None) -> N
 
     def read_headers() -> None:
         found.weights = hub.inspect(model, token=token)
+        check_stored({name: tensor.dtype for name, tensor in found.weights.tensors.items()}, model.config or {})
 
     if model.has_safetensors:
         found.attempt(SOURCE, read_headers)
@@ -193,8 +195,11 @@ def _look_at_workers(found: Examination, work: Work, fleet: Fleet) -> None:
 
 def _look_at_size(found: Examination, work: Work) -> None:
     if found.model is not None and found.weights is not None:
-        note = size_note(run_recipe(work, found.model), found.model, found.weights)
-        found.notes.extend([f"{note[0].upper()}{note[1:]}."] if note else [])
+        for note in (
+            cost.share_note(found.weights.compressed_share),
+            size_note(run_recipe(work, found.model), found.model, found.weights),
+        ):
+            found.notes.extend([f"{note[0].upper()}{note[1:]}."] if note else [])
 
 
 def _look_at_target(found: Examination, work: Work) -> None:

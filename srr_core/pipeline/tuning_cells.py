@@ -9,7 +9,6 @@ from typing import Any, Literal
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.writer import write_json
 from srr_core.models.layers import Layer
-from srr_core.pipeline.assemble import CARRIED_FILES
 from srr_core.pipeline.tuning_plan import TuningPlan
 from srr_core.recipe.tuning import GradientSlowing, LearningRateSlowing
 from srr_core.runtime.training import trained_parameters
@@ -58,7 +57,7 @@ def prepare_base(plan: TuningPlan, model: Path, folder: Path) -> BaseFolder:
         facts = Facts.model_validate(read_json(facts_file))
     else:
         with appearing(path) as partial:
-            facts = write_base(model, partial, labels=_labels(plan), carried=CARRIED_FILES)
+            facts = write_base(model, partial, labels=_labels(plan))
         write_json(facts_file, facts.model_dump(mode="json"))
     layers = () if is_artifact(path) else dense_layers(path)
     return BaseFolder(path, facts, layers, base_digest(path, layers))

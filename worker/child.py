@@ -11,10 +11,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from service.hub.client import HubClient
 from service.hub.settings import HubSettings
 from service.jobs.policy import RetryPolicy
 from service.jobs.ports import JobsOfWorkers
@@ -35,6 +36,9 @@ from worker.runner import run
 from worker.settings import WorkerSettings
 from worker.supervisor import STOPPED_STATUS
 from worker.workspace import Workspace, Workspaces
+
+if TYPE_CHECKING:
+    from worker.dataset_hub import DatasetHub
 
 _log = structlog.get_logger(__name__)
 
@@ -115,9 +119,18 @@ def _context(
         device=settings.device,
         require_free=workspaces.require_free,
         workspace=Workspace(Path(message["workspace"])),
+        cache=settings.resolved_scratch_dir(jobs.data_dir) / "cache",
+        datasets=None if hubs.source_hub == "folder" else lambda: _datasets(hubs),
         progress=ProgressRecorder(store, lease),
         asked_to_stop=asked_to_stop,
     )
+
+
+def _datasets(hubs: HubSettings) -> "DatasetHub":
+    # Imported here for the same reason as below.
+    from worker.dataset_hub import DatasetHub
+
+    return DatasetHub(HubClient(hubs.endpoint))
 
 
 def _pipeline() -> Compress:

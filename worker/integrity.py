@@ -57,8 +57,9 @@ def _digest(path: Path, digest: "hashlib._Hash") -> str:
 
 def discard_unlisted(directory: Path, listed: Set[str]) -> None:
     """Remove everything but the listed files: leftovers of another revision, and the client's own notes."""
+    kept = {name.split("/", maxsplit=1)[0] for name in listed}
     for path in directory.iterdir():
-        if path.name in listed:
+        if path.name in kept:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -21,6 +21,7 @@ from service.keys.schema import KeyCreate
 from service.notifications.schema import Endpoint, NewEndpoint
 from service.releases.schema import Watch
 from service.submissions.schema import ModelResource, Validation
+from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Report, read_report
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -36,11 +37,21 @@ class JobFilters(TypedDict, total=False):
     """Which jobs to list; every given one must match."""
 
     state: JobState | Sequence[JobState] | None
+    kind: str | None
     model_id: str | None
     recipe: str | None
     tag: str | None
     created_after: datetime | None
     created_before: datetime | None
+
+
+class JobChoices(TypedDict, total=False):
+    """What may be said of a job of any kind."""
+
+    tags: tuple[str, ...]
+    force: bool
+    hub_token: str | None
+    idempotency_key: str | None
 
 
 class _Watches(BaseModel):
@@ -134,11 +145,56 @@ class Client:
             "acknowledge_license": acknowledge_license,
             "hub_token": hub_token,
         }
+        return self.create(body, idempotency_key=idempotency_key)
+
+    def create(self, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> JobResource:
+        """Queue a job of any kind and return it; the body is that of `POST /v1/jobs`.
+
+        Raises:
+            ApiError, UnreachableError: as `submit` says.
+        """
         key = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         try:
             return self._call(JobResource, "POST", "/v1/jobs", json=body, headers=key)
         except UnreachableError:
             return self._call(JobResource, "POST", "/v1/jobs", json=body, headers=key)
+
+    def evaluate(
+        self,
+        model_id: str,
+        *,
+        revision: str = "main",
+        reference: str | None = None,
+        reference_revision: str = "main",
+        evaluators: Sequence[str | Mapping[str, Any]] = (),
+        text: str | None = None,
+        pairs: str | None = None,
+        destination: str | None = None,
+        private: bool | None = None,
+        **choices: Unpack[JobChoices],
+    ) -> JobResource:
+        """Queue an evaluation and return it.
+
+        Args:
+            reference: What the model is compared with, such as the one it was made from.
+            evaluators: Names, or objects with their fields; none: what suits the model.
+            destination: A repository for the report; None leaves it with the job.
+
+        Raises:
+            ApiError, UnreachableError: as `submit` says.
+        """
+        key = choices.pop("idempotency_key", None)
+        body = {
+            "kind": "evaluate",
+            "source": {"model_id": model_id, "revision": revision},
+            "reference": None if reference is None else {"model_id": reference, "revision": reference_revision},
+            "evaluators": list(evaluators),
+            "text": None if text is None else {"text": text},
+            "pairs": None if pairs is None else {"text": pairs},
+            "destination": None if destination is None else {"repo_id": destination, "private": private},
+            **choices,
+        }
+        return self.create(body, idempotency_key=key)
 
     def validate(
         self,
@@ -245,8 +301,12 @@ class Client:
         """Queue a failed or canceled job again."""
         return self._call(JobResource, "POST", f"/v1/jobs/{job_id}/retry", json={"hub_token": hub_token})
 
+    def evaluation(self, job_id: str) -> EvaluationReport:
+        """Return the report of an evaluation that succeeded."""
+        return self._call(EvaluationReport, "GET", f"/v1/jobs/{job_id}/report")
+
     def report(self, job_id: str) -> Report:
-        """Return the report of a job that succeeded."""
+        """Return the report of a compression that succeeded."""
         answer = self._call(_Document, "GET", f"/v1/jobs/{job_id}/report")
         try:
             return read_report(answer.root)

@@ -8,7 +8,7 @@ from huggingface_hub import ModelInfo
 from huggingface_hub.utils._safetensors import SafetensorsFileMetadata
 
 from service.hub.client import HubClient
-from service.hub.destination import MAX_REPORT_BYTES, REPORT_FILE, Destination, report_source
+from service.hub.destination import MAX_REPORT_BYTES, Destination, report_file, report_source
 from service.hub.errors import AccessDeniedError, DestinationForbiddenError, DisabledModelError, ModelNotFoundError
 from service.hub.model import RepoFile, ResolvedModel
 from service.hub.namespaces import Namespaces
@@ -152,9 +152,10 @@ class HuggingFaceMetadata:
             )
 
     def _made_from(self, repo_id: str, sha: str | None, paths: tuple[str, ...], token: str | None) -> str | None:
-        if sha is None or REPORT_FILE not in paths:
+        name = report_file(paths)
+        if sha is None or name is None:
             return None
-        report = self._client.read_json(repo_id, sha, REPORT_FILE, token=token, limit_bytes=MAX_REPORT_BYTES)
+        report = self._client.read_json(repo_id, sha, name, token=token, limit_bytes=MAX_REPORT_BYTES)
         return report_source(report)
 
     def _config(self, info: ModelInfo, token: str | None) -> Mapping[str, Any] | None:

@@ -38,6 +38,12 @@ ALLOWED_FILES = (
 
 SINGLE_WEIGHT_FILE = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
+_OF_A_WHOLE_MODEL = re.compile(
+    r"adapter_model\.safetensors|adapter_config\.json|model-head\.safetensors|model\.safetensors\.index\.json"
+    r"|modules\.json|sentence_bert_config\.json|config_sentence_transformers\.json|\d_Pooling/config\.json"
+    r"|(report|recipe|tuning)\.json"
+)
+"""What a result of ours has beside a source, and the files that say how an embedding model pools."""
 _WEIGHT_NAMES = (
     re.compile(r"model\.safetensors"),
     re.compile(r"model-\d+-of-\d+\.safetensors"),
@@ -136,6 +142,13 @@ class ResolvedModel:
         others = (file for file in self.files if is_allowed(file.path) and not self._is_other_weight(file.path))
         return tuple(sorted((*others, *self.weights), key=lambda file: file.path))
 
+    @property
+    def whole_downloads(self) -> tuple[RepoFile, ...]:
+        """`downloads`, and all that changes the outputs of a result of ours: its adapter, its head, its pooling."""
+        found = (file for file in self.files if _OF_A_WHOLE_MODEL.fullmatch(file.path))
+        also = (file for file in found if file.path not in self.flagged)
+        return tuple(sorted({*self.downloads, *also}, key=lambda file: file.path))
+
     def _is_other_weight(self, path: str) -> bool:
         is_single_file = any(file.path == SINGLE_WEIGHT_FILE for file in self.weights)
         return path.endswith(".safetensors") or (is_single_file and path.endswith(INDEX_SUFFIX))
@@ -160,10 +173,24 @@ def is_allowed(path: str) -> bool:
 
 
 def check_compressible(model: ResolvedModel) -> None:
-    """Refuse what must not be downloaded, before a byte of it is.
+    """Refuse what must not be downloaded to make another model of it, before a byte of it is.
 
     Raises:
-        NoSafetensorsError, RemoteCodeError, LicenseError: as their names say.
+        NoSafetensorsError, RemoteCodeError, UnsafeModelError, LicenseError: as their names say.
+    """
+    check_readable(model)
+    if model.license is not None and model.license.lower() in NO_DERIVATIVES:
+        raise LicenseError(
+            f"{model.model_id} is licensed {model.license}, which forbids derivatives, and a compressed model is one; "
+            "ask its owner for permission and another licence."
+        )
+
+
+def check_readable(model: ResolvedModel) -> None:
+    """Refuse what must not be downloaded at all, not even to be measured.
+
+    Raises:
+        NoSafetensorsError, RemoteCodeError: as their names say.
         UnsafeModelError: the hub's scan flags a file we would fetch, or a tokenizer is as large as a model.
     """
     if model.needs_remote_code:
@@ -177,11 +204,6 @@ def check_compressible(model: ResolvedModel) -> None:
             "files can run code when loaded. Convert the model with save_pretrained() and push it again."
         )
     _check_files(model)
-    if model.license is not None and model.license.lower() in NO_DERIVATIVES:
-        raise LicenseError(
-            f"{model.model_id} is licensed {model.license}, which forbids derivatives, and a compressed model is one; "
-            "ask its owner for permission and another licence."
-        )
 
 
 def check_license(model: ResolvedModel, *, acknowledged: bool) -> None:

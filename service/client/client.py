@@ -5,31 +5,20 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 
 import httpx2
 from pydantic import BaseModel, RootModel, ValidationError
 
-from service.api.key_schemas import KeyList, KeyResource, NewKey, UsageResource
 from service.api.schemas import EventData, EventList, JobList, JobResource, RecipeList
-from service.api.worker_schemas import WorkerList
-from service.client.errors import ApiError, JobFailedError, UnreachableError
-from service.edge.problem import Problem
+from service.client.administration import Administration
+from service.client.errors import JobFailedError, UnreachableError
 from service.jobs.schema import TERMINAL_STATES, JobState, UnreadableJob
-from service.keys.schema import KeyCreate
-from service.notifications.schema import Endpoint, NewEndpoint
-from service.releases.schema import Watch
 from service.submissions.schema import ModelResource, Validation
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Report, read_report
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-_TIMEOUT_SECONDS = 30.0
-# The server sends a ping every 15 seconds; a stream that is silent for longer is dead.
-_STREAM_TIMEOUT_SECONDS = 45.0
 _RECONNECT_SECONDS = 1.0
-T = TypeVar("T", bound=BaseModel)
 _log = logging.getLogger(__name__)
 
 
@@ -54,14 +43,6 @@ class JobChoices(TypedDict, total=False):
     idempotency_key: str | None
 
 
-class _Watches(BaseModel):
-    watches: tuple[Watch, ...]
-
-
-class _Endpoints(BaseModel):
-    endpoints: tuple[Endpoint, ...]
-
-
 class _Jobs(BaseModel):
     """A page whose jobs are read one by one, so that one of a newer service does not hide the others."""
 
@@ -74,39 +55,8 @@ class _Document(RootModel[dict[str, Any]]):
     """An answer that is read in a second step."""
 
 
-class _Nothing(BaseModel):
-    """An answer without content."""
-
-
-class Client:
+class Client(Administration):
     """One service at one address. Safe to share between threads; close it, or use it as a context manager."""
-
-    def __init__(
-        self, url: str = DEFAULT_URL, *, api_key: str | None = None, transport: httpx2.BaseTransport | None = None
-    ) -> None:
-        """Remember the address; nothing is sent yet.
-
-        Args:
-            url: Where the service is, without `/v1`.
-            api_key: Sent as a bearer token; not needed by a service on loopback.
-            transport: For tests that run the application in this process.
-        """
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = httpx2.Client(
-            base_url=url.rstrip("/"), headers=headers, timeout=_TIMEOUT_SECONDS, transport=transport
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     def submit(
         self,
@@ -221,10 +171,6 @@ class Client:
         body = {"model_id": model_id, "revision": revision, "hub_token": hub_token}
         return self._call(ModelResource, "POST", "/v1/models:inspect", json=body)
 
-    def workers(self) -> WorkerList:
-        """Return who could run a job, and how many jobs wait."""
-        return self._call(WorkerList, "GET", "/v1/workers")
-
     def job(self, job_id: str) -> JobResource:
         """Return a job as it is now."""
         return self._call(JobResource, "GET", f"/v1/jobs/{job_id}")
@@ -252,46 +198,6 @@ class Client:
         page = self._call(_Jobs, "GET", "/v1/jobs", params=given)
         jobs = [job for job in map(_readable, page.jobs) if job is not None]
         return JobList(jobs=jobs, unreadable=page.unreadable, next_cursor=page.next_cursor)
-
-    def watches(self) -> tuple[Watch, ...]:
-        """Return the watches over models and organizations."""
-        return self._call(_Watches, "GET", "/v1/watches").watches
-
-    def create_watch(self, rules: Mapping[str, Any]) -> Watch:
-        """Make a watch; the rules are the body of `POST /v1/watches`."""
-        return self._call(Watch, "POST", "/v1/watches", json=rules)
-
-    def delete_watch(self, watch_id: str) -> None:
-        """End a watch."""
-        self._call(_Nothing, "DELETE", f"/v1/watches/{watch_id}")
-
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return the webhook endpoints that are told of jobs."""
-        return self._call(_Endpoints, "GET", "/v1/webhook-endpoints").endpoints
-
-    def create_endpoint(self, rules: Mapping[str, Any]) -> NewEndpoint:
-        """Make an endpoint and return it with its secret; the rules are the body of `POST /v1/webhook-endpoints`."""
-        return self._call(NewEndpoint, "POST", "/v1/webhook-endpoints", json=rules)
-
-    def delete_endpoint(self, endpoint_id: str) -> None:
-        """End an endpoint."""
-        self._call(_Nothing, "DELETE", f"/v1/webhook-endpoints/{endpoint_id}")
-
-    def keys(self) -> KeyList:
-        """Return the API keys of the caller."""
-        return self._call(KeyList, "GET", "/v1/api-keys")
-
-    def create_key(self, key: KeyCreate) -> NewKey:
-        """Make an API key; its text is shown this once."""
-        return self._call(NewKey, "POST", "/v1/api-keys", json=key.model_dump(mode="json"))
-
-    def revoke_key(self, key_id: str) -> KeyResource:
-        """End an API key."""
-        return self._call(KeyResource, "DELETE", f"/v1/api-keys/{key_id}")
-
-    def usage(self) -> UsageResource:
-        """Return what the caller uses and may use."""
-        return self._call(UsageResource, "GET", "/v1/usage")
 
     def cancel(self, job_id: str) -> JobResource:
         """Ask for the end of a job."""
@@ -359,50 +265,6 @@ class Client:
         if job.state in TERMINAL_STATES and job.state is not JobState.SUCCEEDED:
             raise JobFailedError(job)
         return job
-
-    def _call(self, model: type[T], method: str, path: str, **arguments: Any) -> T:
-        try:
-            response = self._http.request(method, path, **arguments)
-        except httpx2.TransportError as error:
-            raise self._unreachable(error) from error
-        self._check(response)
-        try:
-            return model.model_validate_json(response.content or b"{}", extra="ignore")
-        except ValidationError as error:
-            raise self._misunderstood() from error
-
-    def _check(self, response: httpx2.Response) -> None:
-        if response.is_success:
-            return
-        try:
-            raise ApiError(Problem.model_validate_json(response.content, extra="ignore"))
-        except ValidationError as error:
-            raise UnreachableError(f"{self._http.base_url} answered {response.status_code}") from error
-
-    def _stream(self, path: str, after: int) -> Iterator[tuple[str, str]]:
-        headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
-        with self._http.stream("GET", path, headers=headers, timeout=_STREAM_TIMEOUT_SECONDS) as response:
-            if not response.is_success:
-                response.read()
-                self._check(response)
-            name, data = "message", ""
-            for line in response.iter_lines():
-                field, _, value = line.partition(":")
-                if field == "event":
-                    name = value.strip()
-                elif field == "data":
-                    data = value.strip()
-                elif not line and data:
-                    yield name, data
-                    name, data = "message", ""
-
-    def _misunderstood(self) -> UnreachableError:
-        return UnreachableError(f"{self._http.base_url} answers, but not as this version of the service")
-
-    def _unreachable(self, error: Exception) -> UnreachableError:
-        return UnreachableError(
-            f"no service answers at {self._http.base_url} ({type(error).__name__}); start one with `srr serve`"
-        )
 
 
 def _parameter(value: object) -> Any:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import Job, JobResult, Lease
 from srr_core.recipe import Recipe
+from srr_core.recipe.verdicts import CompatibilityRow
 from srr_core.report import Report
 from worker.hub import ModelHub
 from worker.progress import ProgressRecorder
@@ -67,6 +68,8 @@ class RunContext:
     """Where public datasets are fetched from; None where nothing may be fetched."""
     progress: ProgressRecorder
     asked_to_stop: Callable[[], bool]
+    smoke_test: Callable[[Path], tuple[CompatibilityRow, ...]] = lambda _: ()
+    """Runs a published artifact in the servers of this machine; raises nothing."""
 
     def should_stop(self) -> bool:
         """Whether the run was asked to stop, or works for nobody because the lease is lost."""

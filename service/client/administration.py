@@ -45,7 +45,7 @@ class Administration(Connection):
         self._call(_Nothing, "DELETE", f"/v1/watches/{watch_id}")
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return the webhook endpoints that are told of jobs."""
+        """Return the webhook endpoints that receive job events."""
         return self._call(_Endpoints, "GET", "/v1/webhook-endpoints").endpoints
 
     def create_endpoint(self, rules: Mapping[str, Any]) -> NewEndpoint:

@@ -235,7 +235,7 @@ class Client(Administration):
     def events(self, job_id: str, *, after: int = 0) -> Iterator[EventData]:
         """Yield the events of a job as they happen, each once and in order, until it has ended.
 
-        A broken stream is taken up again behind the last event.
+        A broken stream is resumed behind the last event.
         """
         is_over = False
         while not is_over:

@@ -53,7 +53,7 @@ def submit_checked(
     idempotency_key: str | None = None,
     force: bool = False,
 ) -> Job:
-    """Queue a job that nothing is known to stand in the way of, or return the one that does the same.
+    """Queue a job without a known obstacle, or return the one that does the same.
 
     A hub that does not answer refuses nothing: the worker checks again before it downloads.
 

@@ -37,7 +37,7 @@ def compress_and_publish(job: Job, work: CompressWork, context: RunContext) -> F
         report = _compress(work, model, source, context)
     context.progress.tell_missing(report.layers, should_stop=context.should_stop)
     with span("publish"):
-        commit = _publish(job, model, report, context)
+        commit = _publish(job, work, model, report, context)
     with span("smoke test"):
         rows = context.smoke_test(context.workspace.artifact)
     for row in rows:
@@ -109,10 +109,12 @@ def _compress(work: CompressWork, model: ResolvedModel, source: Path, context: R
         return compress()
 
 
-def _publish(job: Job, model: ResolvedModel, report: Report, context: RunContext) -> PublishedCommit:
+def _publish(
+    job: Job, work: CompressWork, model: ResolvedModel, report: Report, context: RunContext
+) -> PublishedCommit:
     context.require_ours(context.store.publishing(context.lease))
     context.progress.advance(Stage.PUBLISH, 0, 1)
-    destination = job.work.destination
+    destination = work.destination
     commit = publish_artifact(
         context.destination_hub,
         context.workspace.artifact,

@@ -24,7 +24,7 @@ from huggingface_hub.repocard import metadata_load
 from pydantic import BaseModel, ConfigDict
 from yaml import YAMLError
 
-from service.hub.destination import REPORT_FILE, Destination, report_source
+from service.hub.destination import Destination, report_file, report_source
 from service.hub.errors import ModelNotFoundError, RevisionNotFoundError
 from service.hub.headers import Fetch, read_header
 from service.hub.metadata import card_fields
@@ -193,7 +193,9 @@ class FolderMetadata:
         token: str | None = None,
     ) -> str | None:
         """Return what a repository of ours was compressed from, or None when it is not one of ours."""
-        return report_source(_json_object(self.existing(model.model_id).snapshot(model.sha) / REPORT_FILE))
+        name = report_file(file.path for file in model.files)
+        snapshot = self.existing(model.model_id).snapshot(model.sha)
+        return None if name is None else report_source(_json_object(snapshot / name))
 
     def destination(
         self,
@@ -206,12 +208,14 @@ class FolderMetadata:
         head = repository.find(MAIN) if repository.exists else None
         if head is None:
             return Destination(repo_id, writable=True)
+        paths = tuple(repository.commit(head).files)
+        name = report_file(paths)
         return Destination(
             repo_id=repo_id,
             head=head,
             private=repository.settings().private,
-            paths=tuple(repository.commit(head).files),
-            made_from=report_source(_json_object(repository.snapshot(head) / REPORT_FILE)),
+            paths=paths,
+            made_from=None if name is None else report_source(_json_object(repository.snapshot(head) / name)),
             writable=True,
         )
 

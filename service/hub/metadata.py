@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from huggingface_hub import ModelInfo
 
 from service.hub.client import MAX_JSON_BYTES, HubClient
-from service.hub.destination import MAX_REPORT_BYTES, REPORT_FILE, Destination, report_source
+from service.hub.destination import MAX_REPORT_BYTES, Destination, report_file, report_source
 from service.hub.errors import AccessDeniedError, DestinationForbiddenError, DisabledModelError, ModelNotFoundError
 from service.hub.headers import read_header
 from service.hub.model import CONFIG_FILE, RepoFile, ResolvedModel, index_file
@@ -159,9 +159,10 @@ class HuggingFaceMetadata:
             )
 
     def _made_from(self, repo_id: str, sha: str | None, paths: tuple[str, ...], token: str | None) -> str | None:
-        if sha is None or REPORT_FILE not in paths:
+        name = report_file(paths)
+        if sha is None or name is None:
             return None
-        report = self._client.read_json(repo_id, sha, REPORT_FILE, token=token, limit_bytes=MAX_REPORT_BYTES)
+        report = self._client.read_json(repo_id, sha, name, token=token, limit_bytes=MAX_REPORT_BYTES)
         return report_source(report)
 
     def _resolved(self, info: ModelInfo, token: str | None) -> ResolvedModel:

@@ -43,6 +43,7 @@ from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
 from service.jobs.ports import JobStore
 from service.jobs.settings import JobsSettings
+from service.jobs.tenancy import Tenancy
 from service.jobs.workers import WorkerRegistry
 from service.keys.access import lack_of_room
 from service.keys.rate_limit import MemoryRateLimiter, RateLimiter, RedisRateLimiter
@@ -54,6 +55,7 @@ from service.notifications.store import NotificationStore
 from service.platform.redis_client import redis_client
 from service.releases.act import ReleaseContext, act_on_releases
 from service.releases.poller import poll_watches
+from service.releases.rights import WatchRights
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from service.submissions.feed import EventFeed
@@ -107,6 +109,7 @@ def create_app(
                 notifications=notifications,
                 limiter=rate_limiter(jobs_settings),
                 vault=jobs.vault,
+                tenancy=jobs.tenancy,
                 hub_url=hub_settings.endpoint,
                 collectors=(InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),),
             )
@@ -136,6 +139,7 @@ class AppContext:
     watches: WatchStore
     notifications: NotificationStore
     vault: CredentialVault
+    tenancy: Tenancy
     hub_url: str = DEFAULT_ENDPOINT
     """Where the Hub is, for links and for signing in."""
     limiter: RateLimiter = field(default_factory=MemoryRateLimiter)
@@ -158,6 +162,7 @@ def _services(app: FastAPI, settings: ServiceSettings, context: AppContext) -> S
         core_version=version("srr-compression"),
         store=context.store,
         vault=context.vault,
+        tenancy=context.tenancy,
         wake=context.wake,
         feed=EventFeed(context.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
         hubs=context.hubs,
@@ -208,6 +213,7 @@ def _release_duties(
     watches: WatchStore, hubs: ConfiguredHubs, jobs: Jobs, settings: ServiceSettings, *, wake: Callable[[], None]
 ) -> tuple[Duty, ...]:
     token = settings.hub_token.get_secret_value() if settings.hub_token else None
+    rights = WatchRights(jobs.tenancy, token, publishes_to_folder=hubs.destination.is_local)
     keys = KeyStore(jobs.engine)
 
     def no_room(owner: str) -> str | None:
@@ -215,7 +221,7 @@ def _release_duties(
         return lack_of_room(owner, keys=keys, jobs=jobs.store) if settings.sign_in == "keys" else None
 
     def poll() -> None:
-        poll_watches(watches, hubs.releases, token=token)
+        poll_watches(watches, hubs.releases, rights)
 
     def act() -> None:
         act_on_releases(
@@ -225,7 +231,7 @@ def _release_duties(
                 hub=hubs.watched,
                 wake=wake,
                 core_version=version("srr-compression"),
-                token=token,
+                rights=rights,
                 no_room=no_room,
             )
         )

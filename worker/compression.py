@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 from examples import CALIBRATION_TEXT, EVALUATION_TEXT
-from service.hub.destination import check_destination
+from service.hub.destination import Destination, check_destination
+from service.hub.folder import visible
 from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.jobs.ports import JobReading
 from service.jobs.schema import Job, JobResult
@@ -46,15 +47,30 @@ def _resolve(work: CompressWork, context: RunContext) -> ResolvedModel:
     hub = context.source_hub(work.source.model_id)
     # A later attempt keeps the commit of the first: main may have moved, and its layers are half done.
     revision = work.source.sha or work.source.revision
-    model = hub.resolve(work.source.model_id, revision, token=context.token)
+    token = context.access.token_for(work.source.model_id)
+    model = hub.resolve(work.source.model_id, revision, token=token)
+    if token is not None and context.access.own is None and not context.tenant.loan.covers(model.model_id):
+        # It was renamed, and the token that was lent for its old place sees more than its new owner allows.
+        model = hub.resolve(work.source.model_id, revision)
+    visible(model, is_local=hub.is_local, may_see=context.tenant.sees_local)
     check_compressible(model)
     if not hub.is_local:
         check_license(model, acknowledged=work.acknowledge_license)
-    destination = context.destination_hub.destination(work.destination.repo_id, token=context.token)
+    destination = _destination(work, context)
     check_destination(destination, model, private=work.destination.private)
     context.require_ours(context.store.resolve_source(context.lease, sha=model.sha))
     context.progress.say(f"Resolved {model.model_id} at {work.source.revision} to commit {model.sha[:12]}.")
     return model
+
+
+def _destination(work: CompressWork, context: RunContext) -> Destination:
+    repo_id, hub = work.destination.repo_id, context.destination_hub
+    if not hub.is_local and context.access.token_for(repo_id) is None:
+        context.tenant.require_loan(repo_id)
+    destination = hub.destination(repo_id, token=context.access.token_for(repo_id))
+    if hub.is_local or context.access.own is None:
+        context.tenant.require_destination(repo_id, is_free=destination.is_empty)
+    return destination
 
 
 def _download(work: CompressWork, model: ResolvedModel, context: RunContext) -> Path:
@@ -64,7 +80,7 @@ def _download(work: CompressWork, model: ResolvedModel, context: RunContext) -> 
     path = context.source_hub(work.source.model_id).download(
         model,
         context.workspace.source,
-        token=context.token,
+        token=context.access.token_for(work.source.model_id),
         on_progress=context.progress.on_bytes,
         should_stop=context.should_stop,
     )
@@ -107,16 +123,18 @@ def _compress(work: CompressWork, model: ResolvedModel, source: Path, context: R
 def _publish(job: Job, model: ResolvedModel, report: Report, context: RunContext) -> PublishedCommit:
     context.require_ours(context.store.publishing(context.lease))
     context.progress.advance(Stage.PUBLISH, 0, 1)
-    destination = job.work.destination
+    destination, hub = job.work.destination, context.destination_hub
+    is_own = context.access.own is not None and not hub.is_local
+    context.tenant.publish(destination.repo_id, with_own_token=is_own)
     commit = publish_artifact(
-        context.destination_hub,
+        hub,
         context.workspace.artifact,
         repo_id=destination.repo_id,
         report=report,
         source=model,
         source_directory=context.workspace.source,
         job_id=job.id,
-        token=context.token,
+        token=context.access.token_for(destination.repo_id),
         private=destination.private,
     )
     context.progress.say(f"Published {commit.repo_id} at commit {commit.sha[:12]}.")

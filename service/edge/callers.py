@@ -9,12 +9,13 @@ from starlette.requests import Request
 from service.accounts import Account, Admission
 from service.edge.sessions import SESSION_COOKIE, Session, Sessions
 from service.jobs.credentials import brings_own_token
+from service.jobs.tenancy import LOCAL_OWNER
 from service.keys.access import authenticate
 from service.keys.errors import RateLimitedError
 from service.keys.rate_limit import RateDecision, RateLimiter
 from service.keys.schema import ALL_SCOPES, ApiKey, Quota, Scope
 from service.keys.store import KeyStore
-from service.submissions.caller import LOCAL_OWNER, Caller
+from service.submissions.caller import Caller
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 

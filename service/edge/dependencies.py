@@ -19,10 +19,12 @@ from service.jobs.access import owned_job
 from service.jobs.credentials import CredentialVault
 from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import Job, JobId
+from service.jobs.tenancy import Tenancy
 from service.jobs.workers import WorkerRegistry
 from service.keys.schema import Scope
 from service.keys.store import KeyStore
 from service.notifications.store import NotificationStore
+from service.releases.rights import WatchRights
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from service.submissions.caller import Caller
@@ -38,6 +40,7 @@ class Services:
     core_version: str
     store: JobsOfCallers
     vault: CredentialVault
+    tenancy: Tenancy
     wake: Callable[[], None]
     """Sends what the outbox holds, without waiting for it."""
     feed: EventFeed
@@ -54,6 +57,12 @@ class Services:
     notifications: NotificationStore
     metrics: CollectorRegistry
     render_report: Callable[[Request, Job, Mapping[str, Any]], Response]
+
+    @property
+    def watch_rights(self) -> WatchRights:
+        """What watches may see, the one that is only previewed included."""
+        token = self.settings.hub_token.get_secret_value() if self.settings.hub_token else None
+        return WatchRights(self.tenancy, token, publishes_to_folder=self.hubs.destination.is_local)
 
 
 API_KEY = HTTPBearer(

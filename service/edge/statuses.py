@@ -25,6 +25,8 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     jobs.IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.InvalidJobError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.CapacityError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    jobs.DestinationTakenError: HTTPStatus.CONFLICT,
+    jobs.HubTokenNeededError: HTTPStatus.FORBIDDEN,
     platform.InvalidCursorError: HTTPStatus.BAD_REQUEST,
     platform.UnstorableTextError: HTTPStatus.UNPROCESSABLE_ENTITY,
     platform.UnreadableError: HTTPStatus.CONFLICT,

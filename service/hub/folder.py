@@ -14,7 +14,7 @@ A commit exists once its document does, and counts once a ref names it. Nothing 
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -228,14 +228,32 @@ class FolderMetadata:
         """Return the place of a repository that exists. Raises ModelNotFoundError."""
         repository = self.repository(repo_id)
         if not repository.exists or not repository.refs("heads"):
-            # Nothing is said of what does exist: its names may be another caller's secret.
-            raise ModelNotFoundError(f"{repo_id} does not exist in the folder hub; check the id, or import the model.")
+            raise not_in_folder(repo_id)
         return repository
 
     def repository_ids(self) -> Iterator[str]:
         """Yield every repository id, in alphabetical order."""
         for settings in sorted(self.root.glob("*/*/repository.json")):
             yield settings.parent.relative_to(self.root).as_posix()
+
+
+def visible(model: ResolvedModel, *, is_local: bool, may_see: Callable[[str], bool]) -> ResolvedModel:
+    """Return a model unless it is private in the folder hub, which knows no tokens, and somebody else's.
+
+    Raises:
+        ModelNotFoundError: it is; whoever asks cannot tell it from one that does not exist.
+    """
+    if is_local and model.private and not may_see(model.model_id):
+        raise not_in_folder(model.model_id)
+    return model
+
+
+def not_in_folder(repo_id: str) -> ModelNotFoundError:
+    """Return the refusal of a model that is not there, or that is somebody else's: one cannot tell which.
+
+    Nothing is said of what does exist: its names may be another caller's secret.
+    """
+    return ModelNotFoundError(f"{repo_id} does not exist in the folder hub; check the id, or import the model.")
 
 
 def _json_object(path: Path) -> Mapping[str, Any] | None:

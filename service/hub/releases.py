@@ -1,13 +1,13 @@
 """What was released where, and when: what a poller reads to find the releases no webhook told it of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Protocol
 
 from service.hub.client import HubClient
-from service.hub.folder import MAIN, FolderMetadata
+from service.hub.folder import MAIN, FolderMetadata, FolderRepository, not_in_folder
 from service.hub.translation import Subject
 
 
@@ -43,6 +43,9 @@ class ListedCommit:
 class HubReleases(Protocol):
     """The listings of a hub. Every call raises HubError only."""
 
+    def seen_by(self, may_see: Callable[[str], bool]) -> "HubReleases":
+        """Return the listings without private models that somebody may not see, where no token says so."""
+
     def models(self, owner: str, *, token: str | None = None, limit: int = 100) -> Sequence[ListedModel]:
         """Return the models of a user or organization, latest change first; an unknown owner has none."""
 
@@ -60,6 +63,10 @@ class HuggingFaceReleases:
 
     def __init__(self, client: HubClient) -> None:
         self._client = client
+
+    def seen_by(self, may_see: Callable[[str], bool]) -> HubReleases:
+        """Return this: the token of each call says what is seen."""
+        return self
 
     def models(self, owner: str, *, token: str | None = None, limit: int = 100) -> Sequence[ListedModel]:
         """Return the models of a user or organization, latest change first."""
@@ -106,8 +113,20 @@ class HuggingFaceReleases:
 class FolderReleases:
     """`HubReleases` over a directory tree."""
 
-    def __init__(self, hub: FolderMetadata) -> None:
+    def __init__(self, hub: FolderMetadata, *, may_see: Callable[[str], bool] = lambda _: True) -> None:
+        """List a folder; of its private models, those that `may_see` allows."""
         self._hub = hub
+        self._may_see = may_see
+
+    def seen_by(self, may_see: Callable[[str], bool]) -> HubReleases:
+        """Return the listings without private models that somebody may not see."""
+        return FolderReleases(self._hub, may_see=may_see)
+
+    def _existing(self, model_id: str) -> FolderRepository:
+        repository = self._hub.existing(model_id)
+        if repository.settings().private and not self._may_see(model_id):
+            raise not_in_folder(model_id)
+        return repository
 
     def models(
         self,
@@ -117,7 +136,8 @@ class FolderReleases:
         limit: int = 100,
     ) -> Sequence[ListedModel]:
         """Return the models of an owner, latest change first."""
-        found = [self._listed(repo_id) for repo_id in self._hub.repository_ids() if repo_id.startswith(f"{owner}/")]
+        listed = [self._listed(repo_id) for repo_id in self._hub.repository_ids() if repo_id.startswith(f"{owner}/")]
+        found = [model for model in listed if not model.private or self._may_see(model.model_id)]
         return sorted(found, key=lambda model: model.changed_at, reverse=True)[:limit]
 
     def _listed(self, repo_id: str) -> ListedModel:
@@ -133,14 +153,14 @@ class FolderReleases:
         token: str | None = None,
     ) -> ModelRefs:
         """Return branches and tags."""
-        repository = self._hub.existing(model_id)
+        repository = self._existing(model_id)
         return ModelRefs(branches=repository.refs("heads"), tags=repository.refs("tags"))
 
     def commits(
         self, model_id: str, revision: str = MAIN, *, token: str | None = None, limit: int = 50
     ) -> Sequence[ListedCommit]:
         """Return the history of a revision, newest first."""
-        repository = self._hub.existing(model_id)
+        repository = self._existing(model_id)
         newest = self._hub.resolve(model_id, revision, token=token).sha
         return [
             ListedCommit(sha, commit.message, commit.description, commit.created_at)

@@ -4,6 +4,8 @@ JobError
 ├── JobNotFoundError            job_not_found
 ├── InvalidJobError             invalid_job
 ├── CapacityError               exceeds_capacity
+├── DestinationTakenError       destination_taken
+├── HubTokenNeededError         hub_token_needed
 ├── IdempotencyConflictError    idempotency_conflict
 ├── JobFinishedError            job_finished
 ├── JobNotRetryableError        job_not_retryable
@@ -39,6 +41,18 @@ class CapacityError(JobError):
     """A job that no worker has the memory or the disk for."""
 
     code = "exceeds_capacity"
+
+
+class DestinationTakenError(JobError):
+    """A repository that another owner of this installation published, or that nobody here did."""
+
+    code = "destination_taken"
+
+
+class HubTokenNeededError(JobError):
+    """A job that brings no Hub token and goes where the worker's is not lent to its owner."""
+
+    code = "hub_token_needed"
 
 
 class IdempotencyConflictError(JobError):

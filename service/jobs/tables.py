@@ -181,3 +181,20 @@ workers = Table(
     Column("seen_at", UtcDateTime, nullable=False, index=True),
     Column("trouble", String(400)),
 )
+
+lent_namespaces = Table(
+    "lent_namespaces",
+    metadata,
+    Column("owner", String(128), primary_key=True),
+    Column("namespace", String(96), primary_key=True),
+)
+"""Where jobs of an owner that bring no Hub token may use the worker's."""
+
+publications = Table(
+    "publications",
+    metadata,
+    Column("repo_id", String(128), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("published_at", UtcDateTime, nullable=False),
+)
+"""Who published what through this installation, by the repository in lower case."""

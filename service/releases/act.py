@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.hub.errors import HubError
+from service.hub.folder import visible
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible
-from service.jobs.errors import IdempotencyConflictError, InvalidJobError
+from service.jobs.errors import HubTokenNeededError, IdempotencyConflictError, InvalidJobError
 from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import JobSubmission
 from service.jobs.submit import check_submission, submit
@@ -18,6 +19,7 @@ from service.platform.clock import utc_now
 from service.platform.errors import StoreUnavailableError
 from service.releases.errors import InvalidWatchError, WatchNotFoundError
 from service.releases.matching import destination_of, matches_model, matches_ref
+from service.releases.rights import WatchRights
 from service.releases.schema import Release, ReleaseState, Watch
 from service.releases.store import WatchStore
 from srr_core.recipe import Recipe
@@ -44,8 +46,7 @@ class ReleaseContext:
     hub: HubMetadata
     wake: Callable[[], None]
     core_version: str
-    token: str | None = None
-    """Hub token to read watched models with."""
+    rights: WatchRights
     no_room: Callable[[str], str | None] = lambda _: None
     """Why an owner may not have another job now, or None."""
     clock: Callable[[], datetime] = utc_now
@@ -93,7 +94,9 @@ def _act(release: Release, context: ReleaseContext) -> bool:
         context.watches.defer(release, until=context.clock() + _ASK_AGAIN, reason=full[:_MAX_REASON])
         return False
     try:
-        model = context.hub.resolve(release.repo_id, release.sha, token=context.token)
+        model = context.hub.resolve(release.repo_id, release.sha, token=context.rights.token_of(watch))
+        may_see = context.rights.tenancy.of(watch.owner).sees_local
+        visible(model, is_local=context.hub.is_local, may_see=may_see)
         skip = skip_reason(model, watch)
     except HubError as error:
         _put_off(release, error, context)
@@ -149,7 +152,7 @@ def _submit(release: Release, watch: Watch, context: ReleaseContext) -> bool:
                 context.watches.defer(release, until=until, reason=full[:_MAX_REASON], jobs=[*made.values()])
                 return False
             made[repo_id] = _submit_one(release, watch, recipe, repo_id, context)
-    except (InvalidWatchError, InvalidJobError, IdempotencyConflictError) as error:
+    except (InvalidWatchError, InvalidJobError, IdempotencyConflictError, HubTokenNeededError) as error:
         reason = str(error)[:_MAX_REASON]
         context.watches.decide(release, ReleaseState.FAILED, now=context.clock(), reason=reason, jobs=[*made.values()])
         return False
@@ -160,6 +163,7 @@ def _submit(release: Release, watch: Watch, context: ReleaseContext) -> bool:
 
 
 def _submit_one(release: Release, watch: Watch, recipe: Recipe, repo_id: str, context: ReleaseContext) -> str:
+    context.rights.require_destination(watch.owner, repo_id)
     work = CompressWork(
         source=JobSource(model_id=release.repo_id, revision=release.sha),
         destination=JobDestination(repo_id=repo_id, private=watch.private),

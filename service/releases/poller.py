@@ -11,6 +11,7 @@ from service.hub.releases import HubReleases
 from service.platform.clock import utc_now
 from service.platform.ids import new_id
 from service.releases.matching import branch_ref, has_wildcard, matches_model, matches_ref, tag_ref
+from service.releases.rights import WatchRights
 from service.releases.schema import Release, ReleaseState, Sweep, Watch
 from service.releases.store import WatchStore
 
@@ -46,7 +47,7 @@ class FoundRef:
 
 
 def poll_watches(
-    store: WatchStore, hub: HubReleases, *, token: str | None = None, clock: Callable[[], datetime] = utc_now
+    store: WatchStore, hub: HubReleases, rights: WatchRights, *, clock: Callable[[], datetime] = utc_now
 ) -> int:
     """Poll every enabled watch whose turn it is, and return how many releases are new. A periodic duty.
 
@@ -61,7 +62,7 @@ def poll_watches(
         if not store.take_turn(watch.id, now=now, until=now + POLL_EVERY):
             continue
         try:
-            found += poll_watch(watch, store, hub, token=token, clock=clock)
+            found += poll_watch(watch, store, rights.seen(hub, watch), token=rights.token_of(watch), clock=clock)
         except HubError as error:
             until = clock() + wait_after(error, failures=watch.poll_failures)
             store.mark_failed(watch, until=until, error=str(error)[:_MAX_ERROR])

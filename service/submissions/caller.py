@@ -9,7 +9,6 @@ from service.keys.access import require_quota
 from service.keys.errors import MissingScopeError
 from service.keys.schema import Quota, Scope
 
-LOCAL_OWNER = "local"
 _DAY = timedelta(hours=24)
 
 

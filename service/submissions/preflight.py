@@ -13,6 +13,7 @@ from service.hub.errors import (
     InvalidTokenError,
     ModelNotFoundError,
 )
+from service.hub.folder import visible
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.hub.naming import check_repo_id
@@ -20,6 +21,7 @@ from service.hub.weights import Weights
 from service.jobs.errors import JobError
 from service.jobs.hub_tokens import require_hub_token
 from service.jobs.ports import JobReading
+from service.jobs.tenancy import Tenant
 from service.jobs.windows import job_recipe
 from service.jobs.work import Work
 from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes
@@ -36,14 +38,16 @@ _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
 _OUR_WORD = "the worker looks with a token of its own, so the job may still work"
 
 
-def inspect_model(hubs: Hubs, model_id: str, revision: str, *, token: str | None = None) -> ModelResource:
-    """Return what is known of a model without downloading a weight.
+def inspect_model(
+    hubs: Hubs, model_id: str, revision: str, *, tenant: Tenant, token: str | None = None
+) -> ModelResource:
+    """Return what is known of a model without downloading a weight, as this caller may see it.
 
     Raises:
         HubError: the model cannot be found or may not be read, or its hub does not answer.
     """
     hub = hubs.source(model_id)
-    found = Examination(model=hub.resolve(model_id, revision, token=token))
+    found = Examination(model=_resolved(hub, model_id, revision, tenant, token))
     _look_at_model(found, hub, token)
     found.require_answers()
     return _resource(found)
@@ -77,11 +81,11 @@ class Examination:
             self.obstacles.append(Obstacle(where, error))
 
 
-def examine(work: Work, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -> Examination:
+def examine(work: Work, hubs: Hubs, fleet: Fleet, *, tenant: Tenant, token: str | None = None) -> Examination:
     """Run every check of a submission and change nothing. Raises nothing: what is wrong is in the result.
 
     Only what is certain is an obstacle. A hub that does not answer, and what a worker with a token of its own may
-    be allowed to do, is left to the worker.
+    be allowed to do where that is lent to the caller, is left to the worker.
     """
     found = Examination()
     source, repo_id = work.source, work.destination.repo_id
@@ -92,24 +96,24 @@ def examine(work: Work, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -
     found.attempt(DESTINATION, lambda: check_repo_id(repo_id))
     if not any(obstacle.field == SOURCE for obstacle in found.obstacles):
         hub = hubs.source(source.model_id)
-        found.attempt(SOURCE, lambda: _resolve(found, work, hubs, hub, fleet, token))
+        found.attempt(SOURCE, lambda: _resolve(found, work, hubs, hub, fleet, tenant, token))
         _look_at_model(found, hub, token)
         _look_at_terms(found, work, hub)
         _look_at_workers(found, work, fleet)
     if found.model is not None and not any(obstacle.field == DESTINATION for obstacle in found.obstacles):
-        found.attempt(DESTINATION, lambda: _look_at_destination(found, work, hubs, token))
+        found.attempt(DESTINATION, lambda: _look_at_destination(found, work, hubs, tenant, token))
     return found
 
 
 def validate(
-    work: Work, hubs: Hubs, store: JobReading, fleet: Fleet, *, owner: str, token: str | None = None
+    work: Work, hubs: Hubs, store: JobReading, fleet: Fleet, *, tenant: Tenant, token: str | None = None
 ) -> Validation:
     """Run every check of a submission and say what it would lead to.
 
     Raises:
         HubUnavailableError: the hub does not answer, so nothing can be said.
     """
-    found = examine(work, hubs, fleet, token=token)
+    found = examine(work, hubs, fleet, tenant=tenant, token=token)
     found.require_answers()
     destination, model, weights = found.destination, found.model, found.weights
     return Validation(
@@ -120,7 +124,7 @@ def validate(
         destination_exists=destination is not None and destination.exists,
         destination_private=found.private,
         destination_writable=destination.writable if destination is not None else None,
-        estimate=estimate(run_recipe(work, model), model, weights, store, fleet, owner=owner)
+        estimate=estimate(run_recipe(work, model), model, weights, store, fleet, owner=tenant.owner)
         if model and weights
         else None,
         compatibility=_runtimes(job_recipe(work), model, weights) if model is not None else [],
@@ -139,15 +143,29 @@ def _runtimes(recipe: Recipe, model: ResolvedModel, weights: Weights | None) -> 
     return list(rows)
 
 
-def _resolve(found: Examination, work: Work, hubs: Hubs, hub: HubMetadata, fleet: Fleet, token: str | None) -> None:
+def _resolved(hub: HubMetadata, model_id: str, revision: str, tenant: Tenant, token: str | None) -> ResolvedModel:
+    model = hub.resolve(model_id, revision, token=token)
+    return visible(model, is_local=hub.is_local, may_see=tenant.sees_local)
+
+
+def _resolve(
+    found: Examination,
+    work: Work,
+    hubs: Hubs,
+    hub: HubMetadata,
+    fleet: Fleet,
+    tenant: Tenant,
+    token: str | None,
+) -> None:
     source = work.source
     revision = hubs.known_sha(source.model_id, source.revision) or source.revision
     try:
-        found.model = hub.resolve(source.model_id, revision, token=token)
+        found.model = _resolved(hub, source.model_id, revision, tenant, token)
     except InvalidTokenError:
         raise
     except (ModelNotFoundError, AccessDeniedError) as error:
-        if hub.is_local or token is not None or not fleet.has_hub_token():
+        is_lent = fleet.has_hub_token() and tenant.loan.covers(source.model_id)
+        if hub.is_local or token is not None or not is_lent:
             raise
         found.notes.append(f"{str(error).rstrip('.')}; {_OUR_WORD}.")
 
@@ -182,9 +200,13 @@ def _look_at_workers(found: Examination, work: Work, fleet: Fleet) -> None:
     found.attempt(SOURCE, lambda: fleet.require_capacity(memory_bytes=memory, scratch_bytes=scratch_bytes(model)))
 
 
-def _look_at_destination(found: Examination, work: Work, hubs: Hubs, token: str | None) -> None:
+def _look_at_destination(found: Examination, work: Work, hubs: Hubs, tenant: Tenant, token: str | None) -> None:
     repo_id, hub = work.destination.repo_id, hubs.destination
+    if token is None and not hub.is_local:
+        tenant.require_loan(repo_id)
     place = hub.destination(repo_id, token=token) if token is not None else hub.visible_destination(repo_id)
+    if token is None or hub.is_local:
+        tenant.require_destination(repo_id, is_free=place.is_empty)
     found.destination = place
     if place.writable is None:
         found.notes.append(f"Whether {repo_id} may be written is not known here: the worker's own token decides.")

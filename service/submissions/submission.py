@@ -9,6 +9,7 @@ from service.jobs.credentials import CredentialVault
 from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import Job, JobSubmission
 from service.jobs.submit import check_submission, replay, submit
+from service.jobs.tenancy import Tenancy
 from service.submissions.caller import Caller
 from service.submissions.fleet import Fleet
 from service.submissions.preflight import examine
@@ -29,6 +30,10 @@ class SubmissionServices(Protocol):
     @property
     def wake(self) -> Callable[[], None]:
         """Sends what the outbox holds, without waiting for it."""
+
+    @property
+    def tenancy(self) -> Tenancy:
+        """What callers may do with hubs they share."""
 
     @property
     def hubs(self) -> Hubs:
@@ -75,7 +80,7 @@ def submit_checked(
         return before
     caller.require_room(services.store)
     work = submission.work
-    found = examine(work, services.hubs, services.fleet, token=hub_token)
+    found = examine(work, services.hubs, services.fleet, tenant=services.tenancy.of(caller.owner), token=hub_token)
     refuse(found.obstacles)
     sha = found.model.sha if found.model is not None else None
     known = sha or services.hubs.known_sha(work.source.model_id, work.source.revision)

@@ -89,7 +89,12 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         token = job_token(typed, request, caller, services).text
         validation = await run_sync(
             lambda: validate(
-                wanted.work, services.hubs, services.store, services.fleet, owner=caller.owner, token=token
+                wanted.work,
+                services.hubs,
+                services.store,
+                services.fleet,
+                tenant=services.tenancy.of(caller.owner),
+                token=token,
             )
         )
     except (FormError, InvalidJobError, HubAccessEndedError) as error:

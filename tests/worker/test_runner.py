@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
-from service.hub.errors import HubError, HubUnavailableError, RemoteCodeError
+from service.hub.errors import DestinationConflictError, HubError, HubUnavailableError, RemoteCodeError
+from service.jobs.errors import DestinationTakenError
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import RetryPolicy
 from service.jobs.schema import Job, JobState, Lease
+from service.jobs.tenancy import LOCAL_OWNER, Tenancy
 from service.jobs.windows import job_recipe
 from service.jobs.work import JobDestination, JobSource, JobText, WorkBase
+from service.platform.columns import metadata
+from service.platform.database import open_database
 from srr_core.errors import ResumeMismatchError, StopRequested, StorageError
 from srr_core.recipe import named_recipe
 from srr_core.recipe.stages import Stage
@@ -23,6 +27,7 @@ from tests.service.submitting import submission, submitted
 from tests.worker.artifacts import report, write_artifact
 from worker.folder_hub import FolderHub
 from worker.hub import PublishedCommit
+from worker.hub_access import HubAccess
 from worker.progress import ProgressRecorder
 from worker.run_context import LeaseLostError, RunContext
 from worker.runner import CARRIED_OUT_BY, run
@@ -51,6 +56,7 @@ class Shop:
     source: FolderHub
     destination: Unreliable
     workspace: Workspace
+    tenancy: Tenancy
     calls: list[dict[str, Any]] = field(default_factory=list)
     during: Callable[[], None] = lambda: None
     free_bytes: int = 1 << 40
@@ -68,9 +74,9 @@ class Shop:
         (destination / "adapter_config.json").write_text(json.dumps(adapter))
         return made
 
-    def submit(self, **fields: Any) -> Job:
+    def submit(self, *, owner: str = "me", **fields: Any) -> Job:
         defaults = {"source": JobSource(model_id="acme/base"), "destination": JobDestination(repo_id="acme/base-srr")}
-        return submitted(self.store, submission(**(defaults | fields)))
+        return submitted(self.store, submission(**(defaults | fields)), owner=owner)
 
     def attempt(self, job: Job, attempt: int = 1) -> Job:
         claim = self.store.claim(job.id, attempt, worker="w", lasts=LEASE)
@@ -78,7 +84,8 @@ class Shop:
         run(
             RunContext(
                 lease=claim.lease,
-                token=None,
+                access=HubAccess(),
+                tenant=self.tenancy.of(job.owner),
                 store=self.store,
                 source_hub=lambda model_id: self.source,
                 destination_hub=self.destination,
@@ -108,10 +115,13 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     workspaces = Workspaces(tmp_path / "scratch", reserve_bytes=0)
     hubs = FolderHub(tmp_path / "source"), Unreliable(tmp_path / "destination")
     job_id = "job_00000000000000000000000000"
+    engine = open_database(f"sqlite:///{tmp_path / 'tenancy.sqlite3'}")
+    metadata.create_all(engine)
     with workspaces.hold(job_id) as (workspace, _):
-        shop = Shop(MemoryJobStore(retries=RetryPolicy(first=timedelta(0))), *hubs, workspace)
+        shop = Shop(MemoryJobStore(retries=RetryPolicy(first=timedelta(0))), *hubs, workspace, Tenancy(engine))
         shop.release(tmp_path / "model")
         yield shop
+    engine.dispose()
 
 
 def test_job_goes_through_its_hops(shop: Shop) -> None:
@@ -249,8 +259,10 @@ def test_foreign_destination_is_refused_before_hours_of_work(shop: Shop, tmp_pat
     (other / "model.safetensors").write_bytes(b"somebody's work")
     shop.destination.import_model(other, "acme/base-srr")
 
-    with pytest.raises(HubError):
+    with pytest.raises(DestinationTakenError):
         shop.attempt(shop.submit())
+    with pytest.raises(DestinationConflictError):
+        shop.attempt(shop.submit(owner=LOCAL_OWNER))
 
     assert shop.calls == []
 

@@ -15,6 +15,7 @@ from service.jobs.work import CompressWork, JobText
 from service.platform.tracing import span
 from srr_core.errors import ResumeMismatchError
 from srr_core.recipe import Recipe
+from srr_core.recipe.architectures import check_config
 from srr_core.recipe.stages import Stage
 from srr_core.report import Report, read_report
 from worker.hub import PublishedCommit
@@ -54,6 +55,8 @@ def _resolve(work: CompressWork, context: RunContext) -> ResolvedModel:
         model = hub.resolve(work.source.model_id, revision)
     visible(model, is_local=hub.is_local, may_see=context.tenant.sees_local)
     check_compressible(model)
+    check_config(model.config)
+    hub.inspect(model, token=token)  # the headers, before hours of download: not every submission could be checked
     if not hub.is_local:
         check_license(model, acknowledged=work.acknowledge_license)
     destination = _destination(work, context)

@@ -10,6 +10,7 @@ import structlog
 from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import EventKind, Lease
 from service.platform.errors import StoreUnavailableError
+from service.platform.text import clean
 from srr_core.recipe.stages import Stage, share_done
 from srr_core.report import LayerReport
 
@@ -76,7 +77,7 @@ class ProgressRecorder:
 
     def say(self, message: str) -> None:
         """Add a line to the job's log, for the person who waits."""
-        self._append("log", {"message": message})
+        self._append("log", {"message": clean(message)})
 
     def tell_missing(self, layers: Sequence[LayerReport], *, should_stop: Callable[[], bool]) -> None:
         """Add an event for each finished layer that has none, so that a job tells of every layer once.

@@ -57,7 +57,8 @@ def create_job(
 ) -> JobResource:
     """Run the checks of `POST /v1/jobs:validate`, queue the job and answer at once.
 
-    Several obstacles are all in `errors`. A Hub that does not answer stops nothing: the worker checks again.
+    Several obstacles are all in `errors`. A Hub that does not answer stops nothing: the answer says in `unchecked` what
+    was not asked, and the worker checks it before it downloads anything.
     """
     job = submit_checked(
         submission_of(body),

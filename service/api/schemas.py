@@ -119,6 +119,11 @@ class JobResource(BaseModel):
     calibration: TextSummary | None
     evaluation: TextSummary | None
     tags: tuple[str, ...]
+    unchecked: tuple[str, ...] = Field(
+        default=(),
+        description="What could not be checked when the job was submitted, because a hub did not answer. Its worker "
+        "checks it before it downloads anything; empty from then on.",
+    )
     result: JobResult | None
     failure: JobFailure | None
     needs_hub_token: bool = Field(

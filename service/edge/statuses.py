@@ -37,6 +37,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     hub.DisabledModelError: HTTPStatus.FORBIDDEN,
     hub.UnsafeModelError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.InvalidWeightsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    hub.InvalidConfigError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.LicenseError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.DestinationRefusedError: HTTPStatus.FORBIDDEN,
     hub.DestinationConflictError: HTTPStatus.CONFLICT,

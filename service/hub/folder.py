@@ -20,19 +20,22 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import parse_local_safetensors_file_metadata
 from huggingface_hub.repocard import metadata_load
 from pydantic import BaseModel, ConfigDict
 from yaml import YAMLError
 
 from service.hub.destination import REPORT_FILE, Destination, report_source
+from service.hub.documents import json_object, read_config
 from service.hub.errors import ModelNotFoundError, RevisionNotFoundError
-from service.hub.metadata import card_fields
+from service.hub.headers import read_header
+from service.hub.metadata import card_fields, texts
 from service.hub.model import RepoFile, ResolvedModel
 from service.hub.naming import check_repo_id
-from service.hub.weights import Weights, read_weights
+from service.hub.weights import Header, Weights, read_weights
 
 MAIN = "main"
+MAX_CARD_BYTES = 1_000_000
+"""The Hub's own longest cards are a tenth of it."""
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 
 
@@ -168,9 +171,9 @@ class FolderMetadata:
                 RepoFile(path, file.size_bytes, sha256=file.sha256)
                 for path, file in sorted(repository.commit(commit_id).files.items())
             ),
-            config=_json_object(snapshot / "config.json"),
-            tags=tuple(str(tag) for tag in card.get("tags") or ()),
-            pipeline_tag=str(card["pipeline_tag"]) if "pipeline_tag" in card else None,
+            config=_config(snapshot / "config.json", model_id),
+            tags=texts(card.get("tags")),
+            pipeline_tag=next(iter(texts([card.get("pipeline_tag")])), None),
             **card_fields(card),
         )
 
@@ -182,9 +185,17 @@ class FolderMetadata:
     ) -> Weights:
         """Read the headers of the weights."""
         snapshot = self.existing(model.model_id).snapshot(model.sha)
-        return read_weights(
-            model, lambda files: (parse_local_safetensors_file_metadata(snapshot / file.path) for file in files)
-        )
+
+        def read(file: RepoFile) -> Header:
+            with (snapshot / file.path).open("rb") as stream:
+
+                def span(begin: int, end: int) -> bytes:
+                    stream.seek(begin)
+                    return stream.read(end - begin)
+
+                return read_header(span, size_bytes=file.size_bytes)
+
+        return read_weights(model, lambda files: map(read, files))
 
     def artifact_source(
         self,
@@ -256,16 +267,18 @@ def not_in_folder(repo_id: str) -> ModelNotFoundError:
     return ModelNotFoundError(f"{repo_id} does not exist in the folder hub; check the id, or import the model.")
 
 
+def _config(path: Path, model_id: str) -> Mapping[str, Any] | None:
+    return read_config(path.read_bytes(), model_id) if path.is_file() else None
+
+
 def _json_object(path: Path) -> Mapping[str, Any] | None:
-    try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+    return json_object(path.read_bytes()) if path.is_file() else None
 
 
 def _card(path: Path) -> Mapping[str, Any]:
     try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            return {}
         return metadata_load(path) or {}
-    except (FileNotFoundError, ValueError, YAMLError):
+    except (FileNotFoundError, ValueError, YAMLError, RecursionError):
         return {}

@@ -5,16 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from huggingface_hub import ModelInfo
-from huggingface_hub.utils._safetensors import SafetensorsFileMetadata
 
 from service.hub.client import HubClient
 from service.hub.destination import MAX_REPORT_BYTES, REPORT_FILE, Destination, report_source
+from service.hub.documents import json_object, read_config
 from service.hub.errors import AccessDeniedError, DestinationForbiddenError, DisabledModelError, ModelNotFoundError
+from service.hub.headers import read_header
 from service.hub.model import RepoFile, ResolvedModel
 from service.hub.namespaces import Namespaces
 from service.hub.naming import check_repo_id
 from service.hub.translation import Subject
-from service.hub.weights import Weights, read_weights
+from service.hub.weights import Header, Weights, read_weights
+from service.platform.text import storable, storable_document
 
 _PARALLEL_HEADERS = 8
 """Requests at a time for the headers of a sharded model; the hub's client shares one connection pool."""
@@ -84,13 +86,11 @@ class HuggingFaceMetadata:
     def inspect(self, model: ResolvedModel, *, token: str | None = None) -> Weights:
         """Read the headers of the weights by range requests, several files at a time."""
 
-        def read(file: RepoFile) -> SafetensorsFileMetadata:
-            return self._client.ask(
-                lambda: self._client.api.parse_safetensors_file_metadata(
-                    model.model_id, file.path, revision=model.sha, token=token or False
-                ),
-                Subject(model.model_id, model.sha),
-            )
+        def read(file: RepoFile) -> Header:
+            def span(begin: int, end: int) -> bytes:
+                return self._client.read_span(model.model_id, model.sha, file.path, begin, end, token=token)
+
+            return read_header(span, size_bytes=file.size_bytes)
 
         with ThreadPoolExecutor(max_workers=_PARALLEL_HEADERS) as pool:
             return read_weights(model, lambda files: pool.map(read, files))
@@ -154,14 +154,13 @@ class HuggingFaceMetadata:
     def _made_from(self, repo_id: str, sha: str | None, paths: tuple[str, ...], token: str | None) -> str | None:
         if sha is None or REPORT_FILE not in paths:
             return None
-        report = self._client.read_json(repo_id, sha, REPORT_FILE, token=token, limit_bytes=MAX_REPORT_BYTES)
-        return report_source(report)
+        content = self._client.read_bytes(repo_id, sha, REPORT_FILE, token=token, limit_bytes=MAX_REPORT_BYTES)
+        return report_source(json_object(content))
 
     def _config(self, info: ModelInfo, token: str | None) -> Mapping[str, Any] | None:
         if info.sha is None or all(sibling.rfilename != "config.json" for sibling in info.siblings or ()):
             return None
-        config = self._client.read_json(info.id, info.sha, "config.json", token=token)
-        return config if isinstance(config, dict) else None
+        return read_config(self._client.read_bytes(info.id, info.sha, "config.json", token=token), info.id)
 
 
 def _resolved(info: ModelInfo, config: Mapping[str, Any] | None, *, url: str) -> ResolvedModel:
@@ -181,8 +180,8 @@ def _resolved(info: ModelInfo, config: Mapping[str, Any] | None, *, url: str) ->
             for sibling in info.siblings or ()
         ),
         config=config,
-        tags=tuple(info.tags or ()),
-        pipeline_tag=info.pipeline_tag,
+        tags=texts(info.tags),
+        pipeline_tag=next(iter(texts([info.pipeline_tag])), None),
         url=url,
         flagged=_flagged(info.security_repo_status),
         **card_fields({key: value for key, value in card.items() if value is not None}),
@@ -201,14 +200,18 @@ def card_fields(card: Mapping[str, Any]) -> dict[str, Any]:
 
     def text(key: str) -> str | None:
         value = card.get(key)
-        return value if isinstance(value, str) and value else None
+        return storable(value) if isinstance(value, str) and value else None
 
     languages = card.get("language")
-    spoken = [languages] if isinstance(languages, str) else languages
     return {
-        "card": card,
+        "card": storable_document(dict(card)),
         "license": text("license"),
         "license_name": text("license_name"),
         "license_link": text("license_link"),
-        "languages": tuple(str(language) for language in spoken) if isinstance(spoken, list) else (),
+        "languages": texts([languages] if isinstance(languages, str) else languages),
     }
+
+
+def texts(values: object) -> tuple[str, ...]:
+    """Return the texts of a list of a stranger's, and nothing else of it: one line of YAML may stand for gigabytes."""
+    return tuple(storable(value) for value in values if isinstance(value, str)) if isinstance(values, list) else ()

@@ -9,6 +9,7 @@ from typing import Protocol
 from service.hub.client import HubClient
 from service.hub.folder import MAIN, FolderMetadata, FolderRepository, not_in_folder
 from service.hub.translation import Subject
+from service.platform.text import is_text
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class HuggingFaceReleases:
         api = self._client.api
         found = self._client.ask(lambda: api.list_repo_refs(model_id, token=token or False), Subject(model_id))
         return ModelRefs(
-            branches={branch.name: branch.target_commit for branch in found.branches},
-            tags={tag.name: tag.target_commit for tag in found.tags},
+            branches={branch.name: branch.target_commit for branch in found.branches if is_text(branch.name)},
+            tags={tag.name: tag.target_commit for tag in found.tags if is_text(tag.name)},
         )
 
     def commits(

@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from huggingface_hub.errors import SafetensorsParsingError
-from huggingface_hub.utils._safetensors import SafetensorsFileMetadata
-
 from service.hub.errors import InvalidWeightsError
+from service.hub.headers import DamagedHeaderError, TensorHeader
 from service.hub.model import RepoFile, ResolvedModel
 from srr_core.recipe import cost
 
-_MALFORMED = (SafetensorsParsingError, KeyError, TypeError, ValueError, AttributeError)
-"""What the client's parser raises for headers that are not as the format says; not all of it is its own."""
-
-
+MAX_FILES = 2_000
+"""The largest published model has 163 files of weights; each costs a request."""
+MAX_TENSORS = 250_000
+"""In all. The largest mixtures have about 100,000."""
 _SMALLEST_BYTES = 8 + 2
 """The length of the header, and the shortest header there is."""
 _IN_BLOCK = re.compile(r"(.*?\.\d+)\.(.*)")
@@ -68,7 +66,8 @@ class Weights:
                 continue
             block, rest = found.groups()
             blocks[block] = blocks.get(block, 0) + math.prod(tensor.shape)
-            if len(tensor.shape) == 2 and rest.endswith(".weight") and not _ROUTER.search(rest):
+            is_matrix = len(tensor.shape) == 2 and 0 not in tensor.shape
+            if is_matrix and rest.endswith(".weight") and not _ROUTER.search(rest):
                 shapes.append((int(tensor.shape[0]), int(tensor.shape[1])))
                 layers.setdefault(block, []).append((rest.removesuffix(".weight"), int(tensor.shape[1])))
         first = next(iter(layers.values()), [])
@@ -88,38 +87,40 @@ class Weights:
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-HeaderReader = Callable[[Sequence[RepoFile]], Iterable[SafetensorsFileMetadata]]
+Header = Mapping[str, TensorHeader]
+HeaderReader = Callable[[Sequence[RepoFile]], Iterable[Header]]
 
 
 def read_weights(model: ResolvedModel, read: HeaderReader) -> Weights:
     """Collect the headers of a model's files, in the order of its files.
 
     Raises:
-        InvalidWeightsError: a header is damaged, or two files declare the same tensor.
+        InvalidWeightsError: a header is damaged or does not fit its file, or two files declare the same tensor.
     """
     tensors: dict[str, StoredTensor] = {}
     short = next((file for file in model.weights if file.size_bytes < _SMALLEST_BYTES), None)
     if short is not None:
         state = "damaged: it is too short for a header" if short.size_bytes else "empty"
         raise InvalidWeightsError(f"{short.path} of {model.model_id} is {state}; ask its owner to upload it again.")
+    if len(model.weights) > MAX_FILES:
+        raise InvalidWeightsError(f"{model.model_id} has {len(model.weights):,} files of weights; push fewer, larger.")
     try:
         for file, header in zip(model.weights, read(model.weights), strict=True):
             _add(tensors, model, file, header)
-    except _MALFORMED as error:
+    except DamagedHeaderError as error:
         raise InvalidWeightsError(
-            f"A safetensors file of {model.model_id} has a damaged header ({type(error).__name__}); ask its owner to "
-            "upload it again."
+            f"A safetensors file of {model.model_id} is damaged: {error}; ask its owner to upload it again."
         ) from None
     return Weights(tensors)
 
 
-def _add(
-    tensors: dict[str, StoredTensor], model: ResolvedModel, file: RepoFile, header: SafetensorsFileMetadata
-) -> None:
-    for name, tensor in header.tensors.items():
+def _add(tensors: dict[str, StoredTensor], model: ResolvedModel, file: RepoFile, header: Header) -> None:
+    if len(tensors) + len(header) > MAX_TENSORS:
+        raise InvalidWeightsError(f"{model.model_id} declares more than {MAX_TENSORS:,} tensors; no model has so many.")
+    for name, tensor in header.items():
         if name in tensors:
             raise InvalidWeightsError(
                 f"{model.model_id} declares {name} in {tensors[name].file} and in {file.path}; ask its owner which one "
                 "is meant."
             )
-        tensors[name] = StoredTensor(str(tensor.dtype), tuple(int(size) for size in tensor.shape), file.path)
+        tensors[name] = StoredTensor(tensor.dtype, tensor.shape, file.path)

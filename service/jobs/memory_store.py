@@ -170,7 +170,7 @@ class MemoryJobStore(JobStore):
             row = self._held(lease)
             if row is None:
                 return False
-            row.job = row.job.model_copy(update={"work": row.job.work.at_commit(sha)})
+            row.job = row.job.model_copy(update={"work": row.job.work.at_commit(sha), "unchecked": ()})
             return True
 
     @override

@@ -118,7 +118,7 @@ class JobAttempts(Protocol):
         """Record how far the attempt is, and append a `progress` event."""
 
     def resolve_source(self, lease: Lease, *, sha: str) -> bool:
-        """Record the commit the revision was resolved to."""
+        """Record the commit the revision was resolved to, and with it that everything has been checked."""
 
     def credential(self, lease: Lease) -> SealedSecret | None:
         """Return the sealed Hub token of the job, if it has one and it has not expired."""

@@ -217,7 +217,7 @@ class SqlJobStore(JobStore):
             before = lock_held(connection, lease)
             if before is None:
                 return False
-            after = before.model_copy(update={"work": before.work.at_commit(sha)})
+            after = before.model_copy(update={"work": before.work.at_commit(sha), "unchecked": ()})
             self._writer.update(connection, before, after)
             return True
 

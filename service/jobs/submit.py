@@ -44,6 +44,8 @@ class CheckedSubmission:
     idempotency_key: str | None = None
     is_forced: bool = False
     content_key: str | None = None
+    unchecked: tuple[str, ...] = ()
+    """What no hub could be asked about."""
 
     def at_commit(self, sha: str | None, *, core_version: str) -> "CheckedSubmission":
         """Return the submission pinned to the commit its revision was resolved to; None: it was not.
@@ -140,6 +142,7 @@ def submit(
         created_at=now,
         updated_at=now,
         content_key=checked.content_key,
+        unchecked=checked.unchecked,
         traceparent=traceparent or current_traceparent(),
     )
     stored = store.add(

@@ -16,7 +16,7 @@ from sqlalchemy import (
     text,
 )
 
-from service.platform.columns import UtcDateTime, metadata
+from service.platform.columns import Sentence, UtcDateTime, metadata
 
 _ID = String(40)
 _BIG_ID = BigInteger().with_variant(Integer, "sqlite")
@@ -43,6 +43,7 @@ jobs = Table(
     Column("schema_version", Integer, nullable=False, server_default="1"),
     Column("tags", JSON, nullable=False),
     Column("brought_token", Boolean, nullable=False, server_default=false()),
+    Column("unchecked", JSON, nullable=False, server_default="[]"),
     Column("result", JSON(none_as_null=True)),
     Column("failure", JSON(none_as_null=True)),
     Column("has_report", Boolean, nullable=False),
@@ -179,7 +180,7 @@ workers = Table(
     Column("version", String(32), nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False, index=True),
-    Column("trouble", String(400)),
+    Column("trouble", Sentence(400)),
 )
 
 lent_namespaces = Table(

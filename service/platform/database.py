@@ -12,9 +12,12 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from service.platform.errors import StoreUnavailableError, UnstorableTextError
+from service.platform.text import dump_document, load_document
 
 _BUSY_TIMEOUT_MILLISECONDS = 20_000
 _SQLITE_OUTAGES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY")
+_DOCUMENTS: Mapping[str, Any] = {"json_serializer": dump_document, "json_deserializer": load_document}
+"""Documents hold words of strangers: what no store keeps is replaced on the way in and, of earlier versions, out."""
 _MIGRATION_LOCK = 7_305_114
 """An arbitrary number: PostgreSQL's advisory lock that lets one process migrate at a time."""
 
@@ -30,7 +33,7 @@ def open_database(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         engine = _open_sqlite(parsed)
     else:
-        engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800)
+        engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, **_DOCUMENTS)
     event.listen(engine, "before_cursor_execute", _refuse_nul)
     return engine
 
@@ -92,7 +95,7 @@ def _is_outage(error: DBAPIError) -> bool:
 def _open_sqlite(url: URL) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, hide_parameters=True)
+    engine = create_engine(url, hide_parameters=True, **_DOCUMENTS)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -24,6 +24,7 @@ from service.jobs.ports import JobReading
 from service.jobs.tenancy import Tenant
 from service.jobs.windows import job_recipe
 from service.jobs.work import Work
+from service.platform.text import clean
 from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes
 from service.submissions.fleet import Fleet
 from service.submissions.refusal import DESTINATION, SOURCE, Obstacle
@@ -65,6 +66,11 @@ class Examination:
     notes: list[str] = field(default_factory=list)
     unanswered: list[HubError] = field(default_factory=list)
     """Questions to which a hub gave no clear answer; nothing follows from them."""
+
+    @property
+    def not_asked(self) -> list[str]:
+        """What could not be checked, in words."""
+        return [clean(str(error)) for error in self.unanswered]
 
     def require_answers(self) -> None:
         """Raise what kept a hub from answering, if anything did."""
@@ -236,7 +242,7 @@ def _resource(found: Examination) -> ModelResource:
 
 
 def _notes(obstacles: Sequence[Obstacle]) -> list[ProblemNote]:
-    return [ProblemNote(code=obstacle.error.code, message=str(obstacle.error)) for obstacle in obstacles]
+    return [ProblemNote(code=obstacle.error.code, message=clean(str(obstacle.error))) for obstacle in obstacles]
 
 
 def refused(*problems: ProblemNote) -> Validation:

@@ -1,6 +1,7 @@
 """Submitting a job, the same way from REST and from the form: replay, quota, preflight, then the queue."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -60,7 +61,8 @@ def submit_checked(
 ) -> Job:
     """Queue a job that nothing is known to stand in the way of, or return the one that does the same.
 
-    A hub that does not answer refuses nothing: the worker checks again before it downloads.
+    A hub that does not answer refuses nothing: the job says what was not checked, and the worker checks everything
+    again before it downloads.
 
     Raises:
         HubError, SrrError, JobError: the first obstacle; its cause names all of them.
@@ -85,4 +87,5 @@ def submit_checked(
     sha = found.model.sha if found.model is not None else None
     known = sha or services.hubs.known_sha(work.source.model_id, work.source.revision)
     pinned = checked.at_commit(known, core_version=services.core_version)
+    pinned = replace(pinned, unchecked=tuple(found.not_asked))
     return submit(pinned, store=services.store, wake=services.wake)

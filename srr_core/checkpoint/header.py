@@ -69,12 +69,21 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file.name}: its safetensors header is damaged: {error}") from error
+    if not text.isascii() or b"\\u" in text:
+        _check_text(file, header)
     if not isinstance(header, dict):
         raise CheckpointError(f"{file.name}: its safetensors header is not an object")
     header.pop("__metadata__", None)
     entries = {name: _entry(file, name, value, 8 + length) for name, value in header.items()}
     _check_layout(file, entries, 8 + length, size)
     return entries
+
+
+def _check_text(file: Path, header: Any) -> None:
+    """Refuse names that no report could be written with: JSON lets half of a surrogate pair through."""
+    for name in header if isinstance(header, dict) else ():
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in name):
+            raise CheckpointError(f"{file.name}: tensor {name!r} is named with what is no text")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ TORCH_PIP_ARGS ?=
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test chaos check lint docs bench lock clean
+.PHONY: help setup demo test chaos check lint docs bench mutants lock clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -53,10 +53,16 @@ docs: setup ## Build the documentation into build/docs.
 check: lint docs ## Everything before a commit: lint, then the tests that are not slow.
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow"
 
+zoo: setup ## Try every class of transformers' tables and write tests/zoo/TABLE.tsv; half an hour on one core.
+	$(BIN)/python -m tests.zoo.sweep
+
 bench: setup ## Run every benchmark on a quiet machine; BENCHMARKS.md holds the numbers.
 	@set -e; for script in benchmarks/[a-z]*.py; do \
 		echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename $$script .py)"; \
 	done
+
+mutants: setup ## How much of the modules their tests hold; SAMPLE=N faults of each module, all of them take hours.
+	$(BIN)/python -m benchmarks.mutants $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULES)
 
 # Of two pins of one package sort keeps the first, the installed one. A pin of what is not installed here (llama-cpp,
 # another platform) stays; one of what is no longer used is deleted by hand.

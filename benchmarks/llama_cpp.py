@@ -129,7 +129,7 @@ def exported(block_type: str, folder: Path) -> list[Files]:
     found = []
     for rank in RANKS:
         files = folder / f"gguf-{rank}"
-        notes = export(write_artifact(folder / f"artifact-{rank}", block_type, rank), files, GGUFSpec())
+        notes = export(write_artifact(folder / f"artifact-{rank}", block_type, rank), files, GGUFSpec(merged="none"))
         assert f"7 layers in {block_type}: every weight exact" in notes, notes
         found.append(Files(f"{block_type} + L·R of rank {rank}", files / "model.gguf", files / "adapter.gguf"))
     return [Files(block_type, found[0].model), *found]

@@ -18,6 +18,7 @@ from service.commands.options import (
     RecipeOption,
     SeedOption,
     SetOption,
+    TargetOption,
     TokenOption,
 )
 from service.commands.watches_app import watches_app
@@ -71,6 +72,7 @@ def compress(
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", metavar="DESTINATION")],
     recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    target: TargetOption = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
     evaluation_text: EvaluationOption = None,
@@ -83,7 +85,7 @@ def compress(
     """Compress a model on this machine, without any service."""
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments, seed=seed)
+    chosen = chosen_recipe(recipe, assignments, seed=seed, target=target)
     worker_command("compress")(
         source,
         destination,
@@ -102,6 +104,7 @@ def inspect(
     source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
     recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    target: TargetOption = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
     hub_token: TokenOption = None,
@@ -111,7 +114,7 @@ def inspect(
     """Say what compressing a model would mean: size, time, memory, who can load it. Reads no weights."""
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments)
+    chosen = chosen_recipe(recipe, assignments, target=target)
     command = worker_command("inspect", "worker.model_commands")
     command(
         source,
@@ -181,6 +184,7 @@ def demo(
     model: Annotated[str | None, typer.Option(help="A model on the Hub instead of the bundled one.")] = None,
     recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    target: TargetOption = None,
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".demo"),
     *,
     exit_when_done: Annotated[bool, typer.Option("--exit", help="Stop the service after the report.")] = False,
@@ -188,7 +192,7 @@ def demo(
     """Start a service, compress a small model through it and show the report."""
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments)
+    chosen = chosen_recipe(recipe, assignments, target=target)
     worker_command("demo")(model=model, recipe=chosen, data_dir=data_dir, exit_when_done=exit_when_done)
 
 
@@ -198,6 +202,7 @@ def submit(
     destination: Annotated[str, typer.Option("--destination", "-d", help="Where to publish.", metavar="ORG/NAME")],
     recipe: RecipeOption = COMMAND_RECIPE,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    target: TargetOption = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
     calibration_text: CalibrationOption = None,
     evaluation_text: EvaluationOption = None,
@@ -226,7 +231,7 @@ def submit(
     from service.commands import remote
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments, seed=seed)
+    chosen = chosen_recipe(recipe, assignments, seed=seed, target=target)
     with _client(url, api_key) as client:
         remote.submit(
             client,

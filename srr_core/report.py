@@ -49,6 +49,18 @@ class TextReport(_Frozen):
     token_sha256: str
 
 
+class LearningReport(_Frozen):
+    """How the block of a layer learned; the loss is the mean square over the block's output, all windows."""
+
+    start_loss: float
+    """Before learning, behind the compressed blocks before it."""
+    loss: float
+    """What learning reached, as it would be stored."""
+    steps: int
+    is_kept: bool
+    """Whether the loss fell; otherwise the layers are those of the start."""
+
+
 class LayerReport(_Frozen):
     """One compressed layer, with L and R rounded as they are stored."""
 
@@ -77,6 +89,8 @@ class LayerReport(_Frozen):
     condition: float | None = None
     """Condition number of the mean of xᵀx, at least; None where it is singular."""
     seconds: float
+    learning: LearningReport | None = None
+    """Of the block the layer belongs to, where its rounding was learned."""
     notes: tuple[str, ...] = ()
     """Fallbacks taken in this layer, and doubts: damping raised, statistic singular, rank clamped, few tokens."""
 
@@ -154,6 +168,31 @@ class Environment(_Frozen):
     peak_memory_bytes: int
 
 
+class SettingCount(_Frozen):
+    """How many layers a budget gave one setting."""
+
+    num_bits: int
+    group_size: int
+    layers: int
+
+
+class BudgetReport(_Frozen):
+    """What a budget bought."""
+
+    weighting: Literal["fisher", "hidden"]
+    """What errors were weighed by: the model's prediction, or its last hidden states where it predicts nothing."""
+    budget_bytes: int
+    """For the compressed weights, L·R included."""
+    used_bytes: int
+    estimated_cost: float
+    """Nats per token the whole is estimated to lose; good for comparing settings, not a measurement."""
+    rank: int
+    """Of L·R in every layer, among those to choose from."""
+    settings: tuple[SettingCount, ...]
+    seconds: float
+    """Of the search, scoring included where the score table was not there yet."""
+
+
 class Report(_Frozen):
     """The whole result of one run. `report.json` in every artifact is this document."""
 
@@ -167,6 +206,8 @@ class Report(_Frozen):
     """The most telling first."""
     calibration: TextReport
     layers: tuple[LayerReport, ...]
+    budget: BudgetReport | None = None
+    """Where layers have settings of their own."""
     kept: tuple[KeptTensor, ...]
     environment: Environment
     seconds: dict[str, float]

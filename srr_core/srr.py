@@ -14,7 +14,7 @@ optimal. The loss of a fixed Q is then ‖E·Sᵀ‖² - ‖UᵀE·Sᵀ‖².
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Shaped
@@ -93,6 +93,22 @@ def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantiz
     if recipe.reconstruct == "joint":
         _require_projection(best, method.factor_dtype)
     return best.decomposition(method, rank_was_clamped=rank < recipe.rank)
+
+
+@exact_matmul()
+def measured(weight: Float[Tensor, "out in"], result: Decomposition, method: Method) -> Decomposition:
+    """Return a result whose codes or factors were changed, with its errors measured again.
+
+    Args:
+        weight: The one it stands for.
+        method: What the result was found with.
+    """
+    error = weight - result.quantized.dequantize().to(weight)
+    left = weight.new_zeros(weight.shape[0], 0) if result.left is None else result.left
+    right = weight.new_zeros(0, weight.shape[1]) if result.right is None else result.right
+    low_rank = _LowRank(left.to(weight), right.to(weight), left, right)
+    judge = _Judge(weight, method.scaling.times(weight), method)
+    return replace(result, errors=judge.errors(error, method.scaling.times(error), low_rank))
 
 
 @dataclass(frozen=True)

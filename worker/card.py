@@ -1,17 +1,21 @@
 """The model card of an artifact, from its report and its source. Pure: the same report, the same card."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from service.hub.model import ResolvedModel
 from srr_core.recipe import Recipe
+from srr_core.recipe.servers import PLAIN_WORD_BITS
 from srr_core.report import LayerReport, Measurement, Report
+from worker.card_uses import use_sections
 
 CARD_TAG = "srr"
 """Every card of ours carries this tag, so that artifacts can be listed and filtered on a hub."""
 COMPRESSED_TENSORS = "compressed-tensors"
+_TAG = re.compile(r"[\w.+:/-]{1,60}")
 _WORST_LAYERS = 10
 """A large model has hundreds of layers; report.json holds them all."""
 _AUTO_CLASSES = {"ForCausalLM": "AutoModelForCausalLM", "ForMaskedLM": "AutoModelForMaskedLM"}
@@ -27,6 +31,7 @@ def model_card(report: Report, *, repo_id: str, source: ResolvedModel, quant_met
     sections = (
         _title(report, repo_id, source),
         _loading(report, repo_id, quant_method),
+        *use_sections(report, repo_id, is_stock=quant_method == COMPRESSED_TENSORS),
         _results(report),
         _layers(report.layers),
         _method(report.recipe),
@@ -50,11 +55,18 @@ def _metadata(report: Report, repo_id: str, source: ResolvedModel) -> str:
         tags=[
             *(CARD_TAG, "quantized", *(["low-rank"] if recipe.rank else [])),
             *(recipe.quantizer.kind, f"{recipe.quantization_bits}-bit", recipe.name),
+            *_source_tags(source),
         ],
         model_name=repo_id,
         eval_results=[_eval_result(report, row) for row in report.measurements] or None,
     )
     return data.to_yaml().strip()
+
+
+def _source_tags(source: ResolvedModel) -> list[str]:
+    """What the source's own card says it is; tags that its hub adds speak of its files, not of ours."""
+    tags = source.card.get("tags")
+    return [tag for tag in tags if isinstance(tag, str) and _TAG.fullmatch(tag)] if isinstance(tags, list) else []
 
 
 def _task(report: Report) -> str | None:
@@ -110,9 +122,18 @@ def _loading(report: Report, repo_id: str, quant_method: str) -> str:
         f'model = {auto_class}.from_pretrained("{repo_id}")\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")\n```\n\n'
         "No custom code and no `trust_remote_code`. transformers unpacks Q to dense weights when it loads, so memory "
-        "is that of the source model."
+        f"is that of the source model.{_environments(report)}"
     )
     return f"{text}\n\n{_ADAPTER_WARNING}" if adapter else text
+
+
+def _environments(report: Report) -> str:
+    if report.recipe.quantization_bits in PLAIN_WORD_BITS:
+        return ""
+    return (
+        f" {report.recipe.quantization_bits} bits need compressed-tensors 0.18, and vLLM 0.33 pins 0.17: give "
+        "transformers and vLLM an environment each."
+    )
 
 
 _ADAPTER_WARNING = (

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from service.platform.errors import StoreUnavailableError
 from service.platform.logging import configure_logging
 from service.platform.tracing import configure_tracing, continued_span
 from srr_core.errors import StopRequested
+from srr_core.recipe.verdicts import CompatibilityRow
 from worker.failures import failure_of
 from worker.hub_access import HubAccess
 from worker.hubs import destination_hub, source_hub
@@ -38,6 +40,8 @@ from worker.settings import WorkerSettings
 from worker.supervisor import STOPPED_STATUS
 from worker.workspace import Workspace, Workspaces
 
+OTHER_SERVERS = ("llama_cpp", "vllm")
+"""Modules of servers that a published model is tried in where they are installed; transformers has read it already."""
 _log = structlog.get_logger(__name__)
 
 
@@ -122,7 +126,25 @@ def _context(
         workspace=Workspace(Path(message["workspace"])),
         progress=ProgressRecorder(store, lease),
         asked_to_stop=asked_to_stop,
+        smoke_test=_smoke_test(settings),
     )
+
+
+def _smoke_test(settings: WorkerSettings) -> Callable[[Path], tuple[CompatibilityRow, ...]]:
+    if settings.vllm_python is None and not any(map(find_spec, OTHER_SERVERS)):
+        return lambda _: ()
+
+    def try_it(artifact: Path) -> tuple[CompatibilityRow, ...]:
+        from srr_core.pipeline.smoke import smoke_test_others
+
+        interpreters = {"vllm": str(settings.vllm_python)} if settings.vllm_python is not None else {}
+        try:
+            return smoke_test_others(artifact, interpreters=interpreters)
+        except Exception:  # noqa: BLE001  # the model is published: whatever a server does, the job has succeeded
+            _log.exception("smoke_test_failed")
+            return ()
+
+    return try_it
 
 
 def _pipeline() -> Compress:

@@ -67,7 +67,7 @@ def compress(
             device=device,
             on_progress=lambda step: _show(progress, step),
             should_stop=should_stop,
-            before_publish=lambda artifact, report: _write_card(artifact, destination.name, report, model),
+            before_publish=lambda artifact, report: _write_card(artifact, destination.name, report, model or folder),
         )
     shutil.rmtree(download_folder(destination), ignore_errors=True)
     if as_json:
@@ -189,15 +189,27 @@ def local_source(
     return folder, model
 
 
-def _write_card(artifact: Path, name: str, report: "Report", model: "ResolvedModel | None") -> None:
-    from service.hub.model import ResolvedModel
+def _write_card(artifact: Path, name: str, report: "Report", model: "ResolvedModel | Path") -> None:
     from worker.card import model_card
     from worker.publisher import quant_method
 
-    folder = ResolvedModel(report.source.id, sha="", private=True, gated=False, files=())
+    source = _described_folder(report.source.id, model) if isinstance(model, Path) else model
     # A folder has no repository id; its own name is what from_pretrained takes beside it.
-    card = model_card(report, repo_id=f"./{name}", source=model or folder, quant_method=quant_method(artifact))
+    card = model_card(report, repo_id=f"./{name}", source=source, quant_method=quant_method(artifact))
     (artifact / "README.md").write_text(card, encoding="utf-8")
+
+
+def _described_folder(name: str, folder: Path) -> "ResolvedModel":
+    """A folder as a source: it has no commit, but its card names licence, language and tags like any other."""
+    from service.hub.folder import read_card
+    from service.hub.metadata import card_fields
+    from service.hub.model import ResolvedModel
+
+    card = read_card(folder / "README.md")
+    task = card.get("pipeline_tag")
+    return ResolvedModel(
+        *(name, "", True, False, ()), pipeline_tag=task if isinstance(task, str) else None, **card_fields(card)
+    )
 
 
 def download_folder(destination: Path) -> Path:

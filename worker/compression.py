@@ -40,7 +40,12 @@ def compress_and_publish(job: Job, work: CompressWork, context: RunContext) -> F
     context.progress.tell_missing(report.layers, should_stop=context.should_stop)
     with span("publish"):
         commit = _publish(job, model, report, context)
-    return Finished(JobResult(repo_id=commit.repo_id, commit_sha=commit.sha, commit_url=commit.url), report)
+    with span("smoke test"):
+        rows = context.smoke_test(context.workspace.artifact)
+    for row in rows:
+        context.progress.say(f"{row.runtime}: {row.verdict}, {row.reason} ({row.versions or 'version unknown'}).")
+    result = JobResult(repo_id=commit.repo_id, commit_sha=commit.sha, commit_url=commit.url, runtimes=rows)
+    return Finished(result, report)
 
 
 def _resolve(work: CompressWork, context: RunContext) -> ResolvedModel:

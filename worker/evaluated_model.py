@@ -31,7 +31,7 @@ def fetch_evaluated(
 ) -> tuple[Path, str]:
     """Return the folder of a model at a commit, and the commit; nothing is fetched twice.
 
-    A licence that forbids derivatives does not stand in the way: measuring makes none.
+    A licence that forbids derivatives is no obstacle: measuring makes none.
 
     Args:
         folder: Where models are kept, one folder per repository and commit.

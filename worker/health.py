@@ -31,7 +31,7 @@ _PROBE_SECONDS = 180.0
 
 
 class Health:
-    """The checks of one worker. Tells of every change once."""
+    """The checks of one worker. Reports every change once."""
 
     def __init__(
         self,

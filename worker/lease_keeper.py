@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Stop:
-    """A child that must end, and what becomes of its job: `failed` has a failure, `lease_lost` nothing at all."""
+    """A child that must end, and the outcome of its job: `failed` has a failure, `lease_lost` nothing at all."""
 
     outcome: Literal["lease_lost", "canceled", "interrupted", "failed"]
     failure: JobFailure | None = None

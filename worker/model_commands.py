@@ -152,11 +152,14 @@ def _print_inspection(source: str, recipe: Recipe, found: Inspection, seconds: f
         f"model       {source}: {found.architecture}, {found.num_blocks} blocks, {found.num_layers} layers compressed"
     )
     print_line(f"weights     {found.compressed_weights:,} compressed, {found.kept_weights:,} kept in 16 or 32 bit")
+    print_line(f"share       {100 * found.compressed_share:.0f} % of the model's bytes are compressed")
     print_line(
         f"bits        {found.bits_per_weight_quantized:.2f} per compressed weight, "
         f"{found.bits_per_weight_total:.2f} with L·R of rank {recipe.rank}"
     )
     print_line(f"size        {found.source_bytes / 1e6:,.1f} MB -> about {found.artifact_bytes / 1e6:,.1f} MB")
+    if found.size_note:
+        print_line(f"note        {found.size_note}")
     print_line(f"memory      about {found.memory_bytes / 1e9:.1f} GB at the peak of a run")
     place = "the GPU here" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     print_line(f"time        about {_duration(seconds)} on {place}, evaluation not counted (a rough estimate)")

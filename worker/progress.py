@@ -1,4 +1,4 @@
-"""What the core tells of a run, as events of its job: often enough to watch, seldom enough to store."""
+"""What the core reports of a run, as events of its job: often enough to watch, seldom enough to store."""
 
 import time
 from collections import deque
@@ -80,9 +80,9 @@ class ProgressRecorder:
         self._append("log", {"message": clean(message)})
 
     def tell_missing(self, layers: Sequence[LayerReport], *, should_stop: Callable[[], bool]) -> None:
-        """Add an event for each finished layer that has none, so that a job tells of every layer once.
+        """Add an event for each finished layer that has none, so that a job reports every layer once.
 
-        The layers on disk are the truth: an attempt that ended while the database was away has told of fewer.
+        The layers on disk are the truth: an attempt that ended while the database was away has reported fewer.
         """
         told = self._persist(self._told_layers, should_stop) or set()
         missing = [layer for layer in layers if layer.name not in told | self._waiting_layers()]
@@ -129,7 +129,7 @@ class ProgressRecorder:
 
 
 def _facts(layer: LayerReport) -> dict[str, Any]:
-    """Return what is told of a layer afterwards: without its place in the run, which was another attempt's."""
+    """Return what is reported of a layer afterwards: without its place in the run, which was another attempt's."""
     return {
         "layer": layer.name,
         "output_error": layer.output_error,

@@ -9,6 +9,7 @@ from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import Job, JobResult, Lease
 from service.jobs.tenancy import Tenant
 from srr_core.recipe import Recipe
+from srr_core.recipe.verdicts import CompatibilityRow
 from srr_core.report import Report
 from worker.hub import ModelHub
 from worker.hub_access import HubAccess
@@ -64,6 +65,8 @@ class RunContext:
     workspace: Workspace
     progress: ProgressRecorder
     asked_to_stop: Callable[[], bool]
+    smoke_test: Callable[[Path], tuple[CompatibilityRow, ...]] = lambda _: ()
+    """Runs a published artifact in the servers of this machine; raises nothing."""
 
     def should_stop(self) -> bool:
         """Whether the run was asked to stop, or works for nobody because the lease is lost."""

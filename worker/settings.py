@@ -50,6 +50,10 @@ class WorkerSettings(BaseSettings):
     hub_token: SecretStr | None = Field(
         default=None, description="Token for jobs that bring none, fine-grained to the namespaces we publish to."
     )
+    vllm_python: Path | None = Field(
+        default=None,
+        description="Interpreter of an environment with vLLM and this package; published models are then tried in it.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged.")
 
     def resolved_scratch_dir(self, data_dir: Path) -> Path:

@@ -212,7 +212,7 @@ class Supervisor:
             else:
                 concluded = False
         except StoreUnavailableError as error:
-            # The lease runs out, and the reaper ends or repeats the attempt.
+            # The lease expires, and the reaper ends or repeats the attempt.
             _log.error("conclusion_not_recorded", code=error.code, status=status)
             return
         outcome = "ended" if stop is None else stop.outcome

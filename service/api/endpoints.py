@@ -1,4 +1,4 @@
-"""Webhook endpoints and deliveries over REST: who is told what, and what became of it."""
+"""Webhook endpoints and deliveries over REST: who receives which events, and the outcome of every message."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -52,7 +52,7 @@ class DeliveryDetail(BaseModel):
 @router.post(
     "",
     operation_id="createWebhookEndpoint",
-    summary="Be told of jobs",
+    summary="Receive job events",
     status_code=status.HTTP_201_CREATED,
     responses=problem_responses(*_BODY),
 )
@@ -170,7 +170,7 @@ def list_deliveries(
     store: NotificationsDep,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> DeliveryList:
-    """Return messages with what became of each."""
+    """Return messages with the outcome of each."""
     store.get(endpoint_id, owner=caller.owner)
     return DeliveryList(deliveries=list(store.deliveries(endpoint_id, limit=limit)))
 

@@ -64,7 +64,7 @@ def list_job_events(
     after: Annotated[int, Query(ge=0, lt=2**31, description="Only events behind this one.")] = 0,
     limit: Annotated[int, Query(ge=1, le=BATCH)] = BATCH,
 ) -> EventList:
-    """Return events so far; an empty list means that there are no more yet."""
+    """Return events so far; an empty list means that none has followed yet."""
     return EventList(events=[_event_data(event) for event in store.events(job.id, after=after, limit=limit)])
 
 

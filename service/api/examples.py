@@ -34,7 +34,7 @@ def examples() -> dict[str, Any]:
 
 def _values() -> Iterator[BaseModel]:
     recipe = PRESETS[DEFAULT_RECIPE]
-    commit_url = f"https://huggingface.co/org/model-gptq-3bit/commit/{_SHA}"
+    commit_url = f"https://huggingface.co/org/model-gptq-4bit/commit/{_SHA}"
     yield job_resource(
         Job(
             id=_JOB_ID,
@@ -43,11 +43,11 @@ def _values() -> Iterator[BaseModel]:
             progress=1.0,
             work=CompressWork(
                 source=JobSource(model_id="org/model", sha=_SHA),
-                destination=JobDestination(repo_id="org/model-gptq-3bit"),
+                destination=JobDestination(repo_id="org/model-gptq-4bit"),
                 recipe=recipe,
             ),
             tags=("nightly",),
-            result=JobResult(repo_id="org/model-gptq-3bit", commit_sha=_SHA, commit_url=commit_url),
+            result=JobResult(repo_id="org/model-gptq-4bit", commit_sha=_SHA, commit_url=commit_url),
             has_report=True,
             created_at=_NOW,
             updated_at=_NOW + timedelta(minutes=42),

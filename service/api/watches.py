@@ -49,7 +49,7 @@ class PreviewList(BaseModel):
     responses=problem_responses(*_BODY),
 )
 def create(body: WatchBody, caller: WatchWriter, services: ServicesDep, watches: WatchesDep) -> Watch:
-    """Store a watch. What is on the Hub already counts as seen; `srr watch sync` makes the Hub tell of the rest."""
+    """Store a watch. What is on the Hub already counts as seen; `srr watch sync` makes the Hub report the rest."""
     return create_watch(rules_of(body), owner=caller.owner, store=watches, vault=services.vault)
 
 
@@ -101,7 +101,7 @@ def list_releases(
     watches: WatchesDep,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> ReleaseList:
-    """Return releases with what became of each, and why."""
+    """Return releases with the outcome of each and its reason."""
     watches.get(watch_id, owner=caller.owner)
     return ReleaseList(releases=list(watches.releases(watch_id, limit=limit)))
 

@@ -1,4 +1,4 @@
-"""What clients are told of workers."""
+"""What clients get about workers."""
 
 from datetime import datetime
 

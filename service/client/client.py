@@ -210,7 +210,7 @@ class Client:
         self._call(_Nothing, "DELETE", f"/v1/watches/{watch_id}")
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return the webhook endpoints that are told of jobs."""
+        """Return the webhook endpoints that receive job events."""
         return self._call(_Endpoints, "GET", "/v1/webhook-endpoints").endpoints
 
     def create_endpoint(self, rules: Mapping[str, Any]) -> NewEndpoint:
@@ -269,7 +269,7 @@ class Client:
     def events(self, job_id: str, *, after: int = 0) -> Iterator[EventData]:
         """Yield the events of a job as they happen, each once and in order, until it has ended.
 
-        A broken stream is taken up again behind the last event.
+        A broken stream is resumed behind the last event.
         """
         is_over = False
         while not is_over:

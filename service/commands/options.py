@@ -32,6 +32,14 @@ EvaluationOption = Annotated[
         "--evaluation-text", help="UTF-8 text to measure the result on.", metavar="FILE", exists=True, dir_okay=False
     ),
 ]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="What will run the result: any, transformers, vllm, sglang, llama.cpp, gptq or srr.",
+        show_default=False,
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]
 TokenOption = Annotated[
     str | None, typer.Option("--hub-token", envvar="SRR_HUB_TOKEN", help="Hub token for this job.", show_default=False)

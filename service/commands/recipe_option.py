@@ -9,15 +9,22 @@ from service.commands.output import EXIT_BAD_INPUT, CommandError
 from srr_core.recipe import PRESETS, Recipe, override, parse_assignments, parse_recipe
 
 
-def chosen_recipe(name_or_file: str, assignments: Sequence[str], *, seed: int | None = None) -> Recipe:
+def chosen_recipe(
+    name_or_file: str, assignments: Sequence[str], *, seed: int | None = None, target: str | None = None
+) -> Recipe:
     """Return the recipe that the options describe.
 
     Raises:
         RecipeError: an unknown name or field, a value out of range, or an assignment without `=`.
         CommandError: a file that is not JSON.
     """
-    recipe = parse_recipe(_source(name_or_file))
+    source = _source(name_or_file)
     changes = parse_assignments(assignments)
+    if target is not None:
+        # With what is set in one go, so that the target chooses only what neither the file nor the options say.
+        stated = {"name": source} if isinstance(source, str) else source
+        return override(parse_recipe(stated), changes | ({} if seed is None else {"seed": seed}) | {"target": target})
+    recipe = parse_recipe(source)
     if seed is not None:
         changes["seed"] = seed
     return override(recipe, changes) if changes else recipe

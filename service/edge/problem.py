@@ -15,7 +15,7 @@ class ProblemField(BaseModel):
 
     field: CleanText = Field(description="Dotted path, for instance `body.source.model_id`.")
     message: CleanText
-    code: str | None = Field(default=None, description="Where several things stand in the way: what each is.")
+    code: str | None = Field(default=None, description="Where there are several obstacles: the code of each.")
 
 
 class Problem(BaseModel):

@@ -96,7 +96,7 @@ def unexpected_problem(request: Request) -> Problem:
 
 
 def problem_fields(error: Exception) -> list[ProblemField]:
-    """Return the fields an exception of ours blames: all that stands in the way, or what is wrong in a recipe."""
+    """Return the fields an exception of ours blames: every obstacle, or what is wrong in a recipe."""
     if isinstance(error.__cause__, SubmissionRefusedError):
         return [
             ProblemField(field=one.field, message=str(one.error), code=one.error.code)

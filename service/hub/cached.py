@@ -17,7 +17,7 @@ from service.hub.weights import Weights
 REMEMBER_SECONDS = 120.0
 """Access that was taken away meanwhile is noticed by the worker, which asks the hub itself."""
 REST_SECONDS = 10.0
-"""A hub that cannot be reached is left alone for so long, or every request would wait for its time limit."""
+"""A hub that cannot be reached is left alone for this long, or every request would wait for its time limit."""
 MAX_REMEMBERED = 64
 """The tensors of a mixture of experts take tens of megabytes, those of other models less than one."""
 

@@ -161,7 +161,7 @@ class FolderMetadata:
                 f"{model_id} has no revision {revision!r}; name a branch, a tag or a full commit sha."
             )
         settings, snapshot = repository.settings(), repository.snapshot(commit_id)
-        card = _card(snapshot / "README.md")
+        card = read_card(snapshot / "README.md")
         return ResolvedModel(
             model_id=model_id,
             sha=commit_id,
@@ -275,7 +275,8 @@ def _json_object(path: Path) -> Mapping[str, Any] | None:
     return json_object(path.read_bytes()) if path.is_file() else None
 
 
-def _card(path: Path) -> Mapping[str, Any]:
+def read_card(path: Path) -> Mapping[str, Any]:
+    """Return the metadata of a model card; empty where there is none, or none that can be read."""
     try:
         if path.stat().st_size > MAX_CARD_BYTES:
             return {}

@@ -167,7 +167,7 @@ class JobHousekeeping(Protocol):
     """What is done at intervals."""
 
     def reap(self, *, now: datetime | None = None) -> Sequence[Job]:
-        """Requeue (next attempt) or fail (worker_lost) every job whose lease ran out; finish canceling ones.
+        """Requeue (next attempt) or fail (worker_lost) every job whose lease has expired; finish canceling ones.
 
         A job that this version cannot read is left to one that can.
         """

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from service.jobs.errors import QueueUnavailableError
 from service.jobs.settings import JobsSettings
@@ -14,6 +15,8 @@ from service.jobs.settings import JobsSettings
 TASK_NAME = "srr.run_job"
 """The service sends by name and never imports the worker."""
 _CONNECT_SECONDS = 3
+_OUTAGES = (OperationalError, OSError, RedisError)
+"""kombu translates what happens while it connects; what happens later is the client library's own."""
 
 
 class JobQueue(Protocol):
@@ -48,7 +51,7 @@ class CeleryJobQueue:
                 retry=False,
                 ignore_result=True,
             )
-        except (OperationalError, OSError) as error:
+        except _OUTAGES as error:
             raise _unavailable() from error
 
     def depth(self) -> int:
@@ -58,7 +61,7 @@ class CeleryJobQueue:
                 connection.ensure_connection(max_retries=1, timeout=_CONNECT_SECONDS)
                 bound = self._app.amqp.queues[self._queue_name].bind(connection.default_channel)
                 return int(bound.queue_declare(passive=False).message_count)
-        except (OperationalError, OSError) as error:
+        except _OUTAGES as error:
             raise _unavailable() from error
 
     def ping(self) -> None:

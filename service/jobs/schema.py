@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.jobs.work import Work
 from srr_core.recipe.stages import Stage
+from srr_core.recipe.verdicts import CompatibilityRow
 
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-z]{26}$")]
 
@@ -56,6 +57,9 @@ class JobResult(_Frozen):
     repo_id: str
     commit_sha: str
     commit_url: str
+    runtimes: tuple[CompatibilityRow, ...] = Field(
+        default=(), description="Servers on the worker that ran the published model; empty where none is installed."
+    )
 
 
 class JobSubmission(_Frozen):

@@ -43,17 +43,19 @@ class JobsSettings(BaseSettings):
     visibility_timeout_seconds: int = Field(
         default=13 * 3600,
         ge=60,
-        description="Redis redelivers a message unacknowledged for so long; above the job time limit.",
+        description="Seconds after which Redis redelivers an unacknowledged message; above the job time limit.",
     )
     lease_seconds: float = Field(
-        default=60.0, gt=0, description="A job whose worker is silent for so long is taken up again."
+        default=60.0, gt=0, description="Seconds of silence of a worker after which its job is requeued."
     )
     heartbeat_seconds: float = Field(default=12.0, gt=0, description="How often a worker renews its lease.")
     maintenance_seconds: float = Field(
         default=5.0, gt=0, description="How often outbox, leases and lost messages are looked after."
     )
     lost_message_seconds: float = Field(
-        default=60.0, gt=0, description="A job queued for so long is sent again if the broker has lost messages."
+        default=60.0,
+        gt=0,
+        description="Seconds in the queue after which a job's message is sent again, if the broker has lost messages.",
     )
     retry_first_seconds: float = Field(
         default=15.0, ge=0, description="Wait after the first failed attempt; then four times longer."

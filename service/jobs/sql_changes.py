@@ -61,7 +61,7 @@ class ChangeWriter:
         self.send(connection, job, timedelta(0))
 
     def announce(self, connection: Connection, job: Job) -> None:
-        """Append the `state` event of a job, and note that others are to be told of it."""
+        """Append the `state` event of a job, and note that others are to be notified."""
         self.append(connection, job.id, job.attempt, "state", state_event(job))
         self._notice(connection, job)
 

@@ -164,7 +164,7 @@ job_notices = Table(
     Column("attempt", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )
-"""Changes of state that nobody has been told of yet; whoever tells others takes the rows away."""
+"""Changes of state whose notifications are not written yet; writing them removes the rows."""
 
 workers = Table(
     "workers",

@@ -12,7 +12,7 @@ from service.platform.database import reading, writing
 from service.platform.stored import read_stored
 
 SILENT_AFTER = timedelta(seconds=60)
-"""A worker not heard of for so long counts as gone."""
+"""A worker that has been silent for this long counts as gone."""
 MAX_TROUBLE = 400
 """Characters."""
 _FORGET_AFTER = timedelta(days=1)
@@ -68,7 +68,7 @@ class WorkerRegistry:
     def beat(self, worker: Worker) -> None:
         """Record that a worker is alive, and forget those that have been gone for a day.
 
-        Its trouble is left as it is: a worker tells of that with `complain`.
+        Its trouble is left as it is: a worker reports it with `complain`.
         """
         values = worker.model_dump(exclude={"job_id", "trouble"})
         with writing(self._engine) as connection:

@@ -94,7 +94,7 @@ def job_families(metrics: JobMetrics) -> Iterator[Metric]:
     for name, documentation, value in gauges:
         yield GaugeMetricFamily(name, documentation, value=value)
     if metrics.shortest_lease_seconds is not None:
-        documentation = "Until the first lease runs out; negative: a worker is lost."
+        documentation = "Until the first lease expires; negative: a worker is lost."
         yield GaugeMetricFamily("srr_lease_remaining_seconds", documentation, value=metrics.shortest_lease_seconds)
     stages = GaugeMetricFamily("srr_stage_seconds", "Mean time of a stage in the last hour.", labels=["stage"])
     for stage, seconds in sorted(metrics.stage_seconds.items()):

@@ -33,7 +33,7 @@ class JobMetrics:
     oldest_queued_seconds: float
     """How long the first in the queue has waited; 0 when nobody waits."""
     shortest_lease_seconds: float | None
-    """Until the first lease runs out; negative when a worker is lost and not yet reaped. None: nothing runs."""
+    """Until the first lease expires; negative when a worker is lost and not yet reaped. None: nothing runs."""
     unsent_messages: int
     """Messages that are due and that the broker has not taken."""
     workers_alive: int

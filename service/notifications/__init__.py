@@ -1,1 +1,1 @@
-"""Telling others what became of a job: signed webhooks, Slack messages and mails, tried again for days."""
+"""Notifications about jobs: signed webhooks, Slack messages and mails, tried again for days."""

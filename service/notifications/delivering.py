@@ -33,7 +33,7 @@ RETRY_AFTER = (5 * _S, 5 * _M, 30 * _M, 2 * _H, 5 * _H, 10 * _H, 14 * _H, 20 * _
 """Waits after the first, second, ... try, about three days in all. Source: Standard Webhooks, recommended schedule."""
 _JITTER = 0.2
 _CLAIM = timedelta(minutes=2)
-"""Longer than a try can take; a message whose sender died is taken up again after it."""
+"""Longer than a try can take; a message whose sender died is sent again after it."""
 _BATCH = 32
 _NOTICES = 500
 _SENDERS = 8
@@ -53,7 +53,7 @@ class DeliveryContext:
 
 
 def write_messages(context: DeliveryContext) -> int:
-    """Turn the changes of jobs nobody was told of into messages, and return how many. A periodic duty.
+    """Turn the changes of jobs without a notification into messages, and return how many. A periodic duty.
 
     A change is taken away in the transaction that writes its messages: each is told once, whoever does it.
     """

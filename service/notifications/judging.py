@@ -1,4 +1,4 @@
-"""When an endpoint is switched off for what it answers, and who is told of that."""
+"""When an endpoint is switched off for what it answers, and who is notified."""
 
 from datetime import datetime, timedelta
 
@@ -20,7 +20,7 @@ from service.platform.database import writing
 _log = structlog.get_logger(__name__)
 
 DISABLE_AFTER = timedelta(days=5)
-"""An endpoint that took nothing for so long is switched off."""
+"""An endpoint that took nothing for this long is switched off."""
 
 
 def judge(

@@ -50,7 +50,7 @@ class NewEndpoint(_Frozen):
 
 
 class DeliveryState(StrEnum):
-    """What became of a message."""
+    """The outcome of a message."""
 
     PENDING = "pending"
     DELIVERED = "delivered"

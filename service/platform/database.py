@@ -18,6 +18,15 @@ _BUSY_TIMEOUT_MILLISECONDS = 20_000
 _SQLITE_OUTAGES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY")
 _DOCUMENTS: Mapping[str, Any] = {"json_serializer": dump_document, "json_deserializer": load_document}
 """Documents hold words of strangers: what no store keeps is replaced on the way in and, of earlier versions, out."""
+_PATIENCE: Mapping[str, int] = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 30_000,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""Seconds, and milliseconds for `tcp_user_timeout`, until a server that the network swallowed counts as away. That is
+half a lease: a worker would else wait for a quarter of an hour while another has its job. The URL may say otherwise."""
 _MIGRATION_LOCK = 7_305_114
 """An arbitrary number: PostgreSQL's advisory lock that lets one process migrate at a time."""
 
@@ -33,7 +42,10 @@ def open_database(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         engine = _open_sqlite(parsed)
     else:
-        engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, **_DOCUMENTS)
+        patience = {name: value for name, value in _PATIENCE.items() if name not in parsed.query}
+        engine = create_engine(
+            parsed, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=patience, **_DOCUMENTS
+        )
     event.listen(engine, "before_cursor_execute", _refuse_nul)
     return engine
 

@@ -1,1 +1,1 @@
-"""Automated compression: watches, the webhooks that tell of releases, and the poller that misses none."""
+"""Automated compression: watches, the webhooks that report releases, and the poller that misses none."""

@@ -74,7 +74,7 @@ def authentic_watch(watch_id: str, *, secret: str | None, store: WatchStore, vau
 
 
 def take_delivery(body: bytes, watch: Watch, *, store: WatchStore, clock: Callable[[], datetime] = utc_now) -> int:
-    """Note the releases a delivery tells of, and return how many are new. Fast: it asks no hub and starts no job.
+    """Note the releases a delivery names, and return how many are new. Fast: it asks no hub and starts no job.
 
     A delivery that comes twice, late or out of order notes nothing new. Pull requests, deletions and models that
     are not watched are ignored. One statement notes all of its refs.

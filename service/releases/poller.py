@@ -1,4 +1,4 @@
-"""The source of truth about releases: reads the Hub's listings and finds what no webhook told of."""
+"""The source of truth about releases: reads the Hub's listings and finds what no webhook reported."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

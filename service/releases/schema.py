@@ -78,7 +78,7 @@ class Sweep(_Frozen):
 
 
 class ReleaseState(StrEnum):
-    """What became of a release."""
+    """The outcome of a release."""
 
     PENDING = "pending"
     SUBMITTED = "submitted"

@@ -169,7 +169,7 @@ class WatchStore:
         reason: str | None = None,
         jobs: Sequence[str] | None = None,
     ) -> None:
-        """Record what became of a release, unless another process has."""
+        """Record the outcome of a release, unless another process has."""
         self._settle(release, {"state": str(state), "reason": reason, "decided_at": now}, jobs)
 
     def defer(self, release: Release, *, until: datetime, reason: str, jobs: Sequence[str] | None = None) -> None:

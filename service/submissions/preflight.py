@@ -25,14 +25,15 @@ from service.jobs.tenancy import Tenant
 from service.jobs.windows import job_recipe
 from service.jobs.work import Work
 from service.platform.text import clean
-from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes
+from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes, size_note
 from service.submissions.fleet import Fleet
-from service.submissions.refusal import DESTINATION, SOURCE, Obstacle
+from service.submissions.refusal import DESTINATION, RECIPE, SOURCE, Obstacle
 from service.submissions.schema import ModelResource, ProblemNote, Validation
 from srr_core.errors import SrrError
 from srr_core.recipe import Recipe
 from srr_core.recipe.architectures import check_config
 from srr_core.recipe.compatibility import compatibility, rope_type
+from srr_core.recipe.targets import Model, require_target, unserved
 from srr_core.recipe.verdicts import CompatibilityRow
 
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -106,6 +107,8 @@ def examine(work: Work, hubs: Hubs, fleet: Fleet, *, tenant: Tenant, token: str 
         _look_at_model(found, hub, token)
         _look_at_terms(found, work, hub)
         _look_at_workers(found, work, fleet)
+        _look_at_size(found, work)
+        _look_at_target(found, work)
     if found.model is not None and not any(obstacle.field == DESTINATION for obstacle in found.obstacles):
         found.attempt(DESTINATION, lambda: _look_at_destination(found, work, hubs, tenant, token))
     return found
@@ -138,15 +141,21 @@ def validate(
 
 
 def _runtimes(recipe: Recipe, model: ResolvedModel, weights: Weights | None) -> list[CompatibilityRow]:
-    config = model.config or {}
+    asked = _asked(model, weights)
     rows = compatibility(
-        recipe,
+        recipe, asked.shapes, architecture=asked.architecture, rope=asked.rope, has_experts=asked.has_experts
+    )
+    return list(rows)
+
+
+def _asked(model: ResolvedModel, weights: Weights | None) -> Model:
+    config = model.config or {}
+    return Model(
         weights.anatomy.shapes if weights else (),
         architecture=next(iter(model.architectures), ""),
         rope=rope_type(config),
         has_experts=any(key in config for key in _EXPERT_KEYS),
     )
-    return list(rows)
 
 
 def _resolved(hub: HubMetadata, model_id: str, revision: str, tenant: Tenant, token: str | None) -> ResolvedModel:
@@ -204,6 +213,21 @@ def _look_at_workers(found: Examination, work: Work, fleet: Fleet) -> None:
         found.notes.append("No worker is at work now, so whether one is large enough is not known; the job would wait.")
     memory = memory_bytes(run_recipe(work, model), model, weights)
     found.attempt(SOURCE, lambda: fleet.require_capacity(memory_bytes=memory, scratch_bytes=scratch_bytes(model)))
+
+
+def _look_at_size(found: Examination, work: Work) -> None:
+    if found.model is not None and found.weights is not None:
+        note = size_note(run_recipe(work, found.model), found.model, found.weights)
+        found.notes.extend([f"{note[0].upper()}{note[1:]}."] if note else [])
+
+
+def _look_at_target(found: Examination, work: Work) -> None:
+    if found.model is None or found.weights is None:
+        return
+    recipe, asked = job_recipe(work), _asked(found.model, found.weights)
+    found.attempt(RECIPE, lambda: require_target(recipe, asked))
+    note = unserved(recipe, asked)
+    found.notes.extend([f"{note[0].upper()}{note[1:]}."] if note else [])
 
 
 def _look_at_destination(found: Examination, work: Work, hubs: Hubs, tenant: Tenant, token: str | None) -> None:

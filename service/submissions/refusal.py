@@ -1,4 +1,4 @@
-"""Everything that stands in the way of a submission, gathered so that a caller mends it in one go."""
+"""Every obstacle to a submission, gathered so that a caller mends them together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from service.jobs.errors import JobError
 from srr_core.errors import SrrError
 
 SOURCE = "body.source.model_id"
+RECIPE = "body.recipe"
 DESTINATION = "body.destination.repo_id"
 
 

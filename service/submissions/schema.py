@@ -51,7 +51,9 @@ class Validation(BaseModel):
 
     valid: bool
     problems: list[ProblemNote]
-    notes: list[str] = Field(description="What could not be found out here and is left to the worker.")
+    notes: list[str] = Field(
+        description="What could not be found out here and is left to the worker, and what is worth knowing before."
+    )
     model: ModelResource | None = Field(description="Null when the model cannot be found or read.")
     destination_exists: bool = Field(description="An artifact of ours of the same model that would be replaced.")
     destination_private: bool | None = Field(description="Whether the result would be private; null when refused.")

@@ -59,7 +59,7 @@ def submit_checked(
     idempotency_key: str | None = None,
     force: bool = False,
 ) -> Job:
-    """Queue a job that nothing is known to stand in the way of, or return the one that does the same.
+    """Queue a job without a known obstacle, or return the one that does the same.
 
     A hub that does not answer refuses nothing: the job says what was not checked, and the worker checks everything
     again before it downloads.

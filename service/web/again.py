@@ -48,5 +48,6 @@ def _options(recipe: Recipe) -> dict[str, str]:
         "seed": str(recipe.seed),
         "scaling": choices.row_of(choices.SCALINGS, recipe.scaling.model_dump()) or "",
         "rank_selector": choices.row_of(choices.RANK_SELECTORS, recipe.rank_selector.model_dump()) or "",
+        "target": "" if recipe.target == "any" else recipe.target,
         "evaluation": "on" if recipe.evaluation else "off",
     }

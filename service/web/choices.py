@@ -30,6 +30,14 @@ RANK_SELECTORS: Final[Mapping[str, Variant]] = {
     "aligned": Variant("Directions that lead by both scores", {"kind": "aligned"}),
     "verified": Variant("The best of none, k* and all, each tried", {"kind": "verified"}),
 }
+TARGETS: Final[Mapping[str, str]] = {
+    "transformers": "transformers, without our package",
+    "vllm": "vLLM",
+    "sglang": "SGLang",
+    "llama.cpp": "llama.cpp, by srr export",
+    "gptq": "GPTQ kernels, by srr export",
+    "srr": "Our own runtime",
+}
 EVALUATIONS: Final[Mapping[str, str]] = {"on": "Compare with the source", "off": "Leave it out"}
 
 

@@ -1,4 +1,4 @@
-"""What a check tells of a job before it runs, as rows of words."""
+"""The estimate of a job before it runs, as rows of words."""
 
 from collections.abc import Iterable
 

@@ -22,6 +22,7 @@ ADVANCED_FIELDS = (
     *NUMBER_FIELDS,
     "scaling",
     "rank_selector",
+    "target",
     "evaluation",
     "num_sequences",
     "sequence_length",
@@ -158,6 +159,10 @@ def _assignments(values: Mapping[str, str], recipe: Recipe) -> dict[str, Any]:
             if values[name] not in rows:
                 raise FormError({name: f"One of {', '.join(rows)}."})
             assigned[name] = dict(rows[values[name]].spec)
+    if values["target"]:
+        if values["target"] not in choices.TARGETS:
+            raise FormError({"target": f"One of {', '.join(choices.TARGETS)}."})
+        assigned["target"] = values["target"]
     if values["evaluation"]:
         assigned["evaluation"] = choices.evaluation_of(values["evaluation"], recipe)
     return assigned

@@ -8,11 +8,24 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from srr_core.calibration.statistics import InputAccumulator
+from srr_core.errors import UnsupportedModelError
 from srr_core.models.layers import Expert
 from srr_core.types import Statistics
 
 STATISTICS_BUDGET_BYTES = 8 * 2**30
 """Statistics of experts held at once; more experts take further passes over the block."""
+_PRODUCTS = frozenset(
+    {
+        torch.nn.functional.linear,
+        torch.matmul,
+        torch.mm,
+        torch.bmm,
+        Tensor.matmul,
+        Tensor.mm,
+        Tensor.bmm,
+        Tensor.__matmul__,
+    }
+)
 UNROUTED = "no calibration token was routed to this expert: every input counts the same"
 
 
@@ -20,8 +33,9 @@ class ExpertCollector(TorchFunctionMode):
     """Watches products with slices of a fused parameter and accumulates one statistic for each slice.
 
     The address of the weight in a product tells which expert it belongs to, so no layout of any mixture is
-    assumed beyond one leading dimension of experts. The model must multiply expert by expert (the eager
-    implementation of transformers). Use as a context manager around the block.
+    assumed beyond one leading dimension of experts. The model may multiply expert by expert, as the eager
+    implementation of transformers does, or all of them in one batched product. Use as a context manager around the
+    block.
 
     Args:
         block: Loaded; its parameters must not move while this object lives.
@@ -32,20 +46,23 @@ class ExpertCollector(TorchFunctionMode):
         super().__init__()
         self._members: dict[int, list[str]] = {}
         self._widths: dict[int, int] = {}
+        self._batches: dict[int, int] = {}
+        """Address of a fused parameter -> bytes from one expert to the next."""
         self._accumulators: dict[int, InputAccumulator] = {}
         for name, expert in experts.items():
             fused = root.get_submodule(expert.module).get_parameter(expert.parameter)
             address = fused[expert.index].data_ptr()
             self._members.setdefault(address, []).append(name)
-            self._widths[address] = fused.shape[-1]
+            self._widths[address] = fused.shape[-2 if expert.is_transposed else -1]
+            self._batches.setdefault(fused.data_ptr(), fused[0].numel() * fused.element_size())
             self._device = fused.device
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Note the input of a product with an expert's weight, then compute it."""
-        if func is torch.nn.functional.linear and isinstance(args[1], Tensor):
-            self._see(args[0], args[1].data_ptr())
+        if func in _PRODUCTS and len(args) > 1 and isinstance(args[0], Tensor) and isinstance(args[1], Tensor):
+            self._see_product(args[0], args[1])
         return func(*args, **(kwargs or {}))
 
     def groups(self) -> Iterator[tuple[tuple[str, ...], Statistics, tuple[str, ...]]]:
@@ -59,9 +76,22 @@ class ExpertCollector(TorchFunctionMode):
             else:
                 yield tuple(names), accumulator.finish(names[0]), ()
 
+    def _see_product(self, inputs: Tensor, weight: Tensor) -> None:
+        address, step = weight.data_ptr(), self._batches.get(weight.data_ptr())
+        if weight.dim() == 3 and step is not None and inputs.dim() == 3:
+            for index, rows in enumerate(inputs):
+                self._see(rows, address + index * step)
+        elif weight.dim() == 2:
+            self._see(inputs, address)
+
     def _see(self, inputs: Tensor, address: int) -> None:
         if address not in self._members:
             return
+        if inputs.shape[-1] != self._widths[address]:
+            raise UnsupportedModelError(
+                f"{self._members[address][0]} is multiplied with {inputs.shape[-1]} inputs, where its shape says "
+                f"{self._widths[address]}"
+            )
         if address not in self._accumulators:
             self._accumulators[address] = InputAccumulator(inputs.shape[-1], inputs.device)
         self._accumulators[address].add(inputs)

@@ -13,6 +13,8 @@ from srr_core.errors import CheckpointError
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors library itself."""
 MAX_DIMENSIONS = 8
+LFS_PREFIX = b"version "
+"""How the small files begin that stand for large ones in a clone without git-lfs."""
 
 DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -29,6 +31,7 @@ DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
 }
 
 
@@ -60,6 +63,10 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
         with file.open("rb") as stream:
             prefix = stream.read(8)
             length = int.from_bytes(prefix, "little")
+            if prefix == LFS_PREFIX:
+                raise CheckpointError(
+                    f"{file.name}: is a pointer of git-lfs, not the file itself; run `git lfs pull` in the folder"
+                )
             if len(prefix) < 8 or length > min(MAX_HEADER_BYTES, size - 8):
                 raise CheckpointError(f"{file.name}: not a safetensors file: its header claims {length} bytes")
             text = stream.read(length)

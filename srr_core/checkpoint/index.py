@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from srr_core.checkpoint.header import TensorEntry, read_header
+from srr_core.checkpoint.weight_files import INDEX_NAME, INDEX_SUFFIX, SINGLE_NAME, first_file, named_files
 from srr_core.errors import CheckpointError
 
-INDEX_NAME = "model.safetensors.index.json"
-SINGLE_NAME = "model.safetensors"
+__all__ = ["INDEX_NAME", "SINGLE_NAME", "read_index", "read_json"]
+
+CONFIG_NAME = "config.json"
 MAX_JSON_BYTES = 100_000_000
 
 
@@ -31,33 +33,28 @@ def read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def read_index(directory: Path) -> dict[str, TensorEntry]:
-    """Return every tensor of a checkpoint, single-file or sharded, with its place on disk.
+def read_index(directory: Path, *, may_have_adapter: bool = False) -> dict[str, TensorEntry]:
+    """Return every tensor that stock loaders read from a checkpoint folder, with its place on disk.
 
+    Args:
+        may_have_adapter: For artifacts of this package, whose L·R is an adapter beside the weights.
     Raises:
-        CheckpointError: no safetensors weights, a shard outside the folder or missing, a tensor that the index
-            and the shards disagree about.
+        CheckpointError: no safetensors weights, an adapter beside them, a file outside the folder or missing, a tensor
+            that the index names and no file holds.
     """
-    if not (directory / INDEX_NAME).exists():
-        if not (directory / SINGLE_NAME).exists():
-            raise CheckpointError(
-                f"no {SINGLE_NAME} or {INDEX_NAME} in {directory.name!r}: only safetensors checkpoints are read"
-            )
-        return read_header(directory / SINGLE_NAME)
-    weight_map = read_json(directory / INDEX_NAME).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
-        raise CheckpointError(f"{INDEX_NAME}: has no weight_map from tensor names to file names")
-    shards = {shard: read_header(_shard(directory, shard)) for shard in sorted(set(weight_map.values()))}
-    for name, shard in weight_map.items():
-        if name not in shards[shard]:
-            raise CheckpointError(f"{INDEX_NAME}: places {name!r} in {shard}, which does not hold it")
-    return {name: shards[shard][name] for name, shard in weight_map.items()}
-
-
-def _shard(directory: Path, shard: str) -> Path:
-    if Path(shard).name != shard or not shard.endswith(".safetensors"):
-        raise CheckpointError(f"{INDEX_NAME}: names {shard!r}, which is not a safetensors file of this folder")
-    file = directory / shard
-    if not file.exists():
-        raise CheckpointError(f"{INDEX_NAME}: names {shard}, which is missing")
-    return file
+    try:
+        names = [path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()]
+    except OSError as error:
+        raise CheckpointError(f"{directory.name}: cannot be read: {error.strerror}") from error
+    config = read_json(directory / CONFIG_NAME) if CONFIG_NAME in names else {}
+    first = first_file(names, config, may_have_adapter=may_have_adapter)
+    if not first.endswith(INDEX_SUFFIX):
+        return read_header(directory / first)
+    index = read_json(directory / first)
+    entries: dict[str, TensorEntry] = {}
+    for file in named_files(first, index, names):
+        entries |= read_header(directory / file)  # of two files with one name the later counts, as in stock
+    for name, file in index["weight_map"].items():
+        if name not in entries:
+            raise CheckpointError(f"{first}: places {name!r} in {file}, which does not hold it")
+    return entries

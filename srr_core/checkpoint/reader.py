@@ -23,10 +23,14 @@ class CheckpointReader(Mapping[str, Tensor]):
         CheckpointError: see `read_index`.
     """
 
-    def __init__(self, directory: Path, *, entries: Mapping[str, TensorEntry] | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, entries: Mapping[str, TensorEntry] | None = None, may_have_adapter: bool = False
+    ) -> None:
         self.directory = directory
-        self._entries = dict(read_index(directory) if entries is None else entries)
-        self._hidden: Mapping[str, TensorEntry] = {}
+        found = read_index(directory, may_have_adapter=may_have_adapter) if entries is None else entries
+        self._entries = dict(found)
+        self._behind: CheckpointReader | None = None
+        self._held: tuple[str, Tensor] | None = None
 
     def showing(self, entries: Mapping[str, TensorEntry]) -> "CheckpointReader":
         """Return a reader of the same files that shows other tensors, made from those of this one when they are read.
@@ -35,7 +39,7 @@ class CheckpointReader(Mapping[str, Tensor]):
             entries: Whole: of the tensors that stay, and of derived ones in place of those that do not.
         """
         reader = CheckpointReader(self.directory, entries=entries)
-        reader._hidden = {**self._hidden, **self._entries}
+        reader._behind = self
         return reader
 
     def __getitem__(self, name: str) -> Tensor:
@@ -44,11 +48,16 @@ class CheckpointReader(Mapping[str, Tensor]):
         Raises:
             CheckpointError: no such tensor, or its file changed or cannot be read.
         """
-        return self._read(name, self.entry(name))
+        entry = self.entry(name)
+        if self._behind is not None:
+            if self._behind.entries.get(name) is entry:
+                return self._behind[name]
+            if isinstance(entry, DerivedEntry):
+                return entry.make(self._behind.__getitem__)
+        return self._read(name, entry)
 
-    def _read(self, name: str, entry: TensorEntry) -> Tensor:
-        if isinstance(entry, DerivedEntry):
-            return entry.make(lambda source: self._read(source, self._hidden[source]))
+    @staticmethod
+    def _read(name: str, entry: TensorEntry) -> Tensor:
         data = bytearray(entry.num_bytes)
         try:
             with entry.file.open("rb") as stream:
@@ -61,6 +70,25 @@ class CheckpointReader(Mapping[str, Tensor]):
         if not data:
             return torch.empty(entry.shape, dtype=entry.dtype)
         return torch.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
+
+    def part(self, name: str, index: int) -> Tensor:
+        """Return one entry along the first dimension of a tensor, of which no more than that is read where possible.
+
+        A tensor that is made from others is made as a whole and held until another one is asked for.
+
+        Raises:
+            CheckpointError: as for the whole tensor.
+        """
+        entry = self.entry(name)
+        if self._behind is not None and self._behind.entries.get(name) is entry:
+            return self._behind.part(name, index)
+        if isinstance(entry, DerivedEntry):
+            if self._held is None or self._held[0] != name:
+                self._held = (name, self[name])
+            return self._held[1][index]
+        size = entry.num_bytes // entry.shape[0]
+        begin = entry.begin + index * size
+        return self._read(name, TensorEntry(entry.file, entry.dtype, entry.shape[1:], begin, begin + size))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -84,5 +112,7 @@ class CheckpointReader(Mapping[str, Tensor]):
             raise CheckpointError(f"tensor {name!r} is not in the checkpoint {self.directory.name!r}") from None
 
     def total_bytes(self) -> int:
-        """Return the size of all tensors together."""
+        """Return the size of all tensors together, as they lie in files."""
+        if self._behind is not None:
+            return self._behind.total_bytes()
         return sum(entry.num_bytes for entry in self._entries.values())

@@ -142,7 +142,7 @@ def _is_ours(config: dict[str, Any]) -> bool:
 def _dense_entries(artifact: Artifact, transposed: frozenset[str]) -> dict[str, TensorEntry]:
     # Only names, shapes and that they are floats matter to a plan.
     entries = {name: artifact.weights.entries[name] for name in artifact.plain_names()}
-    for module, (rows, columns) in check_layers(artifact.weights, artifact.layout.codec).items():
+    for module, (rows, columns) in check_layers(artifact.weights, artifact.codec_of).items():
         shape = (columns, rows) if module in transposed else (rows, columns)
         entries[f"{module}.weight"] = TensorEntry(Path(), torch.float32, shape, 0, 4 * rows * columns)
     return entries

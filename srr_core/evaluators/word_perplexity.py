@@ -51,15 +51,16 @@ def page_log_likelihoods(
 ) -> tuple[float, ...]:
     """Return minus the log-likelihood of every page, in nats.
 
-    Windows of a batch are padded at the end to one length; longest first, so that little is wasted.
+    All windows are padded at the end to one length, so that batches share their masks; little is wasted, because only a
+    page shorter than a window has a short one.
 
     Args:
         pages: How many pages the windows are of; one without a token gets 0.
         after_block: Called with the number of finished blocks; may raise to stop.
     """
-    ordered = sorted(windows, key=lambda window: -len(window.inputs))
-    groups = [ordered[begin : begin + batch_size] for begin in range(0, len(ordered), batch_size)]
-    stream = model.start([_padded(group) for group in groups])
+    groups = [windows[begin : begin + batch_size] for begin in range(0, len(windows), batch_size)]
+    length = max(len(window.inputs) for window in windows)
+    stream = model.start([_padded(group, length) for group in groups])
     for index in range(model.num_blocks):
         with model.loaded_block(index) as block:
             model.run_block(stream, block)
@@ -68,6 +69,7 @@ def page_log_likelihoods(
     totals = [0.0] * pages
     rows = max(1, LOGIT_BYTES // (4 * model.vocabulary_size))
     with model.outer_weights():
+        model.finish(stream)
         for group, hidden in zip(groups, stream.hidden, strict=True):
             for window, states in zip(group, hidden, strict=True):
                 totals[window.page] += _negative_log_likelihood(model, states, window, rows)
@@ -88,8 +90,7 @@ def describe_protocol(
     )
 
 
-def _padded(group: Sequence[RollingWindow]) -> Tensor:
-    length = max(len(window.inputs) for window in group)
+def _padded(group: Sequence[RollingWindow], length: int) -> Tensor:
     rows = [[*window.inputs, *[_PADDING] * (length - len(window.inputs))] for window in group]
     return torch.tensor(rows, dtype=torch.int64)
 

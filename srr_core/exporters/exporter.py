@@ -11,6 +11,7 @@ from torch import Tensor
 from srr_core.checkpoint.index import INDEX_NAME
 from srr_core.checkpoint.writer import require_free, write_json, write_tensors
 from srr_core.errors import StorageError
+from srr_core.exporters.card import CARD_FILE, ExportCard, write_card
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.formats.artifact import CONFIG_NAME, Artifact, open_artifact
 from srr_core.recipe import Spec
@@ -21,7 +22,7 @@ SpecT = TypeVar("SpecT", bound=Spec)
 SHARD_BYTES = 2_000_000_000
 """Of a dense or repacked shard; one shard is in memory at a time."""
 LICENCE_FILES = ("LICENSE*", "NOTICE*", "USE_POLICY*")
-_OWN_FILES = frozenset({CONFIG_NAME, INDEX_NAME, ADAPTER_CONFIG, ADAPTER_WEIGHTS, "README.md", ".gitattributes"})
+_OWN_FILES = frozenset({CONFIG_NAME, INDEX_NAME, ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD_FILE, ".gitattributes"})
 
 
 class Exporter(ABC, Generic[SpecT]):
@@ -42,6 +43,10 @@ class Exporter(ABC, Generic[SpecT]):
             CheckpointError: the artifact is damaged.
         """
 
+    @abstractmethod
+    def cards(self, artifact: Artifact) -> tuple[ExportCard, ...]:
+        """Return what the card of every folder that was written says."""
+
 
 def export_with(exporter: Exporter[Any], artifact: Path, destination: Path) -> tuple[str, ...]:
     """Open an artifact and export it; after a failure the destination does not exist.
@@ -59,6 +64,8 @@ def export_with(exporter: Exporter[Any], artifact: Path, destination: Path) -> t
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         notes = exporter.write(opened, partial)
+        for card in exporter.cards(opened):
+            write_card(opened, partial, card, notes)
         partial.rename(destination)
     except OSError as error:
         raise StorageError(f"{destination} could not be written: {error.strerror}") from error

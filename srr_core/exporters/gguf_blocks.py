@@ -1,8 +1,9 @@
-"""Symmetric integer codes as GGUF blocks, byte for byte; exactness is checked by the official decoder, not assumed.
+"""Integer codes as GGUF blocks, byte for byte; exactness is checked by the official decoder, not assumed.
 
 Simple blocks hold 32 codes and one fp16 scale. Super-blocks hold 256 codes, one fp16 scale and a small integer
 scale per 16 codes: powers of two fit where the exponents inside a super-block spread over few steps. A spread
-beyond that pushes the smallest exponents up and rounds their codes, which the check then counts.
+beyond that pushes the smallest exponents up and rounds their codes, which the check then counts. Codes with a zero
+point go into simple blocks with an fp16 offset, which is rounded where zero point times scale needs more bits.
 """
 
 from collections.abc import Callable
@@ -100,11 +101,34 @@ def q6_k(codes: Codes, scales: NDArray[np.float32]) -> Bytes:
     values, relative, base = _aligned(codes, scales, spread=7)
     values = np.where((relative == 7)[..., None], -values, values)
     small = np.where(relative == 7, -128, 1 << np.minimum(relative, 6)).astype(np.int8)
+    with np.errstate(over="ignore", under="ignore"):
+        return pack_q6_k(values, small, np.exp2(base.astype(np.float64)).astype(np.float16))
+
+
+def pack_q6_k(values: Codes, small: NDArray[np.int8], unit: NDArray[np.float16]) -> Bytes:
+    """Return blocks of Q6_K: codes of -32 .. 31, a scale per 16 of them, and the fp16 unit of the scales."""
     quarters = (values + 32).astype(np.uint8).reshape(-1, 2, 4, 32)
     first, second, third, fourth = (quarters[:, :, index] for index in range(4))
     low = np.concatenate([(first & 15) | ((third & 15) << 4), (second & 15) | ((fourth & 15) << 4)], axis=-1)
     high = (first >> 4) | ((second >> 4) << 2) | ((third >> 4) << 4) | ((fourth >> 4) << 6)
-    return np.concatenate([low.reshape(-1, 128), high.reshape(-1, 64), _raw(small), _power(base)], axis=-1)
+    halves = _raw(unit.astype("<f2")[:, None])
+    return np.concatenate([low.reshape(-1, 128), high.reshape(-1, 64), _raw(small), halves], axis=-1)
+
+
+def q4_1(codes: Codes, scales: NDArray[np.float32], offsets: NDArray[np.float32]) -> Bytes:
+    """Codes 0 .. 15 with an fp16 scale and an fp16 offset per 32."""
+    nibbles = codes.astype(np.uint8).reshape(-1, 2, 16)
+    packed = nibbles[:, 0] | (nibbles[:, 1] << 4)
+    return np.concatenate([_half(scales[:, 0]), _half(offsets[:, 0]), packed], axis=-1)
+
+
+def q5_1(codes: Codes, scales: NDArray[np.float32], offsets: NDArray[np.float32]) -> Bytes:
+    """Codes 0 .. 31 with an fp16 scale and an fp16 offset per 32; the fifth bits lie together in four bytes."""
+    unsigned = codes.astype(np.uint32)
+    high = ((unsigned >> 4) << np.arange(BLOCK, dtype=np.uint32)).sum(-1).astype("<u4")
+    nibbles = (unsigned & 15).astype(np.uint8).reshape(-1, 2, 16)
+    low = nibbles[:, 0] | (nibbles[:, 1] << 4)
+    return np.concatenate([_half(scales[:, 0]), _half(offsets[:, 0]), _raw(high[:, None]), low], axis=-1)
 
 
 Q4_0 = BlockType("Q4_0", BLOCK, 4, q4_0, needs_power_of_two=False)

@@ -1,4 +1,4 @@
-"""Q as a GGUF file and L·R as a GGUF LoRA beside it, for llama.cpp; or both merged into one dense file."""
+"""One GGUF file for llama.cpp, with L·R in its weights; or Q exactly and L·R as a GGUF LoRA beside it."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from srr_core.errors import ExportError
+from srr_core.exporters.card import ExportCard
 from srr_core.exporters.exporter import Exporter, carry_licence
 from srr_core.formats.artifact import Artifact
 from srr_core.recipe import GGUFSpec
@@ -38,8 +39,18 @@ class GGUFExporter(Exporter[GGUFSpec]):
             notes.append(
                 f"keep to {context} tokens: beyond its attention window llama.cpp attends to more than the model"
             )
-        if self.spec.merged == "none" and artifact.adapter is not None:
+        if self._has_adapter_file(artifact):
             write_adapter(artifact, writer.naming, destination / ADAPTER_FILE)
             notes.append(f"use both: llama-cli -m {MODEL_FILE} --lora {ADAPTER_FILE}; without the second it is Q alone")
         carry_licence(artifact, destination)
         return tuple(notes)
+
+    @override
+    def cards(self, artifact: Artifact) -> tuple[ExportCard, ...]:
+        """Return the card of the GGUF files."""
+        adapter = f" --lora {ADAPTER_FILE}" if self._has_adapter_file(artifact) else ""
+        loading = f"```sh\nllama-cli -m {MODEL_FILE}{adapter}\n```"
+        return (ExportCard("GGUF for llama.cpp", loading, "gguf"),)
+
+    def _has_adapter_file(self, artifact: Artifact) -> bool:
+        return self.spec.merged == "none" and artifact.adapter is not None

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.exporters.gguf_naming import Naming, plain_dtype
+from srr_core.exporters.gguf_rounding import round_to, rounding_error, type_for
 from srr_core.exporters.gguf_tensors import EncodedTensor, encode
 from srr_core.exporters.gguf_tokenizer import add_tokenizer
 from srr_core.formats.artifact import Artifact
 from srr_core.recipe import GGUFSpec, UniformGrid
+from srr_core.recipe.gguf_types import holds_packed, rounded_type
 from srr_core.types import IntegerTensor
 from srr_core.verification.reload import dense_config, merged_weight
 
@@ -25,8 +27,19 @@ _TYPES = {
     torch.bfloat16: gguf.GGMLQuantizationType.BF16,
 }
 _MERGED = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
+_ROPE_DIVISORS = "rope_freqs.weight"
 _SCALE_ONE = 0.0
 """llama.cpp scales by alpha / rank, and by one when alpha is zero, whatever the rank of a tensor."""
+
+
+def merged_form(artifact: Artifact, spec: GGUFSpec) -> str:
+    """Return the type that the layers' sum is written in, or "none" where Q is written as it is."""
+    if spec.merged != "auto":
+        return spec.merged
+    grid = artifact.layout.spec.uniform_grid
+    if artifact.adapter is None and holds_packed(grid):
+        return "none"
+    return rounded_type(grid).lower()
 
 
 class ModelWriter:
@@ -39,6 +52,7 @@ class ModelWriter:
     def __init__(self, artifact: Artifact, spec: GGUFSpec) -> None:
         self.artifact = artifact
         self.spec = spec
+        self.form = merged_form(artifact, spec)
         self.naming = Naming(str((artifact.config.get("architectures") or [None])[0]), dense_config(artifact))
 
     def write(self, file: Path) -> str:
@@ -48,7 +62,10 @@ class ModelWriter:
         for name in self.artifact.plain_names():
             values = self.naming.reorder_rows(name, self.artifact.weights[name])
             _add_plain(writer, self.naming.name(name), values.to(plain_dtype(values)))
-        note = self._add_merged(writer) if self.spec.merged != "none" else self._add_packed(writer)
+        divisors = self.naming.rope_divisors()
+        if divisors is not None:
+            _add_plain(writer, _ROPE_DIVISORS, divisors)
+        note = self._add_packed(writer) if self.form == "none" else self._add_merged(writer)
         _finish(writer)
         return note
 
@@ -60,27 +77,41 @@ class ModelWriter:
         add_tokenizer(writer, self.artifact.directory, self.naming.config.vocab_size)
 
     def _add_merged(self, writer: gguf.GGUFWriter) -> str:
-        dtype = _MERGED[self.spec.merged]
+        dtype = _MERGED.get(self.form)
+        types: Counter[str] = Counter()
+        changed = total = 0.0
         for module in self.artifact.module_names():
             name = f"{module}.weight"
             weight = self.naming.reorder_rows(name, merged_weight(self.artifact, module))
-            _add_plain(writer, self.naming.name(name), weight.to(dtype))
-        return (
-            f"{file_sentence(Counter({self.spec.merged.upper(): len(self.artifact.module_names())}))}, Q + L·R merged"
-        )
+            if dtype is not None:
+                types[self.form.upper()] += 1
+                _add_plain(writer, self.naming.name(name), weight.to(dtype))
+                continue
+            block_type = type_for(self.form.upper(), weight.shape[1])
+            data = round_to(weight.numpy(), block_type)
+            writer.add_tensor(self.naming.name(name), data, raw_dtype=block_type)
+            types[block_type.name] += 1
+            lost, whole = rounding_error(weight.numpy(), data, block_type)
+            changed, total = changed + lost, total + whole
+        share = 100 * (changed / total) ** 0.5 if total else 0.0
+        rounded = "" if dtype is not None else f"; rounding changed {share:.2f} % of their norm"
+        return f"{file_sentence(types)}, Q + L·R merged{rounded}"
 
     def _add_packed(self, writer: gguf.GGUFWriter) -> str:
         grid = self.artifact.layout.spec.uniform_grid
         if grid is None:
             raise ExportError(f"no GGUF block type holds {self.artifact.layout.spec.kind} codes; export merged instead")
         types: Counter[str] = Counter()
-        inexact = 0
+        inexact, offsets = 0, 0.0
         for module in self.artifact.module_names():
-            encoded = self._encode(module, grid)
+            encoded = self._encode(module, self.artifact.layout.of(module).spec.uniform_grid or grid)
             writer.add_tensor(self.naming.name(f"{module}.weight"), encoded.data, raw_dtype=encoded.block_type)
             types[encoded.block_type.name] += 1
             inexact += encoded.inexact
+            offsets = max(offsets, encoded.offset_error)
         exactness = "every weight exact" if inexact == 0 else f"{inexact} weights rounded, as was allowed"
+        if not grid.is_symmetric:
+            exactness = f"every code exact, offsets rounded to fp16, at most {100 * offsets:.2g} % of a step"
         return f"{file_sentence(types)}: {exactness}"
 
     def _encode(self, module: str, grid: UniformGrid) -> EncodedTensor:
@@ -92,6 +123,7 @@ class ModelWriter:
             quantized,
             codes=self.naming.reorder_rows(name, quantized.codes),
             scale=self.naming.reorder_rows(name, quantized.scale),
+            zero_point=None if quantized.zero_point is None else self.naming.reorder_rows(name, quantized.zero_point),
         )
         return encode(module, reordered, grid, allow_inexact=self.spec.allow_inexact)
 

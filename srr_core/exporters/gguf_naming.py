@@ -1,14 +1,16 @@
 """What llama.cpp calls an architecture, its tensors and its hyperparameters."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import gguf
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from srr_core.errors import ExportError
+from srr_core.recipe.gguf_types import GGUF_ROPES, LLAMA_ROPE, PLAIN_ROPE
 
 _SUFFIXES = (".weight", ".bias")
 
@@ -47,8 +49,10 @@ class Naming:
         self.architecture = gguf.MODEL_ARCH_NAMES[self._family.architecture]
         self._names = gguf.get_tensor_name_map(self._family.architecture, config.num_hidden_layers)
         rope = dict(getattr(config, "rope_parameters", None) or {})
-        if rope.get("rope_type", "default") != "default":
-            raise ExportError(f"rotary embeddings of type {rope['rope_type']!r} are not exported to GGUF")
+        kind = rope.get("rope_type", PLAIN_ROPE)
+        if kind not in GGUF_ROPES.get(architecture, (PLAIN_ROPE,)):
+            raise ExportError(f"rotary embeddings of type {kind!r} are not exported to GGUF")
+        self._rope = rope
         self.rope_theta = float(rope.get("rope_theta", 10000.0))
 
     @property
@@ -57,6 +61,30 @@ class Naming:
         window = getattr(self.config, "sliding_window", None)
         longest = int(self.config.max_position_embeddings)
         return longest if window is None else min(longest, int(window))
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        found = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
+        return int(found)
+
+    def rope_divisors(self) -> Float[Tensor, " half"] | None:
+        """Return by what llama.cpp divides each frequency of a Llama 3 model; None where all stay as they are.
+
+        Waves shorter than the first context's `high_freq_factor`-th part stay, those longer than its
+        `low_freq_factor`-th part are stretched by `factor`, and between them the stretch fades in.
+        Source: the config.json of Llama 3.1, as transformers reads it.
+        """
+        if self._rope.get("rope_type", PLAIN_ROPE) != LLAMA_ROPE:
+            return None
+        low, high, factor, context = (
+            float(self._rope[key])
+            for key in ("low_freq_factor", "high_freq_factor", "factor", "original_max_position_embeddings")
+        )
+        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim
+        turns = context / (2 * math.pi * self.rope_theta**exponents)
+        kept = ((turns - low) / (high - low)).clamp(0, 1)
+        return (1 / (kept + (1 - kept) / factor)).to(torch.float32)
 
     def name(self, tensor: str) -> str:
         """Return llama.cpp's name of a tensor. Raises ExportError for one it has no place for."""
@@ -78,7 +106,7 @@ class Naming:
     def add_hyperparameters(self, writer: gguf.GGUFWriter) -> None:
         """Write what llama.cpp needs to build the graph."""
         config = self.config
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        head_dim = self.head_dim
         writer.add_context_length(self.context_length)
         writer.add_embedding_length(config.hidden_size)
         writer.add_block_count(config.num_hidden_layers)

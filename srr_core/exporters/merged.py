@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from srr_core.checkpoint.expert_names import stacked_part
+from srr_core.exporters.card import ExportCard
 from srr_core.exporters.exporter import Exporter, carry_files, write_config, write_shards
 from srr_core.formats.artifact import Artifact
 from srr_core.recipe import MergedSpec
-from srr_core.verification.reload import merged_weight, transposed_modules
+from srr_core.verification.reload import merged_stack, merged_weight, transposed_modules
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -28,6 +30,12 @@ class MergedExporter(Exporter[MergedSpec]):
         carry_files(artifact, destination)
         return (f"every weight is Q + L·R, summed in float32 and rounded once to {self.spec.dtype}",)
 
+    @override
+    def cards(self, artifact: Artifact) -> tuple[ExportCard, ...]:
+        """Return the card of a plain checkpoint."""
+        loading = "As any model of transformers or of a server; nothing of ours is needed."
+        return (ExportCard(f"a dense checkpoint in {self.spec.dtype}", loading, "transformers"),)
+
     def _tensors(self, artifact: Artifact) -> Iterator[tuple[str, Tensor]]:
         dtype = _DTYPES[self.spec.dtype]
         transposed = transposed_modules(artifact)
@@ -35,5 +43,8 @@ class MergedExporter(Exporter[MergedSpec]):
             tensor = artifact.weights[name]
             yield name, tensor.to(dtype) if tensor.is_floating_point() else tensor
         for module in artifact.module_names():
-            weight = merged_weight(artifact, module)
-            yield f"{module}.weight", (weight.t() if module in transposed else weight).to(dtype)
+            if stacked_part(module) is None:
+                weight = merged_weight(artifact, module)
+                yield f"{module}.weight", (weight.t() if module in transposed else weight).to(dtype)
+        for parameter in artifact.stacks():
+            yield parameter, merged_stack(artifact, parameter).to(dtype)

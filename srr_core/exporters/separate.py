@@ -10,6 +10,7 @@ from srr_core.checkpoint.artifact_names import MARKER
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import ExportError
+from srr_core.exporters.card import ExportCard
 from srr_core.exporters.exporter import Exporter, carry_files, carry_licence, write_config
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.formats.artifact import Artifact
@@ -43,6 +44,27 @@ class SeparateAdapterExporter(Exporter[AdapterSpec]):
         write_json(adapter / ADAPTER_CONFIG, {**config, "base_model_name_or_path": self.spec.base_model})
         carry_licence(artifact, adapter)
         return (f"load {BASE_FOLDER}/ first, then {ADAPTER_FOLDER}/ on top: PeftModel.from_pretrained(model, adapter)",)
+
+    @override
+    def cards(self, artifact: Artifact) -> tuple[ExportCard, ...]:
+        """Return a card for each of the two repositories."""
+        base = self.spec.base_model or "BASE"
+        loading = (
+            "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
+            f'model = AutoModelForCausalLM.from_pretrained("{base}")\n'
+            'model = PeftModel.from_pretrained(model, "ADAPTER")\n```\n\n'
+            "For fine-tuning, merge first: `model = model.merge_and_unload()`, then `get_peft_model(model, config)`. A "
+            "second adapter of the same name would overwrite L·R."
+        )
+        return (
+            ExportCard("Q alone, the base of an adapter", loading, "transformers", folder=BASE_FOLDER),
+            ExportCard(
+                *("L·R, an adapter on its base", loading, "peft"),
+                folder=ADAPTER_FOLDER,
+                base_model=self.spec.base_model,
+                relation="adapter",
+            ),
+        )
 
     def _write_base(self, artifact: Artifact, base: Path) -> None:
         base.mkdir()

@@ -15,8 +15,14 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, ADAPTER_FILE, factor_names
-from srr_core.checkpoint.expert_names import expert_name
+from srr_core.checkpoint.artifact_names import (
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_FILE,
+    STACKED_LEFT,
+    STACKED_RIGHT,
+    factor_names,
+)
+from srr_core.checkpoint.expert_names import expert_name, stacked_part
 from srr_core.errors import ExportError
 from srr_core.formats.artifact_files import ADAPTER_DTYPE
 from srr_core.formats.checked import ReadTensor, expect, require_finite
@@ -104,7 +110,8 @@ class AdapterTargets:
             paths: Of the layers' modules in the model, by the layers' names.
             others: Further modules of the model; those among the layers may be in it.
         """
-        wanted = {name: path for name, path in paths.items() if name not in self.bare and expert_name(name) is None}
+        apart = self.bare | {name for name in paths if expert_name(name) or stacked_part(name)}
+        wanted = {name: path for name, path in paths.items() if name not in apart}
         every = list(others)
         modules = (path for name, path in wanted.items() if name not in self.by_weight)
         weights = (f"{path}.weight" for name, path in wanted.items() if name in self.by_weight)
@@ -112,6 +119,36 @@ class AdapterTargets:
             "target_modules": target_modules(modules, every),
             "target_parameters": target_modules(weights, [f"{name}.weight" for name in every]),
         }
+
+
+def beside_tensors(
+    name: str, left: Shaped[Tensor, "out r"] | None, right: Shaped[Tensor, "r in"] | None
+) -> dict[str, Tensor]:
+    """Return L and R of one matrix of a stack in bf16, as they lie beside its codes; nothing where there is no L·R."""
+    if left is None or right is None:
+        return {}
+    factors = {f"{name}.{STACKED_LEFT}": left.to(ADAPTER_DTYPE), f"{name}.{STACKED_RIGHT}": right.to(ADAPTER_DTYPE)}
+    return stored(factors)
+
+
+def read_beside(
+    name: str, weights: Mapping[str, Tensor], shape: tuple[int, int]
+) -> tuple[Shaped[Tensor, "out r"] | None, Shaped[Tensor, "r in"] | None]:
+    """Return (L, R) of one matrix of a stack, or (None, None) where it has none.
+
+    Raises:
+        CheckpointError: one is missing beside the other, has the wrong dtype or shape, or is not finite.
+    """
+    names = (f"{name}.{STACKED_LEFT}", f"{name}.{STACKED_RIGHT}")
+    if not any(factor in weights for factor in names):
+        return None, None
+    left, right = (weights[factor] for factor in names)
+    rank = right.shape[0] if right.dim() else 0
+    expect(left, names[0], dtype=ADAPTER_DTYPE, shape=(shape[0], rank))
+    expect(right, names[1], dtype=ADAPTER_DTYPE, shape=(rank, shape[1]))
+    require_finite(left, names[0])
+    require_finite(right, names[1])
+    return left, right
 
 
 def target_modules(module_names: Iterable[str], others: Iterable[str] = ()) -> list[str]:

@@ -1,6 +1,6 @@
 """The files of an artifact: found in a folder or on a hub, and checked by their headers before a tensor is read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, ADAPTER_FILE, CONFIG_FILE, factor_names
-from srr_core.checkpoint.expert_names import expert_name
+from srr_core.checkpoint.expert_names import expert_name, stacked_part
 from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
@@ -151,8 +151,8 @@ def packed_modules(entries: Iterable[str]) -> list[str]:
 
 
 def is_expert(module_name: str) -> bool:
-    """Whether a module of a checkpoint is one expert, which transformers fuses with the others of its layer."""
-    return expert_name(module_name) is not None
+    """Whether a packed weight is of one expert, which the model has no module of its own for."""
+    return expert_name(module_name) is not None or stacked_part(module_name) is not None
 
 
 def check_layer(module_name: str, shape: Shape, codec: Codec, entries: Mapping[str, TensorEntry]) -> None:
@@ -173,12 +173,18 @@ def check_layer(module_name: str, shape: Shape, codec: Codec, entries: Mapping[s
             )
 
 
-def check_layers(weights: CheckpointReader, codec: Codec) -> dict[str, Shape]:
-    """Return (out, in) of every packed layer, after checking the headers of all its tensors. Raises CheckpointError."""
-    check_packed_names(weights.entries, codec)
+def check_layers(weights: CheckpointReader, codec_of: Callable[[str], Codec]) -> dict[str, Shape]:
+    """Return (out, in) of every packed layer, after checking the headers of all its tensors.
+
+    Args:
+        codec_of: The codec a module was written with; that of most of them for the empty name.
+    Raises:
+        CheckpointError: a tensor is missing, of another dtype or shape, or has no layer.
+    """
+    check_packed_names(weights.entries, codec_of(""))
     shapes = {module: read_shape(module, weights.__getitem__) for module in packed_modules(weights)}
     for module, shape in shapes.items():
-        check_layer(module, shape, codec, weights.entries)
+        check_layer(module, shape, codec_of(module), weights.entries)
     return shapes
 
 

@@ -18,24 +18,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from srr_core.checkpoint.expert_names import DOWN, GATE_UP, RENAMED, UP, expert_name
+from srr_core.checkpoint.expert_names import FORMS, GATE_UP, NUM_PARTS, RENAMED, UP, expert_name
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.checked import ReadTensor
 
-_FORMS: Mapping[frozenset[str], Mapping[str, tuple[str, int]]] = {
-    frozenset({"gate_proj", "up_proj", "down_proj"}): {
-        "gate_proj": (GATE_UP, 0),
-        "up_proj": (GATE_UP, 1),
-        "down_proj": (DOWN, 0),
-    },
-    frozenset({"w1", "w3", "w2"}): {"w1": (GATE_UP, 0), "w3": (GATE_UP, 1), "w2": (DOWN, 0)},
-    frozenset({"up_proj", "down_proj"}): {"up_proj": (UP, 0), "down_proj": (DOWN, 0)},
-}
-"""The projections an expert has on disk -> each one's fused parameter and part in it. w1, w2, w3 are Mixtral's gate,
-down and up; the last is a mixture without gates."""
-PROJECTIONS = tuple(tuple(form) for form in _FORMS.values())
-"""The same names in the order in which gate, up and down, or up and down, are multiplied with."""
-_NUM_PARTS = {GATE_UP: 2, UP: 1, DOWN: 1}
 _INNER = frozenset({GATE_UP, UP})
 """PEFT wraps the module once per parameter; these are wrapped first and so become `base_layer` of the other."""
 
@@ -78,12 +64,12 @@ def expert_parts(module_names: Iterable[str], paths: Mapping[str, str] | None = 
     for name, found in experts.items():
         parameter, part = forms[found.owner][found.projection]
         module = (paths or {}).get(found.owner, found.owner.replace(*RENAMED))
-        parts[name] = ExpertPart(module, found.index, parameter, part, _NUM_PARTS[parameter])
+        parts[name] = ExpertPart(module, found.index, parameter, part, NUM_PARTS[parameter])
     return parts
 
 
 def _form(owner: str, projections: set[str]) -> Mapping[str, tuple[str, int]]:
-    form = _FORMS.get(frozenset(projections))
+    form = next((form for names, form in FORMS.items() if projections == set(names)), None)
     if form is None:
         raise ExportError(
             f"the experts of {owner} have projections of an unknown kind: {', '.join(sorted(projections))}"

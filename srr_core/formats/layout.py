@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor
 from srr_core.checkpoint.artifact_names import MARKER_VERSION
 from srr_core.formats.checked import ReadTensor
 from srr_core.formats.codecs import SHAPE_SUFFIX, Codec
+from srr_core.formats.stored_forms import MIXED, mixed_entry
 from srr_core.recipe import QuantizerSpec, Recipe
 from srr_core.types import QuantizedTensor
 
@@ -18,12 +19,22 @@ from srr_core.types import QuantizedTensor
 class Layout(ABC):
     """How one quantized weight is written in the native checkpoint, and read again."""
 
-    stock_loadable: ClassVar[bool]
+    stock_loadable: bool
     """Whether transformers with compressed-tensors and peft loads it without this package."""
 
-    def __init__(self, spec: QuantizerSpec, codec: Codec) -> None:
+    def __init__(self, spec: QuantizerSpec, codec: Codec, mixed: Mapping[str, "Layout"] | None = None) -> None:
         self.spec = spec
         self.codec = codec
+        self._mixed = dict(mixed or {})
+
+    def of(self, module_name: str) -> "Layout":
+        """Return the layout of one layer, which may have another quantizer than most."""
+        return self._mixed.get(module_name, self)
+
+    @property
+    def mixed(self) -> Mapping[str, QuantizerSpec]:
+        """The quantizers of layers that have another one than most."""
+        return {module: layout.spec for module, layout in self._mixed.items()}
 
     def tensor_names(self, module_name: str) -> tuple[str, ...]:
         """Return the names `layer_tensors` writes for a layer."""
@@ -35,7 +46,7 @@ class Layout(ABC):
         Raises:
             ExportError: the layout cannot hold these codes or scales exactly.
         """
-        tensors = self.codec.pack(module_name, quantized)
+        tensors = self.of(module_name).codec.pack(module_name, quantized)
         tensors[SHAPE_SUFFIX] = torch.tensor(quantized.shape, dtype=torch.int64)
         return stored({f"{module_name}.{suffix}": tensor for suffix, tensor in tensors.items()})
 
@@ -47,7 +58,7 @@ class Layout(ABC):
         Raises:
             CheckpointError: a tensor has the wrong dtype or shape; the message names it.
         """
-        return self.codec.unpack(module_name, read)
+        return self.of(module_name).codec.unpack(module_name, read)
 
     @abstractmethod
     def loaded_weight(self, quantized: QuantizedTensor) -> Float[Tensor, "out in"]:
@@ -64,7 +75,8 @@ class Layout(ABC):
 
     def marker(self, recipe: Recipe) -> dict[str, Any]:
         """Return what our own loader needs and others ignore: the grid, and whether an adapter belongs to it."""
-        return {"version": MARKER_VERSION, "quantizer": self.spec.model_dump(mode="json"), "rank": recipe.rank}
+        entry = {"version": MARKER_VERSION, "quantizer": self.spec.model_dump(mode="json"), "rank": recipe.rank}
+        return {**entry, MIXED: mixed_entry(self.mixed)} if self._mixed else entry
 
 
 def stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,13 @@ from srr_core.recipe import QuantizerSpec
 
 
 def native_layout(
-    spec: QuantizerSpec, *, all_linear: bool = True, in_features: Iterable[int] = (), has_fused_experts: bool = False
+    spec: QuantizerSpec,
+    *,
+    all_linear: bool = True,
+    in_features: Iterable[int] = (),
+    has_fused_experts: bool = False,
+    mixed: Mapping[str, QuantizerSpec] | None = None,
+    rank: int = 0,
 ) -> Layout:
     """Return the layout stock tools load where one can hold the codes, else ours.
 
@@ -20,14 +26,18 @@ def native_layout(
         all_linear: False when a compressed weight belongs to a Conv1D, whose weight is transposed.
         in_features: Input sizes of the compressed layers; one that its group does not divide rules
             compressed-tensors out, whose decoder refuses it.
-        has_fused_experts: The decoder of transformers drops the zero points of fused experts.
+        has_fused_experts: The decoder of transformers drops the zero points of fused experts, and knows one scheme
+            for all of them.
+        mixed: Quantizers of layers that have another one, by name.
+        rank: Of the adapter beside it.
     """
-    grid = spec.uniform_grid
-    is_uniform = grid is not None and all(grid.divides(size) for size in in_features)
-    drops_zero_points = has_fused_experts and grid is not None and not grid.is_symmetric
-    if is_uniform and all_linear and not drops_zero_points:
-        return CompressedTensorsLayout(spec)
-    return SRRLayout(spec)
+    grids = [spec.uniform_grid, *(other.uniform_grid for other in (mixed or {}).values())]
+    sizes = set(in_features)
+    is_uniform = all(grid is not None and all(grid.divides(size) for size in sizes) for grid in grids)
+    loses_experts = has_fused_experts and any(mixed or (grid is not None and not grid.is_symmetric) for grid in grids)
+    if is_uniform and all_linear and not loses_experts:
+        return CompressedTensorsLayout(spec, mixed, rank=rank)
+    return SRRLayout(spec, mixed)
 
 
 def layout_of(quantization_config: Mapping[str, Any], *, file: str) -> Layout:
@@ -40,4 +50,6 @@ def layout_of(quantization_config: Mapping[str, Any], *, file: str) -> Layout:
     """
     marker = read_marker(quantization_config, file=file)
     is_stock = marker.quant_method == COMPRESSED_TENSORS
-    return CompressedTensorsLayout(marker.spec) if is_stock else SRRLayout(marker.spec)
+    if is_stock:
+        return CompressedTensorsLayout(marker.spec, marker.mixed, rank=marker.rank)
+    return SRRLayout(marker.spec, marker.mixed)

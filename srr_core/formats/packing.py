@@ -79,7 +79,9 @@ def unpack_int32(packed: Int32[Tensor, "out words"], num_bits: int, in_features:
     Raises:
         ValueError: `num_bits` is out of range, or the rows are too short for `in_features`.
     """
-    values = unpack_bits(packed.contiguous().view(torch.uint8), num_bits, in_features)
+    # Flat first: a transposed matrix of one column counts as contiguous, and yet cannot be viewed as bytes.
+    stream = packed.flatten().view(torch.uint8).reshape(len(packed), -1)
+    values = unpack_bits(stream, num_bits, in_features)
     # 0 .. 255 minus 128 wraps to the signed code in uint8 arithmetic, so no wider copy is needed.
     return (values - (1 << (num_bits - 1))).view(torch.int8)
 

@@ -4,7 +4,7 @@ Per layer: `weight` (the packed codes, one-dimensional on purpose), `weight_shap
 codec of the grid adds. Without this package transformers stops at the shape of `weight`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -20,10 +20,10 @@ from srr_core.types import QuantizedTensor
 class SRRLayout(Layout):
     """The layout of NormalFloat and lattice codes, of Conv1D models and of groups that do not divide the inputs."""
 
-    stock_loadable = False
-
-    def __init__(self, spec: QuantizerSpec) -> None:
-        super().__init__(spec, byte_codec(spec))
+    def __init__(self, spec: QuantizerSpec, mixed: Mapping[str, QuantizerSpec] | None = None) -> None:
+        others = {module: SRRLayout(other) for module, other in (mixed or {}).items()}
+        super().__init__(spec, byte_codec(spec), others)
+        self.stock_loadable = False
 
     def loaded_weight(self, quantized: QuantizedTensor) -> Float[Tensor, "out in"]:
         """Return, in float32, the weight a model loaded in float32 gets from this layout."""

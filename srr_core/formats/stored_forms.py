@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from srr_core.checkpoint.artifact_names import COMPRESSED_TENSORS, MARKER, MARKER_VERSION
+from srr_core.checkpoint.artifact_names import BARE, COMPRESSED_TENSORS, MARKER, MARKER_VERSION, PATHS, STACKS
 from srr_core.errors import CheckpointError, ExportError
 from srr_core.formats.codecs import ByteCodec, Codec, WordCodec
 from srr_core.formats.lattice_codec import LatticeCodec
@@ -14,10 +14,8 @@ from srr_core.formats.normal_float_codec import NormalFloatCodec
 from srr_core.recipe import NormalFloatSpec, QuantizerSpec, QuIPSharpSpec
 from srr_core.registry import Registry
 
-BARE = "without_low_rank"
-"""Key of our entry that lists the layers without L·R."""
-PATHS = "paths"
-"""Key of our entry that maps names in the files to paths in the model, where stock loaders rename in between."""
+MIXED = "mixed"
+"""Key of our entry that lists other quantizers than the one most layers have, each with its layers."""
 
 CODECS: Registry[Codec] = Registry("codec", {NormalFloatSpec: NormalFloatCodec, QuIPSharpSpec: LatticeCodec})
 """Of codes that lie on no uniform grid. Those that do need no row: the grid says how they are packed."""
@@ -35,10 +33,15 @@ class Marker:
     """Compressed layers without L·R, by their names in the file: PEFT attaches nothing to them."""
     paths: Mapping[str, str] = field(default_factory=dict)
     """Paths in the model of layers and mixtures whose names in the file are others, by these."""
+    mixed: Mapping[str, QuantizerSpec] = field(default_factory=dict)
+    """The quantizers of layers that have another one than `spec`, by their names in the file."""
+    stacks: Mapping[str, bool] = field(default_factory=dict)
+    """Stacked parameters of the model, each with whether its matrices are [inputs, outputs] there."""
 
-    def codec(self) -> Codec:
-        """Return the codec its layers were written with."""
-        return word_codec(self.spec) if self.quant_method == COMPRESSED_TENSORS else byte_codec(self.spec)
+    def codec(self, module: str = "") -> Codec:
+        """Return the codec a layer was written with, that of `spec` where none is named."""
+        spec = self.mixed.get(module, self.spec)
+        return word_codec(spec) if self.quant_method == COMPRESSED_TENSORS else byte_codec(spec)
 
 
 def word_codec(spec: QuantizerSpec) -> WordCodec:
@@ -95,7 +98,64 @@ def read_marker(quantization_config: Mapping[str, Any], *, file: str) -> Marker:
     bare = entry.get(BARE, [])
     if not isinstance(bare, list) or not all(isinstance(name, str) for name in bare):
         raise CheckpointError(f"{file}: {BARE} of the {MARKER!r} entry is no list of layers")
-    return Marker(str(method), spec, rank, frozenset(bare), _paths(entry.get(PATHS, {}), file))
+    return Marker(
+        str(method),
+        spec,
+        rank,
+        frozenset(bare),
+        paths=_paths(entry.get(PATHS, {}), file),
+        mixed=_mixed(entry.get(MIXED, []), spec, file),
+        stacks=_stacks(entry.get(STACKS, {}), file),
+    )
+
+
+def mixed_entry(mixed: Mapping[str, QuantizerSpec]) -> list[dict[str, Any]]:
+    """Return what the marker says of layers with another quantizer: each quantizer once, with its layers."""
+    specs = {spec.model_dump_json(): spec for spec in mixed.values()}
+    return [
+        {
+            "quantizer": specs[key].model_dump(mode="json"),
+            "modules": sorted(module for module, spec in mixed.items() if spec == specs[key]),
+        }
+        for key in sorted(specs)
+    ]
+
+
+def _mixed(entry: object, usual: QuantizerSpec, file: str) -> dict[str, QuantizerSpec]:
+    try:
+        rows = TypeAdapter(list[_MixedRow]).validate_python(entry)
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{file}: {MIXED} of the {MARKER!r} entry is no list of quantizers with modules"
+        ) from error
+    found: dict[str, QuantizerSpec] = {}
+    for row in rows:
+        if row.quantizer.uniform_grid is None or usual.uniform_grid is None or _form(row.quantizer) != _form(usual):
+            raise CheckpointError(f"{file}: {MIXED} of the {MARKER!r} entry mixes grids that are stored differently")
+        for module in row.modules:
+            if module in found:
+                raise CheckpointError(f"{file}: {MIXED} of the {MARKER!r} entry names {module} twice")
+            found[module] = row.quantizer
+    return found
+
+
+def _form(spec: QuantizerSpec) -> tuple[object, ...]:
+    """Return what layers of one file have in common: which tensors there are, and the dtype of scales."""
+    grid = spec.uniform_grid
+    return () if grid is None else (grid.is_symmetric, grid.scale_dtype)
+
+
+class _MixedRow(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    quantizer: QuantizerSpec
+    modules: list[str]
+
+
+def _stacks(stacks: object, file: str) -> dict[str, bool]:
+    if not isinstance(stacks, dict) or not all(isinstance(value, bool) for value in stacks.values()):
+        raise CheckpointError(f"{file}: {STACKS} of the {MARKER!r} entry does not say how its matrices lie")
+    return stacks
 
 
 def _paths(paths: object, file: str) -> dict[str, str]:

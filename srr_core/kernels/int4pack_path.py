@@ -15,6 +15,8 @@ _GROUPS = (32, 64, 128, 256)
 _ROWS_MULTIPLE = 16
 _OFFSET = 8
 _UNIT_ROWS = 256
+_KERNEL = ("_convert_weight_to_int4pack_for_cpu", "_weight_int4pack_mm_for_cpu")
+"""torch's own names, which it may change; without them the next path of the table serves."""
 
 
 class Int4PackPath(GridPath):
@@ -27,7 +29,8 @@ class Int4PackPath(GridPath):
     def serves(cls, case: Case) -> bool:
         """Whether the kernel holds these codes exactly and does so fast."""
         grid = case.grid
-        if grid is None or case.device != "cpu" or case.dtype != torch.bfloat16:
+        is_there = all(hasattr(torch, name) for name in _KERNEL)
+        if grid is None or not is_there or case.device != "cpu" or case.dtype != torch.bfloat16:
             return False
         is_exact = grid.is_symmetric and scale_dtype(grid) == torch.bfloat16
         has_width = grid.num_bits == _BITS or (case.widen and grid.num_bits < _BITS)

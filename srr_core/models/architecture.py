@@ -22,6 +22,7 @@ from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.models.placement import Places
 from srr_core.recipe.architectures import WINDOW_FIELDS
 from srr_core.recipe.sizes import check_sizes
+from srr_core.recipe.stored_schemes import check_quantization
 
 MIN_BLOCKS = 1
 NO_LIMIT = -1
@@ -86,6 +87,16 @@ class Architecture:
             )
         return value - self._padding_positions()
 
+    @property
+    def vocabulary_rows(self) -> int | None:
+        """Rows of the embedding of tokens, where the class says which one that is."""
+        try:
+            embedding = self.model.get_input_embeddings()
+        except NotImplementedError:
+            return None
+        weight = getattr(embedding, "weight", None)
+        return int(weight.shape[0]) if isinstance(weight, Tensor) and weight.dim() > 1 else None
+
     def _padding_positions(self) -> int:
         # RoBERTa-like embeddings count positions from behind the row that padding has.
         rows = (
@@ -114,6 +125,19 @@ class Architecture:
         ]
         if problems:
             raise CheckpointError(f"the checkpoint does not fit {self.name}: {problems[0]}")
+
+    def tie(self) -> None:
+        """Let parameters that the class shares be one, where the checkpoint holds one of them or the same twice.
+
+        A file may hold a head of its own though the configuration says that it is tied; stock loaders keep it then.
+        """
+        for target, source in self.model.all_tied_weights_keys.items():
+            pair = [self.model.get_parameter_or_buffer(name) for name in (target, source)]
+            loaded = [parameter for parameter in pair if not parameter.is_meta]
+            if len(loaded) == 1 or (len(loaded) == 2 and torch.equal(loaded[0], loaded[1].to(loaded[0].device))):
+                for name in (target, source):
+                    path, _, leaf = name.rpartition(".")
+                    setattr(self.model.get_submodule(path), leaf, loaded[-1])
 
     def move_buffers(self, device: torch.device) -> None:
         """Put what belongs to the model but is in no checkpoint, such as positions and masks, on a device."""
@@ -171,10 +195,7 @@ def check_supported(config: Mapping[str, Any]) -> str:
     check_sizes(config)
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
-    if config.get("quantization_config"):
-        described = config["quantization_config"]
-        method = described.get("quant_method", "unknown") if isinstance(described, Mapping) else described
-        raise UnsupportedModelError(f"the model is quantized already ({method}); start from its 16-bit source")
+    check_quantization(config)
     if name is None:
         raise UnsupportedModelError("config.json names no architecture, so the model class is unknown")
     if config.get("is_encoder_decoder"):
@@ -194,6 +215,7 @@ def _build(directory: Path, name: str) -> PreTrainedModel:
     model_class: Any = getattr(transformers, name)
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        config.__dict__.pop("quantization_config", None)  # codes are decoded before the model sees them
         with no_init_weights(), init_empty_weights(include_buffers=False):
             # Private, but what every AutoModel calls; those know fewer classes than transformers has.
             model = model_class._from_config(config, dtype=torch.float32, experts_implementation="eager").eval()  # noqa: SLF001

@@ -45,6 +45,11 @@ class Stream:
     handed: list[dict[Handed, Any]] = field(default_factory=list)
     """Of every batch, what blocks returned beside hidden states and later ones, or the model behind them, ask for."""
 
+    def branch(self) -> "Stream":
+        """Return a stream at the same place that goes its own way from here; no tensor is copied."""
+        handed = [dict(values) for values in self.handed]
+        return Stream(self.batches, list(self.hidden), self.calls, self.next_block, handed)
+
 
 class _FirstCall(Exception):  # noqa: N818  # no error: it carries the arguments out of the model
     def __init__(self, index: int, hidden: Hidden, call: _Call) -> None:
@@ -80,7 +85,7 @@ class BlockwiseModel:
         """Hold the embeddings, the final norm and the head in memory."""
         architecture = self._architecture
         architecture.load(self._weights, self._plan.outside, device=self._device)
-        self._model.tie_weights()
+        architecture.tie()
         try:
             yield
         finally:
@@ -101,7 +106,7 @@ class BlockwiseModel:
     def start(self, batches: Sequence[Int64[Tensor, "_ length"]]) -> Stream:
         """Embed all batches and record what each block will be called with."""
         moved = tuple(batch.to(self._device) for batch in batches)
-        with self.outer_weights():
+        with self.outer_weights(), running(self._architecture.name):
             self._require_finite()
             self._learn_return_forms(moved[0][:1])
             hidden: list[Hidden] = []
@@ -122,20 +127,29 @@ class BlockwiseModel:
         advance: bool = True,
     ) -> None:
         """Run the next block, which must be loaded, over all batches; keep its outputs if `advance`."""
-        index = stream.next_block
-        for number, hidden in enumerate(stream.hidden):
-            handed, current = stream.handed[number], hidden
-            for call in stream.calls[number][index]:
-                output = block(current, *filled(call.args, handed), **filled(call.kwargs, handed))
-                self._require_form(block, output)
-                current = output if isinstance(output, Tensor) else output[0]
-                if advance:
-                    self._hand_on(stream, number, output)
+        for number in range(len(stream.hidden)):
+            hidden = self.forward_block(stream, block, number, hand_on=advance)
             if advance:
-                stream.hidden[number] = current
+                stream.hidden[number] = hidden
             if after_batch is not None:
                 after_batch()
         stream.next_block += int(advance)
+
+    def forward_block(self, stream: Stream, block: nn.Module, number: int, *, hand_on: bool = False) -> Hidden:
+        """Return what the next block, which must be loaded, makes of one batch. Recorded for autograd where it is on.
+
+        Args:
+            hand_on: Whether what it returns beside hidden states is kept for later blocks.
+        """
+        handed, hidden = stream.handed[number], stream.hidden[number]
+        for call in stream.calls[number][stream.next_block]:
+            with running(self._architecture.name):
+                output = block(hidden, *filled(call.args, handed), **filled(call.kwargs, handed))
+            self._require_form(block, output)
+            hidden = output if isinstance(output, Tensor) else output[0]
+            if hand_on:
+                self._hand_on(stream, number, output)
+        return hidden
 
     def logits(
         self, stream: Stream
@@ -143,9 +157,21 @@ class BlockwiseModel:
         """Yield each batch with the output of the model's head, after the last block."""
         with self.outer_weights():
             for batch, hidden, handed in zip(stream.batches, stream.hidden, stream.handed, strict=True):
-                with torch.no_grad(), self._replaced(_injecting(hidden), handed):
+                with torch.no_grad(), self._replaced(_injecting(hidden), handed), running(self._architecture.name):
                     logits = self._model(input_ids=batch, use_cache=False).logits
                 yield batch, logits
+
+    def head_gradients(
+        self, stream: Stream, loss: Callable[[Int64[Tensor, "_ length"], Float[Tensor, "_ length vocabulary"]], Tensor]
+    ) -> Iterator[Hidden]:
+        """Yield, for each batch after the last block, the gradient of a loss of tokens and logits by its states."""
+        with self.outer_weights():
+            for batch, hidden, handed in zip(stream.batches, stream.hidden, stream.handed, strict=True):
+                last = hidden.detach().clone().requires_grad_(True)
+                with torch.enable_grad(), self._replaced(_injecting(last), handed):
+                    value = loss(batch, self._model(input_ids=batch, use_cache=False).logits)
+                (gradient,) = torch.autograd.grad(value, last)
+                yield gradient
 
     @torch.no_grad()
     def finish(self, stream: Stream) -> None:
@@ -309,6 +335,30 @@ class BlockwiseModel:
         finally:
             for block in self._blocks:
                 del block.forward
+
+
+@contextmanager
+def running(name: str) -> Iterator[None]:
+    """Tell what a model class raises while it runs as a reason not to take the model, and not as a traceback.
+
+    Raises:
+        UnsupportedModelError: the class cannot run on token ids alone, block by block.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UnsupportedModelError(f"{name} does not run block by block on a text: {reason}") from error
 
 
 def _injecting(last: Hidden) -> Callable[..., Hidden]:

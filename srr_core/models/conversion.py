@@ -2,7 +2,7 @@
 
 An old file may hold queries, keys and values as one matrix that the class has three layers for. Here it becomes three
 tensors by the names of those layers, which are compressed, written and loaded again like any other. The experts of a
-mixture stay as the files have them: loaders join them by themselves.
+mixture are shown one by one wherever loaders join them by themselves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.core_model_loading import Transpose
 
 from srr_core.checkpoint.derived import DerivedEntry, Read, derived
 from srr_core.checkpoint.expert_names import expert_name
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError
 from srr_core.models.placement import Places
+from srr_core.models.stacks import one_by_one
 
 
 def converted(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:
@@ -41,7 +43,7 @@ def converted(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> dic
             for name in sources:
                 del result[name]
             result |= made
-    return result
+    return one_by_one(model, result)
 
 
 def _made(places: Places, model: PreTrainedModel, sources: Mapping[str, TensorEntry]) -> dict[str, DerivedEntry]:
@@ -58,8 +60,16 @@ def _made(places: Places, model: PreTrainedModel, sources: Mapping[str, TensorEn
 
 
 def _is_stable(places: Places, parameter: str) -> bool:
+    """Whether loaders take the result of a conversion, by its own name, as it is."""
     placement = places(parameter)
-    return placement is not None and not placement.is_fused and placement.parameter == parameter
+    if placement is None or placement.parameter != parameter:
+        return False
+    if placement.pattern is None:
+        return True
+    # A matrix that is turned only while it has the other shape is left alone once it has its own.
+    operations = places.converter(placement.pattern).operations
+    rows, columns = places.shape(parameter)[-2:]
+    return rows != columns and all(isinstance(op, Transpose) and op.check_dims for op in operations)
 
 
 class _Conversion:

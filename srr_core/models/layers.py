@@ -1,21 +1,24 @@
 """Which weights of a checkpoint are compressed, which are kept, and why."""
 
+import copy
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from srr_core.checkpoint.expert_names import expert_name
+from srr_core.checkpoint.expert_names import StackedPart, expert_name
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
+from srr_core.models.stacks import is_stack, is_transposed
 
 ROUTER_NAMES = frozenset({"gate", "router", "shared_expert_gate"})
 FLOAT_BYTES = frozenset({2, 4, 8})
-STACKED_EXPERTS = "experts of a mixture that share one tensor; only experts with a tensor each are compressed"
+STACKED_EXPERTS = "experts of a mixture that share one tensor in a form that is not known"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Layer:
     is_transposed: bool
     """True when the checkpoint stores [in, out], as GPT-2's Conv1D does."""
     expert: "Expert | None" = None
+    is_stacked: bool = False
+    """True for one matrix of a tensor that holds those of all experts, and that no loader takes in pieces."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Expert:
     index: int
     parameter: str
     """Name of the fused parameter inside that module, such as gate_up_proj."""
+    is_transposed: bool = False
+    """True when the module multiplies with [in, out]."""
     adapter_name: str = ""
     """What an adapter calls the module, so that loaders, who rename what they read, find it."""
 
@@ -71,12 +78,23 @@ class LayerPlan:
     stored_names: Mapping[str, str]
     """Tensor name in the source -> in the artifact: with the prefix of the model class where the source has none."""
     all_linear: bool
-    """False when a layer is a Conv1D, which packed stock formats cannot hold."""
+    """False when a layer is a Conv1D or one matrix of a stack, which packed stock formats cannot hold."""
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """All compressed layers, in the order of the blocks."""
         return tuple(layer for block in self.blocks for layer in block.layers)
+
+    def compressed_share(self, entries: Mapping[str, TensorEntry], *, of_blocks: bool = False) -> float:
+        """Return the part of the bytes of all tensors that belongs to compressed layers, from 0 to 1.
+
+        Args:
+            of_blocks: Count what lies in the repeated blocks alone, embeddings and head left out.
+        """
+        within = [tensor for block in self.blocks for tensor in block.tensors] if of_blocks else list(entries)
+        total = sum(entries[tensor].num_bytes for tensor in within)
+        compressed = sum(entries[tensor].num_bytes for tensor in {layer.tensor for layer in self.layers})
+        return compressed / total if total else 0.0
 
     def in_artifact(self) -> "LayerPlan":
         """Return the same plan by the names tensors have in the artifact."""
@@ -115,6 +133,10 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
             continue
         block = int(placement.parameter.removeprefix(prefix).split(".")[0])
         inside[block].append(tensor)
+        if not placement.is_fused and is_stack(entry, modules[placement.parameter.rpartition(".")[0]]):
+            layers[block] += _stacked(tensor, entry, placement.parameter, modules, architecture)
+            stored[tensor] = placement.parameter
+            continue
         layer = _layer(tensor, entry, placement.parameter, modules, is_fused=placement.is_fused)
         if isinstance(layer, Layer):
             layer = _named_for_loaders(layer, architecture)
@@ -132,7 +154,7 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
     missing = [block.path for block in blocks if not block.tensors]
     if missing:
         raise CheckpointError(f"the checkpoint holds no tensor of {missing[0]}")
-    plain = not any(layer.is_transposed for block in blocks for layer in block.layers)
+    plain = not any(layer.is_transposed or layer.is_stacked for block in blocks for layer in block.layers)
     return LayerPlan(blocks, tuple(outside), kept, stored, all_linear=plain)
 
 
@@ -146,10 +168,10 @@ def _layer(
 ) -> Layer | str:
     path, _, leaf = parameter.rpartition(".")
     module = modules[path]
-    if not is_fused and "Expert" in type(module).__name__:
-        return STACKED_EXPERTS
     if len(entry.shape) != 2:
         return "not a matrix"
+    if not is_fused and "Expert" in type(module).__name__:
+        return STACKED_EXPERTS
     if not entry.dtype.is_floating_point or entry.dtype.itemsize not in FLOAT_BYTES:
         return f"stored as {str(entry.dtype).removeprefix('torch.')}"
     rows, columns = entry.shape
@@ -165,15 +187,54 @@ def _layer(
     return reason or Layer(tensor, path, shape, path, is_transposed=is_transposed)
 
 
+def _stacked(
+    tensor: str, entry: TensorEntry, parameter: str, modules: Mapping[str, nn.Module], architecture: Architecture
+) -> list[Layer]:
+    """Return the matrices of a stacked parameter as layers of our own layout."""
+    path, _, leaf = parameter.rpartition(".")
+    hidden_size = int(getattr(architecture.config.get_text_config(), "hidden_size", 0))
+    turned = is_transposed(modules[path], hidden_size)
+    experts, rows, columns = entry.shape
+    shape = (columns, rows) if turned else (rows, columns)
+    return [
+        Layer(
+            tensor,
+            StackedPart(parameter, index).name,
+            shape,
+            path,
+            is_transposed=turned,
+            expert=Expert(path, index, leaf, is_transposed=turned),
+            is_stacked=True,
+        )
+        for index in range(experts)
+    ]
+
+
 def _kept(path: str, leaf: str, module: nn.Module) -> str:
     """Return why a matrix that belongs to one module stays as it is, or an empty string."""
     if path.rpartition(".")[2] in ROUTER_NAMES:
         return "router of a mixture of experts"
     if leaf != "weight" or not isinstance(module, nn.Linear | Conv1D):
         return f"not a Linear weight ({type(module).__name__})"
-    if type(module).forward not in (nn.Linear.forward, Conv1D.forward):
+    if type(module).forward not in (nn.Linear.forward, Conv1D.forward) and not _is_linear(module):
         return f"its module multiplies in a way of its own ({type(module).__name__})"
     return ""
+
+
+@torch.no_grad()
+def _is_linear(module: nn.Linear | Conv1D) -> bool:
+    """Whether a subclass of Linear computes what Linear does, found by trying it on random numbers."""
+    tried = copy.deepcopy(module).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    for parameter in tried.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    inputs = torch.randn(2, tried.weight.shape[1], generator=generator)
+    try:
+        found = tried(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+        return False
+    wanted = nn.functional.linear(inputs, tried.weight, tried.bias)
+    return isinstance(found, torch.Tensor) and found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-3)
 
 
 def _expert_for_adapters(layer: Layer, expert: Expert, architecture: Architecture) -> Expert:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from srr_core.checkpoint.artifact_names import BARE, PATHS, STACKS
 from srr_core.checkpoint.derived import DerivedEntry
 from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import read_json
@@ -16,8 +17,8 @@ from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_json, writ
 from srr_core.errors import StorageError
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config
 from srr_core.formats.expert_factors import fuse_factors
-from srr_core.formats.stored_forms import BARE, PATHS, with_entries
-from srr_core.pipeline.naming import mixture_parts, renamed_paths
+from srr_core.formats.stored_forms import with_entries
+from srr_core.pipeline.naming import mixture_parts, renamed_paths, stacks
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.work_folder import WorkFolder
 
@@ -53,7 +54,8 @@ def assemble(plan: RunPlan, work: WorkFolder) -> int:
         if found is None:
             continue
         modules.append(layer.name)
-        base[layer.tensor] = {name: found.tensors[name] for name in found.record.base_tensors}
+        own = base.setdefault(layer.tensor, {})  # of a stack, all its matrices
+        own |= {name: found.tensors[name] for name in found.record.base_tensors}
         adapter |= {name: found.tensors[name] for name in found.record.adapter_tensors}
     shards = ShardPlan()
     for tensor, entry in plan.weights.entries.items():
@@ -90,12 +92,17 @@ def _config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
         if isinstance(module, nn.Linear) and name not in compressed
     ]
     config = read_json(plan.source / "config.json")
+    config.pop("transformers_weights", None)  # of the source's files
     config.pop("auto_map", None)  # a stock class was run; the code it names is not carried over
     config["quantization_config"] = with_entries(
         plan.layout.quantization_config(
             plan.recipe.model_copy(update={"rank": plan.rank}), ignore=ignore, modules=modules
         ),
-        {BARE: sorted(plan.targets.bare & set(modules)), PATHS: renamed_paths(plan.layers)} if plan.rank else {},
+        {
+            BARE: sorted(plan.targets.bare & set(modules)) if plan.rank else [],
+            PATHS: renamed_paths(plan.layers),
+            STACKS: stacks(plan.layers),
+        },
     )
     return config
 

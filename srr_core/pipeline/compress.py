@@ -11,13 +11,14 @@ from srr_core.formats.artifact import open_artifact
 from srr_core.models.architecture import Architecture
 from srr_core.models.blockwise import BlockwiseModel
 from srr_core.pipeline.assemble import assemble
+from srr_core.pipeline.budgeting import TABLE_FILE, carry, spend_budget
 from srr_core.pipeline.layers import LayerCompressor, finished_layers
-from srr_core.pipeline.memory import fits_below_peak
+from srr_core.pipeline.memory import may_reload
 from srr_core.pipeline.plan import RunPlan, plan_run
 from srr_core.pipeline.reporting import build_report
 from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.work_folder import WorkFolder
-from srr_core.recipe import Recipe
+from srr_core.recipe import Recipe, cost
 from srr_core.recipe.stages import Stage
 from srr_core.report import Measurement, Report
 from srr_core.types import OnProgress, ShouldStop
@@ -27,10 +28,6 @@ from srr_core.verification.verify import ExpectedLayer, verify_artifact
 
 BeforePublish = Callable[[Path, Report], None]
 
-RELOAD_COPIES = 2
-"""Float32 copies of the model that the reload check holds at its peak."""
-RELOAD_ALWAYS_PARAMETERS = 20_000_000
-"""Models so small that loading them, 160 MB, is lost in the size of the interpreter."""
 RELOAD_TOKENS = 32
 
 
@@ -48,6 +45,7 @@ def compress(
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
     before_publish: BeforePublish | None = None,
+    scores: Path | None = None,
 ) -> Report:
     """Compress a checkpoint folder into a new folder, verify what was written, and measure it.
 
@@ -67,6 +65,8 @@ def compress(
         on_progress: Called after every unit of every stage, in this thread.
         should_stop: Asked between units; True ends the run within one layer.
         before_publish: Given the complete folder and the report before the destination appears, to add files.
+        scores: The score table of an earlier search, `budget.json` of its artifact. Used where the recipe has a budget
+            and all but its target is the same; otherwise settings are scored anew.
     Raises:
         SrrError: any leaf of the tree in `srr_core.errors`; nothing is left at the destination.
     """
@@ -85,7 +85,7 @@ def compress(
         )
         monitor.advance(Stage.PLAN)
     with closing(WorkFolder(destination, plan.fingerprint())) as work:
-        report = _run(plan, work, monitor)
+        report = _run(plan, work, monitor, scores)
         if before_publish is not None:
             try:
                 before_publish(work.artifact, report)
@@ -95,7 +95,12 @@ def compress(
     return report
 
 
-def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Report:
+def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor, scores: Path | None) -> Report:
+    asked = plan.recipe
+    kept_table = work.path / TABLE_FILE
+    if scores is not None and not kept_table.exists():
+        carry(scores, kept_table)
+    plan, budget = spend_budget(plan, monitor, kept_table=kept_table)
     compressor = LayerCompressor(plan, work, monitor)
     with monitor.stage(Stage.COMPRESS, len(plan.layers.layers)):
         compressor.run()
@@ -104,6 +109,11 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Report:
         monitor.advance(Stage.ASSEMBLE)
     notes = _verify(plan, work, monitor)
     measurements = _evaluate(plan, work, monitor)
+    size = cost.size_note(
+        source_bytes=plan.weights.total_bytes(),
+        result_bytes=compressed_bytes,
+        kept_bytes=sum(plan.weights.entries[name].num_bytes for name in plan.layers.kept),
+    )
     report = build_report(
         plan,
         work,
@@ -111,10 +121,13 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Report:
         measurements,
         monitor.seconds,
         unused=compressor.unused,
-        notes=(*plan.notes, *notes),
+        budget=budget,
+        notes=(*plan.notes, *([size] if size else []), *notes),
     )
     write_json(work.artifact / "report.json", report.model_dump(mode="json"))
-    write_json(work.artifact / "recipe.json", plan.recipe.model_dump(mode="json"))
+    write_json(work.artifact / "recipe.json", asked.model_dump(mode="json"))
+    if budget is not None:
+        carry(kept_table, work.artifact / TABLE_FILE)
     return report
 
 
@@ -124,7 +137,7 @@ def _verify(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[str, 
         verify_artifact(work.artifact, expected, on_layer=monitor.stepper(Stage.VERIFY))
         verify_structure(work.artifact)
         parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
-        if parameters > RELOAD_ALWAYS_PARAMETERS and not fits_below_peak(parameters * 4 * RELOAD_COPIES):
+        if not may_reload(parameters):
             return (
                 "reloading the whole model was not tried: it would take more memory than the run itself; every layer "
                 "was read back and compared bit for bit, and has its place in the stock model",
@@ -138,7 +151,7 @@ def _evaluate(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[Mea
     windows, spec = plan.evaluation, plan.recipe.evaluation
     if windows is None or spec is None:
         return ()
-    transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed)
+    transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed and not layer.is_stacked)
     artifact = open_artifact(work.artifact)
     evaluators = [EVALUATORS.build(evaluator) for evaluator in spec.evaluators]
     with monitor.stage(Stage.EVALUATE, 2 * len(plan.layers.blocks)):

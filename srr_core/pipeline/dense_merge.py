@@ -29,7 +29,7 @@ def merge_dense(tuned: Path, destination: Path, layers: Sequence[Layer], *, dtyp
         CheckpointError: the adapter is damaged.
         StorageError: the disk is full.
     """
-    weights = CheckpointReader(tuned)
+    weights = CheckpointReader(tuned, may_have_adapter=True)
     parts = mixture_parts(layers)
     adapter = CheckpointReader(tuned, entries=read_header(tuned / ADAPTER_WEIGHTS))
     rank = int(read_json(tuned / ADAPTER_CONFIG)["r"])

@@ -8,15 +8,16 @@ from pathlib import Path
 import torch
 
 from srr_core.checkpoint.header import TensorEntry
-from srr_core.errors import CheckpointError, UnsupportedModelError
+from srr_core.errors import CheckpointError, RecipeError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
-from srr_core.models.conversion import converted
 from srr_core.models.layers import LayerPlan, plan_layers
-from srr_core.pipeline.plan import choose_layout, choose_targets
+from srr_core.pipeline.plan import choose_layout, choose_targets, require_share
+from srr_core.pipeline.source import shown_entries
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.compatibility import rope_type
 from srr_core.recipe.gguf_types import PLAIN_ROPE
 from srr_core.runtime.plain_tensors import require_complete
+from srr_core.verification.stock import reads_packed
 
 PROBE_SIZE = 1024
 
@@ -35,13 +36,18 @@ class Inspection:
     compressed_weights: int = 0
     kept_weights: int = 0
     source_bytes: int = 0
+    compressed_share: float = 0.0
+    """Part of these bytes that is compressed."""
     artifact_bytes: int = 0
     """Estimated from the format's bits; padding and headers left out."""
+    size_note: str | None = None
+    """What must be said of a result that is hardly smaller than the source."""
     bits_per_weight_quantized: float = 0.0
     bits_per_weight_total: float = 0.0
     shapes: tuple[tuple[int, int], ...] = ()
     """(out, in) of every compressed layer."""
     all_linear: bool = True
+    """False when stock tools cannot hold a layer packed; the artifact is then in our own layout."""
     has_experts: bool = False
     memory_bytes: int = 0
     """Estimated peak of a run on the CPU."""
@@ -61,13 +67,14 @@ def inspect_model(
     """
     try:
         architecture = Architecture(config_directory)
-        entries = converted(architecture.model, entries)
+        entries = shown_entries(config_directory, architecture, entries)
         require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)
+        require_share(plan, entries, recipe)
         choose_layout(architecture, plan, recipe)
         bare = choose_targets(architecture, plan, recipe).bare
         run = cost.fitted(recipe, text_bytes=text_bytes, longest_window=architecture.max_sequence_length)
-    except (UnsupportedModelError, CheckpointError) as error:
+    except (UnsupportedModelError, CheckpointError, RecipeError) as error:
         return Inspection(is_supported=False, reason=str(error), architecture="")
     layers = plan.layers
     weights = [layer.shape[0] * layer.shape[1] for layer in layers]
@@ -78,6 +85,9 @@ def inspect_model(
     )
     compressed = {layer.tensor for layer in layers}
     kept = [entry for name, entry in entries.items() if name not in compressed]
+    source_bytes = sum(entry.num_bytes for entry in entries.values())
+    kept_bytes = sum(entry.num_bytes for entry in kept)
+    artifact_bytes = round(total_bits / 8) + kept_bytes
     return Inspection(
         is_supported=True,
         reason="",
@@ -87,12 +97,14 @@ def inspect_model(
         num_layers=len(layers),
         compressed_weights=sum(weights),
         kept_weights=sum(entry.num_bytes // entry.dtype.itemsize for entry in kept),
-        source_bytes=sum(entry.num_bytes for entry in entries.values()),
-        artifact_bytes=round(total_bits / 8) + sum(entry.num_bytes for entry in kept),
+        source_bytes=source_bytes,
+        artifact_bytes=artifact_bytes,
+        compressed_share=plan.compressed_share(entries),
+        size_note=cost.size_note(source_bytes=source_bytes, result_bytes=artifact_bytes, kept_bytes=kept_bytes),
         bits_per_weight_quantized=recipe.quantizer.bits_per_weight,
         bits_per_weight_total=total_bits / sum(weights),
         shapes=tuple(layer.shape for layer in layers),
-        all_linear=plan.all_linear,
+        all_linear=plan.all_linear and reads_packed(architecture.model),
         has_experts=any(layer.expert is not None for layer in layers),
         memory_bytes=_memory(architecture, plan, entries, run),
         operations=cost.operations(run, (layer.shape for layer in layers)),

@@ -24,6 +24,8 @@ class LayerRecord(BaseModel):
     adapter_tensors: tuple[str, ...]
     """The names of those that go into the adapter's file; none at rank 0."""
     report: LayerReport
+    together: tuple[str, ...] = ()
+    """The layers it learned with, itself among them; they are finished together, or done again."""
 
 
 def read_layer_record(stored: Mapping[str, Any]) -> LayerRecord:

@@ -1,32 +1,40 @@
 """One block after the other: calibrate it, decompose its layers, make each durable."""
 
-import hashlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from srr_core.calibration.experts import ExpertCollector, passes
-from srr_core.calibration.statistics import InputCollector
-from srr_core.errors import NonFiniteWeightError, NumericalError
-from srr_core.formats.adapter import adapter_tensors
+from srr_core.formats.adapter import adapter_tensors, beside_tensors
+from srr_core.learning.block import Lesson, learn_block
 from srr_core.models.blockwise import BlockwiseModel, Stream
 from srr_core.models.layers import Block, Layer
+from srr_core.models.weights import BlockWeights
+from srr_core.pipeline.calibrated import (
+    GroupMethods,
+    calibrated_groups,
+    decomposed,
+    layer_seed,
+    require_finite,
+    source_weight,
+)
 from srr_core.pipeline.layer_record import LayerRecord
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.run_monitor import RunMonitor
-from srr_core.pipeline.work_folder import WorkFolder
-from srr_core.quantizers import QUANTIZERS
-from srr_core.rank_selectors import RANK_SELECTORS
-from srr_core.recipe import AutocorrelationSpec
+from srr_core.pipeline.streams import Streams, write_finished
+from srr_core.pipeline.work_folder import FinishedLayer, WorkFolder
+from srr_core.quantizers import QUANTIZERS, Quantizer
+from srr_core.quantizers.learned import LearnedQuantizer
+from srr_core.recipe import LearnedSpec, QuantizerSpec
 from srr_core.recipe.stages import Stage
-from srr_core.report import LayerReport
+from srr_core.report import LayerReport, LearningReport
 from srr_core.runtime.resident import release_freed
-from srr_core.scalings import SCALINGS, AutocorrelationScaling
-from srr_core.srr import Method, WhiteNoiseProbe, decompose
-from srr_core.types import Decomposition, Statistics
+from srr_core.scalings import SCALINGS
+from srr_core.srr import Method, measured
+from srr_core.types import Decomposition, QuantizedTensor, Statistics
 from srr_core.verification.digest import layer_digest
 
 UNUSED = "its module was never called on the calibration text"
@@ -43,10 +51,10 @@ class LayerCompressor:
         self._plan = plan
         self._work = work
         self._monitor = monitor
-        self._quantizer = QUANTIZERS.build(plan.recipe.quantizer)
+        self._quantizers: dict[QuantizerSpec, Quantizer[Any]] = {}
         self._scaling = SCALINGS.build(plan.recipe.scaling)
-        self._selector = RANK_SELECTORS.build(plan.recipe.rank_selector)
         self._positions = {layer.name: index for index, layer in enumerate(plan.layers.layers)}
+        self._started: dict[str, _Decomposed] = {}
         self.unused: dict[str, str] = {}
         """Layers that could not be calibrated, with the reason; they stay in their source precision."""
 
@@ -54,129 +62,160 @@ class LayerCompressor:
         """Finish every layer that is not finished yet.
 
         Raises:
-            StopRequested: between two layers, when the caller asked for it.
+            StopRequested: between two layers, or two steps of learning, when the caller asked for it.
             NonFiniteWeightError, NumericalError, StorageError: the message names the layer.
         """
-        done = [layer for layer in self._plan.layers.layers if self._is_finished(layer)]
-        for layer in done:
-            self._monitor.advance(Stage.COMPRESS, layer=layer.name)
-        if len(done) == len(self._positions):
-            return
         plan = self._plan
-        last = max(block.index for block in plan.layers.blocks if not all(map(self._is_finished, block.layers)))
-        blocks = plan.layers.blocks[: last + 1]
+        still_open = [block for block in plan.layers.blocks if not self._is_settled(block)]
+        for block in plan.layers.blocks:
+            for layer in block.layers:
+                if self._is_kept(layer, block) or layer.name in self.unused:
+                    self._monitor.advance(Stage.COMPRESS, layer=layer.name)
+        if not still_open:
+            return
+        blocks = plan.layers.blocks[: still_open[-1].index + 1]
         with self._monitor.stage(Stage.CALIBRATE, len(blocks)):
             model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
             batch_size = 1 if self._scaling.per_sequence else plan.recipe.calibration.batch_size
-            stream = model.start(list(plan.calibration.batches(batch_size)))
+            streams = Streams.of(model.start(list(plan.calibration.batches(batch_size))), plan.recipe)
             for block in blocks:
-                self._run_block(model, stream, block)
+                self._run_block(model, streams, block, is_last=block is blocks[-1])
 
-    def _run_block(self, model: BlockwiseModel, stream: Stream, block: Block) -> None:
+    def _run_block(self, model: BlockwiseModel, streams: Streams, block: Block, *, is_last: bool) -> None:
         # Finished layers of the block are watched too: a group, and so its seed, must not depend on a resume.
-        open_block = not all(map(self._is_finished, block.layers))
-        waiting = {layer.name: layer for layer in block.layers} if open_block else {}
-        experts = {name: (layer.expert, layer.shape[1]) for name, layer in waiting.items() if layer.expert}
-        linears = [layer for layer in waiting.values() if layer.expert is None]
+        waiting = {} if self._is_settled(block) else {layer.name: layer for layer in block.layers}
+        observed = streams.observed
         with model.loaded_block(block.index) as module:
-            _require_finite(module, block)
-            rounds = passes(experts)
-            for number, chosen in enumerate(rounds, start=1):
-                inputs = InputCollector(self._modules(module, block, linears if number == 1 else []))
-                routed = ExpertCollector(self._plan.architecture.model, chosen)
-                with inputs.watching(), routed:
-                    ended = self._after_batch(inputs)
-                    model.run_block(stream, module, after_batch=ended, advance=number == len(rounds))
-                if number == len(rounds):
-                    self._monitor.advance(Stage.CALIBRATE, block=block.index)
-                for members, statistics in inputs.groups():
-                    with self._monitor.timed(Stage.COMPRESS):
-                        self._compress_group([waiting.pop(name) for name in members], statistics, block.index)
-                for members, statistics, notes in routed.groups():
-                    with self._monitor.timed(Stage.COMPRESS):
-                        self._compress_group([waiting.pop(name) for name in members], statistics, block.index, notes)
+            require_finite(module, block)
+            groups = calibrated_groups(
+                model,
+                self._plan.architecture.model,
+                observed,
+                module,
+                block,
+                list(waiting.values()),
+                advance=observed is streams.source,
+                check=self._monitor.check,
+                after_passes=lambda: self._monitor.advance(Stage.CALIBRATE, block=block.index),
+            )
+            for members, statistics, notes in groups:
+                for layer in members:
+                    del waiting[layer.name]
+                with self._monitor.timed(Stage.COMPRESS):
+                    self._compress_group(members, statistics, block, notes)
+            if streams.prefix is not None:
+                self._follow(model, streams, streams.prefix, module, block, is_last=is_last)
         release_freed()
         for layer in waiting.values():
             self.unused[layer.name] = UNUSED
             self._monitor.advance(Stage.COMPRESS, layer=layer.name, block=block.index)
 
-    def _after_batch(self, collector: InputCollector) -> Callable[[], None]:
-        def ended() -> None:
-            collector.end_batch()
-            self._monitor.check()
+    def _follow(
+        self,
+        model: BlockwiseModel,
+        streams: Streams,
+        prefix: Stream,
+        module: nn.Module,
+        block: Block,
+        *,
+        is_last: bool,
+    ) -> None:
+        """Learn what is to be learned in a block, and send the windows through it as it is compressed."""
+        streams.run_source(model, module)
+        weights = BlockWeights(self._plan.architecture.model, block, functools.partial(source_weight, self._plan))
+        if self._started:
+            with self._monitor.timed(Stage.LEARN):
+                self._learn(model, weights, module, streams.source, prefix, block)
+        if not is_last:
+            write_finished(weights, block, self._finished_layers(block), self._plan.layout)
+            model.run_block(prefix, module)
 
-        return ended
-
-    def _modules(self, module: nn.Module, block: Block, layers: Sequence[Layer]) -> dict[str, nn.Module]:
-        return {layer.name: module.get_submodule(layer.module.removeprefix(f"{block.path}.")) for layer in layers}
+    def _learn(
+        self,
+        model: BlockwiseModel,
+        weights: BlockWeights,
+        module: nn.Module,
+        source: Stream,
+        prefix: Stream,
+        block: Block,
+    ) -> None:
+        spec = self._plan.recipe.quantizer
+        assert isinstance(spec, LearnedSpec)  # noqa: S101  # nothing else waits for its block
+        started, self._started = self._started, {}
+        lesson = Lesson(lambda batch: model.forward_block(prefix, module, batch), source.hidden, len(prefix.batches[0]))
+        learned = learn_block(
+            weights,
+            {name: item.result for name, item in started.items()},
+            lesson,
+            spec,
+            device=self._plan.device,
+            seed=layer_seed(self._plan, block.path),
+            after_step=self._monitor.check,
+        )
+        for name, item in started.items():
+            began = time.perf_counter()
+            result = measured(source_weight(self._plan, item.layer), learned.layers[name], item.method)
+            seconds = item.seconds + time.perf_counter() - began
+            self._finish(replace(item, result=result, seconds=seconds), block, learned.report, tuple(started))
 
     def _compress_group(
-        self, layers: Sequence[Layer], statistics: Statistics, block: int, notes: tuple[str, ...] = ()
+        self, layers: Sequence[Layer], statistics: Statistics, block: Block, notes: tuple[str, ...] = ()
     ) -> None:
         release_freed()  # before a wide statistic is factored, which is where a run is largest
-        plan = self._plan
-        exact = AutocorrelationScaling(AutocorrelationSpec()).factor(statistics)
-        is_exact = isinstance(plan.recipe.scaling, AutocorrelationSpec)
-        scaling = exact if is_exact else self._scaling.factor(statistics)
-        seed = self._seed(layers[0].name)
-        probe = WhiteNoiseProbe(scaling, layers[0].shape[1], plan.recipe, seed=seed, device=plan.device)
-        method = Method(plan.recipe, scaling, exact, self._selector, probe)
+        methods = GroupMethods(self._plan, layers[0], statistics)
         for layer in layers:
-            if self._is_finished(layer):
+            if self._is_kept(layer, block):
                 continue
             self._monitor.check()
-            self._compress(layer, method, statistics, block, notes)
+            began = time.perf_counter()
+            method = methods.of(self._plan.recipe_of(layer))
+            _, result = decomposed(self._plan, layer, method, self._quantize(layer, method, statistics))
+            seconds = time.perf_counter() - began
+            item = _Decomposed(layer, method, result, statistics.num_tokens, notes, seconds)
+            if isinstance(method.recipe.quantizer, LearnedSpec):
+                self._started[layer.name] = item
+            else:
+                self._finish(item, block)
 
-    def _compress(
-        self, layer: Layer, method: Method, statistics: Statistics, block: int, notes: tuple[str, ...]
+    def _quantize(self, layer: Layer, method: Method, statistics: Statistics) -> Callable[[Tensor], QuantizedTensor]:
+        spec, seed = method.recipe.quantizer, layer_seed(self._plan, layer.name)
+        if spec not in self._quantizers:
+            self._quantizers[spec] = QUANTIZERS.build(spec)
+        quantizer = self._quantizers[spec]
+        if isinstance(quantizer, LearnedQuantizer):
+            return quantizer.learnable
+        return lambda target: quantizer.quantize(target, statistics, seed=seed)
+
+    def _finish(
+        self,
+        item: "_Decomposed",
+        block: Block,
+        learning: LearningReport | None = None,
+        together: tuple[str, ...] = (),
     ) -> None:
-        began = time.perf_counter()
-        seed = self._seed(layer.name)
-        weight = self._weight(layer)
-        recipe = self._plan.recipe_of(layer)
-        try:
-            result = decompose(
-                weight,
-                replace(method, recipe=recipe),
-                lambda target: self._quantizer.quantize(target, statistics, seed=seed),
-                seed=seed,
-            )
-        except (NonFiniteWeightError, NumericalError) as error:
-            raise type(error)(f"layer {layer.name}: {error}") from error
-        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # public, but not declared so
-            raise NumericalError(
-                f"layer {layer.name}: a factorization failed, as values near the end of float32 do"
-            ) from error
+        layer, result, recipe = item.layer, item.result, item.method.recipe
         tensors = self._plan.layout.layer_tensors(layer.name, result.quantized)
         adapter: Mapping[str, Tensor] = {}
-        if recipe.rank:
+        if layer.is_stacked:
+            tensors |= beside_tensors(layer.name, result.left, result.right)
+        elif recipe.rank:
             adapter = adapter_tensors(layer.name, result.left, result.right, rank=recipe.rank, shape=layer.shape)
-        report = self._report(layer, result, statistics, method.exact.condition, time.perf_counter() - began, notes)
+        report = self._report(item, learning)
         record = LayerRecord(
             name=layer.name,
             digest=layer_digest(result.quantized, result.left, result.right),
             base_tensors=tuple(tensors),
             adapter_tensors=tuple(adapter),
             report=report,
+            together=together,
         )
         self._work.finish(self._positions[layer.name], {**tensors, **adapter}, record)
         metrics = {"output_error": report.output_error, "preserved_rank": float(report.preserved_rank)}
         metrics["seconds"] = report.seconds
-        self._monitor.advance(Stage.COMPRESS, layer=layer.name, block=block, metrics=metrics)
+        self._monitor.advance(Stage.COMPRESS, layer=layer.name, block=block.index, metrics=metrics)
 
-    def _weight(self, layer: Layer) -> Tensor:
-        weight = self._plan.weights[layer.tensor].to(self._plan.device, torch.float32)
-        return weight.mT.contiguous() if layer.is_transposed else weight
-
-    def _report(
-        self,
-        layer: Layer,
-        result: Decomposition,
-        statistics: Statistics,
-        condition: float | None,
-        seconds: float,
-        notes: tuple[str, ...],
-    ) -> LayerReport:
+    def _report(self, item: "_Decomposed", learning: LearningReport | None) -> LayerReport:
+        layer, result = item.layer, item.result
         errors = asdict(result.errors)
         return LayerReport(
             name=layer.name,
@@ -190,20 +229,47 @@ class LayerCompressor:
             scaled_error=errors["scaled"],
             weight_error=errors["weight"],
             correction_ratio=errors["correction"],
-            bits_per_weight=self._plan.recipe_of(layer).bits_per_weight(*layer.shape),
-            calibration_tokens=statistics.num_tokens,
-            condition=condition,
-            seconds=round(seconds, 4),
-            notes=(*notes, *_scarcity(statistics.num_tokens, layer.shape[1]), *result.notes),
+            bits_per_weight=item.method.recipe.bits_per_weight(*layer.shape),
+            calibration_tokens=item.num_tokens,
+            condition=item.method.exact.condition,
+            seconds=round(item.seconds, 4),
+            learning=learning,
+            notes=(*item.notes, *_scarcity(item.num_tokens, layer.shape[1]), *result.notes),
         )
 
-    def _is_finished(self, layer: Layer) -> bool:
-        return self._work.finished(self._positions[layer.name], layer.name) is not None
+    def _finished_layers(self, block: Block) -> dict[str, FinishedLayer]:
+        found = {layer.name: self._work.finished(self._positions[layer.name], layer.name) for layer in block.layers}
+        return {name: layer for name, layer in found.items() if layer is not None}
 
-    def _seed(self, name: str) -> int:
-        # From names alone, so that neither the order of layers nor the number of workers matters.
-        text = f"{self._plan.model_id}\0{name}\0{self._plan.recipe.seed}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+    def _is_kept(self, layer: Layer, block: Block) -> bool:
+        """Whether a layer is finished; layers that learned together are finished together, or done again."""
+        finished = self._finished_layers(block)
+        if layer.name not in finished:
+            return False
+        together = finished[layer.name].record.together
+        return all(name in finished for name in together)
+
+    def _is_settled(self, block: Block) -> bool:
+        kept = [self._is_kept(layer, block) for layer in block.layers]
+        if isinstance(self._plan.recipe.quantizer, LearnedSpec) and any(kept):
+            # Learning a block once more for a layer that is never called would take long and change nothing.
+            self.unused |= {
+                layer.name: UNUSED for layer, is_kept in zip(block.layers, kept, strict=True) if not is_kept
+            }
+            return True
+        return all(kept)
+
+
+@dataclass(frozen=True)
+class _Decomposed:
+    """One layer that is decomposed and not yet written."""
+
+    layer: Layer
+    method: Method
+    result: Decomposition
+    num_tokens: int
+    notes: tuple[str, ...]
+    seconds: float
 
 
 def _scarcity(num_tokens: int, in_features: int) -> tuple[str, ...]:
@@ -213,15 +279,6 @@ def _scarcity(num_tokens: int, in_features: int) -> tuple[str, ...]:
         f"calibrated on {num_tokens} tokens, fewer than its {in_features} inputs, so the error on other text may be "
         "larger; give more or longer calibration sequences",
     )
-
-
-def _require_finite(module: nn.Module, block: Block) -> None:
-    for name, parameter in module.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            bad = int((~torch.isfinite(parameter)).sum())
-            raise NonFiniteWeightError(
-                f"{block.path}.{name} holds {bad} values that are NaN or infinite; repair the source checkpoint"
-            )
 
 
 def finished_layers(plan: RunPlan, work: WorkFolder) -> Iterator[tuple[Layer, LayerRecord]]:

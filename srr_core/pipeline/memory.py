@@ -8,6 +8,16 @@ import torch
 
 from srr_core.runtime.resident import resident_memory_bytes
 
+RELOAD_COPIES = 2
+"""Float32 copies of the model that the reload check holds at its peak."""
+RELOAD_ALWAYS_PARAMETERS = 20_000_000
+"""Models so small that loading them, 160 MB, is lost in the size of the interpreter."""
+
+
+def may_reload(parameters: int) -> bool:
+    """Return whether loading a whole model of this many parameters takes no more memory than the run itself did."""
+    return parameters <= RELOAD_ALWAYS_PARAMETERS or fits_below_peak(parameters * 4 * RELOAD_COPIES)
+
 
 def fits_below_peak(num_bytes: int) -> bool:
     """Return whether this much more can be held without going above the largest size this process has had."""

@@ -1,18 +1,23 @@
 """Everything that can be refused before a weight is read, and what a run then needs."""
 
 import hashlib
+import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from srr_core.calibration.dataset import TokenWindows, cut_windows, load_tokenizer
+from srr_core.checkpoint.header import TensorEntry
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import require_free
 from srr_core.errors import (
     CalibrationError,
+    CheckpointError,
     EvaluationError,
     RecipeError,
     UnsupportedModelError,
@@ -21,17 +26,19 @@ from srr_core.formats.adapter import AdapterTargets
 from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import native_layout
 from srr_core.models.architecture import Architecture
-from srr_core.models.conversion import converted
-from srr_core.models.layers import STACKED_EXPERTS, Layer, LayerPlan, plan_layers
+from srr_core.models.layers import Layer, LayerPlan, plan_layers
 from srr_core.pipeline.naming import mixture_parts
-from srr_core.recipe import CalibrationSpec, EvaluationSpec, Recipe
+from srr_core.pipeline.source import open_source
+from srr_core.recipe import CalibrationSpec, EvaluationSpec, QuantizerSpec, Recipe
+from srr_core.recipe.compatibility import rope_type
+from srr_core.recipe.targets import Model, require_target
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.attachment import Attached, find_targets
 from srr_core.verification.stock import reads_packed
 
 DISTRIBUTION = "srr-compression"
-_NOT_RELOADED = frozenset({"llama4", "llama4_text"})
-"""Stock transformers (5.23) finds no weights for the per-expert tensors of these when they are quantized."""
+LITTLE = 0.5
+"""Part of the model's bytes; where less is compressed the report says so."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +60,21 @@ class RunPlan:
     calibration: TokenWindows
     evaluation: TokenWindows | None
     notes: tuple[str, ...]
+    quantizers: Mapping[str, QuantizerSpec] = field(default_factory=dict)
+    """Of layers that have another one than the recipe says, once a budget is spent."""
 
     @property
     def rank(self) -> int:
         """Rank of the adapter; 0 where no layer has L·R."""
-        return self.recipe.rank if any(layer.name not in self.targets.bare for layer in self.layers.layers) else 0
+        is_in_adapter = (not layer.is_stacked and layer.name not in self.targets.bare for layer in self.layers.layers)
+        return self.recipe.rank if any(is_in_adapter) else 0
 
     def recipe_of(self, layer: Layer) -> Recipe:
         """Return the recipe of one layer: of rank 0 where no loader would attach its L·R."""
-        return self.recipe.model_copy(update={"rank": 0}) if layer.name in self.targets.bare else self.recipe
+        changes: dict[str, object] = {"rank": 0} if layer.name in self.targets.bare else {}
+        if layer.name in self.quantizers:
+            changes["quantizer"] = self.quantizers[layer.name]
+        return self.recipe.model_copy(update=changes) if changes else self.recipe
 
     def fingerprint(self) -> dict[str, str]:
         """Return everything the bits of the layers depend on, for a resume to compare."""
@@ -103,14 +116,14 @@ def plan_run(
     """
     require_free(destination)
     architecture = Architecture(source)
-    weights = CheckpointReader(source)
-    weights = weights.showing(converted(architecture.model, weights.entries))
+    weights, how_stored = open_source(source, architecture)
     require_complete(architecture.model, weights.entries)
     layers = plan_layers(architecture, weights.entries)
+    require_share(layers, weights.entries, recipe)
     layout = choose_layout(architecture, layers, recipe)
     targets = choose_targets(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)
-    notes = [*_stacked_experts(layers, weights), *_without_low_rank(targets)]
+    notes = [*how_stored, *_little(layers, weights), *_without_low_rank(targets)]
     window = _window(recipe.calibration, architecture, "calibration", notes)
     calibration = cut_windows(
         calibration_text,
@@ -134,6 +147,9 @@ def plan_run(
             sequence_length=_window(recipe.evaluation, architecture, "evaluation", notes),
             error=EvaluationError,
         )
+    for windows in (calibration, evaluation):
+        if windows is not None:
+            _require_rows(architecture, windows, tokenizer)
     return RunPlan(
         source=source,
         destination=destination,
@@ -153,18 +169,41 @@ def plan_run(
     )
 
 
-def choose_layout(architecture: Architecture, layers: LayerPlan, recipe: Recipe) -> Layout:
+def choose_layout(
+    architecture: Architecture,
+    layers: LayerPlan,
+    recipe: Recipe,
+    mixed: Mapping[str, QuantizerSpec] | None = None,
+) -> Layout:
     """Return the layout the artifact will be written in.
 
+    Args:
+        mixed: Quantizers of layers that have another one than the recipe says, by name.
     Raises:
         UnsupportedModelError: loaders would lose a part of the result.
+        RecipeError: the recipe's target does not take the result.
     """
     _require_loadable(architecture)
+    shapes = frozenset(layer.shape for layer in layers.layers)
+    require_target(
+        recipe,
+        Model(
+            shapes,
+            architecture=architecture.name,
+            rope=rope_type(architecture.config.to_dict()),
+            all_linear=layers.all_linear,
+            has_experts=any(layer.expert is not None for layer in layers.layers),
+        ),
+    )
+    # Config groups name modules as the model has them, so they serve no file that names them otherwise.
+    is_named = not mixed or all(layer.name == layer.module for layer in layers.layers if layer.expert is None)
     return native_layout(
         recipe.quantizer,
-        all_linear=layers.all_linear and reads_packed(architecture.model),
+        all_linear=layers.all_linear and reads_packed(architecture.model) and is_named,
         in_features=[layer.shape[1] for layer in layers.layers],
         has_fused_experts=any(layer.expert is not None for layer in layers.layers),
+        mixed=mixed,
+        rank=recipe.rank,
     )
 
 
@@ -175,10 +214,28 @@ def _require_loadable(architecture: Architecture) -> None:
             f"blocks of {kind!r} models cannot be run one at a time on a text; causal language models and BERT-like "
             "encoders can"
         )
-    if kind in _NOT_RELOADED:
-        raise UnsupportedModelError(
-            f"transformers does not load quantized experts of {kind!r} models; nothing could run the result"
-        )
+
+
+def require_share(layers: LayerPlan, entries: Mapping[str, TensorEntry], recipe: Recipe) -> None:
+    """Refuse a model of whose blocks too little would be compressed to call the result a compressed model.
+
+    Raises:
+        UnsupportedModelError: the message says how much, what keeps the most, and how to do it all the same.
+    """
+    share = layers.compressed_share(entries, of_blocks=True)
+    if share >= recipe.min_share:
+        return
+    outside = frozenset(layers.outside)
+    reasons: Counter[str] = Counter()
+    for name, reason in layers.kept.items():
+        if name not in outside:
+            reasons[reason] += entries[name].num_bytes
+    (largest, _), *_ = reasons.most_common(1)
+    raise UnsupportedModelError(
+        f"only {100 * share:.0f} % of the bytes in the model's blocks would be compressed; of the others most are kept "
+        f"for this reason: {largest}. Set min_share to {math.floor(100 * share) / 100:g} to compress that part all the "
+        "same"
+    )
 
 
 def choose_targets(architecture: Architecture, layers: LayerPlan, recipe: Recipe) -> AdapterTargets:
@@ -186,7 +243,11 @@ def choose_targets(architecture: Architecture, layers: LayerPlan, recipe: Recipe
     if not recipe.rank:
         return AdapterTargets()
     parts = mixture_parts(layers)
-    attached = {layer.name: Attached(layer.module, layer.shape, parts.get(layer.name)) for layer in layers.layers}
+    attached = {
+        layer.name: Attached(layer.module, layer.shape, parts.get(layer.name))
+        for layer in layers.layers
+        if not layer.is_stacked
+    }
     return find_targets(architecture.model, attached, rank=recipe.rank)
 
 
@@ -211,15 +272,25 @@ def core_version() -> str:
         return "0+unknown"
 
 
-def _stacked_experts(layers: LayerPlan, weights: CheckpointReader) -> list[str]:
-    kept = sum(weights.entries[name].num_bytes for name, reason in layers.kept.items() if reason == STACKED_EXPERTS)
-    if not kept:
+def _little(layers: LayerPlan, weights: CheckpointReader) -> list[str]:
+    share = layers.compressed_share(weights.entries)
+    if share >= LITTLE:
         return []
     return [
-        f"the experts, {100 * kept / weights.total_bytes():.0f} % of the model's bytes, are kept in their source "
-        "precision: this model stores all experts of a block in one tensor, and only experts with a tensor each are "
-        "compressed"
+        f"{100 * share:.0f} % of the model's bytes are compressed; the others, most of them embeddings and the head, "
+        "keep their source precision, so the result is not much smaller than the source"
     ]
+
+
+def _require_rows(architecture: Architecture, windows: TokenWindows, tokenizer: Any) -> None:
+    rows = architecture.vocabulary_rows
+    largest = int(windows.ids.max())
+    if rows is not None and largest >= rows:
+        raise CheckpointError(
+            f"the tokenizer gives {tokenizer.convert_ids_to_tokens(largest)!r} the id {largest}, but the embedding of "
+            f"the model has {rows} rows: tokens were added to one and not to the other; resize the embedding, or use "
+            "the tokenizer that the model was saved with"
+        )
 
 
 def _without_low_rank(targets: AdapterTargets) -> list[str]:

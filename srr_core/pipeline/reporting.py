@@ -1,5 +1,6 @@
 """The report of a run, from the records of its layers."""
 
+import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from statistics import fmean
@@ -12,6 +13,7 @@ from srr_core.pipeline.plan import RunPlan, core_version
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.report import (
     BitsPerWeight,
+    BudgetReport,
     Environment,
     KeptTensor,
     LayerReport,
@@ -32,6 +34,7 @@ def build_report(
     seconds: Mapping[str, float],
     *,
     unused: Mapping[str, str],
+    budget: BudgetReport | None = None,
     notes: tuple[str, ...],
 ) -> Report:
     """Return the whole result of a run."""
@@ -52,6 +55,7 @@ def build_report(
         measurements=measurements,
         calibration=plan.calibration.describe(),
         layers=layers,
+        budget=budget,
         kept=tuple(KeptTensor(name=name, reason=reason) for name, reason in kept.items()),
         environment=Environment(
             core_version=core_version(),
@@ -69,7 +73,13 @@ def _bits(plan: RunPlan, work: WorkFolder, layers: tuple[LayerReport, ...]) -> B
     weights = [layer.shape[0] * layer.shape[1] for layer in layers]
     count = max(sum(weights), 1)
     total = sum(layer.bits_per_weight * size for layer, size in zip(layers, weights, strict=True)) / count
-    quantized = plan.recipe.quantizer.bits_per_weight
+    recipes = {layer.name: plan.recipe_of(layer) for layer in plan.layers.layers}
+    quantized = (
+        math.fsum(
+            recipes[layer.name].quantizer.bits_per_weight * size for layer, size in zip(layers, weights, strict=True)
+        )
+        / count
+    )
     stored = 0
     for index, layer in enumerate(plan.layers.layers):
         found = work.finished(index, layer.name)

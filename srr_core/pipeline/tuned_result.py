@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from srr_core.checkpoint.index import read_json
-from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.exporters.export import export
 from srr_core.formats.adapter import ADAPTER_CONFIG
+from srr_core.formats.artifact import open_artifact
 from srr_core.models.architecture import silent_loading
-from srr_core.pipeline.compress import RELOAD_ALWAYS_PARAMETERS, RELOAD_COPIES, RELOAD_TOKENS, compress
+from srr_core.pipeline.compress import RELOAD_TOKENS, compress
 from srr_core.pipeline.dense_merge import merge_dense
-from srr_core.pipeline.memory import fits_below_peak, peak_memory_bytes
+from srr_core.pipeline.memory import may_reload, peak_memory_bytes
 from srr_core.pipeline.plan import core_version
 from srr_core.pipeline.reporting import REPORTED_PACKAGES
 from srr_core.pipeline.tuning_cells import BaseFolder, TuningCell
@@ -92,8 +92,7 @@ def verify_result(plan: TuningPlan, folder: Path) -> tuple[str, ...]:
     if not is_artifact(folder):
         return ()
     verify_structure(folder)
-    parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in CheckpointReader(folder).entries.values())
-    if parameters > RELOAD_ALWAYS_PARAMETERS and not fits_below_peak(parameters * 4 * RELOAD_COPIES):
+    if not may_reload(open_artifact(folder).num_parameters):
         return ("reloading the whole model with stock tools was not tried: it would take more memory than the run",)
     ids = torch.tensor([list(plan.dataset.validation[0].ids[:RELOAD_TOKENS])])
     check = verify_logits(folder, ids)

@@ -5,10 +5,11 @@ from typing import Any
 from srr_core.quantizers.base import Quantizer
 from srr_core.quantizers.gptq import GPTQQuantizer
 from srr_core.quantizers.integer import IntegerQuantizer
+from srr_core.quantizers.learned import LearnedQuantizer
 from srr_core.quantizers.mxint import MXIntQuantizer
 from srr_core.quantizers.normal_float import NormalFloatQuantizer
 from srr_core.quantizers.quip_sharp import QuIPSharpQuantizer
-from srr_core.recipe import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
+from srr_core.recipe import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.registry import Registry
 
 QUANTIZERS: Registry[Quantizer[Any]] = Registry(
@@ -18,6 +19,7 @@ QUANTIZERS: Registry[Quantizer[Any]] = Registry(
         IntegerSpec: IntegerQuantizer,
         NormalFloatSpec: NormalFloatQuantizer,
         GPTQSpec: GPTQQuantizer,
+        LearnedSpec: LearnedQuantizer,
         QuIPSharpSpec: QuIPSharpQuantizer,
     },
 )

@@ -1,6 +1,7 @@
 """What to do, as data: pydantic only, so that the service may read it without torch."""
 
 from srr_core.recipe.base import Spec
+from srr_core.recipe.budget import BudgetSpec, Setting
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
 from srr_core.recipe.evaluators import Direction, DivergenceSpec, EvaluatorBase, EvaluatorSpec, PerplexitySpec
 from srr_core.recipe.exporters import EXPORT_FORMATS, AdapterSpec, ExportSpec, GGUFSpec, GPTQFormatSpec, MergedSpec
@@ -8,6 +9,7 @@ from srr_core.recipe.presets import DEFAULT_RECIPE, PRESETS, named_recipe, overr
 from srr_core.recipe.quantizers import (
     GPTQSpec,
     IntegerSpec,
+    LearnedSpec,
     MXIntSpec,
     NormalFloatSpec,
     QuantizerBase,
@@ -26,6 +28,7 @@ __all__ = [
     "AdapterSpec",
     "AlignedSpec",
     "AutocorrelationSpec",
+    "BudgetSpec",
     "CalibrationSpec",
     "DiagonalSpec",
     "Direction",
@@ -41,6 +44,7 @@ __all__ = [
     "IdentitySpec",
     "IntegerSpec",
     "LQERSpec",
+    "LearnedSpec",
     "MXIntSpec",
     "MergedSpec",
     "NormalFloatSpec",
@@ -51,6 +55,7 @@ __all__ = [
     "RankSelectorSpec",
     "Recipe",
     "ScalingSpec",
+    "Setting",
     "SketchSpec",
     "Spec",
     "SpectralSpec",

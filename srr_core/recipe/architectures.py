@@ -5,6 +5,7 @@ from typing import Any
 
 from srr_core.errors import UnsupportedModelError
 from srr_core.recipe.sizes import check_sizes
+from srr_core.recipe.stored_schemes import check_quantization
 
 TRANSFORMERS = "5.23.0"
 """The version whose classes are listed. A test compares the list with the installed one and says how to renew it."""
@@ -238,10 +239,7 @@ def check_config(config: Mapping[str, Any] | None) -> None:
             "wrote"
         )
     check_sizes(config)
-    quantization = config.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method", "unknown") if isinstance(quantization, Mapping) else "unknown"
-        raise UnsupportedModelError(f"the model is quantized already ({method}); start from its 16-bit source")
+    check_quantization(config)
     name = str(names[0])
     if config.get("is_encoder_decoder"):
         raise UnsupportedModelError(

@@ -1,5 +1,7 @@
 """How much text the activation statistics are taken from, and how the result is judged."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from srr_core.recipe.base import Spec
@@ -15,6 +17,10 @@ class CalibrationSpec(Spec):
     num_sequences: int = Field(default=128, ge=1, le=100_000)
     sequence_length: int = Field(default=2048, ge=8, le=131_072)
     batch_size: int = Field(default=4, ge=1, le=1024)
+    inputs: Literal["source", "compressed"] = Field(
+        default="source",
+        description="What a block is calibrated on: its inputs in the source, or behind the blocks compressed so far.",
+    )
 
 
 class EvaluationSpec(Spec):

@@ -7,13 +7,14 @@ from srr_core.recipe.gguf_types import PLAIN_ROPE, llama_cpp_row
 from srr_core.recipe.recipe import Recipe
 from srr_core.recipe.servers import sglang_row, vllm_rows
 from srr_core.recipe.uniform_grid import UniformGrid
-from srr_core.recipe.verdicts import Asked, CompatibilityRow, Shape, either, odd_shape
+from srr_core.recipe.verdicts import Asked, CompatibilityRow, Shape, either, odd_shape, verdict_by_source
 
 TRANSFORMERS = "transformers + compressed-tensors + peft"
 OURS = "srr_core.runtime"
 GPTQ = "GPTQ kernels (srr export --to gptq)"
 GPTQ_BITS = (2, 3, 4, 8)
 GPTQ_GROUPS = (32, 64, 128)
+GPTQ_READ = "GPTQModel 7.7.0, 2026-11-28"
 GPTQ_TRIED = "transformers 5.23, GPTQModel 7.6 and 7.7"
 
 
@@ -97,14 +98,17 @@ def _gptq(asked: Asked) -> CompatibilityRow:
     obstacle = _gptq_obstacle(asked)
     if obstacle is not None:
         return CompatibilityRow(runtime=GPTQ, verdict="no", reason=obstacle, evidence="run")
+    if asked.grid is not None and not asked.grid.is_symmetric:
+        reason = "zero points in the second version of the format, which GPTQModel reads and vLLM does not"
+        return verdict_by_source(GPTQ, None, reason, GPTQ_READ)
     reason = "weights equal to the last bit, packed in memory"
     return CompatibilityRow(runtime=GPTQ, verdict="yes", reason=reason, evidence="trial", versions=GPTQ_TRIED)
 
 
 def _gptq_obstacle(asked: Asked) -> str | None:
     grid = asked.grid
-    if grid is None or not grid.is_symmetric:
-        return "the export takes symmetric uniform grids only"
+    if grid is None:
+        return "the export takes uniform grids only"
     if grid.num_bits not in GPTQ_BITS:
         return f"takes {either(GPTQ_BITS)} bits, not {grid.num_bits}"
     if grid.group_size not in GPTQ_GROUPS:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from srr_core.recipe.quantizers import LearnedSpec
 from srr_core.recipe.rank_selectors import FixedSpec
 from srr_core.recipe.recipe import Recipe
 from srr_core.recipe.scalings import AutocorrelationSpec
@@ -11,11 +12,16 @@ BASE_MEMORY_BYTES = 10**9
 """The interpreter, torch and transformers."""
 BLOCK_COPIES = 3
 """Float32 copies of the largest block a run may hold at once."""
+LEARNING_COPIES = 5
+"""More of them while a block learns: gradients, offsets, what is rounded, what it is rounded to, and one in work."""
 SLOW_PRODUCT_SHARE = 0.5
 """Heuristic: thin products, QR and casts reach about half the rate of a large square product."""
 
 BYTES_PER_TOKEN = 4
 """Heuristic: tokenizers make one token of three to five bytes of prose."""
+
+SMALL_GAIN = 0.10
+"""Of the source's bytes; below it a result says that it is hardly smaller."""
 
 Shape = tuple[int, int]
 
@@ -63,7 +69,10 @@ def memory_bytes(recipe: Recipe, *, largest_block: int, input_widths: Iterable[i
     """
     statistics = sum(8 * width * width for width in input_widths)
     hidden = 4 * hidden_size * _tokens(recipe)
-    return BASE_MEMORY_BYTES + BLOCK_COPIES * 4 * largest_block + statistics + hidden
+    learns = isinstance(recipe.quantizer, LearnedSpec)
+    streams = 1 + (learns or recipe.calibration.inputs == "compressed")
+    copies = BLOCK_COPIES + LEARNING_COPIES * learns
+    return BASE_MEMORY_BYTES + copies * 4 * largest_block + statistics + streams * hidden
 
 
 def operations(recipe: Recipe, shapes: Iterable[Shape]) -> float:
@@ -74,6 +83,25 @@ def operations(recipe: Recipe, shapes: Iterable[Shape]) -> float:
 def seconds(total_operations: float, operations_per_second: float) -> float:
     """Return how long so many operations take at the rate of a large square product."""
     return total_operations / (operations_per_second * SLOW_PRODUCT_SHARE)
+
+
+def size_note(*, source_bytes: int, result_bytes: int, kept_bytes: int) -> str | None:
+    """Return what must be said of a result that is hardly smaller than its source, or larger; else None.
+
+    Args:
+        kept_bytes: Of tensors that stay as they are.
+    """
+    if source_bytes == 0 or result_bytes < source_bytes * (1 - SMALL_GAIN):
+        return None
+    sizes = f"{result_bytes / 1e6:,.1f} MB against {source_bytes / 1e6:,.1f} MB"
+    gain = 100 * (1 - result_bytes / source_bytes)
+    found = f"is larger than the source ({sizes})" if gain <= 0 else f"saves {gain:.1f} % only ({sizes})"
+    if kept_bytes > source_bytes / 2:
+        return (
+            f"the result {found}: {100 * kept_bytes / source_bytes:.0f} % of the source lies in embeddings and other "
+            "tensors that stay as they are"
+        )
+    return f"the result {found}: the rank is too large for layers this narrow, or the bits too many"
 
 
 def _tokens(recipe: Recipe) -> int:
@@ -93,8 +121,18 @@ def _layer_operations(shape: Shape, recipe: Recipe) -> float:
     scaled = product if isinstance(recipe.scaling, AutocorrelationSpec) else 2 * product
     return (
         calibrate
+        + _learning(recipe) * rows * columns
         + factor
         + scaled
         + (product + 2 * sketch) * preserves
         + recipe.iterations * (scaled + sketch + quantize)
     )
+
+
+def _learning(recipe: Recipe) -> float:
+    """Return the operations per weight of learning a block: steps there and back, and three passes over all windows."""
+    spec = recipe.quantizer
+    if not isinstance(spec, LearnedSpec):
+        return 0.0
+    windows = min(spec.batch_size, recipe.calibration.num_sequences)
+    return 6.0 * spec.iterations * windows * recipe.calibration.sequence_length + 6.0 * _tokens(recipe)

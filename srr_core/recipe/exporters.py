@@ -22,17 +22,19 @@ class AdapterSpec(Spec):
 
 
 class GPTQFormatSpec(Spec):
-    """Q in the tensors of GPTQ, L·R as a PEFT adapter beside it; 2, 3, 4 or 8 bits, symmetric."""
+    """Q in the tensors of GPTQ, L·R as a PEFT adapter beside it; 2, 3, 4 or 8 bits."""
 
     kind: Literal["gptq"] = "gptq"
 
 
 class GGUFSpec(Spec):
-    """One file for llama.cpp with Q in block types that hold it exactly, and a second one with L·R."""
+    """One file for llama.cpp: Q in block types that hold it exactly, or Q + L·R rounded to one; or Q and L·R in two."""
 
     kind: Literal["gguf"] = "gguf"
-    merged: Literal["none", "f16", "bf16", "f32"] = Field(
-        default="none", description="Write Q + L·R as one dense file of this type instead of the pair."
+    merged: Literal["auto", "none", "q4_k", "q6_k", "q8_0", "f16", "bf16", "f32"] = Field(
+        default="auto",
+        description="Write Q + L·R as one file of this type. auto: without L·R, Q exactly where a block type holds it; "
+        "else q6_k, or q8_0 for 6 bits and more. none: Q exactly, and L·R in a second file.",
     )
     allow_inexact: bool = Field(
         default=False, description="Round weights that no block type of their size holds exactly, and count them."

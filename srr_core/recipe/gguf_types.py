@@ -12,21 +12,54 @@ GGUF_WINDOWS = {2: 3, 3: 5, 4: 7, 5: 7, 6: 7}
 """Bits to the spread of exponents in a super-block that Q2_K, Q3_K and Q6_K hold exactly."""
 GGUF_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 PLAIN_ROPE = "default"
+LLAMA_ROPE = "llama3"
+GGUF_ROPES = {"LlamaForCausalLM": (PLAIN_ROPE, LLAMA_ROPE)}
+"""Types of rotary embedding that are exported, where there are others than the plain one."""
 
 
 def llama_cpp_row(asked: Asked, architecture: str, rope: str) -> CompatibilityRow:
-    """Return llama.cpp's verdict.
+    """Return llama.cpp's verdict: one file by default, rounded where it has to be, and what holds Q exactly.
 
     Args:
         architecture: The class that config.json names.
         rope: The type of its rotary embedding.
     """
-    grid = asked.grid
-    obstacle = _gguf_obstacle(grid, asked.sizes, has_experts=asked.has_experts) or _model_obstacle(architecture, rope)
-    if obstacle is not None or grid is None:
-        return CompatibilityRow(runtime=LLAMA_CPP, verdict="no", reason=str(obstacle), evidence="run")
-    reason = f"{gguf_type(grid.num_bits, grid.group_size, is_power_of_two=grid.is_power_of_two)} holds Q exactly"
-    return CompatibilityRow(runtime=LLAMA_CPP, verdict="yes", reason=f"{reason}, L·R in a LoRA file", evidence="run")
+    obstacle = (
+        "experts are not exported to GGUF yet; export merged instead"
+        if asked.has_experts
+        else _model_obstacle(architecture, rope) or odd_shape(asked.sizes, 1, GGUF_BLOCK)
+    )
+    if obstacle is not None:
+        return CompatibilityRow(runtime=LLAMA_CPP, verdict="no", reason=obstacle, evidence="run")
+    exact = _held(asked.grid, asked.sizes)
+    alone = f"{exact}; L·R in a LoRA file beside it by --set merged=none" if asked.rank else exact
+    one = f"one file, Q + L·R rounded to {rounded_type(asked.grid)} with the error stated"
+    reason = f"{one}; {alone}" if asked.rank or exact.startswith("no ") else exact
+    return CompatibilityRow(runtime=LLAMA_CPP, verdict="yes", reason=reason, evidence="run")
+
+
+def rounded_type(grid: UniformGrid | None) -> str:
+    """Return the block type that Q + L·R is rounded to unless another is asked for: finer than the grid by far."""
+    return "Q8_0" if grid is not None and grid.num_bits >= 6 else "Q6_K"
+
+
+def holds_packed(grid: UniformGrid | None) -> bool:
+    """Return whether some block type may hold the codes of a grid themselves."""
+    if grid is None:
+        return False
+    if not grid.is_symmetric:
+        return offset_type(grid.num_bits, grid.group_size) is not None
+    return grid.group_size >= GGUF_BLOCK or (grid.is_power_of_two and grid.num_bits <= 6)
+
+
+def offset_type(num_bits: int, group_size: int) -> str | None:
+    """Return the GGUF block type with an offset that holds codes with zero points, or None.
+
+    The K types have offsets too, but of six bits: they would round every scale. These round the offset alone.
+    """
+    if group_size < GGUF_BLOCK or num_bits > 5:
+        return None
+    return "Q4_1" if num_bits <= 4 else "Q5_1"
 
 
 def gguf_type(num_bits: int, group_size: int, *, is_power_of_two: bool) -> str:
@@ -38,32 +71,27 @@ def gguf_type(num_bits: int, group_size: int, *, is_power_of_two: bool) -> str:
     return "Q4_0" if num_bits <= 4 else "Q5_0" if num_bits == 5 else "Q8_0"
 
 
-def _gguf_obstacle(grid: UniformGrid | None, sizes: Collection[Shape], *, has_experts: bool) -> str | None:
-    if grid is None:
-        return "no block type holds these codes; export merged instead"
-    if has_experts:
-        return "experts are not exported to GGUF yet; export merged instead"
+def _held(grid: UniformGrid | None, sizes: Collection[Shape]) -> str:
+    """Return which block type holds Q exactly, as a clause; it begins with "no" where none does."""
+    if grid is None or not holds_packed(grid):
+        return "no block type holds these codes exactly"
     if not grid.is_symmetric:
-        return "block types with an offset round it to fp16; use a symmetric grid or export merged"
+        return f"{offset_type(grid.num_bits, grid.group_size)} holds Q but for offsets, which it rounds to fp16"
+    name = gguf_type(grid.num_bits, grid.group_size, is_power_of_two=grid.is_power_of_two)
     if grid.group_size >= GGUF_BLOCK:
-        return odd_shape(sizes, 1, GGUF_BLOCK)
-    if not grid.is_power_of_two or grid.num_bits > 6:
-        return f"no block type holds {grid.num_bits} bits in groups of {grid.group_size} exactly; use groups of 32"
-    odd = odd_shape(sizes, 1, GGUF_SUPERBLOCK)
-    window = GGUF_WINDOWS.get(grid.num_bits)
-    if odd is None and window is not None and (grid.exponent_window is None or grid.exponent_window > window):
-        return (
-            f"{gguf_type(grid.num_bits, grid.group_size, is_power_of_two=True)} is exact only with "
-            f"quantizer.exponent_window <= {window}; without it the export is refused where a super-block "
-            "spreads further"
-        )
-    return odd
+        return f"{name} holds Q exactly"
+    if odd_shape(sizes, 1, GGUF_SUPERBLOCK):
+        return "no block type holds these codes exactly"
+    window = GGUF_WINDOWS[grid.num_bits]
+    if grid.exponent_window is None or grid.exponent_window > window:
+        return f"{name} holds Q exactly where exponents spread little, always with exponent_window <= {window}"
+    return f"{name} holds Q exactly"
 
 
 def _model_obstacle(architecture: str, rope: str) -> str | None:
     if architecture not in GGUF_ARCHITECTURES:
         known = either(GGUF_ARCHITECTURES)
         return f"the export knows {known}, not {architecture or 'a model without a class'}; export merged instead"
-    if rope != PLAIN_ROPE:
+    if rope not in GGUF_ROPES.get(architecture, (PLAIN_ROPE,)):
         return f"rotary embeddings of type {rope} are not exported; export merged instead"
     return None

@@ -2,19 +2,24 @@
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from srr_core.errors import RecipeError
+from srr_core.recipe.budget import BudgetSpec
 from srr_core.recipe.known_fields import what_is_known
-from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
+from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
 from srr_core.recipe.recipe import Recipe
 from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec
+from srr_core.recipe.targets import aimed
 
+_SERVED = IntegerSpec(num_bits=4, group_size=64, symmetric=True)
+"""A grid that stock transformers, vLLM, SGLang, llama.cpp and GPTQ kernels all take, of mixtures too. On the demo model
+zero points buy nothing at 4 bits: in groups of 128, perplexity 39.59 with them (4.16 bits) and 39.55 without (4.13)."""
 _NOTHING = FixedSpec(fraction=0.0)
 _EVERYTHING = FixedSpec(fraction=1.0)
 _EXACT = AutocorrelationSpec()
@@ -143,7 +148,7 @@ _RECIPES = (
         name="gptq",
         title="Error feedback while rounding, no correction",
         reference="Frantar et al., GPTQ, arXiv:2210.17323",
-        quantizer=GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=64)),
+        quantizer=GPTQSpec(grid=_SERVED),
         rank=0,
         rank_selector=_NOTHING,
     ),
@@ -151,9 +156,26 @@ _RECIPES = (
         name="srr-gptq",
         title="Preserve, GPTQ on the rest, refit; three rounds",
         reference=f"{_SRR}, on GPTQ",
-        quantizer=GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=64)),
+        quantizer=GPTQSpec(grid=_SERVED),
         rank_selector=_EVERYTHING,
         iterations=3,
+    ),
+    Recipe(
+        name="srr-learned",
+        title="Preserve, then learn rounding, ranges and L·R against the output of each block",
+        reference=f"{_SRR}, with SignRound (arXiv:2309.05516)",
+        quantizer=LearnedSpec(grid=IntegerSpec(num_bits=3, group_size=64)),
+        rank=8,
+        rank_selector=_EVERYTHING,
+    ),
+    Recipe(
+        name="srr-fast",
+        title="GPTQ, every layer with bits and groups of its own",
+        reference="Frantar et al., GPTQ, arXiv:2210.17323; settings by the Fisher information of the outputs",
+        quantizer=GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=64)),
+        rank=0,
+        rank_selector=_EVERYTHING,
+        budget=BudgetSpec(target_bits=3.3),
     ),
     Recipe(
         name="quip-sharp",
@@ -204,27 +226,28 @@ def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
 
     Raises:
         RecipeError: an unknown name, an unknown field or a value out of range; a name so near that of a preset that
-            it must be a slip, in an object that leaves part of the method to the defaults.
+            it must be a slip, in an object that leaves part of the method to the defaults; a target that does not take
+            what the object says.
     """
     if isinstance(value, str):
         return named_recipe(value)
     name = str(value.get("name", ""))
     if name in PRESETS:
-        return _validated(merged(PRESETS[name].model_dump(mode="json"), value))
+        return aimed(_validated(merged(PRESETS[name].model_dump(mode="json"), value)), _paths(value))
     close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=SLIP_RATIO)
     if close and not value.keys() >= METHOD_FIELDS:
         raise RecipeError(
             f"no recipe is called {name!r}. Did you mean {close[0]!r}? A recipe of your own needs a name less like it, "
             f"or all of {', '.join(sorted(METHOD_FIELDS))}."
         )
-    return _validated(value)
+    return aimed(_validated(value), _paths(value))
 
 
 def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
     """Return a recipe with dotted fields replaced, as `--set quantizer.num_bits=2` writes them.
 
     Raises:
-        RecipeError: a path that leads nowhere, or a value out of range.
+        RecipeError: a path that leads nowhere, a value out of range, or one that the recipe's target does not take.
     """
     data = recipe.model_dump(mode="json")
     # A kind first: it replaces what was said of another kind, whatever the order they were written in.
@@ -233,7 +256,7 @@ def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
         for part in reversed(path.split(".")):
             patch = {part: patch}
         data = merged(data, patch)
-    return _validated(data)
+    return aimed(_validated(data), assignments)
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
@@ -253,6 +276,15 @@ def _assignment(text: str) -> tuple[str, Any]:
         return path, json.loads(value)
     except ValueError:
         return path, value
+
+
+def _paths(value: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the dotted path of everything an object says."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from (f"{key}.{path}" for path in _paths(inner))
+        else:
+            yield str(key)
 
 
 def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

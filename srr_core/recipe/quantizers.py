@@ -179,6 +179,62 @@ class GPTQSpec(QuantizerBase):
         return self.grid.bits_per_weight
 
 
+class LearnedSpec(QuantizerBase):
+    """Rounding, ranges and L·R learned together, block by block, against the output of the source's block.
+
+    Every weight gets an offset in [-1/2, 1/2] added before it is rounded, every group two factors in [0, 1] on its
+    range; both follow the sign of their gradient, with a step that falls from 1/iterations to nothing. L and R follow
+    Adam. What is learned replaces the start only where it lowers the loss of the block over all calibration windows.
+
+    Source: Cheng et al., SignRound, arXiv:2309.05516. Deviation: L·R learns beside the rounding.
+    """
+
+    kind: Literal["learned"] = "learned"
+    grid: Annotated[MXIntSpec | IntegerSpec, Field(discriminator="kind")] = IntegerSpec(num_bits=2, group_size=64)
+    iterations: int = Field(default=200, ge=0, le=10_000, description="Steps per block; 0 keeps the start.")
+    batch_size: int = Field(
+        default=8, ge=1, le=1024, description="Windows a step, run `calibration.batch_size` at once."
+    )
+    factor_learning_rate: float = Field(
+        default=1e-2, ge=0.0, le=1.0, description="Of L and R, as a share of their size; falls to nothing."
+    )
+    patience: int = Field(
+        default=50,
+        ge=1,
+        le=10_000,
+        description="Steps after which a loss that has not fallen makes the next as many the last.",
+    )
+    arithmetic: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Of the block while it learns; auto: bfloat16 where the device multiplies it faster.",
+    )
+
+    @property
+    def num_bits(self) -> int:
+        """Bits of one code."""
+        return self.grid.num_bits
+
+    @property
+    def uniform_grid(self) -> UniformGrid:
+        """That of the inner grid."""
+        return self.grid.uniform_grid
+
+    @property
+    def grid_path(self) -> tuple[str, ...]:
+        """The inner grid has the options."""
+        return ("grid",)
+
+    @property
+    def grid_options(self) -> QuantizerBase:
+        """The inner grid."""
+        return self.grid
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of the grid; what was learned is in the codes and scales."""
+        return self.grid.bits_per_weight
+
+
 class QuIPSharpSpec(QuantizerBase):
     """Incoherence by Hadamard transforms, then block LDLQ on the E8P lattice codebook.
 
@@ -204,5 +260,5 @@ class QuIPSharpSpec(QuantizerBase):
 
 
 QuantizerSpec = Annotated[
-    MXIntSpec | IntegerSpec | NormalFloatSpec | GPTQSpec | QuIPSharpSpec, Field(discriminator="kind")
+    MXIntSpec | IntegerSpec | NormalFloatSpec | GPTQSpec | LearnedSpec | QuIPSharpSpec, Field(discriminator="kind")
 ]

@@ -4,16 +4,18 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from srr_core.recipe.base import Spec
+from srr_core.recipe.budget import MAX_RANK, BudgetSpec, Setting
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
 from srr_core.recipe.quantizers import FLOAT16_BITS, MXIntSpec, QuantizerSpec
 from srr_core.recipe.rank_selectors import RankSelectorSpec, SpectralSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec
 
-MAX_RANK = 1024
-_WORDS = frozenset({"name", "title", "reference"})
+Target = Literal["any", "transformers", "vllm", "sglang", "llama.cpp", "gptq", "srr"]
+_WORDS = frozenset({"name", "title", "reference", "target"})
+_LATER_FIELDS = ("target", "budget", "min_share", "calibration.inputs", "evaluation.evaluators")
 STEEP_POWER_ITERATIONS = 3
 """Under the exact scaling. On the 42 layers of a trained model k* is then that of a dense SVD and the output error
 within 0.1 %; with two iterations k* is one less on 1 to 3 layers, and the error 0.3 % higher."""
@@ -45,6 +47,11 @@ class Recipe(Spec):
     name: str = Field(default="custom", min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9.-]*$")
     title: str = Field(default="", max_length=200)
     reference: str = Field(default="", max_length=400)
+    target: Target = Field(
+        default="any",
+        description="What will run the result. Bits, group, symmetry and rank that the recipe leaves open are chosen "
+        "so that it takes it; what it cannot take is refused before the work. any: nothing is asked for.",
+    )
     quantizer: QuantizerSpec = MXIntSpec()
     scaling: ScalingSpec = AutocorrelationSpec()
     rank: int = Field(default=32, ge=0, le=MAX_RANK, description="Rank budget r of L·R; 0 writes no adapter.")
@@ -58,9 +65,18 @@ class Recipe(Spec):
     keep_best: bool = Field(
         default=True, description="Keep the iterate with the smallest weighted error, not the last."
     )
+    budget: BudgetSpec | None = Field(
+        default=None, description="Every layer gets bits and groups of its own within a size; none: all the same."
+    )
     sketch: SketchSpec = SketchSpec()
     calibration: CalibrationSpec = CalibrationSpec()
     evaluation: EvaluationSpec | None = EvaluationSpec()
+    min_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A model is refused when a smaller part of its blocks would be compressed; 0 takes any.",
+    )
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
@@ -68,6 +84,36 @@ class Recipe(Spec):
         if self.reconstruct == "concat" and self.iterations > 1:
             raise ValueError("iterations above 1 need reconstruct='joint' or 'preserve': concat fits only once")
         return self
+
+    @model_validator(mode="after")
+    def _budget_has_settings_of_its_grid(self) -> "Recipe":
+        if self.budget is not None:
+            for setting in self.budget.settings:
+                self.quantizer_of(setting)
+        return self
+
+    def quantizer_of(self, setting: Setting) -> QuantizerSpec:
+        """Return the quantizer with the bits and the group of one setting.
+
+        Raises:
+            ValueError: the quantizer's codes lie on no uniform grid, or its grid has no such bits or group.
+        """
+        quantizer = self.quantizer
+        options = quantizer.grid_options
+        if quantizer.uniform_grid is None or options.group_field is None:
+            raise ValueError(f"a budget needs a quantizer on a uniform grid, not {quantizer.kind}")
+        values = {**options.model_dump(), "num_bits": setting.num_bits, options.group_field: setting.group_size}
+        try:
+            chosen = type(options).model_validate(values)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise ValueError(
+                f"the {options.kind} grid cannot have {setting.num_bits} bits in groups of "  # type: ignore[attr-defined]  # every grid has a kind
+                f"{setting.group_size}: {wrong['msg']}"
+            ) from error
+        if not quantizer.grid_path:
+            return chosen  # type: ignore[return-value]  # a grid that is its own quantizer
+        return quantizer.model_copy(update={quantizer.grid_path[0]: chosen})
 
     def bits_per_weight(self, out_features: int, in_features: int) -> float:
         """Bits per weight of one layer, L and R in 16 bits counted."""
@@ -88,16 +134,24 @@ class Recipe(Spec):
         return STEEP_POWER_ITERATIONS if isinstance(self.scaling, AutocorrelationSpec) else FLAT_POWER_ITERATIONS
 
     def stated(self) -> dict[str, Any]:
-        """The recipe as JSON, without the evaluators where they are the usual ones.
+        """The recipe as JSON, without the fields that the first version did not have where they are at their defaults.
 
-        The first version had no choice of them; what was digested then has the same digest now.
+        So what was digested then has the same digest now.
         """
         data = self.model_dump(mode="json")
-        if self.evaluation is not None and self.evaluation.evaluators == EvaluationSpec().evaluators:
-            del data["evaluation"]["evaluators"]
+        for path in _LATER_FIELDS:
+            *parents, name = path.split(".")
+            place, default = data, _DEFAULTS
+            for parent in parents:
+                place, default = place[parent] or {}, default[parent]
+            if name in place and place[name] == default[name]:
+                del place[name]
         return data
 
     def digest(self) -> str:
-        """A SHA-256 of what the recipe does; the words that describe it are left out."""
+        """A SHA-256 of what the recipe does; the words that describe it and its target are left out."""
         data = {name: value for name, value in self.stated().items() if name not in _WORDS}
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+_DEFAULTS: dict[str, Any] = Recipe().model_dump(mode="json")

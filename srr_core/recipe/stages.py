@@ -11,7 +11,11 @@ class Stage(StrEnum):
     DOWNLOAD = "download"
     VALIDATE = "validate"
     PLAN = "plan"
+    SEARCH = "search"
+    """Only where a recipe has a budget."""
     CALIBRATE = "calibrate"
+    LEARN = "learn"
+    """Only where rounding is learned; its time is apart from that of compressing."""
     COMPRESS = "compress"
     ASSEMBLE = "assemble"
     TRAIN = "train"
@@ -27,7 +31,9 @@ COMPRESSION: Shares = MappingProxyType(
     {
         Stage.DOWNLOAD: (0.0, 0.15),
         Stage.PLAN: (0.15, 0.16),
+        Stage.SEARCH: (0.16, 0.16),
         Stage.CALIBRATE: (0.16, 0.16),
+        Stage.LEARN: (0.16, 0.16),
         Stage.COMPRESS: (0.16, 0.80),
         Stage.ASSEMBLE: (0.80, 0.82),
         Stage.VERIFY: (0.82, 0.87),
@@ -35,8 +41,8 @@ COMPRESSION: Shares = MappingProxyType(
         Stage.PUBLISH: (0.95, 1.0),
     }
 )
-"""A heuristic, from runs of the demo model. Calibration and compression alternate block by block, and finished layers
-alone count."""
+"""A heuristic, from runs of the demo model. Calibration, learning and compression alternate block by block, and
+finished layers alone count. A search comes before them; most runs have none, so it has no part of its own."""
 
 TUNING: Shares = MappingProxyType(
     {

@@ -9,10 +9,11 @@ from pydantic import Field, field_validator, model_validator
 
 from srr_core.errors import RecipeError
 from srr_core.recipe.base import Spec
+from srr_core.recipe.budget import MAX_RANK
 from srr_core.recipe.calibration import EvaluationSpec
 from srr_core.recipe.presets import PRESETS, override, parse_recipe
 from srr_core.recipe.quantizers import QuantizerSpec
-from srr_core.recipe.recipe import MAX_RANK, Recipe
+from srr_core.recipe.recipe import Recipe
 from srr_core.recipe.tuning_tasks import GSM8KTask, TaskSpec, TextTask
 
 STARTS = ("lora", "qlora", "loftq", "lq-lora", "qera-approx", "qera-exact", "srr-paper", "srr", "srr-iterative")

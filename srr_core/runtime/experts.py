@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-from srr_core.checkpoint.expert_names import DOWN, GATE_UP, UP, expert_name
+from srr_core.checkpoint.expert_names import DOWN, FORMS, GATE_UP, UP, expert_name
 from srr_core.errors import CheckpointError
-from srr_core.formats.expert_factors import PROJECTIONS
 from srr_core.models.placement import Places
 from srr_core.runtime.linear import PackedLinear
 
@@ -135,7 +134,7 @@ class PackedExperts(nn.Module):
 
 
 def pack_experts(
-    model: PreTrainedModel, file_modules: Iterable[str], build: Callable[[Tensor, int, int], PackedLinear]
+    model: PreTrainedModel, file_modules: Iterable[str], build: Callable[..., PackedLinear]
 ) -> dict[str, str]:
     """Replace the fused experts of a model by packed ones.
 
@@ -155,13 +154,14 @@ def pack_experts(
     packed: dict[str, str] = {}
     places = Places(model)
     for owner, projections in found.items():
-        names = next((names for names in PROJECTIONS if set(names) == projections), None)
+        names = next((names for names in FORMS if set(names) == projections), None)
         path = _module_path(places, owner, projections)
         if names is None or path is None:
             raise CheckpointError(f"{type(model).__name__} has no experts for the packed weights of {owner}")
         dense = model.get_submodule(path)
         like = next(dense.parameters())
-        experts = PackedExperts(dense, names, functools.partial(build, like))
+        # Experts of one mixture share a quantizer, so the name of any of them will do.
+        experts = PackedExperts(dense, names, functools.partial(build, like, file_name=f"{owner}.0.{names[0]}"))
         model.set_submodule(path, experts)
         for index in range(experts.num_experts):
             packed |= {f"{path}.{index}.{name}": f"{owner}.{index}.{name}" for name in names}

@@ -4,6 +4,7 @@ PEFT's layer computes x·Qᵀ and then adds L·(R·x) by itself. Ours differs on
 adapter is active, and the path of the packed layer says `fuses_low_rank`; everything else is PEFT's own code.
 """
 
+import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any, cast
@@ -18,6 +19,11 @@ from typing_extensions import override
 
 from srr_core.runtime.experts import Factors, PackedExperts
 from srr_core.runtime.linear import PackedLinear
+
+_HOW_TO_TUNE = (
+    "either model.add_adapter(config, adapter_name='tuned') and model.set_adapter(['default', 'tuned']), training what "
+    "has '.tuned.' in its name, or tune the dense model that `srr export --to merged` writes"
+)
 
 
 class FusedLinear(lora.Linear):
@@ -85,7 +91,22 @@ class PackedExpertsAdapter(lora.ParamWrapper):
 
 
 class PackedLoraModel(lora.LoraModel):
-    """Stands in PEFT's table for LoRA: packed layers and experts get ours, all others what they would get anyway."""
+    """Stands in PEFT's table for LoRA: packed layers and experts get ours, all others what they would get anyway.
+
+    Raises:
+        ValueError: a new adapter has the name of L·R, which PEFT would overwrite with a fresh one.
+    """
+
+    def __init__(self, model: nn.Module, config: Any, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        held = _corrections(model)
+        if adapter_name in held:
+            raise ValueError(
+                f"the adapter {adapter_name!r} is the model's L·R and would be overwritten; {_HOW_TO_TUNE}"
+            )
+        super().__init__(model, config, adapter_name, *args, **kwargs)
+        # `get_peft_model` and `PeftModel` hand over a table of configurations, transformers' `add_adapter` one of them.
+        if held and isinstance(config, dict):
+            warnings.warn(f"L·R ({held[0]!r}) is not active beside {adapter_name!r}; {_HOW_TO_TUNE}", stacklevel=2)
 
     @override
     def _inject_parameters(
@@ -123,6 +144,17 @@ class PackedLoraModel(lora.LoraModel):
         if type(module) is lora.Linear and isinstance(module.base_layer, PackedLinear):
             module.__class__ = FusedLinear
         return module
+
+
+def _corrections(model: nn.Module) -> list[str]:
+    """Return the adapters of a model that are no fresh ones: loaded to infer with, as L·R is."""
+    configs = getattr(model, "peft_config", None) or {}
+    packed = [module for module in model.modules() if isinstance(module, FusedLinear | PackedExpertsAdapter)]
+    return [
+        name
+        for name, config in configs.items()
+        if config.inference_mode and any(name in module.lora_A for module in packed)
+    ]
 
 
 def _is_packed(module: nn.Module) -> bool:

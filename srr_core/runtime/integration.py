@@ -18,7 +18,7 @@ from transformers.utils.import_utils import is_peft_available
 from transformers.utils.quantization_config import CompressedTensorsConfig, QuantizationConfigMixin
 
 from srr_core.checkpoint.artifact_names import ADAPTER_CONFIG_FILE, COMPRESSED_TENSORS, CONFIG_FILE, MARKER
-from srr_core.checkpoint.expert_names import DOWN, GATE_UP, UP
+from srr_core.checkpoint.expert_names import DOWN, GATE_UP, UP, stacked_part
 from srr_core.checkpoint.header import read_header
 from srr_core.errors import CheckpointError
 from srr_core.formats.artifact_files import check_inside, check_layer, check_packed_names, is_expert, packed_modules
@@ -27,6 +27,7 @@ from srr_core.models.placement import Places
 from srr_core.runtime.experts import PackedExperts, pack_experts
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.resident import own_parameters, release_freed
+from srr_core.runtime.stacks import pack_stacks
 
 _FROM_BLOCK = re.compile(r"(?:^|\.)([^.]+\.\d+\..+)$")
 
@@ -105,10 +106,11 @@ class PackedQuantizer(HfQuantizer):
             )
         packed = packed_modules(entries)
         layers = match_modules(model, packed)
-        for name in layers:
-            model.set_submodule(name, self._packed_like(model.get_submodule(name)))
+        for name, file_name in layers.items():
+            model.set_submodule(name, self._packed_like(model.get_submodule(name), file_name))
+        stacks = pack_stacks(model, entries, packed, marker.stacks, self._packed)
         experts = pack_experts(model, packed, self._packed)
-        self.names_in_files = {**layers, **experts}
+        self.names_in_files = {**layers, **experts, **stacks}
         for name, file_name in self.names_in_files.items():
             layer = cast(PackedLinear, model.get_submodule(name))
             check_layer(file_name, (layer.out_features, layer.in_features), layer.codec, entries)
@@ -128,7 +130,8 @@ class PackedQuantizer(HfQuantizer):
         for name, module in model.named_modules():
             if isinstance(module, PackedLinear) and module.weight.device.type != "meta":
                 module.check_stored(self.names_in_files.get(name, name))
-                module.prepare(model.dtype)
+                if stacked_part(name) is None:
+                    module.prepare(model.dtype)
         own_parameters(model)
         release_freed()
         if is_peft_available():
@@ -142,19 +145,23 @@ class PackedQuantizer(HfQuantizer):
         """State dicts hold the tensors of the file, so saving writes them again."""
         return True
 
-    def _packed_like(self, module: nn.Module) -> PackedLinear:
+    def _packed_like(self, module: nn.Module, file_name: str) -> PackedLinear:
         if isinstance(module, nn.Linear):
             in_features, out_features = module.in_features, module.out_features
         elif isinstance(module, Conv1D):
             in_features, out_features = module.nx, module.nf
         else:
             raise CheckpointError(f"a packed weight belongs to a {type(module).__name__}, not to a linear layer")
-        return self._packed(module.weight, in_features, out_features, has_bias=module.bias is not None)
+        return self._packed(
+            module.weight, in_features, out_features, file_name=file_name, has_bias=module.bias is not None
+        )
 
-    def _packed(self, like: Tensor, in_features: int, out_features: int, *, has_bias: bool = False) -> PackedLinear:
+    def _packed(
+        self, like: Tensor, in_features: int, out_features: int, *, file_name: str, has_bias: bool = False
+    ) -> PackedLinear:
         config = self.quantization_config
         return PackedLinear(
-            config.marker.codec(),
+            config.marker.codec(file_name),
             in_features,
             out_features,
             bias=has_bias,

@@ -25,6 +25,7 @@ from srr_core.runtime.integration import refuse_disk, register, same_module
 from srr_core.runtime.linear import PackedLinear
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.runtime.resident import release_freed
+from srr_core.runtime.stacks import PackedStack
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -159,8 +160,8 @@ def _open(
     marker = read_marker(written, file=CONFIG_FILE)
     if getattr(config, "transformers_weights", None) is not None:
         raise CheckpointError(f"{CONFIG_FILE}: transformers_weights names other weights than {INDEX_NAME}")
-    weights = CheckpointReader(folder)
-    shapes = check_layers(weights, marker.codec())
+    weights = CheckpointReader(folder, may_have_adapter=True)
+    shapes = check_layers(weights, marker.codec)
     corrected = {name: shape for name, shape in shapes.items() if name not in marker.bare}
     adapter = adapter_entries(folder, marker.rank, corrected, paths=marker.paths)
     del config.quantization_config
@@ -229,10 +230,10 @@ def _narrow_factors(model: PreTrainedModel) -> None:
 
 
 def _adapted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules that each need L·R: packed layers, and experts as a whole."""
+    """Yield the modules that each need L·R of the adapter: packed layers, and experts as a whole."""
     experts: tuple[str, ...] = ()
     for name, module in model.named_modules():
-        if isinstance(module, PackedExperts):
+        if isinstance(module, PackedExperts | PackedStack):
             experts += (f"{name}.",)
         if isinstance(module, PackedExperts | PackedLinear) and not name.startswith(experts):
             yield name, module

@@ -5,16 +5,16 @@ transformers fills a place that no file has a tensor for with random numbers, an
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from srr_core.checkpoint.expert_names import expert_name
+from srr_core.checkpoint.expert_names import expert_name, stacked_part
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError
-from srr_core.formats.artifact_files import is_expert, packed_modules
+from srr_core.formats.artifact_files import packed_modules
 from srr_core.models.placement import Placement, Places
 from srr_core.runtime.integration import match_modules
 
@@ -36,7 +36,8 @@ def require_complete(model: PreTrainedModel, entries: Mapping[str, TensorEntry])
         CheckpointError: a tensor has another shape or kind than its place, or a place has no tensor.
     """
     for name in fit(model, entries).empty:
-        raise CheckpointError(f"no file of the checkpoint holds tensor {name!r} of {type(model).__name__}")
+        where = f"of {type(model).__name__}{_behind(name, entries)}"
+        raise CheckpointError(f"no file of the checkpoint holds tensor {name!r} {where}")
 
 
 def fit(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> Fit:
@@ -48,9 +49,10 @@ def fit(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> Fit:
     modules = packed_modules(entries)
     packed = match_modules(model, modules)
     # The model knows experts by the names of their dense weights alone.
-    dense = {f"{module}.weight" for module in modules if is_expert(module)}
+    dense = {f"{module}.weight" for module in modules if expert_name(module) is not None}
     state = model.state_dict()
     filled = {name for name in state if name.rpartition(".")[0] in packed and not name.endswith(".bias")}
+    filled |= {part.parameter for part in map(stacked_part, modules) if part is not None}
     experts: dict[str, list[str]] = defaultdict(list)
     parts = {f"{module}." for module in modules}
     unused = []
@@ -72,6 +74,18 @@ def fit(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> Fit:
     optional = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]  # noqa: SLF001  # transformers has no public name for it
     empty = (name for name in state if name not in filled and not any(pattern.search(name) for pattern in optional))
     return Fit(tuple(empty), tuple(unused))
+
+
+def _behind(name: str, entries: Iterable[str]) -> str:
+    """Return what to do about a tensor that is there behind a prefix, or an empty string."""
+    found = next((entry for entry in entries if entry.endswith(f".{name}")), None)
+    if found is None:
+        return ""
+    prefix = found.removesuffix(name)
+    return (
+        f"; it holds {found!r}: a wrapper, such as torch.compile's, left the prefix {prefix!r}, so save the model that "
+        "is inside it"
+    )
 
 
 def _check_plain(entry: TensorEntry | None, name: str, placement: Placement, parameter: Tensor) -> None:

@@ -6,7 +6,7 @@ product.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -50,17 +50,41 @@ class LowRank:
     """How the rows of `left` belong to the parts of `right`, from the top."""
 
 
-def read_low_rank(adapter: Mapping[str, Tensor], modules: Sequence[str], place: Place) -> LowRank:
+def read_low_rank(adapter: Mapping[str, Tensor], modules: Sequence[str | None], place: Place) -> LowRank:
     """Return the correction of layers that a server holds as one.
 
     Args:
         adapter: Tensors of the adapter by name.
         modules: Names of the layers in the adapter, in the order in which the server stacks their outputs. One name
-            for several parts is a layer that is fused in the checkpoint already.
+            for several parts is a layer that is fused in the checkpoint already; None is a part without L·R.
     Raises:
         ValueError: sizes of the adapter and of the server's layer do not fit together; the message names the layer.
         KeyError: a layer has no factors.
     """
+    named = [module for module in modules if module is not None]
+    if len(named) < len(modules):
+        return _with_bare(adapter, modules, place)
+    return _read(adapter, named, place)
+
+
+def _with_bare(adapter: Mapping[str, Tensor], modules: Sequence[str | None], place: Place) -> LowRank:
+    """Return the correction of fused layers of which some have none: zeros in their rows."""
+    if len(modules) != len(place.part_rows):
+        raise ValueError(f"{next(filter(None, modules))}: fused with a layer without L·R, in parts of its own")
+    kept = [index for index, module in enumerate(modules) if module is not None]
+    rows = tuple(place.part_rows[index] for index in kept)
+    found = _read(adapter, [str(modules[index]) for index in kept], replace(place, part_rows=rows))
+    lefts = iter(torch.split(found.left, list(rows)))
+    every = [
+        found.left.new_zeros(size, found.left.shape[1]) if module is None else next(lefts)
+        for module, size in zip(modules, place.part_rows, strict=True)
+    ]
+    factors = [kept.index(index) if index in kept else 0 for index in range(len(modules))]
+    runs = tuple(Run(size, factor) for size, factor in zip(place.part_rows, factors, strict=True))
+    return LowRank(torch.cat(every), found.right, runs)
+
+
+def _read(adapter: Mapping[str, Tensor], modules: Sequence[str], place: Place) -> LowRank:
     pairs = [tuple(adapter[name] for name in factor_names(module)) for module in modules]
     right = torch.cat([_columns(module, pair[0], place) for module, pair in zip(modules, pairs, strict=True)])
     is_parallel = len(modules) == len(place.part_rows)

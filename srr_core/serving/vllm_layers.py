@@ -27,10 +27,12 @@ from srr_core.checkpoint.artifact_names import (
     ADAPTER_CONFIG_FILE,
     ADAPTER_FILE,
     ADAPTER_PREFIX,
+    BARE,
     COMPRESSED_TENSORS,
     CONFIG_FILE,
     MARKER,
     MARKER_VERSION,
+    PATHS,
     RIGHT_SUFFIX,
 )
 from srr_core.checkpoint.header import read_header
@@ -52,7 +54,7 @@ _AS_LORA = (
 class LowRankLinearMethod(CompressedTensorsLinearMethod):  # type: ignore[misc]  # vLLM is not installed beside our torch
     """Q by whatever kernel vLLM chose, plus (x·R)·L. Under tensor parallelism each process adds its own share."""
 
-    def __init__(self, quantization_config: "LowRankConfig", modules: tuple[str, ...]) -> None:
+    def __init__(self, quantization_config: "LowRankConfig", modules: tuple[str | None, ...]) -> None:
         super().__init__(quantization_config)
         self._modules = modules
         self._runs: tuple[Run, ...] = ()
@@ -91,6 +93,15 @@ class LowRankConfig(CompressedTensorsConfig):  # type: ignore[misc]  # as above
         self._model: tuple[str, str | None] | None = None
         self._names: dict[str, str] | None = None
         self._mappers: list[Any] = []
+        self._marker: Mapping[str, Any] = {}
+
+    @classmethod
+    @override
+    def from_config(cls, config: dict[str, Any]) -> "LowRankConfig":
+        """Return the configuration, with our entry in it: which layers have no L·R, and what is called otherwise."""
+        made: LowRankConfig = super().from_config(config)
+        made._marker = config.get(MARKER) or {}  # of the same class
+        return made
 
     @classmethod
     @override
@@ -139,13 +150,15 @@ class LowRankConfig(CompressedTensorsConfig):  # type: ignore[misc]  # as above
         parts = self.packed_modules_mapping.get(last, [last])
         wanted = [f"{owner}.{part}" if owner else part for part in parts]
         names = self._module_names()
-        missing = [name for name in wanted if name not in names]
+        bare = {self._renamed(name) for name in self._marker.get(BARE, ())}
+        missing = [name for name in wanted if name not in names and name not in bare]
         if missing:
             raise ValueError(
                 f"{ADAPTER_FILE}: has no L·R for {missing[0]}, so the srr plugin cannot serve it; {_AS_LORA}"
             )
         LowRankConfig.is_serving = True
-        return LowRankLinearMethod(self, tuple(names[name] for name in wanted))
+        found = tuple(names.get(name) for name in wanted)
+        return LowRankLinearMethod(self, found) if any(found) else method
 
     def adapter(self) -> Mapping[str, Tensor]:
         """Return the tensors of L and R, opened once a process.
@@ -161,10 +174,11 @@ class LowRankConfig(CompressedTensorsConfig):  # type: ignore[misc]  # as above
         """Return the layers of the adapter: from vLLM's name to the one in the file."""
         if self._names is None:
             names = {}
+            stored = {path: name for name, path in self._marker.get(PATHS, {}).items()}
             for tensor in self.adapter():
                 if tensor.startswith(ADAPTER_PREFIX) and tensor.endswith(RIGHT_SUFFIX):
                     module = tensor.removeprefix(ADAPTER_PREFIX).removesuffix(RIGHT_SUFFIX)
-                    names[self._renamed(module)] = module
+                    names[self._renamed(stored.get(module, module))] = module
             self._names = names
         return self._names
 

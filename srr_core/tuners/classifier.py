@@ -9,9 +9,10 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from srr_core.checkpoint.artifact_names import BARE, PATHS
 from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.formats.artifact import CONFIG_NAME
-from srr_core.formats.stored_forms import BARE, PATHS, read_marker, with_entries
+from srr_core.formats.stored_forms import read_marker, with_entries
 from srr_core.runtime.training import head_modules
 
 _POOLER = ".pooler."

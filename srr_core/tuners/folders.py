@@ -53,7 +53,7 @@ def empty_of(folder: Path, weights: CheckpointReader | None = None) -> PreTraine
     Raises:
         CheckpointError: its class cannot be built.
     """
-    tensors = CheckpointReader(folder) if weights is None else weights
+    tensors = CheckpointReader(folder, may_have_adapter=True) if weights is None else weights
     configuration = read_configuration(folder)
     if hasattr(configuration, "quantization_config"):
         del configuration.quantization_config
@@ -66,7 +66,7 @@ def dense_layers(folder: Path) -> tuple[Layer, ...]:
     Raises:
         CheckpointError, UnsupportedModelError: see `plan_layers`.
     """
-    return plan_layers(Architecture(folder), CheckpointReader(folder).entries).layers
+    return plan_layers(Architecture(folder), CheckpointReader(folder, may_have_adapter=True).entries).layers
 
 
 def mixture_parts(layers: Iterable[Layer]) -> dict[str, ExpertPart]:
@@ -95,7 +95,7 @@ def base_digest(folder: Path, layers: Iterable[Layer] = ()) -> str:
             quantized = artifact.layout.read_layer(name, artifact.weights.__getitem__)
             digest.update(f"{from_block(name)} {layer_digest(quantized, None, None)}\n".encode())
         return digest.hexdigest()
-    weights = CheckpointReader(folder)
+    weights = CheckpointReader(folder, may_have_adapter=True)
     for layer in sorted(layers, key=lambda layer: layer.name):
         tensor = weights[layer.tensor]
         digest.update(f"{from_block(layer.name)} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from srr_core.checkpoint.artifact_names import BARE, PATHS
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import write_json, write_tensors
@@ -17,7 +18,7 @@ from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_co
 from srr_core.formats.artifact import CONFIG_NAME
 from srr_core.formats.artifact_files import check_layers
 from srr_core.formats.expert_factors import expert_parts, fuse_factors
-from srr_core.formats.stored_forms import BARE, PATHS, read_marker
+from srr_core.formats.stored_forms import read_marker
 from srr_core.runtime.integration import match_modules
 from srr_core.tuners.folders import dense_layers, empty_of, is_artifact, mixture_parts
 from srr_core.verification.attachment import Attached, find_targets
@@ -63,7 +64,7 @@ def _attachable(base: Path, model: PreTrainedModel) -> tuple[dict[str, Attached]
         found = mixture_parts(planned)
         return {layer.name: Attached(layer.module, layer.shape, found.get(layer.name)) for layer in planned}, {}
     marker = read_marker(read_json(base / CONFIG_NAME)["quantization_config"], file=CONFIG_NAME)
-    shapes = check_layers(CheckpointReader(base), marker.codec())
+    shapes = check_layers(CheckpointReader(base, may_have_adapter=True), marker.codec)
     paths = {file: name for name, file in match_modules(model, shapes).items()}
     parts = expert_parts(shapes)
     layers = {name: Attached(paths.get(name, name), shape, parts.get(name)) for name, shape in shapes.items()}

@@ -27,7 +27,7 @@ class Renderer(ABC):
     Args:
         tokenizer: Of transformers.
         window: Tokens of the longest example.
-        too_long: What becomes of a longer one.
+        too_long: How a longer one is treated.
     """
 
     def __init__(self, tokenizer: Any, *, window: int, too_long: TooLong) -> None:

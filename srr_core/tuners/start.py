@@ -82,7 +82,7 @@ def write_base(source: Path, destination: Path, *, labels: Labels | None, carrie
         CheckpointError: the source is damaged.
     """
     config = read_json(source / CONFIG_NAME)
-    weights = CheckpointReader(source)
+    weights = CheckpointReader(source, may_have_adapter=is_artifact(source))
     if labels is None:
         _require_language_model(config)
     else:
@@ -134,7 +134,7 @@ def write_start(base: Path, destination: Path, facts: Facts, *, rank: int, seed:
     write_json(destination / INDEX_NAME, read_json(base / INDEX_NAME))
     if facts.empty:
         spread = float(config.get("initializer_range") or 0.02)
-        known = CheckpointReader(base)
+        known = CheckpointReader(base, may_have_adapter=True)
         kept = {name: known[name] for name, entry in known.entries.items() if entry.file.name == HEAD_FILE}
         fresh = {name: _fresh_tensor(name, shape, spread, seed) for name, shape in facts.empty.items()}
         (destination / HEAD_FILE).unlink(missing_ok=True)  # a second name of the base's own

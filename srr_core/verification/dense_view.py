@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
+from srr_core.checkpoint.expert_names import stacked_part
 from srr_core.errors import CheckpointError
 from srr_core.formats.artifact import Artifact
-from srr_core.verification.reload import merged_weight
+from srr_core.verification.reload import merged_stack, merged_weight
 
 
 class DenseView(Mapping[str, Tensor]):
@@ -22,13 +23,17 @@ class DenseView(Mapping[str, Tensor]):
     def __init__(self, artifact: Artifact, *, transposed: frozenset[str] = frozenset()) -> None:
         self._artifact = artifact
         self._transposed = transposed
-        self._modules = {f"{module}.weight": module for module in artifact.module_names()}
+        self._stacks = artifact.stacks()
+        plain = (module for module in artifact.module_names() if stacked_part(module) is None)
+        self._modules = {f"{module}.weight": module for module in plain}
         self._plain = set(artifact.plain_names())
 
     def __getitem__(self, name: str) -> Tensor:
         """Return one dense tensor. Raises CheckpointError."""
         if name in self._plain:
             return self._artifact.weights[name]
+        if name in self._stacks:
+            return merged_stack(self._artifact, name)
         try:
             module = self._modules[name]
         except KeyError:
@@ -38,7 +43,8 @@ class DenseView(Mapping[str, Tensor]):
 
     def __iter__(self) -> Iterator[str]:
         yield from self._modules
+        yield from self._stacks
         yield from sorted(self._plain)
 
     def __len__(self) -> int:
-        return len(self._modules) + len(self._plain)
+        return len(self._modules) + len(self._stacks) + len(self._plain)

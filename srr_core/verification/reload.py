@@ -15,6 +15,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from srr_core.checkpoint.artifact_names import MARKER
+from srr_core.checkpoint.expert_names import stacked_part
 from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError, VerificationError
 from srr_core.formats.adapter import ADAPTER_CONFIG
@@ -88,9 +89,10 @@ def dense_state(artifact: Artifact, dtype: torch.dtype = torch.float32) -> dict[
     state = {name: _cast(artifact.weights[name], dtype) for name in artifact.plain_names()}
     transposed = transposed_modules(artifact)
     for module in artifact.module_names():
-        weight = merged_weight(artifact, module).to(dtype)
-        state[f"{module}.weight"] = weight.t().contiguous() if module in transposed else weight
-    return state
+        if stacked_part(module) is None:
+            weight = merged_weight(artifact, module).to(dtype)
+            state[f"{module}.weight"] = weight.t().contiguous() if module in transposed else weight
+    return state | {parameter: merged_stack(artifact, parameter).to(dtype) for parameter in artifact.stacks()}
 
 
 def transposed_modules(artifact: Artifact) -> frozenset[str]:
@@ -112,6 +114,12 @@ def merged_weight(artifact: Artifact, module_name: str) -> Float[Tensor, "out in
     if layer.left is None or layer.right is None:
         return weight
     return weight + layer.left.to(torch.float32) @ layer.right.to(torch.float32)
+
+
+def merged_stack(artifact: Artifact, parameter: str) -> Float[Tensor, "experts rows columns"]:
+    """Return Q + L·R of every matrix of a stacked parameter in float32, as the model holds them."""
+    matrices = [merged_weight(artifact, module) for module in artifact.stacks()[parameter]]
+    return torch.stack([matrix.mT if parameter in artifact.turned else matrix for matrix in matrices])
 
 
 def dense_model(artifact: Artifact) -> nn.Module:
@@ -158,7 +166,9 @@ def _load_as_a_user(artifact: Artifact) -> nn.Module:
     if unread:
         raise VerificationError(f"{artifact.directory.name}: stock transformers does not read {', '.join(unread[:3])}")
     # The stock route leaves fused experts in the dtype of their scales; in float32 they hold the same values.
-    loaded: nn.Module = model.eval().float() if artifact.layout.stock_loadable else model.eval()
+    # Adapters come in bf16; models that decompress in their modules have none and refuse to be cast.
+    is_dense = artifact.layout.stock_loadable and not artifact.layout.mixed
+    loaded: nn.Module = model.eval().float() if is_dense else model.eval()
     return loaded
 
 

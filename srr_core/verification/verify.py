@@ -1,13 +1,15 @@
 """The last look at an artifact: read back from disk, decoded by the official code, compared bit for bit."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
 from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 from compressed_tensors.quantization import QuantizationScheme
+from compressed_tensors.utils.match import match_name
 from torch import Tensor
 
 from srr_core.errors import CheckpointError, VerificationError
@@ -66,13 +68,25 @@ def _verify_layer(artifact: Artifact, expected: ExpectedLayer) -> None:
 def _verify_official_decoding(
     artifact: Artifact, layout: CompressedTensorsLayout, name: str, integer: IntegerTensor, file: str
 ) -> None:
+    layout = layout.of(name)
     tensors = {full.removeprefix(f"{name}."): artifact.weights[full] for full in layout.tensor_names(name)}
     codes = unpack_from_int32(tensors["weight_packed"], layout.grid.num_bits, torch.Size(integer.shape))
     _require_equal(codes, to_signed(integer.codes, layout.grid), f"{file}: tensor {name}.weight_packed", "codes")
-    group = artifact.config["quantization_config"]["config_groups"]["group_0"]
-    decoded = PackedQuantizationCompressor.decompress(tensors, QuantizationScheme.model_validate(group))["weight"]
-    weight = layout.loaded_weight(integer)
+    scheme = _stated_scheme(artifact.config["quantization_config"]["config_groups"], name, file)
+    decoded = PackedQuantizationCompressor.decompress(tensors, scheme)["weight"]
+    weight = layout.decoded_weight(integer)
     _require_equal(decoded.to(torch.float32), weight, f"{file}: layer {name}", "weights")
+
+
+def _stated_scheme(groups: Mapping[str, Any], name: str, file: str) -> QuantizationScheme:
+    """Return what config.json says of a layer, found as compressed-tensors finds it."""
+    schemes = [QuantizationScheme.model_validate(group) for group in groups.values()]
+    if len(schemes) == 1:
+        return schemes[0]
+    found = [scheme for scheme in schemes if any(match_name(name, target) for target in scheme.targets)]
+    if len(found) != 1:
+        raise VerificationError(f"{file}: {len(found)} groups of config.json name the layer {name}, which needs one")
+    return found[0]
 
 
 def _require_equal(found: Tensor, wanted: Tensor, where: str, what: str) -> None:

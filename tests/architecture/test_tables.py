@@ -10,7 +10,18 @@ from srr_core.evaluators import EVALUATORS
 from srr_core.evaluators.table import EVALUATIONS
 from srr_core.quantizers import QUANTIZERS
 from srr_core.rank_selectors import RANK_SELECTORS
-from srr_core.recipe import PRESETS, EvaluatorSpec, QuantizerSpec, RankSelectorSpec, Recipe, ScalingSpec
+from srr_core.recipe import (
+    PRESETS,
+    BudgetSpec,
+    CalibrationSpec,
+    EvaluationSpec,
+    EvaluatorSpec,
+    QuantizerSpec,
+    RankSelectorSpec,
+    Recipe,
+    ScalingSpec,
+    SketchSpec,
+)
 from srr_core.recipe.evaluations import AnyEvaluationSpec
 from srr_core.registry import Registry
 from srr_core.scalings import SCALINGS
@@ -54,7 +65,12 @@ def test_every_named_recipe_has_a_row_in_the_readme() -> None:
 
 
 WORDS = {"name", "title", "reference"}
-PARTS = ("sketch", "calibration", "evaluation")
+PARTS: dict[str, type[BaseModel]] = {
+    "sketch": SketchSpec,
+    "calibration": CalibrationSpec,
+    "evaluation": EvaluationSpec,
+    "budget": BudgetSpec,
+}
 FAMILY_FIELDS = {
     "quantizer": QuantizerSpec,
     "scaling": ScalingSpec,
@@ -72,8 +88,7 @@ def _fields() -> Iterator[tuple[str, str, str, str]]:
     yield from (
         (f"`{name}`", "", *rest) for name, *rest in _own_fields(Recipe, without=WORDS | {*FAMILY_FIELDS, *PARTS})
     )
-    for part in PARTS:
-        spec = type(getattr(Recipe(), part))
+    for part, spec in PARTS.items():
         yield from ((f"`{part}.{name}`", "", *rest) for name, *rest in _own_fields(spec))
 
 

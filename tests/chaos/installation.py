@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping
@@ -52,10 +53,15 @@ class Installation:
         self.data_dir = directory / "data"
         self.data_dir.mkdir(parents=True)
         self.network = Network()
-        self.disk = ScratchDisk(directory / "scratch")
         self.hub = HubServer()
         self.redis = RedisNode(directory / "redis")
-        self.postgres = PostgresNode(directory / "postgres")
+        # Apart from the rest: its server runs as another user, who may not enter every directory.
+        self._postgres_directory = Path(tempfile.mkdtemp(prefix="srr-chaos-postgres-"))
+        self._postgres_directory.chmod(0o755)
+        self.postgres = PostgresNode(self._postgres_directory / "server")
+        # Apart as well: a mount outlives a run that is killed, and would keep others from deleting the rest.
+        self._scratch_directory = Path(tempfile.mkdtemp(prefix="srr-chaos-scratch-"))
+        self.disk = ScratchDisk(self._scratch_directory / "disk")
         self._clock_library = build_library(directory)
         self._more = dict(more or {})
         self._ports: dict[str, int] = {}
@@ -105,6 +111,8 @@ class Installation:
         self.network.close()
         self.hub.__exit__(None, None, None)
         self.disk.close()
+        remove(self._postgres_directory)
+        remove(self._scratch_directory)
 
     def stop_services(self, *, seconds: float = 30) -> list[str]:
         """Ask every process of the product to end, and return the names of those that do not."""

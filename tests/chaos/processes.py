@@ -71,7 +71,10 @@ class Service:
 
     def supervisors(self) -> list[psutil.Process]:
         """Return the process that has a job's process below it."""
-        return [parent for process in self.job_processes() if (parent := _parent(process)) is not None]
+        # Of the tree only: a job whose supervisor has just died belongs to the system, which no fault may reach.
+        tree = self.tree()
+        above = {_parent(process) for process in tree if is_job_process(process)}
+        return [process for process in tree if process in above]
 
     def wait(self, seconds: float) -> None:
         """Wait for the end of its main process. Raises subprocess.TimeoutExpired."""

@@ -99,8 +99,6 @@ class PostgresNode(Node):
         binaries, user, port = find_postgres(), unprivileged_user(), free_port()
         if user is not None:
             shutil.chown(directory, user)
-            for parent in directory.parents[:3]:
-                parent.chmod(parent.stat().st_mode | 0o011)
         data = directory / "data"
         initdb = [str(binaries / "initdb"), "-D", str(data), "-U", POSTGRES_SUPERUSER, "--auth=trust", "--no-sync"]
         subprocess.run([*initdb, "--encoding=UTF8", "--locale=C"], check=True, capture_output=True, user=user, cwd="/")

@@ -83,7 +83,9 @@ def test_the_summary_follows_what_is_typed(browser: Browser, url: str) -> None:
     with visit(browser, url) as page:
         page.goto("/")
         page.get_by_label("Model", exact=True).fill("org/model")
-        expect(page.locator("#preview")).to_contain_text(f"org/model-{DEFAULT_RECIPE}-3bit")
+        expect(page.locator("#preview")).to_contain_text(
+            f"org/model-{DEFAULT_RECIPE}-{named_recipe(DEFAULT_RECIPE).quantization_bits}bit"
+        )
         page.get_by_label("Recipe", exact=True).select_option("qera-exact")
         expect(page.locator("#preview")).to_contain_text("org/model-qera-exact-3bit")
 
@@ -203,7 +205,7 @@ def test_what_is_known_of_the_model_follows_what_is_typed(
         page.goto("/")
         expect(page.get_by_role("button", name="Check first")).to_be_hidden()
         page.get_by_label("Model", exact=True).fill("org/model")
-        expect(check).to_contain_text("Nothing stands in the way")
+        expect(check).to_contain_text("Ready to submit")
         expect(check).to_contain_text("LlamaForCausalLM")
         page.get_by_text("Where the result runs").click()
         expect(check.get_by_role("listitem").first).to_be_visible()
@@ -227,7 +229,7 @@ def test_without_a_script_the_model_is_looked_at_by_a_button(
         page.goto("/")
         page.get_by_label("Model", exact=True).fill("org/model")
         page.get_by_role("button", name="Check first").click()
-        expect(page.locator("#check")).to_contain_text("Nothing stands in the way")
+        expect(page.locator("#check")).to_contain_text("Ready to submit")
         expect(page.get_by_label("Model", exact=True)).to_have_value("org/model")
 
 

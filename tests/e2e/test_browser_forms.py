@@ -22,7 +22,7 @@ def test_a_watch_is_tried_made_paused_and_deleted(
         page.get_by_label("Models").fill("nobody/*")
         page.get_by_label("Destination").fill("us/{name}-{recipe}")
         page.get_by_role("checkbox", name="srr-gptq").check()
-        page.get_by_role("button", name="Try it on the last 30 days").click()
+        page.get_by_role("button", name="Preview the last 30 days").click()
         expect(page.get_by_text("no release of the last 30 days matches")).to_be_visible()
         expect(page.get_by_role("checkbox", name="srr-gptq")).to_be_checked()
         page.get_by_role("button", name="Watch", exact=True).click()
@@ -67,7 +67,7 @@ def test_somebody_signs_in_and_makes_and_revokes_a_key(
         page.get_by_role("button", name="Sign in").click()
         page.get_by_label("Name").fill("second")
         page.get_by_role("checkbox", name="See watches").check()
-        page.get_by_role("button", name="Make key").click()
+        page.get_by_role("button", name="Create key").click()
         expect(page.get_by_text("Copy it now")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
         if javascript:

@@ -1,5 +1,6 @@
 """Jobs in every state, as a worker would have left them, for the tests of the API, the pages and the client."""
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -118,6 +119,9 @@ def report(*, layer_name: str = "model.layers.0.mlp.up_proj", perplexity: float 
                 protocol="token-level",
                 source=37.0,
                 compressed=perplexity,
+                difference=math.log(perplexity / 37.0),
+                difference_unit="nats per token",
+                standard_error=0.0021,
                 tokens=124,
                 text=text,
             ),

@@ -227,6 +227,14 @@ def test_a_recipe_comes_from_a_name_a_file_and_changes(tmp_path: Path) -> None:
     assert chosen_recipe("lqer", []) == PRESETS["lqer"]
 
 
+def test_a_target_keeps_what_is_set_and_chooses_the_rest() -> None:
+    chosen = chosen_recipe("srr", ["rank=8"], target="sglang", seed=3)
+
+    assert (chosen.target, chosen.rank, chosen.seed, chosen.quantization_bits) == ("sglang", 8, 3, 4)
+    with pytest.raises(RecipeError, match="takes 4 or 8 bits, not 3"):
+        chosen_recipe("srr", ["quantizer.num_bits=3"], target="sglang")
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", None])
 def test_a_recipe_file_that_is_none_is_explained(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "mine.json"

@@ -10,7 +10,8 @@ from srr_core.errors import NumericalError
 from srr_core.linalg.truncated_svd import SVDFactors
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import PRESETS, FixedSpec, IdentitySpec, MXIntSpec, Recipe, override
-from srr_core.srr import decompose, project
+from srr_core.scalings import SCALINGS
+from srr_core.srr import WhiteNoiseProbe, decompose, project
 from srr_core.types import Statistics
 from tests.srr_core.problems import Problem, build_method, output_length, random_problem, rebuild, solve
 
@@ -283,6 +284,35 @@ def test_fewer_live_inputs_than_ranks_are_no_error(name: str, num_live: int) -> 
 
     assert bool(torch.isfinite(rebuild(result)).all())
     assert 0 <= result.errors.output <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(("keep_best", "kept", "num_bits"), [(True, 2, 8), (False, 3, 2)])
+def test_the_best_round_is_kept_or_the_last_as_the_recipe_says(keep_best: bool, kept: int, num_bits: int) -> None:
+    # The rounds differ in bits, so that the best is neither the first nor the last.
+    problem = random_problem()
+    rounds = iter(QUANTIZERS.build(MXIntSpec(num_bits=bits)) for bits in (4, 8, 2))
+    recipe = _recipe("srr-iterative", iterations=3, keep_best=keep_best, rank_selector={"kind": "fixed"})
+
+    result = decompose(
+        problem.weight, build_method(recipe, problem.statistics), lambda weight: next(rounds).quantize(weight)
+    )
+
+    assert result.iterations == kept
+    assert result.quantized.spec == MXIntSpec(num_bits=num_bits)
+    error = output_length(problem.weight - rebuild(result), problem.statistics)
+    assert result.errors.output == pytest.approx(error / output_length(problem.weight, problem.statistics), rel=1e-4)
+
+
+def test_the_probe_is_white_noise_around_zero() -> None:
+    # Entries of U[-1, 1] have the variance 1/3; their largest singular value is near (√m + √n)/√3, of noise around
+    # another mean it grows with √(mn).
+    recipe = _recipe("srr", scaling={"kind": "identity"})
+    scaling = SCALINGS.build(IdentitySpec()).factor(random_problem().statistics)
+
+    spectrum = WhiteNoiseProbe(scaling, 400, recipe, seed=7)(300, 4)
+
+    assert spectrum.total_energy == pytest.approx(300 * 400 / 3, rel=0.02)
+    assert float(spectrum.singular_values[0]) == pytest.approx((300**0.5 + 400**0.5) / 3**0.5, rel=0.05)
 
 
 def test_first_ranks_span_the_preserved_directions_exactly_when_they_are_kept_and_mostly_after_a_refit() -> None:

@@ -6,8 +6,8 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
-from srr_core.recipe import Recipe
-from tests.worker.artifacts import SHA, report, source
+from srr_core.recipe import Recipe, named_recipe, override
+from tests.worker.artifacts import SHA, layer, report, source
 from worker.card import model_card
 
 
@@ -162,3 +162,43 @@ def test_the_same_report_makes_the_same_card() -> None:
     first = model_card(report(), repo_id="alice/out", source=source())
 
     assert model_card(report(), repo_id="alice/out", source=source()) == first
+
+
+def test_tuning_and_serving_are_told_with_the_name_of_the_repository() -> None:
+    text = model_card(report(), repo_id="alice/out", source=source())
+
+    assert "`get_peft_model` on this model loses L·R" in text
+    assert 'model.set_adapter(["default", "tuned"])' in text
+    assert 'PeftModel.from_pretrained(model, "alice/out").merge_and_unload()' in text
+    assert "vllm serve alice/out\n" in text
+    assert "--max-lora-rank 32 --lora-modules corrected=alice/out" in text
+
+
+def test_a_mixture_is_served_as_a_lora_of_the_doubled_rank() -> None:
+    experts = (layer("model.layers.0.mlp.experts.0.up_proj", 0.1),)
+    text = model_card(report(layers=experts), repo_id="alice/out", source=source())
+
+    assert "--max-lora-rank 64" in text
+    assert "pip install srr-compression\n" not in text
+
+
+def test_without_a_correction_there_is_nothing_to_lose() -> None:
+    text = model_card(report("gptq"), repo_id="alice/out", source=source())
+
+    assert "How to fine-tune" not in text
+    assert "--enable-lora" not in text
+
+
+@pytest.mark.parametrize(("bits", "is_said"), [(3, True), (4, False)])
+def test_bits_that_vllm_and_transformers_pack_otherwise_ask_for_two_environments(bits: int, is_said: bool) -> None:
+    made = report().model_copy(update={"recipe": override(named_recipe("srr"), {"quantizer.num_bits": bits})})
+    text = model_card(made, repo_id="alice/out", source=source())
+
+    assert ("an environment each" in text) is is_said
+
+
+def test_tags_of_the_sources_card_are_kept_and_no_markup_gets_in() -> None:
+    tags = ["chat", "code", "x\n---\n", 7]
+    data = _metadata(model_card(report(), repo_id="alice/out", source=source(card={"tags": tags})))
+
+    assert data["tags"][-2:] == ["chat", "code"]  # type: ignore[index]

@@ -93,6 +93,7 @@ def test_export_writes_a_new_folder_once(target: str, artifact: Path, tmp_path: 
 
 def test_compress_leaves_a_card_beside_the_report(tmp_path: Path) -> None:
     source, text = build_checkpoint(tmp_path / "source"), write_text(tmp_path / "text.txt")
+    (source / "README.md").write_text("---\nlicense: mit\nlanguage: [de]\ntags: [poetry]\n---\n")
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps({"name": "srr", **SMALL}))
     srr = [sys.executable, "-m", "service.cli", "compress", str(source), str(tmp_path / "out"), "--recipe", str(recipe)]
@@ -105,6 +106,9 @@ def test_compress_leaves_a_card_beside_the_report(tmp_path: Path) -> None:
     assert "base_model_relation: quantized" in card
     assert "Install `peft`" in card
     assert 'from_pretrained("./out")' in card
+    assert "license: mit" in card
+    assert "- de" in card
+    assert "- poetry" in card
 
 
 def test_an_unknown_export_names_those_there_are(artifact: Path, tmp_path: Path) -> None:

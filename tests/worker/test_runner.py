@@ -22,6 +22,7 @@ from service.platform.database import open_database
 from srr_core.errors import ResumeMismatchError, StopRequested, StorageError
 from srr_core.recipe import named_recipe
 from srr_core.recipe.stages import Stage
+from srr_core.recipe.verdicts import CompatibilityRow
 from srr_core.report import Report
 from tests.service.submitting import submission, submitted
 from tests.worker.artifacts import report, write_artifact
@@ -60,6 +61,7 @@ class Shop:
     calls: list[dict[str, Any]] = field(default_factory=list)
     during: Callable[[], None] = lambda: None
     free_bytes: int = 1 << 40
+    rows: tuple[CompatibilityRow, ...] = ()
 
     def compress(self, source: Path, recipe: Any, destination: Path, **options: Any) -> Report:
         self.calls.append({"source": source, "recipe": recipe, **options})
@@ -95,9 +97,15 @@ class Shop:
                 workspace=self.workspace,
                 progress=ProgressRecorder(self.store, claim.lease),
                 asked_to_stop=lambda: False,
+                smoke_test=self.smoke_test,
             )
         )
         return self.store.get(job.id)
+
+    def smoke_test(self, artifact: Path) -> tuple[CompatibilityRow, ...]:
+        assert self.destination.head("acme/base-srr") is not None
+        assert (artifact / "report.json").is_file()
+        return self.rows
 
     def require_free(self, needed: int) -> None:
         if needed > self.free_bytes:
@@ -122,6 +130,18 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         shop.release(tmp_path / "model")
         yield shop
     engine.dispose()
+
+
+def test_servers_of_the_worker_run_what_was_published_and_the_result_says_so(shop: Shop) -> None:
+    row = CompatibilityRow(runtime="vLLM", verdict="yes", reason="the same 8 tokens", evidence="run", versions="vllm 1")
+    shop.rows = (row,)
+
+    done = shop.attempt(shop.submit())
+
+    assert done.result is not None
+    assert done.result.runtimes == (row,)
+    said = [event.data.get("message", "") for event in shop.store.events(done.id)]
+    assert any("vLLM: yes, the same 8 tokens (vllm 1)." in str(message) for message in said)
 
 
 def test_job_goes_through_its_hops(shop: Shop) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from service.jobs.schema import JobFilter
 from service.jobs.sql_store import SqlJobStore
@@ -62,3 +62,20 @@ def test_any_time_can_be_compared_with(engine: Engine, make_job: MakeJob, moment
 
 def _nothing() -> dict[str, None]:
     return dict.fromkeys(JobFilter.model_fields.keys() - {"states"})
+
+
+def test_a_server_that_the_network_swallows_is_not_waited_for_beyond_a_lease(postgres_url: str) -> None:
+    asked, chosen = open_database(postgres_url), open_database(f"{postgres_url}?connect_timeout=3")
+    with asked.connect() as first, chosen.connect() as second:
+        found = [_parameters(first), _parameters(second)]
+    asked.dispose()
+    chosen.dispose()
+
+    assert [row["tcp_user_timeout"] for row in found] == ["30000", "30000"]
+    assert [row["connect_timeout"] for row in found] == ["10", "3"]  # what the URL says goes first
+
+
+def _parameters(connection: Connection) -> dict[str, str]:
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    return dict(driver.info.get_parameters())

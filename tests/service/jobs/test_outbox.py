@@ -1,7 +1,9 @@
 """From a committed job to the broker, over brokers that work and brokers that do not."""
 
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,6 +47,44 @@ def test_redis_that_is_down_is_reported_quickly(tmp_path: Path) -> None:
         queue.enqueue("job_1", 1)
     with pytest.raises(QueueUnavailableError):
         queue.ping()
+
+
+@pytest.fixture
+def broken_redis() -> Iterator[str]:
+    """The address of a server that greets like Redis and hangs up at the first command that is meant."""
+    greetings = {b"PING": b"+PONG\r\n", b"HELLO": b"%1\r\n$5\r\nproto\r\n:3\r\n", b"CLIENT": b"+OK\r\n"}
+
+    def answer(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while data := connection.recv(65536):
+                for command in data.split(b"*")[1:]:
+                    greeting = next((said for name, said in greetings.items() if name in command.upper()), None)
+                    if greeting is None:
+                        return
+                    connection.sendall(greeting)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def listen() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_redis_that_hangs_up_in_the_middle_is_reported_as_away(broken_redis: str, tmp_path: Path) -> None:
+    settings = JobsSettings(data_dir=tmp_path, broker_url=SecretStr(broken_redis))
+    queue = CeleryJobQueue(create_celery(settings), settings.queue_name)
+
+    with pytest.raises(QueueUnavailableError):
+        queue.depth()
+    with pytest.raises(QueueUnavailableError):
+        queue.enqueue("job_1", 1)
 
 
 def test_each_committed_job_is_sent_once(make_job: MakeJob) -> None:

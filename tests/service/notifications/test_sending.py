@@ -185,13 +185,13 @@ def test_failure_nobody_has_foreseen_is_a_failed_try(office: Office) -> None:
 def test_what_kept_a_receiver_from_answering_is_not_told(office: Office, failure: httpx2.HTTPError) -> None:
     made = office.endpoint()
     office.run_job()
-    write_messages(office.post)
+    write_messages(office.context)
 
     def refuse(request: httpx2.Request) -> httpx2.Response:
         raise failure
 
     sender = Sender(resolve=lambda host, port: ["93.184.215.14"], transport=httpx2.MockTransport(refuse))
-    send_messages(Post(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
+    send_messages(DeliveryContext(office.store, office.vault, sender, "https://srr.example", clock=lambda: office.now))
 
     (delivery,) = office.store.deliveries(made.endpoint.id)
     (attempt,) = office.store.attempts(delivery.id)

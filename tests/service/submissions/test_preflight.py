@@ -131,11 +131,41 @@ class TestFolderHub:
 
         assert http.post("/v1/jobs", json=BODY).status_code == 202
 
+    @pytest.mark.parametrize(("rank", "is_said"), [(0, False), (1024, True)])
+    def test_a_result_that_would_be_no_smaller_is_told_before_the_work(
+        self, http: TestClient, rank: int, is_said: bool
+    ) -> None:
+        recipe = {"name": "srr", "rank": rank, "quantizer": {"num_bits": 8}}
+        answer = http.post("/v1/jobs:validate", json={**BODY, "recipe": recipe}).json()
+
+        assert answer["valid"]
+        assert (
+            any("the result " in note.lower() and "the rank is too large" in note for note in answer["notes"])
+            is is_said
+        )
+
+    def test_a_target_that_does_not_take_these_shapes_is_refused_with_what_would_do(self, http: TestClient) -> None:
+        recipe = {"name": "srr", "target": "vllm", "quantizer": {"kind": "integer", "group_size": 128}}
+        refused = http.post("/v1/jobs", json={**BODY, "recipe": recipe})
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_recipe")
+        assert "target vllm" in refused.json()["detail"]
+        assert "quantizer.group_size=32" in refused.json()["detail"]
+
+    @pytest.mark.parametrize(("name", "is_said"), [("quip-sharp", True), ("gptq", False)])
+    def test_a_result_that_no_server_takes_packed_is_told_before_the_work(
+        self, http: TestClient, name: str, is_said: bool
+    ) -> None:
+        recipe = {"name": name} if name == "quip-sharp" else {"name": name, "quantizer": {"grid": {"group_size": 32}}}
+        answer = http.post("/v1/jobs:validate", json={**BODY, "recipe": recipe}).json()
+
+        assert any("No server takes this result packed" in note for note in answer["notes"]) is is_said
+
     def test_without_workers_the_estimate_says_what_it_cannot_know(self, http: TestClient) -> None:
         answer = http.post("/v1/jobs:validate", json=BODY).json()
 
         assert answer["valid"]
-        assert "No worker" in answer["notes"][0]
+        assert any("No worker" in note for note in answer["notes"])
         assert answer["estimate"]["memory_bytes"] > 10**9
         assert answer["estimate"]["seconds"] is None
         assert answer["estimate"]["gpu_minutes"] is None

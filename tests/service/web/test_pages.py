@@ -116,7 +116,7 @@ def test_the_report_page_shows_the_numbers(http: TestClient, job_store: MemoryJo
     assert "9.25" in page
     assert "5.0 MiB" in page
     assert "38.500" in page
-    assert "+4.1 %" in page
+    assert "+0.0397 ± 0.0021 nats per token" in page
     assert "outside the repeated blocks" in page
 
 
@@ -189,7 +189,7 @@ def test_what_does_not_exist_is_a_page_that_says_so(http: TestClient, path: str)
     response = http.get(path, headers={"Accept": "text/html"})
 
     assert response.status_code == 404
-    assert "There is nothing here" in response.text
+    assert "Page not found" in response.text
     assert "Not Found" not in response.text
 
 

@@ -89,6 +89,7 @@ def test_running_again_repeats_every_choice(http: TestClient, job_store: MemoryJ
         "rank": "7",
         "scaling": "diagonal",
         "rank_selector": "verified",
+        "target": "srr",
         "seed": "11",
         "evaluation": "off",
         "num_sequences": "8",
@@ -100,7 +101,9 @@ def test_running_again_repeats_every_choice(http: TestClient, job_store: MemoryJ
 
     page = http.get("/", params={"from": first}).text
     again = dict(re.findall(r'<input id="(\w+)" name="\w+"(?: type="\w+")?(?: [\w-]+="\w*")*? value="([^"]*)"', page))
-    chosen = dict(re.findall(r'<select id="(\w+)".*?<option value="([^"]*)" selected>', page, re.DOTALL))
+    chosen = dict(
+        re.findall(r'<select id="(\w+)"(?:(?!</select>).)*<option value="([^"]*)" selected>', page, re.DOTALL)
+    )
     http.post("/jobs", data={**again, **chosen, "force": "on", "csrf_token": token_of(http)})
 
     latest = job_store.list(JobFilter(), limit=1).jobs[0]
@@ -115,8 +118,8 @@ def test_a_recipe_the_form_cannot_say_is_not_passed_off_as_repeated(
     known = finished.queued(job_store)
     damped = finished.queued(job_store, options={"quantizer": {"exponent": "search"}})
 
-    assert "no fields for" not in http.get("/", params={"from": known.id}).text
-    assert "no fields for" in http.get("/", params={"from": damped.id}).text
+    assert "without a field" not in http.get("/", params={"from": known.id}).text
+    assert "without a field" in http.get("/", params={"from": damped.id}).text
 
 
 def test_the_form_repeats_nothing_of_a_job_of_somebody_else(http: TestClient, job_store: MemoryJobStore) -> None:
@@ -139,7 +142,7 @@ def test_the_same_form_twice_leads_to_the_same_job_unless_forced(
     forced = http.post("/jobs", data={**form, "force": "on"}, follow_redirects=False).headers["location"]
 
     assert second == f"{first}?same=1"
-    assert "You have this job already" in http.get(second).text
+    assert "You already have this job" in http.get(second).text
     assert forced not in (first, second)
 
 
@@ -186,7 +189,7 @@ def test_a_form_can_be_checked_without_submitting(
     page = http.post("/check", data=form).text
     fragment = http.post("/check", data=form, headers={"HX-Request": "true"}).text
 
-    assert "Nothing stands in the way" in page
+    assert "Ready to submit" in page
     assert "LlamaForCausalLM" in fragment
     assert "<html" in page
     assert "<html" not in fragment

@@ -86,7 +86,7 @@ def test_a_watch_is_tried_on_the_past_without_being_stored(
 
     page = http.post("/watches", data={**FORM, "preview": "on", "csrf_token": token_of(http)}).text
 
-    assert "What it would have done in the last 30 days" in page
+    assert "What the watch would have done in the last 30 days" in page
     assert "us/model-gptq" in page
     assert 'value="main, release-*"' in page
     assert watches.list("local") == []

@@ -1,6 +1,7 @@
 """Every export, read back by another reader than ours, is the artifact again."""
 
 import json
+import re
 import shutil
 
 import gguf
@@ -10,9 +11,11 @@ import transformers
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from examples import DEMO_MODEL
 from srr_core.errors import DestinationError, ExportError
+from srr_core.exporters.card import read_metadata
 from srr_core.exporters.export import EXPORTERS, export
 from srr_core.formats.adapter import ADAPTER_WEIGHTS
 from srr_core.formats.artifact import open_artifact
@@ -109,28 +112,34 @@ def bits_of(words, num_bits, count):
     return [(stream >> (num_bits * index)) & ((1 << num_bits) - 1) for index in range(count)]
 
 
+@pytest.mark.parametrize("has_zero_points", [False, True])
 @pytest.mark.parametrize("num_bits", [2, 3, 4, 8])
-def test_gptq_tensors_decode_to_the_same_weights(tmp_path, num_bits):
-    built = build_artifact(tmp_path / "a", pico_llama(), MXIntSpec(num_bits=num_bits))
+def test_gptq_tensors_decode_to_the_same_weights(tmp_path, num_bits, has_zero_points):
+    affine = IntegerSpec(num_bits=num_bits, group_size=32, symmetric=False)
+    built = build_artifact(tmp_path / "a", pico_llama(), affine if has_zero_points else MXIntSpec(num_bits=num_bits))
     export(built.directory, tmp_path / "g", GPTQFormatSpec())
     (shard,) = (tmp_path / "g").glob("model*.safetensors")
     tensors, name = load_file(shard), "model.layers.0.self_attn.q_proj"
     expected = dense(built, name)
     codes = torch.tensor([bits_of(column, num_bits, 64) for column in tensors[f"{name}.qweight"].t().tolist()])
-    zeros = torch.tensor([bits_of(row, num_bits, 64) for row in tensors[f"{name}.qzeros"].tolist()]) + 1
+    zeros = torch.tensor([bits_of(row, num_bits, 64) for row in tensors[f"{name}.qzeros"].tolist()])
+    zeros = zeros if has_zero_points else zeros + 1
     groups = tensors[f"{name}.g_idx"].long()
     scales = tensors[f"{name}.scales"].float()
     decoded = (codes - zeros[groups].t()) * scales[groups].t()
     assert torch.equal(decoded, expected)
     assert (tmp_path / "g" / ADAPTER_WEIGHTS).exists()
-    assert json.loads((tmp_path / "g" / "config.json").read_text())["quantization_config"]["bits"] == num_bits
+    stated = json.loads((tmp_path / "g" / "config.json").read_text())["quantization_config"]
+    assert (stated["bits"], stated["sym"], stated["checkpoint_format"]) == (
+        *(num_bits, not has_zero_points, "gptq_v2" if has_zero_points else "gptq"),
+    )
 
 
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
         (MXIntSpec(num_bits=3, block_size=16), "groups of 16"),
-        (IntegerSpec(num_bits=4, group_size=32, symmetric=False), "symmetric"),
+        (NormalFloatSpec(num_bits=4, block_size=32), "uniform codes only"),
     ],
 )
 def test_grids_gptq_kernels_do_not_take_are_refused(tmp_path, spec, reason):
@@ -141,7 +150,7 @@ def test_grids_gptq_kernels_do_not_take_are_refused(tmp_path, spec, reason):
 
 
 def test_gguf_model_read_by_transformers_is_q_alone(artifact, tmp_path):
-    (note, how_to) = export(artifact.directory, tmp_path / "g", GGUFSpec())
+    (note, how_to) = export(artifact.directory, tmp_path / "g", GGUFSpec(merged="none"))
     assert note == "14 layers in MXFP4: every weight exact"
     assert "--lora adapter.gguf" in how_to
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "g", gguf_file="model.gguf", dtype=torch.float32)
@@ -150,7 +159,7 @@ def test_gguf_model_read_by_transformers_is_q_alone(artifact, tmp_path):
 
 
 def test_gguf_adapter_holds_the_factors_in_the_rows_of_the_model(artifact, tmp_path):
-    export(artifact.directory, tmp_path / "g", GGUFSpec())
+    export(artifact.directory, tmp_path / "g", GGUFSpec(merged="none"))
     reader = gguf.GGUFReader(tmp_path / "g" / "adapter.gguf")
     tensors = {tensor.name: torch.from_numpy(tensor.data.copy()) for tensor in reader.tensors}
     assert reader.fields["adapter.type"].contents() == "lora"
@@ -169,6 +178,69 @@ def test_merged_gguf_read_by_transformers_is_the_dense_sum(artifact, tmp_path):
     assert not (tmp_path / "g" / "adapter.gguf").exists()
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "g", gguf_file="model.gguf", dtype=torch.float32)
     torch.testing.assert_close(outputs(model), artifact.outputs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("merged", "name", "near"), [("auto", "Q8_0", 0.02), ("q8_0", "Q8_0", 0.02), ("q4_k", "Q8_0", 0.02)]
+)
+def test_one_file_read_by_transformers_is_nearly_the_sum(artifact, tmp_path, merged, name, near):
+    # Rows of 64 and 96 inputs are no whole super-blocks, so every K type becomes Q8_0 here.
+    (note,) = export(artifact.directory, tmp_path / "g", GGUFSpec(merged=merged))
+    assert re.fullmatch(r"14 layers in Q8_0, Q \+ L·R merged; rounding changed 0\.\d\d % of their norm", note)
+    assert not (tmp_path / "g" / "adapter.gguf").exists()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "g", gguf_file="model.gguf", dtype=torch.float32)
+    error = (outputs(model) - artifact.outputs).norm() / artifact.outputs.norm()
+    assert 0 < float(error) < 0.02
+
+
+def test_one_file_of_whole_super_blocks_is_in_six_bits(tmp_path):
+    model = pico_llama(biases=False, vocab=4096, hidden=256, intermediate=256)
+    built = build_artifact(tmp_path / "a", model, MXIntSpec(num_bits=4))
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(DEMO_MODEL / file, built.directory / file)
+    (note,) = export(built.directory, tmp_path / "g", GGUFSpec())
+    assert note.startswith("14 layers in Q6_K, Q + L·R merged; rounding changed 1.")
+    read = AutoModelForCausalLM.from_pretrained(tmp_path / "g", gguf_file="model.gguf", dtype=torch.float32)
+    error = (outputs(read) - built.outputs).norm() / built.outputs.norm()
+    assert float(error) < 0.05
+
+
+def test_zero_points_are_written_with_the_rounding_said(tmp_path):
+    spec = IntegerSpec(num_bits=4, group_size=32, symmetric=False)
+    built = build_artifact(tmp_path / "a", pico_llama(biases=False, vocab=4096), spec, rank=0)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(DEMO_MODEL / file, built.directory / file)
+    (note,) = export(built.directory, tmp_path / "g", GGUFSpec())
+    assert re.fullmatch(
+        r"14 layers in Q4_1: every code exact, offsets rounded to fp16, at most 0\.\d+ % of a step", note
+    )
+    read = AutoModelForCausalLM.from_pretrained(tmp_path / "g", gguf_file="model.gguf", dtype=torch.float32)
+    torch.testing.assert_close(outputs(read), built.outputs, rtol=1e-2, atol=2e-3)
+
+
+def test_the_frequencies_of_llama_3_are_divided_as_transformers_does(tmp_path):
+    rope = {
+        "rope_type": "llama3",
+        "rope_theta": 500000.0,
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 128,
+    }
+    source = pico_llama(biases=False, vocab=4096, hidden=256)
+    config = transformers.LlamaConfig(**{**source.config.to_dict(), "rope_parameters": rope})
+    model = transformers.LlamaForCausalLM(config).eval()
+    built = build_artifact(tmp_path / "a", model, MXIntSpec(num_bits=4))
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(DEMO_MODEL / file, built.directory / file)
+    export(built.directory, tmp_path / "g", GGUFSpec())
+    tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(tmp_path / "g" / "model.gguf").tensors}
+    divisors = torch.from_numpy(tensors["rope_freqs.weight"].copy())
+    plain = 1 / 500000.0 ** (torch.arange(0, 64, 2) / 64)
+    stretched, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    torch.testing.assert_close(plain / divisors, stretched)
+    assert float(divisors.min()) == 1.0
+    assert float(divisors.max()) == 32.0
 
 
 def test_gguf_tokenizer_read_by_transformers_splits_text_the_same_way(artifact, tmp_path):
@@ -222,3 +294,40 @@ def test_destination_that_exists_is_refused(artifact, tmp_path):
     (tmp_path / "m").mkdir()
     with pytest.raises(DestinationError, match="exists already"):
         export(artifact.directory, tmp_path / "m", MergedSpec())
+
+
+@pytest.mark.parametrize(
+    ("spec", "folders"),
+    [(MergedSpec(), ["."]), (AdapterSpec(), ["base", "adapter"]), (GPTQFormatSpec(), ["."]), (GGUFSpec(), ["."])],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_every_export_has_a_card_with_the_terms_of_the_source(artifact, tmp_path, spec, folders):
+    shutil.copytree(artifact.directory, tmp_path / "a")
+    card = "---\nlicense: apache-2.0\nlanguage: [de]\nbase_model: org/source\ntags: [srr, chat]\n---\n\n# A\n"
+    (tmp_path / "a" / "README.md").write_text(card)
+    notes = export(tmp_path / "a", tmp_path / "x", spec)
+    for folder in folders:
+        file = tmp_path / "x" / folder / "README.md"
+        stated = read_metadata(file)
+        assert {key: stated[key] for key in ("license", "language", "tags")} == {
+            "license": "apache-2.0",
+            "language": ["de"],
+            "tags": ["srr", "chat"],
+        }
+        assert stated["base_model"] == "org/source"
+        assert "licence is that of the source" in file.read_text()
+        assert all(note in file.read_text() for note in notes)
+
+
+def test_the_card_of_an_adapter_names_its_base(artifact, tmp_path):
+    export(artifact.directory, tmp_path / "s", AdapterSpec(base_model="org/base"))
+    stated = read_metadata(tmp_path / "s" / "adapter" / "README.md")
+    assert (stated["base_model"], stated["base_model_relation"], stated["library_name"]) == (
+        *("org/base", "adapter", "peft"),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "no block", "---\n[\n---\n", "---\n- a list\n---\n", "---\nopen"])
+def test_a_card_without_metadata_has_none(tmp_path, text):
+    (tmp_path / "README.md").write_text(text)
+    assert read_metadata(tmp_path / "README.md") == {}

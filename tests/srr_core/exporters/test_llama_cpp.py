@@ -146,7 +146,7 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     model = AutoModelForCausalLM.from_pretrained(DEMO_MODEL, dtype=torch.bfloat16)
     artifact = write_artifact(folder / "a", model, MXIntSpec(num_bits=3))
-    export(artifact.directory, folder / "g", GGUFSpec())
+    export(artifact.directory, folder / "g", GGUFSpec(merged="none"))
     return artifact, folder / "g"
 
 
@@ -184,7 +184,7 @@ def test_the_pieces_of_sentencepiece_are_joined_as_the_model_joins_them(tmp_path
     tokenizer = sentencepiece_tokenizer()
     built = build_artifact(tmp_path / "a", pico_llama(biases=False, vocab=len(tokenizer)), MXIntSpec(num_bits=4))
     tokenizer.save_pretrained(built.directory)
-    export(built.directory, tmp_path / "g", GGUFSpec())
+    export(built.directory, tmp_path / "g", GGUFSpec(merged="none"))
     llama = Llama(tmp_path / "g").model
     text = (
         "the quick brown fox, 42  times; it's\n here. naïve 日本 " + EVALUATION_TEXT.read_text("utf-8")[:2000].lower()
@@ -221,7 +221,7 @@ BLOCK_TYPES = [
 def test_every_block_type_multiplies_as_the_artifact_does(tmp_path, spec, types):
     model = pico_llama(biases=False, hidden=256, intermediate=512, vocab=4096)
     artifact = write_artifact(tmp_path / "a", model, spec)
-    export(artifact.directory, tmp_path / "g", GGUFSpec())
+    export(artifact.directory, tmp_path / "g", GGUFSpec(merged="none"))
     written = {tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "g" / "model.gguf").tensors}
     assert written - {"F32"} <= types
     exact = outputs(dense_model(artifact), token_ids())
@@ -238,7 +238,7 @@ def test_every_family_runs_as_a_pair_and_merged(tmp_path, architecture):
     artifact = write_artifact(tmp_path / "a", model, MXIntSpec(num_bits=4))
     prompt = token_ids()[:40]
     exact = outputs(dense_model(artifact), prompt)
-    export(artifact.directory, tmp_path / "g", GGUFSpec())
+    export(artifact.directory, tmp_path / "g", GGUFSpec(merged="none"))
     rounded = outputs(rounded_model(artifact, tmp_path / "g" / "model.gguf"), prompt)
     assert distance(Llama(tmp_path / "g").logits(prompt), exact) <= 2 * distance(rounded, exact)
     export(artifact.directory, tmp_path / "m", GGUFSpec(merged="f32"))

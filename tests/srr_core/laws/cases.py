@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from srr_core.quantizers import QUANTIZERS
-from srr_core.recipe import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuantizerBase, QuIPSharpSpec
+from srr_core.recipe import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec, NormalFloatSpec, QuantizerBase, QuIPSharpSpec
 from srr_core.types import QuantizedTensor, Statistics
 
 CASES: list[QuantizerBase] = [
@@ -20,6 +20,8 @@ CASES: list[QuantizerBase] = [
     NormalFloatSpec(num_bits=2, double_quantization=False),
     GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=32)),
     GPTQSpec(grid=MXIntSpec(num_bits=4), act_order=False),
+    LearnedSpec(grid=IntegerSpec(num_bits=3, group_size=32)),
+    LearnedSpec(grid=MXIntSpec(num_bits=4)),
     QuIPSharpSpec(num_bits=2, coordinate_passes=1),
     QuIPSharpSpec(num_bits=3, coordinate_passes=1),
     QuIPSharpSpec(num_bits=4, coordinate_passes=0),

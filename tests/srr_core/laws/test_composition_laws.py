@@ -11,6 +11,7 @@ from srr_core.recipe import (
     PRESETS,
     GPTQSpec,
     IntegerSpec,
+    LearnedSpec,
     MXIntSpec,
     NormalFloatSpec,
     QuantizerSpec,
@@ -31,6 +32,7 @@ CASES: dict[str, QuantizerSpec] = {
     "nf2": NormalFloatSpec(num_bits=2),
     "gptq on integers": GPTQSpec(grid=IntegerSpec(num_bits=3, group_size=32)),
     "gptq on mxint": GPTQSpec(grid=MXIntSpec(num_bits=3)),
+    "the start of learning": LearnedSpec(grid=IntegerSpec(num_bits=3, group_size=32)),
     "quip-sharp, 2 bits": QuIPSharpSpec(num_bits=2, coordinate_passes=1),
     "quip-sharp, 3 bits": QuIPSharpSpec(num_bits=3, coordinate_passes=0),
     "quip-sharp, 4 bits": QuIPSharpSpec(num_bits=4, coordinate_passes=0),
@@ -49,7 +51,7 @@ def test_every_quantizer_of_the_table_has_a_case() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_every_quantizer_composes_with_every_recipe(case: str, preset: str) -> None:
     rank = RANK if PRESETS[preset].rank else 0
-    recipe = override(PRESETS[preset], {"quantizer": CASES[case].model_dump(), "rank": rank})
+    recipe = override(PRESETS[preset], {"quantizer": CASES[case].model_dump(), "rank": rank, "budget": None})
 
     result = solve(PROBLEM, recipe)
 

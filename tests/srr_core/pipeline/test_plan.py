@@ -10,12 +10,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from srr_core.checkpoint.reader import CheckpointReader
-from srr_core.errors import CheckpointError, UnsupportedModelError
+from srr_core.errors import CheckpointError
 from srr_core.formats.adapter import AdapterTargets
 from srr_core.models.architecture import Architecture
 from srr_core.models.layers import plan_layers
 from srr_core.pipeline import compress
-from srr_core.pipeline.plan import choose_layout, choose_targets
+from srr_core.pipeline.plan import choose_targets
 from srr_core.recipe import PRESETS, override
 from tests.pico import build_checkpoint, byte_tokenizer, write_text
 
@@ -55,22 +55,6 @@ LOW_RANK: dict[str, tuple[Any, AdapterTargets]] = {
     ),
 }
 """What PEFT needs to be told, asked of PEFT; a version that does better shows here."""
-
-
-@pytest.mark.parametrize(
-    ("kind", "rank", "reason"),
-    [("llama4_text", 0, "experts")],
-)
-def test_a_model_of_which_stock_loaders_lose_a_part_is_refused(
-    kind: str, rank: int, reason: str, tmp_path: Path
-) -> None:
-    source = build_checkpoint(tmp_path / "source")
-    architecture, weights = Architecture(source), CheckpointReader(source)
-    layers = plan_layers(architecture, weights.entries)
-    architecture.model.config.model_type = kind
-
-    with pytest.raises(UnsupportedModelError, match=reason):
-        choose_layout(architecture, layers, override(PRESETS["srr"], {"rank": rank}))
 
 
 @pytest.mark.parametrize("name", LOW_RANK)

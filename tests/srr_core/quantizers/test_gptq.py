@@ -202,10 +202,14 @@ def test_the_factor_is_kept_for_the_same_statistics_and_freed_with_them() -> Non
 def test_other_statistics_get_their_own_factor() -> None:
     weight = gaussian(8, 64).float()
     used = QUANTIZERS.build(GPTQSpec())
-    used.quantize(weight, statistics(correlated(64)))
+    # Alive until the end: a factor that died with its statistics could not be taken by mistake.
+    first = statistics(correlated(64))
+    before = used.quantize(weight, first).dequantize()
     other = statistics(torch.eye(64, dtype=torch.float64))
 
     assert torch.equal(
         used.quantize(weight, other).dequantize(),
         QUANTIZERS.build(GPTQSpec()).quantize(weight, other).dequantize(),
     )
+    assert not torch.equal(used.quantize(weight, other).dequantize(), before)
+    assert torch.equal(used.quantize(weight, first).dequantize(), before)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from srr_core.linalg.block_ldl import damped_block_ldl
-from srr_core.quantizers import QUANTIZERS
+from srr_core.quantizers import QUANTIZERS, quip_sharp
 from srr_core.quantizers.incoherence import Incoherence
 from srr_core.quantizers.lattice import CODEBOOKS
-from srr_core.quantizers.ldlq import best_sweep
+from srr_core.quantizers.ldlq import best_sweep, coordinate_passes
 from srr_core.quantizers.quip_sharp import LatticeTensor
 from srr_core.recipe import IntegerSpec, QuIPSharpSpec
 from srr_core.types import Statistics
@@ -130,6 +130,22 @@ def test_the_loss_of_a_sweep_is_that_of_the_weight_before_scaling() -> None:
 
     assert sweep.loss == pytest.approx(float((error * (gram.double() @ error)).sum()), rel=1e-5)
     assert torch.allclose(sweep.weight * sweep.scale, weight, rtol=1e-6)
+
+
+@pytest.mark.parametrize("passes", [0, 1, 2, 3])
+def test_as_many_passes_are_made_as_the_recipe_says_the_trial_counted(passes: int) -> None:
+    weight, autocorrelation = gaussian(48, 64), correlated(64)
+    incoherence = Incoherence.draw(48, 64, seed=0, device=CPU)
+    plan = quip_sharp._plan(incoherence.transform_gram(autocorrelation), 0.01)
+    sweep = best_sweep(
+        incoherence.transform(weight).T.contiguous(), plan.gram, plan.lower, CODEBOOKS[2], trial_passes=min(passes, 1)
+    )
+    coordinate_passes(sweep, plan.gram, passes=max(passes - 1, 0))
+
+    found = rounded(weight, autocorrelation, coordinate_passes=passes)
+
+    assert torch.equal(found.codes, sweep.codes.by_row().codes)
+    assert not torch.equal(found.codes, rounded(weight, autocorrelation, coordinate_passes=passes + 1).codes)
 
 
 def test_passes_end_where_no_block_moves_any_more() -> None:

@@ -34,12 +34,13 @@ def test_four_bits_in_groups_of_32_meet_no_obstacle():
 
 
 @pytest.mark.parametrize("quantizer", [NormalFloatSpec(), QuIPSharpSpec()])
-def test_codes_without_a_uniform_grid_load_with_our_runtime_only(quantizer):
-    assert [row.runtime for row in rows(quantizer, rank=0) if row.verdict == "yes"] == [
+def test_codes_without_a_uniform_grid_load_packed_with_our_runtime_only(quantizer):
+    assert {row.runtime for row in rows(quantizer, rank=0) if row.verdict == "yes"} == {
         "srr_core.runtime",
+        "llama.cpp (srr export --to gguf)",
         "vLLM with the srr plugin (Q + L·R)",
         "vLLM --enable-lora (L·R)",
-    ]
+    }
 
 
 @pytest.mark.parametrize(
@@ -51,14 +52,8 @@ def test_codes_without_a_uniform_grid_load_with_our_runtime_only(quantizer):
         (MXIntSpec(num_bits=3), "SGLang", "4 or 8 bits, not 3"),
         (MXIntSpec(num_bits=4, block_size=16), "SGLang", "32, 64 or 128, not 16"),
         (MXIntSpec(num_bits=3), "vLLM (CPU)", "4 bits, not 3"),
-        (MXIntSpec(num_bits=3, block_size=16), "llama.cpp", "exponent_window <= 5"),
-        (MXIntSpec(num_bits=2, block_size=16, exponent_window=4), "llama.cpp", "exponent_window <= 3"),
-        (MXIntSpec(num_bits=4, block_size=16), "llama.cpp", "Q6_K is exact only with quantizer.exponent_window <= 7"),
-        (MXIntSpec(num_bits=6, block_size=16, exponent_window=8), "llama.cpp", "exponent_window <= 7"),
-        (IntegerSpec(symmetric=False), "llama.cpp", "offset"),
-        (MXIntSpec(num_bits=8, block_size=16), "llama.cpp", "groups of 32"),
         (MXIntSpec(num_bits=5), "GPTQ kernels", "2, 3, 4 or 8 bits, not 5"),
-        (GPTQSpec(grid=IntegerSpec(symmetric=False)), "GPTQ kernels", "symmetric"),
+        (NormalFloatSpec(), "GPTQ kernels", "uniform grids only"),
     ],
 )
 def test_obstacle_is_named(quantizer, start, reason):
@@ -67,8 +62,30 @@ def test_obstacle_is_named(quantizer, start, reason):
     assert reason in found.reason
 
 
-def test_window_makes_small_blocks_exact_in_gguf():
-    assert row(MXIntSpec(num_bits=3, block_size=16, exponent_window=5), "llama.cpp").reason.startswith("Q3_K")
+@pytest.mark.parametrize(
+    ("quantizer", "rank", "said"),
+    [
+        (MXIntSpec(num_bits=3, block_size=16, exponent_window=5), 0, "Q3_K holds Q exactly"),
+        (
+            MXIntSpec(num_bits=3, block_size=16),
+            0,
+            "exactly where exponents spread little, always with exponent_window <= 5",
+        ),
+        (MXIntSpec(num_bits=2, block_size=16, exponent_window=4), 0, "exponent_window <= 3"),
+        (MXIntSpec(num_bits=4, block_size=16), 0, "Q6_K holds Q exactly where exponents spread little"),
+        (MXIntSpec(num_bits=4), 32, "Q + L·R rounded to Q6_K with the error stated; Q4_0 holds Q exactly"),
+        (MXIntSpec(num_bits=6), 32, "rounded to Q8_0"),
+        (IntegerSpec(num_bits=4, symmetric=False), 0, "Q4_1 holds Q but for offsets, which it rounds to fp16"),
+        (IntegerSpec(num_bits=5, symmetric=False), 0, "Q5_1 holds Q but for offsets"),
+        (IntegerSpec(num_bits=8, symmetric=False), 0, "rounded to Q8_0 with the error stated; no block type holds"),
+        (MXIntSpec(num_bits=8, block_size=16), 0, "no block type holds these codes exactly"),
+        (NormalFloatSpec(), 0, "one file, Q + L·R rounded to Q6_K"),
+    ],
+)
+def test_llama_cpp_takes_one_file_and_the_matrix_says_what_is_exact(quantizer, rank, said):
+    found = row(quantizer, "llama.cpp", rank=rank)
+    assert found.verdict == "yes"
+    assert said in found.reason
 
 
 @pytest.mark.parametrize("architecture", GGUF_ARCHITECTURES)
@@ -81,7 +98,8 @@ def test_architectures_of_the_gguf_export_are_a_yes(architecture):
     [
         ({"architecture": "Gemma3ForCausalLM"}, "Qwen2ForCausalLM or Qwen3ForCausalLM, not Gemma3ForCausalLM"),
         ({"architecture": ""}, "not a model without a class"),
-        ({"rope": "llama3"}, "rotary embeddings of type llama3"),
+        ({"rope": "yarn"}, "rotary embeddings of type yarn"),
+        ({"rope": "llama3", "architecture": "Qwen2ForCausalLM"}, "rotary embeddings of type llama3"),
     ],
 )
 def test_models_the_gguf_export_does_not_know_are_a_no(facts, reason):

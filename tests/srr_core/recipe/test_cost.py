@@ -81,3 +81,17 @@ def test_a_run_calibrates_on_no_more_than_the_text_and_the_model_hold(
     spec = cost.fitted(RECIPE, text_bytes=text_bytes, longest_window=longest_window).calibration
 
     assert (spec.num_sequences, spec.sequence_length) == windows
+
+
+@pytest.mark.parametrize(
+    ("result", "kept", "said"),
+    [
+        (1_470_000, 200_000, "is larger than the source (1.5 MB against 1.2 MB): the rank is too large"),
+        (1_190_000, 1_150_000, "saves 0.8 % only (1.2 MB against 1.2 MB): 96 % of the source lies in embeddings"),
+        (1_080_001, 0, "saves 10.0 % only"),
+        (1_079_999, 0, None),
+    ],
+)
+def test_a_result_that_is_hardly_smaller_says_so(result: int, kept: int, said: str | None) -> None:
+    note = cost.size_note(source_bytes=1_200_000, result_bytes=result, kept_bytes=kept)
+    assert (note is None) if said is None else (note is not None and said in note)

@@ -190,3 +190,26 @@ def test_dense_layers_get_the_layer_of_peft_itself(artifact):
     load(artifact.directory, dtype=torch.float32)
     dense = get_peft_model(pico_llama(), LoraConfig(target_modules=["q_proj"]))
     assert type(dense.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")) is lora.Linear
+
+
+@pytest.mark.filterwarnings("ignore:(You are trying to modify|Already found|`is_gradient_checkpointing`)")
+def test_a_fresh_adapter_of_the_same_name_does_not_overwrite_the_correction(artifact):
+    model = load(artifact.directory, dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"'default' is the model's L·R .*set_adapter\(\['default', 'tuned'\]\)"):
+        get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    torch.testing.assert_close(counted_outputs(model)[0], artifact.outputs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:(You are trying to modify|Already found|`is_gradient_checkpointing`)")
+def test_a_model_whose_correction_is_switched_off_says_so(artifact):
+    model = load(artifact.directory, dtype=torch.float32)
+    with pytest.warns(UserWarning, match=r"L·R \('default'\) is not active beside 'new'"):
+        get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]), adapter_name="new")
+
+
+@pytest.mark.filterwarnings("ignore:(You are trying to modify|Already found|`is_gradient_checkpointing`)")
+def test_the_documented_way_to_tune_starts_at_the_same_outputs_and_leaves_the_correction(artifact):
+    model = load(artifact.directory, dtype=torch.float32)
+    model.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"]), adapter_name="tuned")
+    model.set_adapter(["default", "tuned"])
+    torch.testing.assert_close(counted_outputs(model)[0], artifact.outputs, rtol=1e-5, atol=1e-6)

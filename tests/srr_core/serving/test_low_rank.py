@@ -83,6 +83,19 @@ def test_a_layer_that_every_process_holds_is_whole_in_each() -> None:
     torch.testing.assert_close(share, _whole(adapter, "router", inputs))
 
 
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_part_without_a_correction_gets_nothing(process: int) -> None:
+    adapter = _adapter(q=8, v=4)
+    inputs = _inputs()
+    place = Place((4, 2, 2), (), INPUTS, process, 2)
+    factors = read_low_rank(adapter, ["q", None, "v"], place)
+    share = apply_low_rank(inputs, factors.left, factors.right, factors.runs)
+    queries = _whole(adapter, "q", inputs)[:, 4 * process :][:, :4]
+    values = _whole(adapter, "v", inputs)[:, 2 * process :][:, :2]
+    wanted = torch.cat([queries, torch.zeros(5, 2, dtype=torch.float64), values], dim=1)
+    torch.testing.assert_close(share, wanted)
+
+
 def test_parts_of_several_layers_keep_their_own_factors() -> None:
     # Two layers on disk, three parts in the server: the first layer is fused already.
     adapter = _adapter(qk=12, v=4)

@@ -186,6 +186,26 @@ def test_renamed_modules_are_found(artifact: PicoArtifact) -> None:
 
 
 @pytest.mark.usefixtures("vllm")
+def test_names_that_stock_loaders_change_in_between_are_found(artifact: PicoArtifact) -> None:
+    stated = _stated(artifact.directory)
+    module = f"{ATTENTION}.o_proj"
+    stated["srr"] |= {"paths": {"decoder.1.out": module}}
+    config = _config(str(artifact.directory), stated)
+    x = _inputs(WIDTH)
+    layer = _layer(config, "decoder.1.out", WIDTH, [WIDTH], [_read(artifact.directory, module)[0]])
+    torch.testing.assert_close(layer(x), _expected(artifact.directory, module, x))
+
+
+@pytest.mark.usefixtures("vllm")
+def test_layers_that_have_no_correction_are_vllms_own(artifact: PicoArtifact) -> None:
+    stated = _stated(artifact.directory)
+    stated["srr"] |= {"without_low_rank": ["model.layers.7.mlp.down_proj"]}
+    config = _config(str(artifact.directory), stated)
+    layer = LinearBase(INNER, [WIDTH], config, "model.layers.7.mlp.down_proj")
+    assert type(layer.quant_method) is vllm_stand_in.CompressedTensorsLinearMethod
+
+
+@pytest.mark.usefixtures("vllm")
 def test_a_layer_that_stays_dense_is_vllms_own(artifact: PicoArtifact) -> None:
     config = _config(str(artifact.directory), _stated(artifact.directory))
     layer = LinearBase(WIDTH, [96], config, "lm_head")

@@ -1,4 +1,4 @@
-"""Endpoints, messages to them, and the changes of jobs to tell of."""
+"""Endpoints, messages to them, and the changes of jobs to report."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,0 +1,152 @@
+"""The score table of a search: what every setting of every layer costs and takes, kept so that it is made only once."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from srr_core.budget.allocation import Choice, allocate
+from srr_core.errors import RecipeError
+from srr_core.recipe.budget import BudgetSpec, Setting
+from srr_core.recipe.fused import fused_groups
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Score(_Frozen):
+    """One layer under one setting."""
+
+    num_bits: int
+    group_size: int
+    rank: int
+    cost: float
+    """Estimated nats per token: half the squared error of the outputs, weighted with the Fisher information."""
+    num_bytes: int
+    """In the written files, L·R included."""
+
+    @property
+    def setting(self) -> Setting:
+        """What the layer is written as, the rank left out."""
+        return Setting(self.num_bits, self.group_size)
+
+
+class LayerScores(_Frozen):
+    """One layer under every setting."""
+
+    name: str
+    num_weights: int
+    scores: tuple[Score, ...]
+
+
+class ScoreTable(_Frozen):
+    """Every layer under every setting; `budget.json` of an artifact is this document with the choice beside it."""
+
+    schema_version: Literal[1] = 1
+    weighting: Literal["fisher", "hidden"]
+    """fisher: by the model's prediction; hidden: by its last hidden states, where the model predicts nothing."""
+    kept_bytes: int
+    """Of the tensors that are not compressed, which a target size has to pay too."""
+    source_bytes: int
+    """Of the weights that are compressed, in the source."""
+    made_from: Mapping[str, str]
+    """Everything the scores depend on: source, text, recipe without its target, versions."""
+    layers: tuple[LayerScores, ...]
+
+
+class Plan(_Frozen):
+    """What a budget buys."""
+
+    rank: int
+    settings: Mapping[str, Setting]
+    """By layer."""
+    cost: float
+    """Estimated nats per token of the whole."""
+    budget_bytes: int
+    used_bytes: int
+    """Of the compressed weights, L·R included."""
+    bits_per_weight: float
+
+
+def solve(table: ScoreTable, spec: BudgetSpec) -> Plan:
+    """Return the settings of least estimated cost within a budget. Reads nothing but the table; takes milliseconds.
+
+    Raises:
+        RecipeError: the budget is below the smallest settings or no smaller than the source, or the table lacks its
+            settings.
+    """
+    budget = budget_bytes(table, spec)
+    if budget >= table.source_bytes:
+        raise RecipeError(
+            f"the budget of {budget} bytes for the compressed weights is not below the {table.source_bytes} bytes they "
+            "have in the source; there is nothing to save"
+        )
+    plans: list[Plan] = []
+    refusal: RecipeError | None = None
+    for rank in spec.ranks:
+        try:
+            plans.append(_solve_rank(table, spec, rank, budget))
+        except RecipeError as error:
+            refusal = refusal or error
+    if not plans:
+        raise refusal or RecipeError("the score table holds none of the ranks of the budget")
+    return min(plans, key=lambda plan: (plan.cost, plan.used_bytes))
+
+
+def budget_bytes(table: ScoreTable, spec: BudgetSpec) -> int:
+    """Return what the compressed weights may take.
+
+    Raises:
+        RecipeError: a target size that the tensors which are not compressed fill alone.
+    """
+    if spec.target_bits is not None:
+        return int(spec.target_bits * sum(layer.num_weights for layer in table.layers) / 8)
+    assert spec.target_size_bytes is not None  # noqa: S101  # the specification has one of the two
+    left = spec.target_size_bytes - table.kept_bytes
+    if left <= 0:
+        raise RecipeError(
+            f"the target of {spec.target_size_bytes} bytes is used up by the {table.kept_bytes} bytes of tensors that "
+            "are not compressed, such as embeddings; give more"
+        )
+    return left
+
+
+def _solve_rank(table: ScoreTable, spec: BudgetSpec, rank: int, budget: int) -> Plan:
+    by_name = {layer.name: layer for layer in table.layers}
+    names = fused_groups(by_name) if spec.share == "fused" else [(name,) for name in by_name]
+    wanted = set(spec.settings)
+    settings = sorted(
+        {score.setting for layer in table.layers for score in layer.scores if score.rank == rank} & wanted
+    )
+    if not settings:
+        raise RecipeError(f"the score table holds no setting of the budget at rank {rank}; search again")
+    scores = {
+        (layer.name, score.setting): score for layer in table.layers for score in layer.scores if score.rank == rank
+    }
+    usable = [[one for one in settings if all((name, one) in scores for name in group)] for group in names]
+    choices = [
+        [
+            Choice(sum(scores[name, one].cost for name in group), sum(scores[name, one].num_bytes for name in group))
+            for one in options
+        ]
+        for group, options in zip(names, usable, strict=True)
+    ]
+    empty = next((group for group, options in zip(names, usable, strict=True) if not options), None)
+    if empty is not None:
+        raise RecipeError(f"no setting of the budget fits {', '.join(empty)}; add a group size that divides its inputs")
+    found = allocate(choices, budget)
+    chosen = {
+        name: options[index]
+        for group, options, index in zip(names, usable, found.chosen, strict=True)
+        for name in group
+    }
+    weights = sum(layer.num_weights for layer in table.layers)
+    return Plan(
+        rank=rank,
+        settings=chosen,
+        cost=found.cost,
+        budget_bytes=budget,
+        used_bytes=found.num_bytes,
+        bits_per_weight=8 * found.num_bytes / weights,
+    )

@@ -1,0 +1,66 @@
+"""How many bits there are to spend, and among which settings of layers they are spent."""
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from srr_core.recipe.base import Spec
+
+MAX_CHOICES = 8
+MAX_RANK = 1024
+
+
+class Setting(NamedTuple):
+    """What one layer is written as."""
+
+    num_bits: int
+    group_size: int
+
+
+class BudgetSpec(Spec):
+    """A size, and the settings among which every layer finds its own, so that the model's output suffers least.
+
+    What suffers is estimated once for every layer and setting: the error of the layer's output, each output weighted by
+    how much the model's prediction depends on it, which one backward pass over a little text tells. Layers that
+    loaders fuse share a setting. L·R has one rank everywhere, as an adapter of one rank is what every server takes.
+
+    Source of the weights: the diagonal of the Fisher information of the outputs, with labels drawn from the model.
+    """
+
+    target_bits: float | None = Field(
+        default=None, gt=0.0, le=32.0, description="Stored bits per compressed weight, scales and L·R counted."
+    )
+    target_size_bytes: int | None = Field(
+        default=None, ge=1, lt=2**63, description="All weight files together; takes the place of the bits."
+    )
+    num_bits: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
+        default=(2, 3, 4), min_length=1, max_length=MAX_CHOICES, description="Bits of one code to choose from."
+    )
+    group_sizes: tuple[Annotated[int, Field(ge=16, le=128)], ...] = Field(
+        default=(32, 64, 128), min_length=1, max_length=MAX_CHOICES, description="Groups to choose from."
+    )
+    ranks: tuple[Annotated[int, Field(ge=0, le=MAX_RANK)], ...] = Field(
+        default=(0,),
+        min_length=1,
+        max_length=MAX_CHOICES,
+        description="Ranks of L·R to choose one from, for all layers.",
+    )
+    num_sequences: int = Field(default=16, ge=1, le=100_000, description="Windows of the backward pass.")
+    sequence_length: int = Field(default=256, ge=8, le=131_072, description="Tokens of one of them.")
+    share: Literal["fused", "none"] = Field(
+        default="fused", description="fused: layers that loaders fuse have one setting; none: each its own."
+    )
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "BudgetSpec":
+        if (self.target_bits is None) == (self.target_size_bytes is None):
+            raise ValueError("a budget needs one of target_bits and target_size_bytes")
+        for name, values in (("num_bits", self.num_bits), ("group_sizes", self.group_sizes), ("ranks", self.ranks)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} are different numbers, not {values}")
+        return self
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting a layer may have, the rank left out."""
+        return tuple(Setting(bits, group) for bits in self.num_bits for group in self.group_sizes)

@@ -24,6 +24,7 @@ from srr_core.recipe import named_recipe
 from srr_core.recipe.stages import Stage
 from srr_core.recipe.verdicts import CompatibilityRow
 from srr_core.report import Report
+from tests.service.models import safetensors
 from tests.service.submitting import submission, submitted
 from tests.worker.artifacts import report, write_artifact
 from worker.folder_hub import FolderHub
@@ -111,9 +112,9 @@ class Shop:
         if needed > self.free_bytes:
             raise StorageError("full")
 
-    def release(self, folder: Path, content: str = "weights", **config: Any) -> str:
+    def release(self, folder: Path, rows: int = 4, **config: Any) -> str:
         folder.mkdir(exist_ok=True)
-        (folder / "model.safetensors").write_text(content)
+        (folder / "model.safetensors").write_bytes(safetensors({"lm_head.weight": (rows, 4)}))
         (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], **config}))
         return self.source.import_model(folder, "acme/base")
 
@@ -220,7 +221,7 @@ def test_later_attempt_stays_at_the_commit_of_the_first(shop: Shop, tmp_path: Pa
         shop.attempt(job)
     first = shop.store.get(job.id).work.source.sha
     shop.store.requeue(Lease(job.id, 1, "w"))
-    moved = shop.release(tmp_path / "model", "newer weights")
+    moved = shop.release(tmp_path / "model", rows=8)
 
     done = shop.attempt(job, 2)
 

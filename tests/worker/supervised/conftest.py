@@ -25,6 +25,7 @@ from service.jobs.tenancy import Tenancy
 from service.jobs.work import JobDestination, JobSource
 from service.platform.clock import utc_now
 from service.platform.database import migrate, open_database, reading
+from tests.service.models import safetensors
 from tests.service.submitting import submission, submitted
 from tests.worker.supervised import stand_in
 from worker.folder_hub import FolderHub
@@ -177,7 +178,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     hub = FolderHub(data_dir / "hub")
     model = tmp_path / "model"
     model.mkdir()
-    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "model.safetensors").write_bytes(safetensors())
     (model / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     hub.import_model(model, "acme/base")
     vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))

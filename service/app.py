@@ -12,20 +12,34 @@ from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from service.accounts import AccountSignIn, Admission, OpenIDProvider, PendingSignIns
-from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches, workers
+from service.api import (
+    endpoints,
+    events,
+    health,
+    hooks,
+    jobs,
+    keys,
+    models,
+    recipes,
+    reports,
+    texts,
+    usage,
+    watches,
+    workers,
+)
 from service.api.openapi import install_openapi
 from service.api.outgoing import describe_outgoing
 from service.edge.bodies import refuse_broken_text
 from service.edge.callers import CallerPolicy, KeyHolders, SingleUser
 from service.edge.dependencies import Services
 from service.edge.errors import answer_unexpected, install_error_handlers
+from service.edge.gate import GateMiddleware
 from service.edge.middleware import (
     PlainErrorsMiddleware,
     RateLimitHeadersMiddleware,
@@ -44,14 +58,16 @@ from service.jobs.opening import Jobs, open_jobs
 from service.jobs.ports import JobStore
 from service.jobs.settings import JobsSettings
 from service.jobs.tenancy import Tenancy
+from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
-from service.keys.access import lack_of_room
+from service.keys.access import lack_of_room, owner_quota
 from service.keys.rate_limit import MemoryRateLimiter, RateLimiter, RedisRateLimiter
 from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.delivering import DeliveryContext, send_messages, write_messages
 from service.notifications.sending import Sender
 from service.notifications.store import NotificationStore
+from service.platform.clock import utc_now
 from service.platform.redis_client import redis_client
 from service.releases.act import ReleaseContext, act_on_releases
 from service.releases.poller import poll_watches
@@ -92,7 +108,8 @@ def create_app(
         with open_jobs(jobs_settings) as jobs:
             hubs = ConfiguredHubs(hub_settings, data_dir=jobs_settings.data_dir)
             watches, notifications = WatchStore(jobs.engine), NotificationStore(jobs.engine)
-            maintenance = jobs.maintenance()
+            uploads = TextUploads(jobs.engine)
+            maintenance = jobs.maintenance(uploads.forget_expired)
             # A Hub that limits our rate makes its client sleep for minutes, and receivers may be slow: neither waits
             # for the other, and the messages to the workers wait for none.
             seconds = jobs_settings.maintenance_seconds
@@ -110,6 +127,7 @@ def create_app(
                 limiter=rate_limiter(jobs_settings),
                 vault=jobs.vault,
                 tenancy=jobs.tenancy,
+                uploads=uploads,
                 hub_url=hub_settings.endpoint,
                 collectors=(InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),),
             )
@@ -140,6 +158,7 @@ class AppContext:
     notifications: NotificationStore
     vault: CredentialVault
     tenancy: Tenancy
+    uploads: TextUploads
     hub_url: str = DEFAULT_ENDPOINT
     """Where the Hub is, for links and for signing in."""
     limiter: RateLimiter = field(default_factory=MemoryRateLimiter)
@@ -163,6 +182,7 @@ def _services(app: FastAPI, settings: ServiceSettings, context: AppContext) -> S
         store=context.store,
         vault=context.vault,
         tenancy=context.tenancy,
+        uploads=context.uploads,
         wake=context.wake,
         feed=EventFeed(context.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
         hubs=context.hubs,
@@ -220,6 +240,10 @@ def _release_duties(
         # The local user, who shares this machine with nobody, has no quota.
         return lack_of_room(owner, keys=keys, jobs=jobs.store) if settings.sign_in == "keys" else None
 
+    def max_running(owner: str) -> int | None:
+        quota = owner_quota(keys.list(owner), now=utc_now()) if settings.sign_in == "keys" else None
+        return quota.max_running if quota is not None else None
+
     def poll() -> None:
         poll_watches(watches, hubs.releases, rights)
 
@@ -233,6 +257,7 @@ def _release_duties(
                 core_version=version("srr-compression"),
                 rights=rights,
                 no_room=no_room,
+                max_running=max_running,
             )
         )
 
@@ -289,12 +314,26 @@ def _shell(settings: ServiceSettings, hub_url: str, lifespan: Lifespan | None = 
             Middleware(UnexpectedErrorsMiddleware, answer=answer_unexpected(pages.error)),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts)),
             # Not FastAPI's own `max_body_size`: that one sits outside of ours and answers in plain text.
-            Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes),
+            Middleware(GateMiddleware, max_body_bytes=settings.max_body_bytes),
         ],
     )
     app.state.pages = pages
     install_error_handlers(app, page=pages.error, of_pages={ForgedFormError: HTTPStatus.FORBIDDEN})
-    for module in (jobs, events, reports, models, keys, watches, hooks, endpoints, usage, recipes, workers, health):
+    for module in (
+        jobs,
+        texts,
+        events,
+        reports,
+        models,
+        keys,
+        watches,
+        hooks,
+        endpoints,
+        usage,
+        recipes,
+        workers,
+        health,
+    ):
         app.include_router(module.router)
     for pages_router in (web_pages.router, automation.router, sign_in.router, account_sign_in.router):
         app.include_router(pages_router)

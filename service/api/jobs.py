@@ -165,7 +165,6 @@ def retry_job(
 
     The Hub token of the job was deleted when it ended: send it again if the job says `needs_hub_token`.
     """
-    caller.require_room(services.store)
     token = body.hub_token.get_secret_value() if body and body.hub_token else None
     job = retry(
         job_id,
@@ -173,6 +172,7 @@ def retry_job(
         store=services.store,
         wake=services.wake,
         vault=services.vault,
+        admit=caller.admit,
         hub_token=token,
     )
     return job_resource(job)

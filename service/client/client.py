@@ -17,6 +17,7 @@ from service.api.worker_schemas import WorkerList
 from service.client.errors import ApiError, JobFailedError, UnreachableError
 from service.edge.problem import Problem
 from service.jobs.schema import TERMINAL_STATES, JobState, UnreadableJob
+from service.jobs.work import UploadedText
 from service.keys.schema import KeyCreate
 from service.notifications.schema import Endpoint, NewEndpoint
 from service.releases.schema import Watch
@@ -28,6 +29,8 @@ _TIMEOUT_SECONDS = 30.0
 # The server sends a ping every 15 seconds; a stream that is silent for longer is dead.
 _STREAM_TIMEOUT_SECONDS = 45.0
 _RECONNECT_SECONDS = 1.0
+_LONG_TEXT = 20_000
+"""Characters; a longer text is uploaded by itself, because bodies of JSON are small."""
 T = TypeVar("T", bound=BaseModel)
 _log = logging.getLogger(__name__)
 
@@ -127,8 +130,8 @@ class Client:
             "source": {"model_id": model_id, "revision": revision},
             "recipe": recipe,
             "destination": {"repo_id": destination, "private": private},
-            "calibration": calibration,
-            "evaluation": evaluation,
+            "calibration": self._named(calibration),
+            "evaluation": self._named(evaluation),
             "tags": tags,
             "force": force,
             "acknowledge_license": acknowledge_license,
@@ -139,6 +142,11 @@ class Client:
             return self._call(JobResource, "POST", "/v1/jobs", json=body, headers=key)
         except UnreachableError:
             return self._call(JobResource, "POST", "/v1/jobs", json=body, headers=key)
+
+    def upload_text(self, text: str) -> UploadedText:
+        """Upload a text; jobs name it as `{"sha256": ...}` for a week. The same text twice is one."""
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        return self._call(UploadedText, "POST", "/v1/texts", content=text.encode(), headers=headers)
 
     def validate(
         self,
@@ -299,6 +307,12 @@ class Client:
         if job.state in TERMINAL_STATES and job.state is not JobState.SUCCEEDED:
             raise JobFailedError(job)
         return job
+
+    def _named(self, windows: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        text = windows.get("text") if windows is not None else None
+        if windows is None or not isinstance(text, str) or len(text) <= _LONG_TEXT:
+            return windows
+        return {**windows, "text": None, "sha256": self.upload_text(text).sha256}
 
     def _call(self, model: type[T], method: str, path: str, **arguments: Any) -> T:
         try:

@@ -14,12 +14,14 @@ from starlette.responses import Response
 
 from service.accounts import AccountSignIn
 from service.edge.callers import CallerPolicy
+from service.edge.gate import identified
 from service.hub.chosen import Hubs
 from service.jobs.access import owned_job
 from service.jobs.credentials import CredentialVault
 from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import Job, JobId
 from service.jobs.tenancy import Tenancy
+from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
 from service.keys.schema import Scope
 from service.keys.store import KeyStore
@@ -41,6 +43,7 @@ class Services:
     store: JobsOfCallers
     vault: CredentialVault
     tenancy: Tenancy
+    uploads: TextUploads
     wake: Callable[[], None]
     """Sends what the outbox holds, without waiting for it."""
     feed: EventFeed
@@ -95,7 +98,7 @@ def get_caller(
     request: Request, services: ServicesDep, _key: Annotated[HTTPAuthorizationCredentials | None, Security(API_KEY)]
 ) -> Caller:
     """Return the caller. The key is declared for the schema; the policy reads it, or the session, by itself."""
-    caller = services.callers.identify(request)
+    caller = identified(request, services.callers)
     request.state.caller = caller  # so that every page can say who has signed in
     return caller
 

@@ -25,6 +25,8 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     jobs.IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.InvalidJobError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.CapacityError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    jobs.TextNotFoundError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    jobs.TooManyTextsError: HTTPStatus.TOO_MANY_REQUESTS,
     jobs.DestinationTakenError: HTTPStatus.CONFLICT,
     jobs.HubTokenNeededError: HTTPStatus.FORBIDDEN,
     platform.InvalidCursorError: HTTPStatus.BAD_REQUEST,

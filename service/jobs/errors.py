@@ -11,6 +11,7 @@ JobError
 ├── JobNotRetryableError        job_not_retryable
 ├── ReportNotReadyError         report_not_ready
 ├── TextNotFoundError           text_not_found
+├── TooManyTextsError           too_many_texts
 ├── InvalidTransitionError      invalid_transition
 ├── CredentialError             credential_unreadable
 └── QueueUnavailableError       queue_unavailable
@@ -83,6 +84,12 @@ class TextNotFoundError(JobError):
     """A text that no job brought along."""
 
     code = "text_not_found"
+
+
+class TooManyTextsError(JobError):
+    """More uploaded texts than an owner may have at a time."""
+
+    code = "too_many_texts"
 
 
 class InvalidTransitionError(JobError):

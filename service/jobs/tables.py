@@ -44,6 +44,7 @@ jobs = Table(
     Column("tags", JSON, nullable=False),
     Column("brought_token", Boolean, nullable=False, server_default=false()),
     Column("unchecked", JSON, nullable=False, server_default="[]"),
+    Column("max_running", Integer),
     Column("result", JSON(none_as_null=True)),
     Column("failure", JSON(none_as_null=True)),
     Column("has_report", Boolean, nullable=False),
@@ -125,6 +126,16 @@ job_texts = Table(
     Column("utf8", LargeBinary, nullable=False),
 )
 """Bytes, because PostgreSQL's text refuses the NUL characters a user's text may hold."""
+
+uploaded_texts = Table(
+    "uploaded_texts",
+    metadata,
+    Column("owner", String(128), primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    Column("num_bytes", Integer, nullable=False),
+    Column("uploaded_at", UtcDateTime, nullable=False, index=True),
+)
+"""Who may name a text by its digest, and until when; the text itself is in `job_texts`."""
 
 job_outbox = Table(
     "job_outbox",

@@ -49,6 +49,8 @@ class ReleaseContext:
     rights: WatchRights
     no_room: Callable[[str], str | None] = lambda _: None
     """Why an owner may not have another job now, or None."""
+    max_running: Callable[[str], int | None] = lambda _: None
+    """How many jobs of an owner are at work at once."""
     clock: Callable[[], datetime] = utc_now
 
 
@@ -174,6 +176,7 @@ def _submit_one(release: Release, watch: Watch, recipe: Recipe, repo_id: str, co
         JobSubmission(work=work, tags=("release", f"watch:{watch.id}"[:64])),
         owner=watch.owner,
         idempotency_key=f"{release.id}:{recipe.digest()}:{repo_id}",
+        max_running=context.max_running(watch.owner),
     )
     pinned = checked.at_commit(release.sha, core_version=context.core_version)
     return submit(pinned, store=context.jobs, wake=context.wake).id

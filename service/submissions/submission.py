@@ -11,6 +11,7 @@ from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import Job, JobSubmission
 from service.jobs.submit import check_submission, replay, submit
 from service.jobs.tenancy import Tenancy
+from service.jobs.uploads import TextUploads
 from service.submissions.caller import Caller
 from service.submissions.fleet import Fleet
 from service.submissions.preflight import examine
@@ -35,6 +36,10 @@ class SubmissionServices(Protocol):
     @property
     def tenancy(self) -> Tenancy:
         """What callers may do with hubs they share."""
+
+    @property
+    def uploads(self) -> TextUploads:
+        """Texts that submissions name."""
 
     @property
     def hubs(self) -> Hubs:
@@ -66,6 +71,7 @@ def submit_checked(
 
     Raises:
         HubError, SrrError, JobError: the first obstacle; its cause names all of them.
+        TextNotFoundError: it names a text that the caller has not uploaded.
         QuotaExceededError: the caller has used up what they may have.
     """
     checked = check_submission(
@@ -76,10 +82,13 @@ def submit_checked(
         hub_token_expires_at=hub_token_expires_at,
         idempotency_key=idempotency_key,
         force=force,
+        admit=caller.admit,
+        max_running=caller.quota.max_running if caller.quota is not None else None,
     )
     before = replay(checked, services.store)
     if before is not None:
         return before
+    services.uploads.require(caller.owner, submission.work)
     caller.require_room(services.store)
     work = submission.work
     found = examine(work, services.hubs, services.fleet, tenant=services.tenancy.of(caller.owner), token=hub_token)

@@ -199,7 +199,6 @@ def retry_form(
 ) -> Response:
     """Try a job again and go back to its page. Its Hub token was deleted when it ended, so it may be given again."""
     pages.guard.check(request, csrf_token)
-    caller.require_room(services.store)
     token = job_token(hub_token.strip() or None, request, caller, services)
     retry(
         job.id,
@@ -207,6 +206,7 @@ def retry_form(
         store=services.store,
         wake=services.wake,
         vault=services.vault,
+        admit=caller.admit,
         hub_token=token.text,
         hub_token_expires_at=token.expires_at,
     )

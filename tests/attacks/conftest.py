@@ -20,6 +20,7 @@ from service.jobs.policy import RetryPolicy
 from service.jobs.schema import Job
 from service.jobs.sql_store import SqlJobStore
 from service.jobs.tenancy import Tenancy
+from service.jobs.uploads import TextUploads
 from service.jobs.workers import Worker, WorkerRegistry
 from service.keys.access import issue_key
 from service.keys.schema import ALL_SCOPES, Quota, Scope
@@ -113,6 +114,7 @@ def installation(
         notifications=notifications,
         vault=vault,
         tenancy=Tenancy(engine),
+        uploads=TextUploads(engine),
         hub_url=hub_server.url,
         collectors=(InstallationCollector(engine, deliveries=notifications.counts),),
     )

@@ -19,6 +19,7 @@ from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import IDEMPOTENCY_LIFETIME
 from service.jobs.tenancy import Tenancy
+from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
 from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
@@ -144,6 +145,7 @@ def app_context(
         notifications=notifications,
         vault=vault,
         tenancy=tenancy,
+        uploads=TextUploads(engine),
         hub_url=hub_url,
         collectors=(InstallationCollector(engine, deliveries=notifications.counts),),
     )

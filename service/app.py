@@ -55,13 +55,14 @@ from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
 from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
+from service.jobs.outbox import BrokerWatch
 from service.jobs.ports import JobStore
 from service.jobs.settings import JobsSettings
 from service.jobs.tenancy import Tenancy
 from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
 from service.keys.access import lack_of_room, owner_quota
-from service.keys.rate_limit import MemoryRateLimiter, RateLimiter, RedisRateLimiter
+from service.keys.rate_limit import FallbackRateLimiter, MemoryRateLimiter, RateLimiter, RedisRateLimiter
 from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.delivering import DeliveryContext, send_messages, write_messages
@@ -109,7 +110,8 @@ def create_app(
             hubs = ConfiguredHubs(hub_settings, data_dir=jobs_settings.data_dir)
             watches, notifications = WatchStore(jobs.engine), NotificationStore(jobs.engine)
             uploads = TextUploads(jobs.engine)
-            maintenance = jobs.maintenance(uploads.forget_expired)
+            broker = BrokerWatch(jobs.queue)
+            maintenance = jobs.maintenance(uploads.forget_expired, broker.look)
             # A Hub that limits our rate makes its client sleep for minutes, and receivers may be slow: neither waits
             # for the other, and the messages to the workers wait for none.
             seconds = jobs_settings.maintenance_seconds
@@ -124,6 +126,7 @@ def create_app(
                 keys=KeyStore(jobs.engine),
                 watches=watches,
                 notifications=notifications,
+                broker_answers=broker,
                 limiter=rate_limiter(jobs_settings),
                 vault=jobs.vault,
                 tenancy=jobs.tenancy,
@@ -161,6 +164,7 @@ class AppContext:
     uploads: TextUploads
     hub_url: str = DEFAULT_ENDPOINT
     """Where the Hub is, for links and for signing in."""
+    broker_answers: Callable[[], bool] = lambda: True
     limiter: RateLimiter = field(default_factory=MemoryRateLimiter)
     collectors: tuple[Collector, ...] = ()
     """What `/metrics` shows."""
@@ -184,6 +188,7 @@ def _services(app: FastAPI, settings: ServiceSettings, context: AppContext) -> S
         tenancy=context.tenancy,
         uploads=context.uploads,
         wake=context.wake,
+        broker_answers=context.broker_answers,
         feed=EventFeed(context.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
         hubs=context.hubs,
         hub_url=context.hub_url,
@@ -286,7 +291,7 @@ def rate_limiter(settings: JobsSettings) -> RateLimiter:
     if settings.broker_url is None:
         return MemoryRateLimiter()  # the broker is made of files, and one process serves everybody
     client = redis_client(settings.resolved_broker_url, master_name=settings.broker_master_name)
-    return RedisRateLimiter(client, prefix=settings.key_prefix)
+    return FallbackRateLimiter(RedisRateLimiter(client, prefix=settings.key_prefix))
 
 
 def _secret(settings: ServiceSettings) -> str | None:

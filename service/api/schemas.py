@@ -184,7 +184,7 @@ class RecipeList(BaseModel):
 
 
 class Health(BaseModel):
-    """The answer of a health probe: `ok`, or the name of each check and what is wrong with it."""
+    """The answer of a health probe: `ok`, `degraded` or `unavailable`, and what each check found."""
 
     status: str
     checks: dict[str, str] = Field(default_factory=dict)

@@ -46,6 +46,8 @@ class Services:
     uploads: TextUploads
     wake: Callable[[], None]
     """Sends what the outbox holds, without waiting for it."""
+    broker_answers: Callable[[], bool]
+    """Whether the broker did when it was asked last; returns at once."""
     feed: EventFeed
     hubs: Hubs
     hub_url: str

@@ -189,7 +189,12 @@ def _services(app: FastAPI, settings: ServiceSettings, context: AppContext) -> S
         uploads=context.uploads,
         wake=context.wake,
         broker_answers=context.broker_answers,
-        feed=EventFeed(context.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
+        feed=EventFeed(
+            context.store,
+            poll_seconds=settings.event_poll_seconds,
+            max_streams=settings.max_streams,
+            max_streams_of_one=None if settings.sign_in == "none" else settings.max_streams_of_one,
+        ),
         hubs=context.hubs,
         hub_url=context.hub_url,
         fleet=Fleet(context.workers),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from pydantic import SecretStr
 
 from service.hub.settings import HubSettings
 from service.jobs.policy import RetryPolicy
@@ -66,7 +67,8 @@ def main(compress: Compress | None = None) -> int:
 def _carry_out(
     message: dict[str, Any], settings: WorkerSettings, compress: Compress, asked_to_stop: Callable[[], bool]
 ) -> int:
-    jobs = JobsSettings()
+    url = message.get("database_url")
+    jobs = JobsSettings() if url is None else JobsSettings(database_url=SecretStr(url))
     engine = open_database(jobs.resolved_database_url)
     try:
         store = SqlJobStore(engine, retries=RetryPolicy(first=jobs.retry_first))

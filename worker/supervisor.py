@@ -36,8 +36,22 @@ from worker.workspace import Workspace, WorkspaceBusyError, Workspaces
 
 _log = structlog.get_logger(__name__)
 
-_WITHHELD = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WORKER_HUB_TOKEN", "SERVICE_CREDENTIAL_KEYS")
-"""Variables the child does not get: it receives the one token it needs through the pipe."""
+_WITHHELD = frozenset(
+    {
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "WORKER_HUB_TOKEN",
+        "SERVICE_HUB_TOKEN",
+        "SERVICE_CREDENTIAL_KEYS",
+        "SERVICE_FORM_SECRET",
+        "SERVICE_OAUTH_CLIENT_SECRET",
+        "SERVICE_DATABASE_URL",
+        "SERVICE_BROKER_URL",
+        "SRR_API_KEY",
+    }
+)
+"""Variables the child does not get: the database and the one token it needs come through the pipe, and whoever reads
+the environment of a process, or makes it print its own, finds nothing."""
 
 STOPPED_STATUS = 75
 """EX_TEMPFAIL: the child was asked to stop, and has said nothing about its job."""
@@ -59,6 +73,7 @@ class Supervisor:
         worker: str,
         command: Sequence[str],
         vault: CredentialVault | None = None,
+        database_url: str | None = None,
         own_token: str | None = None,
         loan_of: Callable[[str], Loan] = lambda _: NOTHING_LENT,
         environment: Mapping[str, str] | None = None,
@@ -70,6 +85,7 @@ class Supervisor:
         Args:
             worker: Name under which leases are held; unique for this process.
             command: What to start for a job; it reads one JSON object from its standard input, see `worker.child`.
+            database_url: Where the child writes; None: where its own settings say.
             own_token: Hub token of this worker, for jobs that bring none.
             loan_of: Where it may be used for the jobs of an owner.
             environment: Environment of the child, `os.environ` by default.
@@ -83,6 +99,7 @@ class Supervisor:
         self._command = tuple(command)
         self._vault = vault
         self._own_token = own_token
+        self._database_url = database_url
         self._loan_of = loan_of
         self._environment = environment
         self._health = health or Health(())
@@ -156,6 +173,7 @@ class Supervisor:
                 **claim.lease._asdict(),
                 "owner": claim.job.owner,
                 "access": access.to_message(),
+                "database_url": self._database_url,
                 "workspace": str(workspace.root),
                 "traceparent": current_traceparent(),
             }

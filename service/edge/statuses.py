@@ -32,6 +32,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     platform.InvalidCursorError: HTTPStatus.BAD_REQUEST,
     platform.UnstorableTextError: HTTPStatus.UNPROCESSABLE_ENTITY,
     platform.UnreadableError: HTTPStatus.CONFLICT,
+    platform.LimitReachedError: HTTPStatus.CONFLICT,
     platform.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     hub.InvalidRepoIdError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.ModelNotFoundError: HTTPStatus.NOT_FOUND,

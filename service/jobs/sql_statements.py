@@ -16,6 +16,7 @@ from service.jobs.ports import Admit
 from service.jobs.rows import JOB_COLUMNS, job_from_row
 from service.jobs.schema import Job, JobFailure, JobState, Lease, OutboxMessage, SealedSecret, Usage
 from service.jobs.transitions import ATTACHABLE_STATES, HELD_STATES
+from service.platform.limits import one_at_a_time
 
 _JOBS = tables.jobs.c
 _OUTBOX = tables.job_outbox.c
@@ -61,9 +62,8 @@ def lock_held(connection: Connection, lease: Lease) -> Job | None:
 
 
 def lock_owner(connection: Connection, owner: str) -> None:
-    """Let one transaction at a time count the jobs of an owner. SQLite has one writer anyhow."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"jobs of {owner}", 0))))
+    """Let one transaction at a time count the jobs of an owner."""
+    one_at_a_time(connection, f"jobs of {owner}")
 
 
 def require_room(connection: Connection, job: Job, admit: Admit | None, *, now: datetime) -> None:

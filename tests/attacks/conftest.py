@@ -33,9 +33,10 @@ from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from tests.hub_server.server import HubServer
 from tests.service.models import model_files
-from tests.worker.supervised.conftest import Bench, Clock
+from tests.worker.supervised.conftest import Bench, Clock, bench
 from worker.folder_hub import FolderHub
 
+__all__ = ["bench"]
 WORKERS_TOKEN = "hf_alice"
 """The test Hub's alice, of the organization acme: she is the operator."""
 CARD = "---\nlicense: mit\n---\n"

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -66,13 +67,16 @@ from service.keys.rate_limit import FallbackRateLimiter, MemoryRateLimiter, Rate
 from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.delivering import DeliveryContext, send_messages, write_messages
+from service.notifications.messages import watch_payload
 from service.notifications.sending import Sender
 from service.notifications.store import NotificationStore
+from service.notifications.telling import tell_owner
 from service.platform.clock import utc_now
 from service.platform.redis_client import redis_client
 from service.releases.act import ReleaseContext, act_on_releases
 from service.releases.poller import poll_watches
 from service.releases.rights import WatchRights
+from service.releases.schema import Watch
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from service.submissions.feed import EventFeed
@@ -115,7 +119,7 @@ def create_app(
             # A Hub that limits our rate makes its client sleep for minutes, and receivers may be slow: neither waits
             # for the other, and the messages to the workers wait for none.
             seconds = jobs_settings.maintenance_seconds
-            duties = _release_duties(watches, hubs, jobs, settings, wake=maintenance.wake)
+            duties = _release_duties(watches, notifications, hubs, jobs, settings, wake=maintenance.wake)
             releases = Maintenance(duties, interval_seconds=seconds)
             deliveries = Maintenance(_notification_duties(notifications, jobs, settings), interval_seconds=seconds)
             context = AppContext(
@@ -240,7 +244,13 @@ def _registry(collectors: tuple[Collector, ...]) -> CollectorRegistry:
 
 
 def _release_duties(
-    watches: WatchStore, hubs: ConfiguredHubs, jobs: Jobs, settings: ServiceSettings, *, wake: Callable[[], None]
+    watches: WatchStore,
+    notifications: NotificationStore,
+    hubs: ConfiguredHubs,
+    jobs: Jobs,
+    settings: ServiceSettings,
+    *,
+    wake: Callable[[], None],
 ) -> tuple[Duty, ...]:
     token = settings.hub_token.get_secret_value() if settings.hub_token else None
     rights = WatchRights(jobs.tenancy, token, publishes_to_folder=hubs.destination.is_local)
@@ -254,15 +264,21 @@ def _release_duties(
         quota = owner_quota(keys.list(owner), now=utc_now()) if settings.sign_in == "keys" else None
         return quota.max_running if quota is not None else None
 
+    def tell(watch: Watch, reason: str, next_try: datetime) -> None:
+        payload = watch_payload(
+            watch.id, watch.name, reason=reason, next_try=next_try, at=utc_now(), base_url=settings.public_address
+        )
+        tell_owner(notifications, watch.owner, payload, now=utc_now())
+
     def poll() -> None:
-        poll_watches(watches, hubs.releases, rights)
+        poll_watches(watches, hubs.releases, rights, tell=tell)
 
     def act() -> None:
         act_on_releases(
             ReleaseContext(
                 watches=watches,
                 jobs=jobs.store,
-                hub=hubs.watched,
+                hub=hubs.source,
                 wake=wake,
                 core_version=version("srr-compression"),
                 rights=rights,

@@ -123,6 +123,6 @@ def preview(
     """Play the rules through over the releases of the last days, and change nothing."""
     watch = Watch(**dict(rules_of(body)), id="preview", owner=caller.owner, created_at=datetime.now(UTC))
     found = preview_watch(
-        watch, releases=services.hubs.releases, hub=services.hubs.watched, rights=services.watch_rights, days=days
+        watch, releases=services.hubs.releases, hub=services.hubs.source, rights=services.watch_rights, days=days
     )
     return PreviewList(previews=list(found))

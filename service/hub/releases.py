@@ -6,10 +6,15 @@ from datetime import datetime
 from itertools import islice
 from typing import Protocol
 
+import structlog
+
 from service.hub.client import HubClient
+from service.hub.errors import HubUnavailableError
 from service.hub.folder import MAIN, FolderMetadata, FolderRepository, not_in_folder
 from service.hub.translation import Subject
 from service.platform.text import is_text
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,15 @@ class FolderReleases:
 
     def seen_by(self, may_see: Callable[[str], bool]) -> HubReleases:
         """Return the listings without private models that somebody may not see."""
+        return self.seeing(may_see)
+
+    def seeing(self, may_see: Callable[[str], bool]) -> "FolderReleases":
+        """Return the same, as what it is."""
         return FolderReleases(self._hub, may_see=may_see)
+
+    def has(self, model_id: str) -> bool:
+        """Whether the folder has a model, whoever may see it."""
+        return self._hub.repository(model_id).exists
 
     def _existing(self, model_id: str) -> FolderRepository:
         repository = self._hub.existing(model_id)
@@ -167,3 +180,41 @@ class FolderReleases:
             ListedCommit(sha, commit.message, commit.description, commit.created_at)
             for sha, commit in islice(repository.history(newest), limit)
         ]
+
+
+class BothReleases:
+    """`HubReleases` of the operator's folder and of the Hub behind it, which may be out of reach."""
+
+    def __init__(self, folder: FolderReleases, remote: HubReleases) -> None:
+        self._folder = folder
+        self._remote = remote
+
+    def seen_by(self, may_see: Callable[[str], bool]) -> HubReleases:
+        """Return the listings without private models that somebody may not see."""
+        return BothReleases(self._folder.seeing(may_see), self._remote.seen_by(may_see))
+
+    def models(self, owner: str, *, token: str | None = None, limit: int = 100) -> Sequence[ListedModel]:
+        """Return the models of an owner, latest change first; without the Hub's where only the folder answers."""
+        local = self._folder.models(owner, limit=limit)
+        try:
+            remote = self._remote.models(owner, token=token, limit=limit)
+        except HubUnavailableError as error:
+            if not local:
+                raise
+            _log.warning("hub_not_listed", owner=owner, reason=str(error))
+            return local
+        found = [*local, *(model for model in remote if not self._folder.has(model.model_id))]
+        return sorted(found, key=lambda model: model.changed_at, reverse=True)[:limit]
+
+    def refs(self, model_id: str, *, token: str | None = None) -> ModelRefs:
+        """Return branches and tags."""
+        return self._of(model_id).refs(model_id, token=token)
+
+    def commits(
+        self, model_id: str, revision: str = MAIN, *, token: str | None = None, limit: int = 50
+    ) -> Sequence[ListedCommit]:
+        """Return the history of a revision, newest first."""
+        return self._of(model_id).commits(model_id, revision, token=token, limit=limit)
+
+    def _of(self, model_id: str) -> HubReleases:
+        return self._folder if self._folder.has(model_id) else self._remote

@@ -43,7 +43,8 @@ class ReleaseContext:
 
     watches: WatchStore
     jobs: JobsOfCallers
-    hub: HubMetadata
+    hub: Callable[[str], HubMetadata]
+    """The hub that has a model."""
     wake: Callable[[], None]
     core_version: str
     rights: WatchRights
@@ -96,9 +97,10 @@ def _act(release: Release, context: ReleaseContext) -> bool:
         context.watches.defer(release, until=context.clock() + _ASK_AGAIN, reason=full[:_MAX_REASON])
         return False
     try:
-        model = context.hub.resolve(release.repo_id, release.sha, token=context.rights.token_of(watch))
+        hub = context.hub(release.repo_id)
+        model = hub.resolve(release.repo_id, release.sha, token=context.rights.token_of(watch))
         may_see = context.rights.tenancy.of(watch.owner).sees_local
-        visible(model, is_local=context.hub.is_local, may_see=may_see)
+        visible(model, is_local=hub.is_local, may_see=may_see)
         skip = skip_reason(model, watch)
     except HubError as error:
         _put_off(release, error, context)

@@ -27,6 +27,11 @@ _FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=30), timedelta(hours=1)
 """After a failed poll: the first wait, doubled with each failure up to the longest. The Hub may ask for more."""
 _LONGEST_ASKED = timedelta(hours=24)
 _MAX_ERROR = 400
+TELL_AFTER = 5
+"""Failures in a row, about a quarter of an hour: what is over sooner is nobody's business."""
+
+Tell = Callable[[Watch, str, datetime], None]
+"""Tells the owner of a watch why it fails, and when it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,18 @@ class FoundRef:
 
 
 def poll_watches(
-    store: WatchStore, hub: HubReleases, rights: WatchRights, *, clock: Callable[[], datetime] = utc_now
+    store: WatchStore,
+    hub: HubReleases,
+    rights: WatchRights,
+    *,
+    tell: Tell = lambda *_: None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> int:
     """Poll every enabled watch whose turn it is, and return how many releases are new. A periodic duty.
 
     Several processes may do this at once: each poll is made by one of them. One that fails is logged, noted at the
-    watch and repeated after a while that grows; one whose process dies is repeated when the next is due.
+    watch and repeated after a while that grows; one whose process dies is repeated when the next is due. The owner is
+    told of the failure after TELL_AFTER others in a row, once.
     """
     found = 0
     for watch in store.list():
@@ -66,6 +77,8 @@ def poll_watches(
         except HubError as error:
             until = clock() + wait_after(error, failures=watch.poll_failures)
             store.mark_failed(watch, until=until, error=str(error)[:_MAX_ERROR])
+            if watch.poll_failures + 1 == TELL_AFTER:
+                tell(watch, str(error)[:_MAX_ERROR], until)
             _log.warning("watch_not_polled", watch_id=watch.id, code=error.code, until=until.isoformat())
     return found
 

@@ -26,7 +26,7 @@ def preview_watch(
     watch: Watch,
     *,
     releases: HubReleases,
-    hub: HubMetadata,
+    hub: Callable[[str], HubMetadata],
     rights: WatchRights,
     days: int = 30,
     limit: int = 50,
@@ -69,13 +69,15 @@ def _commits(
         return []
 
 
-def _preview(watch: Watch, ref: FoundRef, commit: ListedCommit, hub: HubMetadata, rights: WatchRights) -> Preview:
+def _preview(
+    watch: Watch, ref: FoundRef, commit: ListedCommit, hub: Callable[[str], HubMetadata], rights: WatchRights
+) -> Preview:
     destinations: tuple[str, ...] = ()
     try:
         destinations = tuple(destination_of(watch, ref.repo_id, ref.ref, recipe) for recipe in watch.recipes)
         for repo_id in destinations:
             rights.require_destination(watch.owner, repo_id)
-        skipped = skip_reason(hub.resolve(ref.repo_id, commit.sha, token=rights.token_of(watch)), watch)
+        skipped = skip_reason(hub(ref.repo_id).resolve(ref.repo_id, commit.sha, token=rights.token_of(watch)), watch)
     except (HubError, InvalidWatchError, HubTokenNeededError) as error:
         skipped = str(error)
     return Preview(

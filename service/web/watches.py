@@ -143,7 +143,7 @@ def _previews(made: WatchRules, owner: str, services: Services) -> Sequence[Prev
     return preview_watch(
         watch,
         releases=services.hubs.releases,
-        hub=services.hubs.watched,
+        hub=services.hubs.source,
         rights=services.watch_rights,
         days=PREVIEW_DAYS,
     )

@@ -138,7 +138,7 @@ def test_a_watch_sees_what_its_owner_sees_and_publishes_where_they_may(installat
     watch = installation.http.post("/v1/watches", json=body, headers=header).json()
     services = installation.http.app.state.services  # type: ignore[attr-defined]
     rights = WatchRights(installation.tenancy, WORKERS_TOKEN, publishes_to_folder=False)
-    context = ReleaseContext(installation.watches, installation.store, services.hubs.watched, lambda: None, "1", rights)
+    context = ReleaseContext(installation.watches, installation.store, services.hubs.source, lambda: None, "1", rights)
 
     poll_watches(installation.watches, services.hubs.releases, rights)
     seen = installation.http.get(f"/v1/watches/{watch['id']}/releases", headers=header).json()["releases"]

@@ -101,7 +101,7 @@ class Town:
         return ReleaseContext(
             watches=self.store,
             jobs=self.jobs,
-            hub=hub or self.hub,
+            hub=lambda _: hub or self.hub,
             wake=lambda: None,
             core_version="0.1.0",
             rights=self.rights,

@@ -105,7 +105,7 @@ def test_model_that_cannot_be_read_does_not_stop_the_preview(lookout: Lookout) -
     lookout.server.add_model("acme/disabled", FILES, disabled=True)
     lookout.server.add_model("acme/model", FILES)
 
-    rows = preview_watch(watch, releases=lookout.hub, hub=lookout.metadata, rights=lookout.rights())
+    rows = preview_watch(watch, releases=lookout.hub, hub=lambda _: lookout.metadata, rights=lookout.rights())
 
     assert [row.repo_id for row in rows] == ["acme/model"]
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,9 +18,13 @@ from service.commands.options import (
     RecipeOption,
     SeedOption,
     SetOption,
+    TargetBitsOption,
+    TargetKLOption,
     TargetOption,
+    TargetSizeOption,
     TokenOption,
 )
+from service.commands.submit_app import submit_evaluation
 from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
@@ -37,11 +41,10 @@ app = typer.Typer(
 app.command()(finetune)
 app.add_typer(keys_app, name="keys")
 app.command("evaluate")(evaluate)
+app.command()(submit_evaluation)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
 
-COMMAND_RECIPE = "srr"
-"""Of commands that name none; the service proposes another, `srr_core.recipe.DEFAULT_RECIPE`."""
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
 _BAD_REQUESTS = frozenset({400, 404, 409, 413, 422})
 
@@ -70,9 +73,12 @@ def recipes(
 def compress(
     source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", metavar="DESTINATION")],
-    recipe: RecipeOption = COMMAND_RECIPE,
+    recipe: RecipeOption = None,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     target: TargetOption = None,
+    target_bits: TargetBitsOption = None,
+    target_size: TargetSizeOption = None,
+    target_kl: TargetKLOption = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
     evaluation_text: EvaluationOption = None,
@@ -85,7 +91,8 @@ def compress(
     """Compress a model on this machine, without any service."""
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments, seed=seed, target=target)
+    budget: Any = {"target_bits": target_bits, "target_size": target_size, "target_kl": target_kl}
+    chosen = chosen_recipe(recipe, assignments, seed=seed, target=target, **budget)
     worker_command("compress")(
         source,
         destination,
@@ -102,7 +109,7 @@ def compress(
 @app.command()
 def inspect(
     source: Annotated[str, typer.Argument(help="A folder, or a model on the Hub.", metavar="SOURCE")],
-    recipe: RecipeOption = COMMAND_RECIPE,
+    recipe: RecipeOption = None,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     target: TargetOption = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
@@ -182,7 +189,7 @@ def worker() -> None:
 @app.command()
 def demo(
     model: Annotated[str | None, typer.Option(help="A model on the Hub instead of the bundled one.")] = None,
-    recipe: RecipeOption = COMMAND_RECIPE,
+    recipe: RecipeOption = None,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     target: TargetOption = None,
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".demo"),
@@ -200,9 +207,12 @@ def demo(
 def submit(
     model: Annotated[str, typer.Argument(help="The model to compress.", metavar="ORG/MODEL")],
     destination: Annotated[str, typer.Option("--destination", "-d", help="Where to publish.", metavar="ORG/NAME")],
-    recipe: RecipeOption = COMMAND_RECIPE,
+    recipe: RecipeOption = None,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     target: TargetOption = None,
+    target_bits: TargetBitsOption = None,
+    target_size: TargetSizeOption = None,
+    target_kl: TargetKLOption = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
     calibration_text: CalibrationOption = None,
     evaluation_text: EvaluationOption = None,
@@ -231,7 +241,8 @@ def submit(
     from service.commands import remote
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments, seed=seed, target=target)
+    budget: Any = {"target_bits": target_bits, "target_size": target_size, "target_kl": target_kl}
+    chosen = chosen_recipe(recipe, assignments, seed=seed, target=target, **budget)
     with _client(url, api_key) as client:
         remote.submit(
             client,

@@ -4,6 +4,7 @@ SrrError
 ├── RecipeError                 invalid_recipe
 ├── UnsupportedModelError       unsupported_model
 ├── CheckpointError             invalid_checkpoint
+│   ├── DamagedHeaderError      invalid_checkpoint
 │   └── NonFiniteWeightError    non_finite_weight
 ├── CalibrationError            invalid_calibration_text
 ├── EvaluationError             invalid_evaluation_text
@@ -42,6 +43,10 @@ class CheckpointError(SrrError):
     """A checkpoint on disk that is damaged, incomplete or unsafe to read."""
 
     code = "invalid_checkpoint"
+
+
+class DamagedHeaderError(CheckpointError):
+    """A file of weights whose header does not say what the format wants it to, or does not fit the file."""
 
 
 class NonFiniteWeightError(CheckpointError):

@@ -186,6 +186,8 @@ class BudgetReport(_Frozen):
     used_bytes: int
     estimated_cost: float
     """Nats per token the whole is estimated to lose; good for comparing settings, not a measurement."""
+    probed_divergence: float | None = None
+    """Where the target is one: measured over the calibration windows, before anything learned. Nats per token."""
     rank: int
     """Of L·R in every layer, among those to choose from."""
     settings: tuple[SettingCount, ...]

@@ -12,11 +12,12 @@ import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from pydantic import SecretStr
 
+from service.hub.client import HubClient
 from service.hub.settings import HubSettings
 from service.jobs.policy import RetryPolicy
 from service.jobs.ports import JobsOfWorkers
@@ -40,6 +41,9 @@ from worker.runner import run
 from worker.settings import WorkerSettings
 from worker.supervisor import STOPPED_STATUS
 from worker.workspace import Workspace, Workspaces
+
+if TYPE_CHECKING:
+    from worker.dataset_hub import DatasetHub
 
 OTHER_SERVERS = ("llama_cpp", "vllm")
 """Modules of servers that a published model is tried in where they are installed; transformers has read it already."""
@@ -126,10 +130,19 @@ def _context(
         device=settings.device,
         require_free=workspaces.require_free,
         workspace=Workspace(Path(message["workspace"])),
+        cache=settings.resolved_scratch_dir(jobs.data_dir) / "cache",
+        datasets=None if hubs.source_hub == "folder" else lambda: _datasets(hubs),
         progress=ProgressRecorder(store, lease),
         asked_to_stop=asked_to_stop,
         smoke_test=_smoke_test(settings),
     )
+
+
+def _datasets(hubs: HubSettings) -> "DatasetHub":
+    # Imported here for the same reason as below.
+    from worker.dataset_hub import DatasetHub
+
+    return DatasetHub(HubClient(hubs.endpoint))
 
 
 def _smoke_test(settings: WorkerSettings) -> Callable[[Path], tuple[CompatibilityRow, ...]]:

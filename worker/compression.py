@@ -5,8 +5,7 @@ import shutil
 from pathlib import Path
 
 from examples import CALIBRATION_TEXT, EVALUATION_TEXT
-from service.hub.destination import Destination, check_destination
-from service.hub.folder import visible
+from service.hub.destination import check_destination
 from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.jobs.ports import JobReading
 from service.jobs.schema import Job, JobResult
@@ -21,6 +20,7 @@ from srr_core.report import Report, read_report
 from worker.hub import PublishedCommit
 from worker.publisher import publish_artifact
 from worker.run_context import Finished, RunContext
+from worker.shared_hubs import destination, resolved, write_down_publisher
 from worker.workspace import Workspace
 
 PARTIAL_SUFFIX = ".partial"
@@ -39,7 +39,7 @@ def compress_and_publish(job: Job, work: CompressWork, context: RunContext) -> F
         report = _compress(work, model, source, context)
     context.progress.tell_missing(report.layers, should_stop=context.should_stop)
     with span("publish"):
-        commit = _publish(job, model, report, context)
+        commit = _publish(job, work, model, report, context)
     with span("smoke test"):
         rows = context.smoke_test(context.workspace.artifact)
     for row in rows:
@@ -51,34 +51,18 @@ def compress_and_publish(job: Job, work: CompressWork, context: RunContext) -> F
 def _resolve(work: CompressWork, context: RunContext) -> ResolvedModel:
     context.progress.advance(Stage.DOWNLOAD, 0, 1)
     hub = context.source_hub(work.source.model_id)
-    # A later attempt keeps the commit of the first: main may have moved, and its layers are half done.
-    revision = work.source.sha or work.source.revision
-    token = context.access.token_for(work.source.model_id)
-    model = hub.resolve(work.source.model_id, revision, token=token)
-    if token is not None and context.access.own is None and not context.tenant.loan.covers(model.model_id):
-        # It was renamed, and the token that was lent for its old place sees more than its new owner allows.
-        model = hub.resolve(work.source.model_id, revision)
-    visible(model, is_local=hub.is_local, may_see=context.tenant.sees_local)
+    model = resolved(work.source, context)
     check_compressible(model)
     check_config(model.config)
-    hub.inspect(model, token=token)  # the headers, before hours of download: not every submission could be checked
+    # The headers, before hours of download: not every submission could be checked.
+    hub.inspect(model, token=context.access.token_for(work.source.model_id))
     if not hub.is_local:
         check_license(model, acknowledged=work.acknowledge_license)
-    destination = _destination(work, context)
-    check_destination(destination, model, private=work.destination.private)
+    place = destination(work.destination.repo_id, context)
+    check_destination(place, model, private=work.destination.private)
     context.require_ours(context.store.resolve_source(context.lease, sha=model.sha))
     context.progress.say(f"Resolved {model.model_id} at {work.source.revision} to commit {model.sha[:12]}.")
     return model
-
-
-def _destination(work: CompressWork, context: RunContext) -> Destination:
-    repo_id, hub = work.destination.repo_id, context.destination_hub
-    if not hub.is_local and context.access.token_for(repo_id) is None:
-        context.tenant.require_loan(repo_id)
-    destination = hub.destination(repo_id, token=context.access.token_for(repo_id))
-    if hub.is_local or context.access.own is None:
-        context.tenant.require_destination(repo_id, is_free=destination.is_empty)
-    return destination
 
 
 def _download(work: CompressWork, model: ResolvedModel, context: RunContext) -> Path:
@@ -128,22 +112,23 @@ def _compress(work: CompressWork, model: ResolvedModel, source: Path, context: R
         return compress()
 
 
-def _publish(job: Job, model: ResolvedModel, report: Report, context: RunContext) -> PublishedCommit:
+def _publish(
+    job: Job, work: CompressWork, model: ResolvedModel, report: Report, context: RunContext
+) -> PublishedCommit:
     context.require_ours(context.store.publishing(context.lease))
     context.progress.advance(Stage.PUBLISH, 0, 1)
-    destination, hub = job.work.destination, context.destination_hub
-    is_own = context.access.own is not None and not hub.is_local
-    context.tenant.publish(destination.repo_id, with_own_token=is_own)
+    repo_id = work.destination.repo_id
+    write_down_publisher(repo_id, context)
     commit = publish_artifact(
-        hub,
+        context.destination_hub,
         context.workspace.artifact,
-        repo_id=destination.repo_id,
+        repo_id=repo_id,
         report=report,
         source=model,
         source_directory=context.workspace.source,
         job_id=job.id,
-        token=context.access.token_for(destination.repo_id),
-        private=destination.private,
+        token=context.access.token_for(repo_id),
+        private=work.destination.private,
     )
     context.progress.say(f"Published {commit.repo_id} at commit {commit.sha[:12]}.")
     return commit

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Set
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from service.hub.errors import DownloadCorruptedError
 from service.hub.model import RepoFile
@@ -56,9 +56,15 @@ def _digest(path: Path, digest: "hashlib._Hash") -> str:
 
 
 def discard_unlisted(directory: Path, listed: Set[str]) -> None:
-    """Remove everything but the listed files: leftovers of another revision, and the client's own notes."""
-    for path in directory.iterdir():
-        if path.name in listed:
+    """Remove everything but the listed files: leftovers of another revision, and the client's own notes.
+
+    Args:
+        listed: Paths relative to the directory, with `/` between folders.
+    """
+    kept = {folder.as_posix() for name in listed for folder in PurePosixPath(name).parents}
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory).as_posix()
+        if name in listed or name in kept or not (path.exists() or path.is_symlink()):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -11,7 +11,7 @@ from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import EventKind, Lease
 from service.platform.errors import StoreUnavailableError
 from service.platform.text import clean
-from srr_core.recipe.stages import Stage, share_done
+from srr_core.recipe.stages import COMPRESSION, Shares, Stage, share_done
 from srr_core.report import LayerReport
 
 if TYPE_CHECKING:  # that module loads torch, which takes seconds and is needed by the core only
@@ -50,6 +50,8 @@ class ProgressRecorder:
         self._told_at = float("-inf")
         self._waiting: deque[tuple[EventKind, dict[str, Any]]] = deque()
         self.is_lost = False
+        self.shares: Shares = COMPRESSION
+        """How much of the whole each stage is; set once the kind of work is known."""
 
     def on_progress(self, progress: "Progress") -> None:
         """Record a step of the core: a `layer` event for a finished layer, a `progress` event at most every 0.5 s."""
@@ -63,7 +65,7 @@ class ProgressRecorder:
 
     def advance(self, stage: Stage, completed: int, total: int) -> None:
         """Record that `completed` of `total` units of a stage are done. The bar never goes back."""
-        self._share = max(self._share, share_done(stage, completed, total))
+        self._share = max(self._share, share_done(stage, completed, total, shares=self.shares))
         is_new_stage = stage != self._stage
         if not is_new_stage and self._clock() - self._told_at < _MINIMUM_SECONDS:
             return

@@ -32,6 +32,11 @@ class Workspace:
         return self.root / "source"
 
     @property
+    def reference(self) -> Path:
+        """Where the model that the source is compared with is downloaded to."""
+        return self.root / "reference"
+
+    @property
     def artifact(self) -> Path:
         """Where the artifact appears, complete; unfinished work is beside it."""
         return self.root / "artifact"

@@ -4,8 +4,8 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 
-from service.api.jobs import submission_of
-from service.api.schemas import InspectBody, JobCreate
+from service.api.job_bodies import AnyJobCreate
+from service.api.schemas import InspectBody
 from service.edge.dependencies import JobReader, ServicesDep
 from service.edge.problems import problem_responses
 from service.submissions.preflight import inspect_model, validate
@@ -46,10 +46,8 @@ def inspect(body: InspectBody, caller: JobReader, services: ServicesDep) -> Mode
         HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY, *_HUB
     ),
 )
-def validate_job(body: JobCreate, caller: JobReader, services: ServicesDep) -> Validation:
+def validate_job(body: AnyJobCreate, caller: JobReader, services: ServicesDep) -> Validation:
     """Run every check that a job would meet, and change nothing. A job that would fail is still a 200 here."""
     token = body.hub_token.get_secret_value() if body.hub_token else None
-    wanted = submission_of(body).work
-    return validate(
-        wanted, services.hubs, services.store, services.fleet, tenant=services.tenancy.of(caller.owner), token=token
-    )
+    tenant = services.tenancy.of(caller.owner)
+    return validate(body.work(), services.hubs, services.store, services.fleet, tenant=tenant, token=token)

@@ -2,14 +2,38 @@
 
 from collections.abc import Iterable, Sequence
 
+from service.jobs.reports import AnyReport
+from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import LayerReport, Measurement, Report
 
 _BYTES_PER_MEBIBYTE = 1024 * 1024
 
 
-def markdown(report: Report) -> str:
+def markdown(report: AnyReport) -> str:
     """Return the report as Markdown. Names from the model cannot break out of their table cell."""
-    sections = (_summary(report), _measurements(report), _layers(report), _kept(report), _notes(report))
+    return _evaluation(report) if isinstance(report, EvaluationReport) else _compression(report)
+
+
+def _compression(report: Report) -> str:
+    sections = (
+        _summary(report),
+        _measurements(report.measurements),
+        _layers(report),
+        _kept(report),
+        _notes(report.notes),
+    )
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _evaluation(report: EvaluationReport) -> str:
+    models = [("Model", report.model), *([] if report.source is None else [("Compared with", report.source)])]
+    rows = [
+        *((word, f"{_cell(model.id)} at {_cell(model.sha or 'no commit')}") for word, model in models),
+        ("Computed on", f"{_cell(report.environment.device)} in {sum(report.seconds.values()):.1f} s"),
+        *((f"Dataset {_cell(name)}", _cell(sha)) for name, sha in sorted(report.datasets.items())),
+    ]
+    summary = f"# {_cell(report.model.id)}, measured\n\n" + _table(("", ""), rows)
+    sections = (summary, _measurements(report.measurements, column="Model"), _notes(report.notes))
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -28,12 +52,12 @@ def _summary(report: Report) -> str:
     return f"# {_cell(report.source.id)}, compressed\n\n" + _table(("", ""), rows)
 
 
-def _measurements(report: Report) -> str:
-    if not report.measurements:
+def _measurements(measurements: Sequence[Measurement], *, column: str = "Compressed") -> str:
+    if not measurements:
         return ""
-    rows = [_measurement(row) for row in report.measurements]
-    protocols = "\n".join(f"- {_cell(row.metric)}: {_cell(row.protocol)}" for row in report.measurements)
-    header = ("Metric", "Source", "Compressed", "Tokens", "Better", "Difference or error")
+    rows = [_measurement(row) for row in measurements]
+    protocols = "\n".join(f"- {_cell(row.metric)}: {_cell(row.protocol)}" for row in measurements)
+    header = ("Metric", "Source", column, "Tokens", "Better", "Difference or error")
     return "## Evaluation\n\n" + _table(header, rows) + f"\n\n{protocols}"
 
 
@@ -72,8 +96,8 @@ def _kept(report: Report) -> str:
     return "## Kept in source precision\n\n" + _table(("Weight", "Why"), rows)
 
 
-def _notes(report: Report) -> str:
-    return "## Notes\n\n" + "\n".join(f"- {_cell(note)}" for note in report.notes) if report.notes else ""
+def _notes(notes: Sequence[str]) -> str:
+    return "## Notes\n\n" + "\n".join(f"- {_cell(note)}" for note in notes) if notes else ""
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

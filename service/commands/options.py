@@ -16,7 +16,14 @@ class Device(StrEnum):
 
 
 RecipeOption = Annotated[
-    str, typer.Option("--recipe", "-r", help="A name from `srr recipes`, or a JSON file.", metavar="NAME|FILE")
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        help="A name from `srr recipes`, or a JSON file.",
+        metavar="NAME|FILE",
+        show_default="srr; srr-fast with a target of bits, size or KL",
+    ),
 ]
 SetOption = Annotated[
     list[str],
@@ -38,6 +45,19 @@ TargetOption = Annotated[
         "--target",
         help="What will run the result: any, transformers, vllm, sglang, llama.cpp, gptq or srr.",
         show_default=False,
+    ),
+]
+TargetBitsOption = Annotated[
+    float | None,
+    typer.Option("--target-bits", help="Stored bits per compressed weight, spent where they count most."),
+]
+TargetSizeOption = Annotated[
+    str | None, typer.Option("--target-size", help="All weight files together: 4GB, 800MB, 3.5GiB.", metavar="SIZE")
+]
+TargetKLOption = Annotated[
+    float | None,
+    typer.Option(
+        "--target-kl", help="Divergence from the source, in nats per token, that the smallest result may have."
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the randomized parts.")]

@@ -1,4 +1,4 @@
-"""`--recipe NAME|FILE` and `--set path=value`: a recipe from the command line."""
+"""`--recipe NAME|FILE`, `--set path=value` and targets: a recipe from the command line."""
 
 import json
 from collections.abc import Sequence
@@ -7,17 +7,40 @@ from typing import Any
 
 from service.commands.output import EXIT_BAD_INPUT, CommandError
 from srr_core.recipe import PRESETS, Recipe, override, parse_assignments, parse_recipe
+from srr_core.recipe.budgeted import BUDGET_RECIPE, budgeted, size_in_bytes
+
+COMMAND_RECIPE = "srr"
+"""Of commands that name none; the service proposes another, `srr_core.recipe.DEFAULT_RECIPE`."""
 
 
 def chosen_recipe(
-    name_or_file: str, assignments: Sequence[str], *, seed: int | None = None, target: str | None = None
+    name_or_file: str | None,
+    assignments: Sequence[str],
+    *,
+    seed: int | None = None,
+    target: str | None = None,
+    target_bits: float | None = None,
+    target_size: str | None = None,
+    target_kl: float | None = None,
 ) -> Recipe:
     """Return the recipe that the options describe.
 
+    Args:
+        name_or_file: None for the recipe of commands that name none.
+        target_size: As it is typed, such as 4GB.
     Raises:
-        RecipeError: an unknown name or field, a value out of range, or an assignment without `=`.
+        RecipeError: an unknown name or field, a value out of range, an assignment without `=`, or two targets of size.
         CommandError: a file that is not JSON.
     """
+    is_budgeted = (target_bits, target_size, target_kl) != (None, None, None)
+    if not is_budgeted:
+        return _chosen(name_or_file or COMMAND_RECIPE, assignments, seed=seed, target=target)
+    size = None if target_size is None else size_in_bytes(target_size)
+    recipe = _chosen(name_or_file or BUDGET_RECIPE, assignments, seed=seed, target=target)
+    return budgeted(recipe, target_bits=target_bits, target_size_bytes=size, target_kl=target_kl)
+
+
+def _chosen(name_or_file: str, assignments: Sequence[str], *, seed: int | None, target: str | None) -> Recipe:
     source = _source(name_or_file)
     changes = parse_assignments(assignments)
     if target is not None:

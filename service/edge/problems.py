@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -60,9 +60,7 @@ def invalid_request_problem(request: Request, error: RequestValidationError) -> 
         HTTPStatus.UNPROCESSABLE_ENTITY,
         code="invalid_request",
         detail="The request is not valid; `errors` names each wrong field." + _more(items),
-        errors=[
-            _field(item["loc"], item["msg"] + _known(request, item["type"], item["loc"])) for item in items[:MAX_FIELDS]
-        ],
+        errors=[_invalid_field(request, item) for item in items[:MAX_FIELDS]],
     )
 
 
@@ -121,9 +119,27 @@ def recipe_fields(error: RecipeError) -> list[ProblemField]:
     ]
 
 
-def _known(request: Request, error_type: str, location: Sequence[int | str]) -> str:
+def _invalid_field(request: Request, item: Mapping[str, Any]) -> ProblemField:
     body = getattr(request.scope.get("route"), "body_field", None)
     model = body.field_info.annotation if body is not None else None
+    location = tuple(item["loc"])
+    members = _members(model)
+    if location[:1] == ("body",) and len(location) > 1 and location[1] in members:
+        # Which member of the union was meant is no part of the path that the client wrote.
+        model, location = members[location[1]], (location[0], *location[2:])
+    return ProblemField(field=_dotted(location), message=item["msg"] + _known(model, item["type"], location))
+
+
+def _members(annotation: object) -> dict[object, type[BaseModel]]:
+    """Return the models of a tagged union by their tags."""
+    found: dict[object, type[BaseModel]] = {}
+    for member in get_args(annotation):
+        model, *marks = get_args(member) or (member,)
+        found |= {mark.tag: model for mark in marks if isinstance(mark, Tag)}
+    return found
+
+
+def _known(model: object, error_type: str, location: Sequence[int | str]) -> str:
     if not isinstance(model, type) or not issubclass(model, BaseModel) or location[:1] != ("body",):
         return ""
     return what_is_known(model, error_type, location[1:])

@@ -11,12 +11,17 @@ MAX_DEPTH = 64
 """The deepest configuration of transformers has about six levels."""
 
 
-def json_object(content: bytes) -> Mapping[str, Any] | None:
-    """Return a JSON object, or None when it is something else, or nested beyond all reason."""
+def json_value(content: bytes) -> Any:
+    """Return what a JSON document says, or None when it is none, or nested beyond all reason."""
     try:
-        found = json.loads(content)
+        return json.loads(content)
     except (ValueError, RecursionError):
         return None
+
+
+def json_object(content: bytes) -> Mapping[str, Any] | None:
+    """Return a JSON object, or None when it is something else, or nested beyond all reason."""
+    found = json_value(content)
     return found if isinstance(found, dict) else None
 
 

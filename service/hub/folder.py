@@ -24,14 +24,15 @@ from huggingface_hub.repocard import metadata_load
 from pydantic import BaseModel, ConfigDict
 from yaml import YAMLError
 
-from service.hub.destination import REPORT_FILE, Destination, report_source
-from service.hub.documents import json_object, read_config
+from service.hub.destination import Destination, report_file, report_source
+from service.hub.documents import json_object, json_value, read_config
 from service.hub.errors import ModelNotFoundError, RevisionNotFoundError
-from service.hub.headers import read_header
+from service.hub.headers import Fetch, read_header
 from service.hub.metadata import card_fields, texts
-from service.hub.model import RepoFile, ResolvedModel
+from service.hub.model import CARD_FILE, CONFIG_FILE, RepoFile, ResolvedModel, index_file
 from service.hub.naming import check_repo_id
-from service.hub.weights import Header, Weights, read_weights
+from service.hub.weights import Weights, read_weights
+from srr_core.checkpoint.carried_files import MODULES_FILE
 
 MAIN = "main"
 MAX_CARD_BYTES = 1_000_000
@@ -161,17 +162,18 @@ class FolderMetadata:
                 f"{model_id} has no revision {revision!r}; name a branch, a tag or a full commit sha."
             )
         settings, snapshot = repository.settings(), repository.snapshot(commit_id)
-        card = read_card(snapshot / "README.md")
+        card, config = read_card(snapshot / CARD_FILE), _config(snapshot / CONFIG_FILE, model_id)
+        files = repository.commit(commit_id).files
+        index = index_file(files, config)
         return ResolvedModel(
             model_id=model_id,
             sha=commit_id,
             private=settings.private,
             gated=settings.gated,
-            files=tuple(
-                RepoFile(path, file.size_bytes, sha256=file.sha256)
-                for path, file in sorted(repository.commit(commit_id).files.items())
-            ),
-            config=_config(snapshot / "config.json", model_id),
+            files=tuple(RepoFile(path, file.size_bytes, sha256=file.sha256) for path, file in sorted(files.items())),
+            config=config,
+            index=_json_object(snapshot / index) if index is not None else None,
+            modules=_json(snapshot / MODULES_FILE),
             tags=texts(card.get("tags")),
             pipeline_tag=next(iter(texts([card.get("pipeline_tag")])), None),
             **card_fields(card),
@@ -185,17 +187,7 @@ class FolderMetadata:
     ) -> Weights:
         """Read the headers of the weights."""
         snapshot = self.existing(model.model_id).snapshot(model.sha)
-
-        def read(file: RepoFile) -> Header:
-            with (snapshot / file.path).open("rb") as stream:
-
-                def span(begin: int, end: int) -> bytes:
-                    stream.seek(begin)
-                    return stream.read(end - begin)
-
-                return read_header(span, size_bytes=file.size_bytes)
-
-        return read_weights(model, lambda files: map(read, files))
+        return read_weights(model, lambda files: (read_header(file, _part_of(snapshot / file.path)) for file in files))
 
     def artifact_source(
         self,
@@ -204,7 +196,9 @@ class FolderMetadata:
         token: str | None = None,
     ) -> str | None:
         """Return what a repository of ours was compressed from, or None when it is not one of ours."""
-        return report_source(_json_object(self.existing(model.model_id).snapshot(model.sha) / REPORT_FILE))
+        name = report_file(file.path for file in model.files)
+        snapshot = self.existing(model.model_id).snapshot(model.sha)
+        return None if name is None else report_source(_json_object(snapshot / name))
 
     def destination(
         self,
@@ -217,12 +211,14 @@ class FolderMetadata:
         head = repository.find(MAIN) if repository.exists else None
         if head is None:
             return Destination(repo_id, writable=True)
+        paths = tuple(repository.commit(head).files)
+        name = report_file(paths)
         return Destination(
             repo_id=repo_id,
             head=head,
             private=repository.settings().private,
-            paths=tuple(repository.commit(head).files),
-            made_from=report_source(_json_object(repository.snapshot(head) / REPORT_FILE)),
+            paths=paths,
+            made_from=None if name is None else report_source(_json_object(repository.snapshot(head) / name)),
             writable=True,
         )
 
@@ -267,8 +263,21 @@ def not_in_folder(repo_id: str) -> ModelNotFoundError:
     return ModelNotFoundError(f"{repo_id} does not exist in the folder hub; check the id, or import the model.")
 
 
+def _part_of(path: Path) -> Fetch:
+    def fetch(begin: int, end: int) -> bytes:
+        with path.open("rb") as stream:
+            stream.seek(begin)
+            return stream.read(end - begin)
+
+    return fetch
+
+
 def _config(path: Path, model_id: str) -> Mapping[str, Any] | None:
     return read_config(path.read_bytes(), model_id) if path.is_file() else None
+
+
+def _json(path: Path) -> Any:
+    return json_value(path.read_bytes()) if path.is_file() else None
 
 
 def _json_object(path: Path) -> Mapping[str, Any] | None:

@@ -6,18 +6,22 @@ from typing import Any, Protocol
 
 from huggingface_hub import ModelInfo
 
-from service.hub.client import HubClient
-from service.hub.destination import MAX_REPORT_BYTES, REPORT_FILE, Destination, report_source
-from service.hub.documents import json_object, read_config
+from service.hub.client import MAX_JSON_BYTES, HubClient
+from service.hub.destination import MAX_REPORT_BYTES, Destination, report_file, report_source
+from service.hub.documents import json_object, json_value, read_config
 from service.hub.errors import AccessDeniedError, DestinationForbiddenError, DisabledModelError, ModelNotFoundError
 from service.hub.headers import read_header
-from service.hub.model import RepoFile, ResolvedModel
+from service.hub.model import CONFIG_FILE, RepoFile, ResolvedModel, index_file
 from service.hub.namespaces import Namespaces
 from service.hub.naming import check_repo_id
 from service.hub.translation import Subject
-from service.hub.weights import Header, Weights, read_weights
+from service.hub.weights import Weights, read_weights
 from service.platform.text import storable, storable_document
+from srr_core.checkpoint.carried_files import MODULES_FILE
+from srr_core.checkpoint.header_text import HeaderEntry
 
+MAX_INDEX_BYTES = 50_000_000
+"""The index of the largest mixtures, whose experts are a tensor each, has about 20 MB."""
 _PARALLEL_HEADERS = 8
 """Requests at a time for the headers of a sharded model; the hub's client shares one connection pool."""
 
@@ -72,7 +76,10 @@ class HuggingFaceMetadata:
         self._namespaces = Namespaces(client)
 
     def resolve(self, model_id: str, revision: str = "main", *, token: str | None = None) -> ResolvedModel:
-        """Pin a revision to its commit and list what is there. Two requests, three for a gated model."""
+        """Pin a revision to its commit and list what is there.
+
+        Two requests, and one more each for a gated model, an index of weights and a list of modules.
+        """
         info = self._info(model_id, revision, token)
         if info.id != model_id:
             # A renamed repository answers by a redirect, which loses the wish for file sizes.
@@ -81,16 +88,18 @@ class HuggingFaceMetadata:
             raise DisabledModelError(f"{info.id} has been disabled on the hub; choose another model.")
         if info.gated:
             self._client.ask(lambda: self._client.api.auth_check(info.id, token=token or False), Subject(info.id))
-        return _resolved(info, self._config(info, token), url=f"{self._client.endpoint}/{info.id}")
+        return self._resolved(info, token)
 
     def inspect(self, model: ResolvedModel, *, token: str | None = None) -> Weights:
         """Read the headers of the weights by range requests, several files at a time."""
 
-        def read(file: RepoFile) -> Header:
-            def span(begin: int, end: int) -> bytes:
-                return self._client.read_span(model.model_id, model.sha, file.path, begin, end, token=token)
-
-            return read_header(span, size_bytes=file.size_bytes)
+        def read(file: RepoFile) -> Mapping[str, HeaderEntry]:
+            return read_header(
+                file,
+                lambda begin, end: self._client.read_span(
+                    model.model_id, model.sha, file.path, begin, end, token=token
+                ),
+            )
 
         with ThreadPoolExecutor(max_workers=_PARALLEL_HEADERS) as pool:
             return read_weights(model, lambda files: pool.map(read, files))
@@ -152,18 +161,43 @@ class HuggingFaceMetadata:
             )
 
     def _made_from(self, repo_id: str, sha: str | None, paths: tuple[str, ...], token: str | None) -> str | None:
-        if sha is None or REPORT_FILE not in paths:
+        name = report_file(paths)
+        if sha is None or name is None:
             return None
-        content = self._client.read_bytes(repo_id, sha, REPORT_FILE, token=token, limit_bytes=MAX_REPORT_BYTES)
+        content = self._client.read_bytes(repo_id, sha, name, token=token, limit_bytes=MAX_REPORT_BYTES)
         return report_source(json_object(content))
 
-    def _config(self, info: ModelInfo, token: str | None) -> Mapping[str, Any] | None:
-        if info.sha is None or all(sibling.rfilename != "config.json" for sibling in info.siblings or ()):
+    def _resolved(self, info: ModelInfo, token: str | None) -> ResolvedModel:
+        paths = frozenset(sibling.rfilename for sibling in info.siblings or ())
+        config = self._json_of(info, paths, CONFIG_FILE, token)
+        known = config if isinstance(config, dict) else None
+        index = self._json_of(info, paths, index_file(paths, known), token, limit_bytes=MAX_INDEX_BYTES)
+        return _resolved(
+            info,
+            known,
+            index=index if isinstance(index, dict) else None,
+            modules=self._json_of(info, paths, MODULES_FILE, token),
+            url=f"{self._client.endpoint}/{info.id}",
+        )
+
+    def _json_of(
+        self,
+        info: ModelInfo,
+        paths: frozenset[str],
+        path: str | None,
+        token: str | None,
+        *,
+        limit_bytes: int = MAX_JSON_BYTES,
+    ) -> Any:
+        if info.sha is None or path is None or path not in paths:
             return None
-        return read_config(self._client.read_bytes(info.id, info.sha, "config.json", token=token), info.id)
+        content = self._client.read_bytes(info.id, info.sha, path, token=token, limit_bytes=limit_bytes)
+        return read_config(content, info.id) if path == CONFIG_FILE else json_value(content)
 
 
-def _resolved(info: ModelInfo, config: Mapping[str, Any] | None, *, url: str) -> ResolvedModel:
+def _resolved(
+    info: ModelInfo, config: Mapping[str, Any] | None, *, index: Mapping[str, Any] | None, modules: Any, url: str
+) -> ResolvedModel:
     card = vars(info.card_data) if info.card_data is not None else {}
     return ResolvedModel(
         model_id=info.id,
@@ -180,6 +214,8 @@ def _resolved(info: ModelInfo, config: Mapping[str, Any] | None, *, url: str) ->
             for sibling in info.siblings or ()
         ),
         config=config,
+        index=index,
+        modules=modules,
         tags=texts(info.tags),
         pipeline_tag=next(iter(texts([info.pipeline_tag])), None),
         url=url,

@@ -1,58 +1,35 @@
 """One model at one commit, as a value, and what must hold before any of it is downloaded."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
-from typing import Any
+from functools import cached_property
+from typing import Any, NoReturn
 
 from service.hub.errors import (
+    InvalidWeightsError,
     LicenseError,
     LicenseUnclearError,
     NoSafetensorsError,
     RemoteCodeError,
     UnsafeModelError,
 )
+from srr_core.checkpoint.carried_files import carried_files
+from srr_core.checkpoint.weight_files import INDEX_SUFFIX, SINGLE_NAME, first_file, named_files
+from srr_core.errors import CheckpointError
 from srr_core.recipe.architectures import ARCHITECTURES, TRANSFORMERS
+from srr_core.recipe.stored_schemes import is_artifact
 
-ALLOWED_FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "chat_template*",
-    "preprocessor_config.json",
-    "LICENSE*",
-    "NOTICE*",
-    "USE_POLICY*",
-    "README.md",
+CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
+_OF_A_RESULT = frozenset(
+    {
+        *("adapter_model.safetensors", "adapter_config.json", "model-head.safetensors"),
+        *("report.json", "recipe.json", "tuning.json"),
+    }
 )
-"""The only names ever downloaded. Everything else (pickles, Python, GGUF, ONNX) stays on the hub."""
-
-SINGLE_WEIGHT_FILE = "model.safetensors"
-INDEX_SUFFIX = ".safetensors.index.json"
-_WEIGHT_NAMES = (
-    re.compile(r"model\.safetensors"),
-    re.compile(r"model-\d+-of-\d+\.safetensors"),
-    re.compile(r"(?!adapter_).*\.safetensors"),
-)
-"""Which weights to read, the first pattern that matches anything; an adapter alone is not a model."""
-
+"""What a result of ours has beside a source."""
 MAX_SUPPORT_FILE_BYTES = 200_000_000
 """Cap for everything but weights; the largest tokenizer seen in the wild has about 35 MB."""
-
-LEGAL_FILES = ("LICENSE*", "NOTICE*", "USE_POLICY*")
-"""Files that must travel with every derivative."""
-
-_FORBIDDEN_SUFFIXES = (".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
-"""Refused even when a name pattern such as `tokenizer*` would let them through."""
 
 NO_DERIVATIVES = frozenset({"cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"})
 """Hub licence identifiers that forbid derivatives. Source: the Hub's list of licences."""
@@ -99,19 +76,31 @@ class ResolvedModel:
     card: Mapping[str, Any] = field(default_factory=dict)
     """The metadata block of the model card, as parsed by the hub. Written by strangers: never trust it."""
 
+    index: Mapping[str, Any] | None = None
+    """The index of the weights, where stock loaders read one (see `index_file`), or None."""
+    modules: Any = None
+    """What modules.json lists, where the model has one."""
+
     @property
     def weights(self) -> tuple[RepoFile, ...]:
-        """The safetensors files transformers would load, in a stable order; empty when there are none.
+        """The safetensors files that transformers would load, in its order; empty when `weights_problem` says why."""
+        return self._weights[0]
 
-        Many repositories hold the same weights twice (`consolidated.safetensors`, `model.fp16.safetensors`, one file
-        beside shards). What stock loaders read comes first, and nothing else is fetched then.
-        """
-        found = sorted((file for file in self.files if is_allowed(file.path)), key=lambda file: file.path)
-        for pattern in _WEIGHT_NAMES:
-            chosen = tuple(file for file in found if pattern.fullmatch(file.path))
-            if chosen:
-                return chosen
-        return ()
+    @property
+    def weights_problem(self) -> str:
+        """Why there are no weights that can be read, or empty."""
+        return self._weights[1]
+
+    @cached_property
+    def _weights(self) -> tuple[tuple[RepoFile, ...], str]:
+        files = {file.path: file for file in self.files}
+        try:
+            first = _first_file(files, self.config)
+            if not first.endswith(INDEX_SUFFIX):
+                return (files[first],), ""
+            return tuple(files[name] for name in named_files(first, self.index or {}, files)), ""
+        except CheckpointError as error:
+            return (), str(error)
 
     @property
     def has_safetensors(self) -> bool:
@@ -130,15 +119,27 @@ class ResolvedModel:
         names = (self.config or {}).get("architectures")
         return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
-    @property
+    @cached_property
     def downloads(self) -> tuple[RepoFile, ...]:
-        """The files a download would fetch, in a stable order."""
-        others = (file for file in self.files if is_allowed(file.path) and not self._is_other_weight(file.path))
-        return tuple(sorted((*others, *self.weights), key=lambda file: file.path))
+        """The files a download would fetch, in a stable order; everything else stays on the hub.
 
-    def _is_other_weight(self, path: str) -> bool:
-        is_single_file = any(file.path == SINGLE_WEIGHT_FILE for file in self.weights)
-        return path.endswith(".safetensors") or (is_single_file and path.endswith(INDEX_SUFFIX))
+        Raises:
+            InvalidWeightsError: the parts that modules.json lists cannot be fetched.
+        """
+        names = {file.path for file in self.files}
+        try:
+            wanted = {CONFIG_FILE, CARD_FILE, *carried_files(names, self.modules)}
+        except CheckpointError as error:
+            raise InvalidWeightsError(f"{self.model_id} cannot be fetched as a whole: {error}.") from error
+        index = index_file(names, self.config)
+        wanted |= {file.path for file in self.weights} | ({index} if index is not None else set())
+        return tuple(file for file in sorted(self.files, key=lambda file: file.path) if file.path in wanted)
+
+    @property
+    def whole_downloads(self) -> tuple[RepoFile, ...]:
+        """`downloads`, and all that changes the outputs of a result of ours: its adapter and its head."""
+        also = (file for file in self.files if file.path in _OF_A_RESULT and file.path not in self.flagged)
+        return tuple(sorted({*self.downloads, *also}, key=lambda file: file.path))
 
     @property
     def download_bytes(self) -> int:
@@ -151,19 +152,36 @@ class ResolvedModel:
         return sum(file.size_bytes for file in self.weights)
 
 
-def is_allowed(path: str) -> bool:
-    """Tell whether a file of a source repository may be downloaded: top level, listed, and never code."""
-    plain = PurePosixPath(path)
-    if len(plain.parts) != 1 or "\\" in path or path.startswith((".", "-")):
-        return False
-    return not path.endswith(_FORBIDDEN_SUFFIXES) and any(fnmatchcase(path, pattern) for pattern in ALLOWED_FILES)
+def index_file(paths: Iterable[str], config: Mapping[str, Any] | None) -> str | None:
+    """Return the index that names the weights of a model, or None where stock loaders read none."""
+    try:
+        first = _first_file(paths, config)
+    except CheckpointError:
+        return None
+    return first if first.endswith(INDEX_SUFFIX) else None
 
 
 def check_compressible(model: ResolvedModel) -> None:
-    """Refuse what must not be downloaded, before a byte of it is.
+    """Refuse what must not be downloaded to make another model of it, before a byte of it is.
 
     Raises:
-        NoSafetensorsError, RemoteCodeError, LicenseError: as their names say.
+        NoSafetensorsError, RemoteCodeError, LicenseError, UnsafeModelError: as their names say.
+        InvalidWeightsError: the weights, or parts of the model beside them, are not what stock loaders take.
+    """
+    check_readable(model)
+    if model.license is not None and model.license.lower() in NO_DERIVATIVES:
+        raise LicenseError(
+            f"{model.model_id} is licensed {model.license}, which forbids derivatives, and a compressed model is one; "
+            "ask its owner for permission and another licence."
+        )
+
+
+def check_readable(model: ResolvedModel) -> None:
+    """Refuse what must not be downloaded at all, not even to be measured.
+
+    Raises:
+        NoSafetensorsError, RemoteCodeError: as their names say.
+        InvalidWeightsError: the weights, or parts of the model beside them, are not what stock loaders take.
         UnsafeModelError: the hub's scan flags a file we would fetch, or a tokenizer is as large as a model.
     """
     if model.needs_remote_code:
@@ -172,16 +190,8 @@ def check_compressible(model: ResolvedModel) -> None:
             f"here, and transformers {TRANSFORMERS} has no class for it; use a version of the model that has one."
         )
     if not model.has_safetensors:
-        raise NoSafetensorsError(
-            f"{model.model_id} has no .safetensors weights of a whole model at commit {model.sha[:12]}; other weight "
-            "files can run code when loaded. Convert the model with save_pretrained() and push it again."
-        )
+        _refuse_weights(model)
     _check_files(model)
-    if model.license is not None and model.license.lower() in NO_DERIVATIVES:
-        raise LicenseError(
-            f"{model.model_id} is licensed {model.license}, which forbids derivatives, and a compressed model is one; "
-            "ask its owner for permission and another licence."
-        )
 
 
 def check_license(model: ResolvedModel, *, acknowledged: bool) -> None:
@@ -198,6 +208,20 @@ def check_license(model: ResolvedModel, *, acknowledged: bool) -> None:
         f"{model.model_id} {stated}{name}, so whether it may be compressed and published is not known here; read its "
         "terms and, if they allow it, set acknowledge_license on the job or the watch."
     )
+
+
+def _refuse_weights(model: ResolvedModel) -> NoReturn:
+    if model.weights_problem.startswith(f"no {SINGLE_NAME}"):
+        raise NoSafetensorsError(
+            f"{model.model_id} has no .safetensors weights of a whole model at commit {model.sha[:12]}: "
+            f"{model.weights_problem}. Other weight files can run code when loaded."
+        )
+    raise InvalidWeightsError(f"The weights of {model.model_id} cannot be read: {model.weights_problem}.")
+
+
+def _first_file(paths: Iterable[str], config: Mapping[str, Any] | None) -> str:
+    known = config or {}
+    return first_file(paths, known, may_have_adapter=is_artifact(known))
 
 
 def _check_files(model: ResolvedModel) -> None:

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from service.hub.errors import InvalidWeightsError
-from service.hub.headers import DamagedHeaderError, TensorHeader
 from service.hub.model import RepoFile, ResolvedModel
+from srr_core.checkpoint.header_text import ITEM_BYTES, HeaderEntry
+from srr_core.errors import CheckpointError
 from srr_core.recipe import cost
 
 MAX_FILES = 2_000
 """The largest published model has 163 files of weights; each costs a request."""
 MAX_TENSORS = 250_000
 """In all. The largest mixtures have about 100,000."""
-_SMALLEST_BYTES = 8 + 2
-"""The length of the header, and the shortest header there is."""
 _IN_BLOCK = re.compile(r"(.*?\.\d+)\.(.*)")
 _ROUTER = re.compile(r"(^|\.)(gate|router|shared_expert_gate)\.weight$")
+_EXPERTS = re.compile(r"(^|\.|_)experts?(\.|_|$)")
+"""In the name of a tensor of three dimensions: the matrices of all experts of a block, one after the other."""
 
 Shape = tuple[int, int]
 
@@ -66,10 +67,16 @@ class Weights:
                 continue
             block, rest = found.groups()
             blocks[block] = blocks.get(block, 0) + math.prod(tensor.shape)
-            is_matrix = len(tensor.shape) == 2 and 0 not in tensor.shape
-            if is_matrix and rest.endswith(".weight") and not _ROUTER.search(rest):
-                shapes.append((int(tensor.shape[0]), int(tensor.shape[1])))
-                layers.setdefault(block, []).append((rest.removesuffix(".weight"), int(tensor.shape[1])))
+            if (
+                len(tensor.shape) == 2
+                and 0 not in tensor.shape
+                and rest.endswith(".weight")
+                and not _ROUTER.search(rest)
+            ):
+                shapes.append((tensor.shape[0], tensor.shape[1]))
+                layers.setdefault(block, []).append((rest.removesuffix(".weight"), tensor.shape[1]))
+            elif len(tensor.shape) == 3 and _EXPERTS.search(rest):
+                shapes += [(tensor.shape[1], tensor.shape[2])] * tensor.shape[0]
         first = next(iter(layers.values()), [])
         return Anatomy(tuple(shapes), max(blocks.values(), default=0), cost.input_widths(first))
 
@@ -77,6 +84,13 @@ class Weights:
     def parameters(self) -> int:
         """Number of stored values; tied weights that are stored once count once."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+
+    @property
+    def compressed_share(self) -> float:
+        """Part of the bytes that lies in the weights a run would compress, judged as `anatomy` does."""
+        total = sum(math.prod(tensor.shape) * ITEM_BYTES[tensor.dtype] for tensor in self.tensors.values())
+        average = total / max(self.parameters, 1)
+        return sum(math.prod(shape) for shape in self.anatomy.shapes) * average / total if total else 0.0
 
     @property
     def dtypes(self) -> Mapping[str, int]:
@@ -87,40 +101,36 @@ class Weights:
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-Header = Mapping[str, TensorHeader]
-HeaderReader = Callable[[Sequence[RepoFile]], Iterable[Header]]
+HeaderReader = Callable[[Sequence[RepoFile]], Iterable[Mapping[str, HeaderEntry]]]
+"""Returns the headers of files, in their order. Raises CheckpointError."""
 
 
 def read_weights(model: ResolvedModel, read: HeaderReader) -> Weights:
     """Collect the headers of a model's files, in the order of its files.
 
     Raises:
-        InvalidWeightsError: a header is damaged or does not fit its file, or two files declare the same tensor.
+        InvalidWeightsError: a header is damaged, a file lacks a tensor that the index places in it, or there are more
+            files or tensors than any model has.
     """
     tensors: dict[str, StoredTensor] = {}
-    short = next((file for file in model.weights if file.size_bytes < _SMALLEST_BYTES), None)
-    if short is not None:
-        state = "damaged: it is too short for a header" if short.size_bytes else "empty"
-        raise InvalidWeightsError(f"{short.path} of {model.model_id} is {state}; ask its owner to upload it again.")
     if len(model.weights) > MAX_FILES:
         raise InvalidWeightsError(f"{model.model_id} has {len(model.weights):,} files of weights; push fewer, larger.")
     try:
         for file, header in zip(model.weights, read(model.weights), strict=True):
-            _add(tensors, model, file, header)
-    except DamagedHeaderError as error:
+            if len(tensors) + len(header) > MAX_TENSORS:
+                raise InvalidWeightsError(
+                    f"{model.model_id} declares more than {MAX_TENSORS:,} tensors; no model has so many."
+                )
+            # Of two tensors of one name the later counts, as for stock loaders.
+            tensors |= {name: StoredTensor(entry.dtype, entry.shape, file.path) for name, entry in header.items()}
+    except CheckpointError as error:
         raise InvalidWeightsError(
-            f"A safetensors file of {model.model_id} is damaged: {error}; ask its owner to upload it again."
-        ) from None
-    return Weights(tensors)
-
-
-def _add(tensors: dict[str, StoredTensor], model: ResolvedModel, file: RepoFile, header: Header) -> None:
-    if len(tensors) + len(header) > MAX_TENSORS:
-        raise InvalidWeightsError(f"{model.model_id} declares more than {MAX_TENSORS:,} tensors; no model has so many.")
-    for name, tensor in header.items():
-        if name in tensors:
+            f"The weights of {model.model_id} cannot be read: {error}. Ask its owner to upload them again."
+        ) from error
+    for name, path in ((model.index or {}).get("weight_map") or {}).items():
+        if name not in tensors:
             raise InvalidWeightsError(
-                f"{model.model_id} declares {name} in {tensors[name].file} and in {file.path}; ask its owner which one "
-                "is meant."
+                f"The index of {model.model_id} places {name} in {path}, which does not hold it; ask its owner to "
+                "upload the weights again."
             )
-        tensors[name] = StoredTensor(tensor.dtype, tensor.shape, file.path)
+    return Weights(tensors)

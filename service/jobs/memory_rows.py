@@ -39,7 +39,7 @@ def matches(job: Job, filter: JobFilter) -> bool:
         and (not filter.states or job.state in filter.states)
         and (filter.kind is None or job.work.kind == filter.kind)
         and (filter.model_id is None or job.work.source.model_id == filter.model_id)
-        and (filter.destination is None or job.work.destination.repo_id == filter.destination)
+        and (filter.destination is None or job.work.destination_id == filter.destination)
         and (filter.recipe is None or job.work.recipe_name == filter.recipe)
         and (filter.tag is None or filter.tag in job.tags)
         and (filter.created_after is None or job.created_at >= filter.created_after)

@@ -172,12 +172,13 @@ class MemoryJobStore(JobStore):
             return True
 
     @override
-    def resolve_source(self, lease: Lease, *, sha: str) -> bool:
+    def resolve_source(self, lease: Lease, *, sha: str, reference_sha: str | None = None) -> bool:
         with self._lock:
             row = self._held(lease)
             if row is None:
                 return False
-            row.job = row.job.model_copy(update={"work": row.job.work.at_commit(sha), "unchecked": ()})
+            work = row.job.work.at_commit(sha, reference_sha=reference_sha)
+            row.job = row.job.model_copy(update={"work": work, "unchecked": ()})
             return True
 
     @override
@@ -206,7 +207,7 @@ class MemoryJobStore(JobStore):
         return self._advance(lease, lambda job, now: move(job, JobState.PUBLISHING, now=now, stage=Stage.PUBLISH))
 
     @override
-    def succeed(self, lease: Lease, *, result: JobResult, report: Mapping[str, Any]) -> bool:
+    def succeed(self, lease: Lease, *, result: JobResult | None, report: Mapping[str, Any]) -> bool:
         with self._lock:
             row = self._held(lease)
             if row is None:

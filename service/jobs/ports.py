@@ -129,8 +129,11 @@ class JobAttempts(Protocol):
     def progress(self, lease: Lease, *, stage: Stage, progress: float) -> bool:
         """Record how far the attempt is, and append a `progress` event."""
 
-    def resolve_source(self, lease: Lease, *, sha: str) -> bool:
-        """Record the commit the revision was resolved to, and with it that everything has been checked."""
+    def resolve_source(self, lease: Lease, *, sha: str, reference_sha: str | None = None) -> bool:
+        """Record the commit the revision was resolved to, and that of the model it is compared with.
+
+        With it that everything has been checked.
+        """
 
     def credential(self, lease: Lease) -> SealedSecret | None:
         """Return the sealed Hub token of the job, if it has one and it has not expired."""
@@ -141,8 +144,8 @@ class JobAttempts(Protocol):
     def publishing(self, lease: Lease) -> bool:
         """Move running -> publishing; False when the attempt was canceled or lost meanwhile."""
 
-    def succeed(self, lease: Lease, *, result: JobResult, report: Mapping[str, Any]) -> bool:
-        """Move publishing -> succeeded and keep the report.
+    def succeed(self, lease: Lease, *, result: JobResult | None, report: Mapping[str, Any]) -> bool:
+        """Move publishing, or running where nothing is published, -> succeeded and keep the report.
 
         Also from canceling: the commit is on the Hub by then, and saying "canceled" would be untrue.
         """

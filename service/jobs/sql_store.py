@@ -220,12 +220,13 @@ class SqlJobStore(JobStore):
             return True
 
     @override
-    def resolve_source(self, lease: Lease, *, sha: str) -> bool:
+    def resolve_source(self, lease: Lease, *, sha: str, reference_sha: str | None = None) -> bool:
         with writing(self._engine) as connection:
             before = lock_held(connection, lease)
             if before is None:
                 return False
-            after = before.model_copy(update={"work": before.work.at_commit(sha), "unchecked": ()})
+            work = before.work.at_commit(sha, reference_sha=reference_sha)
+            after = before.model_copy(update={"work": work, "unchecked": ()})
             self._writer.update(connection, before, after)
             return True
 
@@ -272,8 +273,7 @@ class SqlJobStore(JobStore):
         return self._advance(lease, lambda job, now: move(job, JobState.PUBLISHING, now=now, stage=Stage.PUBLISH))
 
     @override
-    def succeed(self, lease: Lease, *, result: JobResult, report: Mapping[str, Any]) -> bool:
-
+    def succeed(self, lease: Lease, *, result: JobResult | None, report: Mapping[str, Any]) -> bool:
         return self._advance(
             lease,
             lambda job, now: after_success(job, result, now=now),

@@ -50,15 +50,17 @@ class CheckedSubmission:
     """Whether the owner may have one more."""
     max_running: int | None = None
 
-    def at_commit(self, sha: str | None, *, core_version: str) -> "CheckedSubmission":
+    def at_commit(self, sha: str | None, *, core_version: str, reference_sha: str | None = None) -> "CheckedSubmission":
         """Return the submission pinned to the commit its revision was resolved to; None: it was not.
 
         With the commit it is known which other jobs would make the same artifact, unless another run is insisted on.
         """
         if sha is None:
             return self
-        key = None if self.is_forced else content_key(self.work, source_sha=sha, core_version=core_version)
-        return replace(self, work=self.work.at_commit(sha), content_key=key)
+        work = self.work.at_commit(sha, reference_sha=reference_sha)
+        is_known = not self.is_forced and all(model.sha for model in work.models)
+        key = content_key(work, source_sha=sha, core_version=core_version) if is_known else None
+        return replace(self, work=work, content_key=key)
 
 
 def check_submission(
@@ -88,8 +90,8 @@ def check_submission(
             must bring a token.
     """
     work = submission.work
-    if work.source.model_id.lower() == work.destination.repo_id.lower():
-        raise InvalidJobError(f"destination {work.destination.repo_id!r} is the source itself; name another repository")
+    if work.source.model_id.lower() == work.destination_id.lower():
+        raise InvalidJobError(f"destination {work.destination_id!r} is the source itself; name another repository")
     if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
         raise InvalidJobError(f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} characters")
     require_hub_token(hub_token)

@@ -3,7 +3,7 @@
 import hashlib
 
 from service.jobs.errors import InvalidJobError
-from service.jobs.work import JobText, Work
+from service.jobs.work import StoredText, Work
 
 
 def detach_texts(work: Work) -> tuple[Work, dict[str, str]]:
@@ -14,11 +14,11 @@ def detach_texts(work: Work) -> tuple[Work, dict[str, str]]:
     """
     texts: dict[str, str] = {}
     fields = ((name, getattr(work, name)) for name in type(work).model_fields)
-    detached = {name: _detach(value, texts) for name, value in fields if isinstance(value, JobText)}
+    detached = {name: _detach(value, texts) for name, value in fields if isinstance(value, StoredText)}
     return work.model_copy(update=detached), texts
 
 
-def _detach(text: JobText, texts: dict[str, str]) -> JobText:
+def _detach(text: StoredText, texts: dict[str, str]) -> StoredText:
     if text.text is None:
         return text
     if text.sha256 is not None:

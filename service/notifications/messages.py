@@ -21,7 +21,7 @@ def job_payload(job: Job, *, state: str, at: datetime, base_url: str) -> dict[st
         "state": state,
         "attempt": job.attempt,
         "model_id": job.work.source.model_id,
-        "destination": job.work.destination.repo_id,
+        "destination": job.work.destination_id,
         "recipe": job.work.recipe_name,
         "tags": list(job.tags),
         "url": f"{base_url}/v1/jobs/{job.id}",

@@ -144,7 +144,7 @@ def _put_off(release: Release, error: HubError, context: ReleaseContext) -> None
 
 def _submit(release: Release, watch: Watch, context: ReleaseContext) -> bool:
     # By destination, which differs between recipes: those that an earlier round had room for.
-    made = {context.jobs.get(job_id).work.destination.repo_id: job_id for job_id in release.job_ids}
+    made = {context.jobs.get(job_id).work.destination_id: job_id for job_id in release.job_ids}
     try:
         for recipe in watch.recipes:
             repo_id = destination_of(watch, release.repo_id, release.ref, recipe)

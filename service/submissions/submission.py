@@ -95,6 +95,7 @@ def submit_checked(
     refuse(found.obstacles)
     sha = found.model.sha if found.model is not None else None
     known = sha or services.hubs.known_sha(work.source.model_id, work.source.revision)
-    pinned = checked.at_commit(known, core_version=services.core_version)
+    reference = found.reference.sha if found.reference is not None else None
+    pinned = checked.at_commit(known, core_version=services.core_version, reference_sha=reference)
     pinned = replace(pinned, unchecked=tuple(found.not_asked))
     return submit(pinned, store=services.store, wake=services.wake)

@@ -19,7 +19,8 @@ from service.web import formatting
 from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS
 from service.web.views import report_charts, sorted_layers
-from service.web.wording import SCOPE_WORDS, sentence
+from service.web.wording import FORMS, KIND_LABELS, SCOPE_WORDS, sentence
+from srr_core.report import Report
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -52,6 +53,9 @@ class Pages:
             "short_sha": formatting.short_sha,
             "sentence": sentence,
         }
+        self._environment.filters["pair"] = lambda word: (word, word)
+        self._environment.globals["forms"] = FORMS
+        self._environment.globals["kind_labels"] = KIND_LABELS
         self._environment.globals["has_sign_in"] = has_sign_in
         self._environment.globals["scope_words"] = SCOPE_WORDS
         self._environment.globals["typed_fields"] = ", ".join(f"#{name}" for name in TEXT_FIELDS)
@@ -85,7 +89,9 @@ class Pages:
 
     def report(self, request: Request, job: Job, report: Mapping[str, Any]) -> Response:
         """Return the page of a report."""
-        parsed = job_report(job.id, report)
+        parsed = job_report(job, report)
+        if not isinstance(parsed, Report):
+            return self.render(request, f"report_{job.work.kind}.html", job=job, report=parsed)
         return self.render(
             request, "report.html", job=job, report=parsed, layers=sorted_layers(parsed), charts=report_charts(parsed)
         )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.jobs.eta import remaining_seconds
+from service.jobs.reports import AnyReport
 from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
 from service.web.charts import Chart, bar_chart
 from service.web.formatting import duration
@@ -80,6 +81,8 @@ class JobView:
     queue_position: int | None
     can_compare: bool = False
     """Whether there is another result of the same model."""
+    report: AnyReport | None = None
+    """What the page shows of a finished job of a kind whose report has no page of its own."""
 
     @property
     def is_over(self) -> bool:
@@ -108,6 +111,7 @@ def job_view(
     *,
     queue_position: int | None = None,
     can_compare: bool = False,
+    report: AnyReport | None = None,
     now: datetime | None = None,
 ) -> JobView:
     """Return what the page of a job shows, from the job and its layer, state and log events."""
@@ -131,6 +135,7 @@ def job_view(
         resumed_layers=resumed,
         queue_position=queue_position,
         can_compare=can_compare,
+        report=report,
     )
 
 

@@ -40,6 +40,15 @@ class LayerScores(_Frozen):
     scores: tuple[Score, ...]
 
 
+class Probe(_Frozen):
+    """A choice of settings that was tried: what it was estimated to cost, and what it did."""
+
+    cost: float
+    used_bytes: int
+    divergence: float
+    """From the source, in nats per token, over the calibration windows."""
+
+
 class ScoreTable(_Frozen):
     """Every layer under every setting; `budget.json` of an artifact is this document with the choice beside it."""
 
@@ -53,6 +62,8 @@ class ScoreTable(_Frozen):
     made_from: Mapping[str, str]
     """Everything the scores depend on: source, text, recipe without its target, versions."""
     layers: tuple[LayerScores, ...]
+    probes: tuple[Probe, ...] = ()
+    """Made for targets of divergence, in order."""
 
 
 class Plan(_Frozen):
@@ -69,9 +80,47 @@ class Plan(_Frozen):
     bits_per_weight: float
 
 
+def solve_divergence(table: ScoreTable, spec: BudgetSpec, *, ratio: float) -> Plan:
+    """Return the smallest settings whose estimated divergence is within the target.
+
+    Args:
+        spec: With `target_kl`.
+        ratio: Divergence per estimated nat, as a probe tells it.
+    Raises:
+        RecipeError: the target is below the estimate of the largest settings, or the table lacks its settings.
+    """
+    assert spec.target_kl is not None  # noqa: S101  # the caller looked
+    largest = sum(max(score.num_bytes for score in layer.scores) for layer in table.layers)
+    low, high = 0, min(largest, table.source_bytes - 1)
+    best = solve(table, _of_bytes(table, spec, high))
+    if best.cost * ratio > spec.target_kl:
+        raise RecipeError(
+            f"the target divergence of {spec.target_kl:g} nats is below the {best.cost * ratio:.3g} estimated for the "
+            "largest settings there are to choose from; allow more, or give num_bits more bits"
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            plan = solve(table, _of_bytes(table, spec, middle))
+        except RecipeError:  # below the smallest settings
+            low = middle
+            continue
+        if plan.cost * ratio > spec.target_kl:
+            low = middle
+        else:
+            best, high = plan, min(middle, plan.used_bytes)
+    return best
+
+
+def _of_bytes(table: ScoreTable, spec: BudgetSpec, num_bytes: int) -> BudgetSpec:
+    return spec.model_copy(update={"target_kl": None, "target_size_bytes": num_bytes + table.kept_bytes})
+
+
 def solve(table: ScoreTable, spec: BudgetSpec) -> Plan:
     """Return the settings of least estimated cost within a budget. Reads nothing but the table; takes milliseconds.
 
+    Args:
+        spec: With a target of bits or bytes.
     Raises:
         RecipeError: the budget is below the smallest settings or no smaller than the source, or the table lacks its
             settings.
@@ -80,7 +129,7 @@ def solve(table: ScoreTable, spec: BudgetSpec) -> Plan:
     if budget >= table.source_bytes:
         raise RecipeError(
             f"the budget of {budget} bytes for the compressed weights is not below the {table.source_bytes} bytes they "
-            "have in the source; there is nothing to save"
+            f"have in the source; there is nothing to save. {_range(table)}"
         )
     plans: list[Plan] = []
     refusal: RecipeError | None = None
@@ -90,8 +139,17 @@ def solve(table: ScoreTable, spec: BudgetSpec) -> Plan:
         except RecipeError as error:
             refusal = refusal or error
     if not plans:
-        raise refusal or RecipeError("the score table holds none of the ranks of the budget")
+        raise RecipeError(f"{refusal}. {_range(table)}") from refusal
     return min(plans, key=lambda plan: (plan.cost, plan.used_bytes))
+
+
+def _range(table: ScoreTable) -> str:
+    """Return what can be reached, in the words of every target."""
+    weights = sum(layer.num_weights for layer in table.layers)
+    ends = [sum(pick(score.num_bytes for score in layer.scores) for layer in table.layers) for pick in (min, max)]
+    bits = " to ".join(f"{8 * end / weights:.2f}" for end in ends)
+    sizes = " to ".join(str(end + table.kept_bytes) for end in ends)
+    return f"These choices reach {bits} bits per weight, {sizes} bytes of weight files in all"
 
 
 def budget_bytes(table: ScoreTable, spec: BudgetSpec) -> int:

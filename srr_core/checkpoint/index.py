@@ -37,7 +37,7 @@ def read_index(directory: Path, *, may_have_adapter: bool = False) -> dict[str, 
     """Return every tensor that stock loaders read from a checkpoint folder, with its place on disk.
 
     Args:
-        may_have_adapter: For artifacts of this package, whose L·R is an adapter beside the weights.
+        may_have_adapter: For folders of our own, whose L·R is an adapter beside the weights.
     Raises:
         CheckpointError: no safetensors weights, an adapter beside them, a file outside the folder or missing, a tensor
             that the index names and no file holds.

@@ -37,18 +37,16 @@ def first_file(names: Iterable[str], config: Mapping[str, Any] | None = None, *,
         CheckpointError: stock loaders find no weights, or add an adapter to them; the message names the file.
     """
     present = frozenset(names)
+    explicit = (config or {}).get("transformers_weights")
+    found = next((name for name in (SINGLE_NAME, INDEX_NAME) if name in present), None)
+    if found is None and explicit is None:
+        raise CheckpointError(f"no {SINGLE_NAME} or {INDEX_NAME}: {_described(present)}")
     if ADAPTER_CONFIG_NAME in present and not may_have_adapter:
         raise CheckpointError(
             f"{ADAPTER_CONFIG_NAME} lies beside the weights: stock loaders add its adapter to them, so they alone are "
             "not the model; merge the adapter (merge_and_unload, save_pretrained) or take its files away"
         )
-    explicit = (config or {}).get("transformers_weights")
-    if explicit is not None:
-        return _explicit(explicit, present)
-    found = next((name for name in (SINGLE_NAME, INDEX_NAME) if name in present), None)
-    if found is None:
-        raise CheckpointError(f"no {SINGLE_NAME} or {INDEX_NAME}: {_described(present)}")
-    return found
+    return _explicit(explicit, present) if found is None or explicit is not None else found
 
 
 def named_files(index_name: str, index: Mapping[str, Any], names: Iterable[str] | None = None) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+from srr_core.checkpoint.carried_files import copy_carried, is_legal
 from srr_core.checkpoint.index import INDEX_NAME
 from srr_core.checkpoint.writer import require_free, write_json, write_tensors
 from srr_core.errors import StorageError
@@ -21,7 +22,6 @@ SpecT = TypeVar("SpecT", bound=Spec)
 
 SHARD_BYTES = 2_000_000_000
 """Of a dense or repacked shard; one shard is in memory at a time."""
-LICENCE_FILES = ("LICENSE*", "NOTICE*", "USE_POLICY*")
 _OWN_FILES = frozenset({CONFIG_NAME, INDEX_NAME, ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD_FILE, ".gitattributes"})
 
 
@@ -91,7 +91,8 @@ def write_shards(destination: Path, tensors: Iterable[tuple[str, Tensor]], *, sh
 
 
 def carry_files(artifact: Artifact, destination: Path) -> None:
-    """Copy tokenizer, generation and licence files: whatever is not weights or ours to write."""
+    """Copy what belongs to the model, and the reports: whatever is not weights or ours to write."""
+    copy_carried(artifact.directory, destination)
     for file in sorted(artifact.directory.iterdir()):
         if file.is_file() and file.suffix != ".safetensors" and file.name not in _OWN_FILES:
             shutil.copyfile(file, destination / file.name)
@@ -99,8 +100,8 @@ def carry_files(artifact: Artifact, destination: Path) -> None:
 
 def carry_licence(artifact: Artifact, destination: Path) -> None:
     """Copy the licence and what belongs to it, for formats that take nothing else along."""
-    for pattern in LICENCE_FILES:
-        for file in sorted(artifact.directory.glob(pattern)):
+    for file in sorted(artifact.directory.iterdir()):
+        if file.is_file() and is_legal(file.name):
             shutil.copyfile(file, destination / file.name)
 
 

@@ -1,20 +1,18 @@
 """From finished layers to the files of an artifact, one tensor in memory at a time."""
 
 import hashlib
-import shutil
 from collections.abc import Mapping
-from fnmatch import fnmatch
 from pathlib import Path
 
 from torch import nn
 
 from srr_core.checkpoint.artifact_names import BARE, PATHS, STACKS
+from srr_core.checkpoint.carried_files import copy_carried
 from srr_core.checkpoint.derived import DerivedEntry
 from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_json, write_tensors
-from srr_core.errors import StorageError
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config
 from srr_core.formats.expert_factors import fuse_factors
 from srr_core.formats.stored_forms import with_entries
@@ -22,21 +20,6 @@ from srr_core.pipeline.naming import mixture_parts, renamed_paths, stacks
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.work_folder import WorkFolder
 
-CARRIED_FILES = (
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "chat_template*",
-    "preprocessor_config.json",
-    "LICENSE*",
-    "NOTICE*",
-    "USE_POLICY*",
-)
-"""Files of the source that belong to the model whatever its weights are; nothing else is copied."""
 MADE_FOLDER = "made"
 
 
@@ -70,7 +53,7 @@ def assemble(plan: RunPlan, work: WorkFolder) -> int:
         total += _write_adapter(plan, work.artifact / ADAPTER_WEIGHTS, adapter)
         write_json(work.artifact / ADAPTER_CONFIG, _adapter_config(plan, modules))
     write_json(work.artifact / "config.json", _config(plan, modules))
-    _carry_files(plan.source, work.artifact)
+    copy_carried(plan.source, work.artifact)
     return total
 
 
@@ -127,12 +110,3 @@ def _adapter_config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
         experts=[part for name, part in mixture_parts(plan.layers).items() if name not in plan.targets.bare],
         task="CAUSAL_LM" if plan.architecture.is_causal_lm else "FEATURE_EXTRACTION",
     )
-
-
-def _carry_files(source: Path, destination: Path) -> None:
-    for file in sorted(source.iterdir()):
-        if file.is_file() and any(fnmatch(file.name, pattern) for pattern in CARRIED_FILES):
-            try:
-                shutil.copyfile(file, destination / file.name)
-            except OSError as error:
-                raise StorageError(f"{file.name} could not be copied: {error.strerror}") from error

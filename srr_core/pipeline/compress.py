@@ -22,6 +22,7 @@ from srr_core.recipe import Recipe, cost
 from srr_core.recipe.stages import Stage
 from srr_core.report import Measurement, Report
 from srr_core.types import OnProgress, ShouldStop
+from srr_core.verification.carried import verify_carried
 from srr_core.verification.dense_view import DenseView
 from srr_core.verification.reload import verify_logits, verify_structure
 from srr_core.verification.verify import ExpectedLayer, verify_artifact
@@ -136,6 +137,7 @@ def _verify(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[str, 
     with monitor.stage(Stage.VERIFY, len(expected)):
         verify_artifact(work.artifact, expected, on_layer=monitor.stepper(Stage.VERIFY))
         verify_structure(work.artifact)
+        verify_carried(plan.source, work.artifact, plan.calibration.ids[0])
         parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
         if not may_reload(parameters):
             return (

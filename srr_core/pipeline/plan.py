@@ -29,7 +29,7 @@ from srr_core.models.architecture import Architecture
 from srr_core.models.layers import Layer, LayerPlan, plan_layers
 from srr_core.pipeline.naming import mixture_parts
 from srr_core.pipeline.source import open_source
-from srr_core.recipe import CalibrationSpec, EvaluationSpec, QuantizerSpec, Recipe
+from srr_core.recipe import CalibrationSpec, EvaluationSpec, QuantizerSpec, Recipe, cost
 from srr_core.recipe.compatibility import rope_type
 from srr_core.recipe.targets import Model, require_target
 from srr_core.runtime.plain_tensors import require_complete
@@ -37,8 +37,6 @@ from srr_core.verification.attachment import Attached, find_targets
 from srr_core.verification.stock import reads_packed
 
 DISTRIBUTION = "srr-compression"
-LITTLE = 0.5
-"""Part of the model's bytes; where less is compressed the report says so."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,8 @@ def plan_run(
     layout = choose_layout(architecture, layers, recipe)
     targets = choose_targets(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)
-    notes = [*how_stored, *_little(layers, weights), *_without_low_rank(targets)]
+    little = cost.share_note(layers.compressed_share(weights.entries))
+    notes = [*how_stored, *([little] if little else []), *_without_low_rank(targets)]
     window = _window(recipe.calibration, architecture, "calibration", notes)
     calibration = cut_windows(
         calibration_text,
@@ -270,16 +269,6 @@ def core_version() -> str:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
         return "0+unknown"
-
-
-def _little(layers: LayerPlan, weights: CheckpointReader) -> list[str]:
-    share = layers.compressed_share(weights.entries)
-    if share >= LITTLE:
-        return []
-    return [
-        f"{100 * share:.0f} % of the model's bytes are compressed; the others, most of them embeddings and the head, "
-        "keep their source precision, so the result is not much smaller than the source"
-    ]
 
 
 def _require_rows(architecture: Architecture, windows: TokenWindows, tokenizer: Any) -> None:

@@ -18,7 +18,7 @@ class Setting(NamedTuple):
 
 
 class BudgetSpec(Spec):
-    """A size, and the settings among which every layer finds its own, so that the model's output suffers least.
+    """A size or a loss, and the settings among which every layer finds its own, so that the output suffers least.
 
     What suffers is estimated once for every layer and setting: the error of the layer's output, each output weighted by
     how much the model's prediction depends on it, which one backward pass over a little text tells. Layers that
@@ -32,6 +32,13 @@ class BudgetSpec(Spec):
     )
     target_size_bytes: int | None = Field(
         default=None, ge=1, lt=2**63, description="All weight files together; takes the place of the bits."
+    )
+    target_kl: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=10.0,
+        description="Divergence of the next token's distribution from the source's, in nats, that may be lost; takes "
+        "the place of both. Measured on the calibration text, before anything learns.",
     )
     num_bits: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
         default=(2, 3, 4), min_length=1, max_length=MAX_CHOICES, description="Bits of one code to choose from."
@@ -53,11 +60,17 @@ class BudgetSpec(Spec):
 
     @model_validator(mode="after")
     def _one_target(self) -> "BudgetSpec":
-        if (self.target_bits is None) == (self.target_size_bytes is None):
-            raise ValueError("a budget needs one of target_bits and target_size_bytes")
+        targets = (self.target_bits, self.target_size_bytes, self.target_kl)
+        if sum(target is not None for target in targets) != 1:
+            raise ValueError("a budget needs one of target_bits, target_size_bytes and target_kl")
         for name, values in (("num_bits", self.num_bits), ("group_sizes", self.group_sizes), ("ranks", self.ranks)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} are different numbers, not {values}")
+        if len(self.num_bits) * len(self.group_sizes) * len(self.ranks) == 1:
+            raise ValueError(
+                "a budget with one setting has nothing to choose from; give several num_bits, group_sizes or ranks, or "
+                "no budget"
+            )
         return self
 
     @property

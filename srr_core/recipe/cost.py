@@ -20,6 +20,8 @@ SLOW_PRODUCT_SHARE = 0.5
 BYTES_PER_TOKEN = 4
 """Heuristic: tokenizers make one token of three to five bytes of prose."""
 
+LITTLE = 0.5
+"""Part of the model's bytes; where less is compressed the report says so."""
 SMALL_GAIN = 0.10
 """Of the source's bytes; below it a result says that it is hardly smaller."""
 
@@ -102,6 +104,16 @@ def size_note(*, source_bytes: int, result_bytes: int, kept_bytes: int) -> str |
             "tensors that stay as they are"
         )
     return f"the result {found}: the rank is too large for layers this narrow, or the bits too many"
+
+
+def share_note(share: float) -> str | None:
+    """Return what must be said of a run that leaves most of the model's bytes as they are; else None."""
+    if share >= LITTLE:
+        return None
+    return (
+        f"{100 * share:.0f} % of the model's bytes are compressed; the others, most of them embeddings and the head, "
+        "keep their source precision, so the result is not much smaller than the source"
+    )
 
 
 def _tokens(recipe: Recipe) -> int:

@@ -91,9 +91,14 @@ def check_quantization(config: Mapping[str, Any]) -> None:
     if not described:
         return
     method = described.get("quant_method", "unknown") if isinstance(described, Mapping) else described
-    is_ours = isinstance(described, Mapping) and (method == OURS or OURS in described)
-    if method not in DECODED_METHODS or is_ours:
+    if method not in DECODED_METHODS or is_artifact(config):
         raise UnsupportedModelError(f"the model is quantized already ({method}); start from its 16-bit source")
+
+
+def is_artifact(config: Mapping[str, Any]) -> bool:
+    """Tell whether a config.json is that of an artifact of this package."""
+    described = config.get("quantization_config")
+    return isinstance(described, Mapping) and (described.get("quant_method") == OURS or OURS in described)
 
 
 def scale_of(name: str, names: Mapping[str, Any]) -> str | None:

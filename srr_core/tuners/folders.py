@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from srr_core.checkpoint.carried_files import carried_in
 from srr_core.checkpoint.expert_names import expert_name
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.checkpoint.index import INDEX_NAME, read_json
@@ -104,27 +104,34 @@ def base_digest(folder: Path, layers: Iterable[Layer] = ()) -> str:
 
 
 def link_files(files: Iterable[Path], destination: Path) -> None:
-    """Give files a second name in a folder, or copy them where the file system has none. Raises StorageError."""
+    """Give files, and all in folders, a second name in a folder, or copy them where that cannot be.
+
+    Raises:
+        StorageError: the disk is full.
+    """
     for file in files:
-        target = destination / file.name
+        if file.is_dir():
+            (destination / file.name).mkdir()
+            link_files(sorted(file.iterdir()), destination / file.name)
+        else:
+            _link(file, destination / file.name)
+
+
+def carry_files(source: Path, destination: Path, *others: str) -> None:
+    """Link the files of a folder that belong to its model beside the weights, and those of these names it has."""
+    for name in (*carried_in(source), *(name for name in others if (source / name).is_file())):
+        (destination / name).parent.mkdir(parents=True, exist_ok=True)
+        _link(source / name, destination / name)
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        os.link(file.resolve(), target)
+    except OSError:
         try:
-            os.link(file.resolve(), target)
-        except OSError:
-            try:
-                shutil.copyfile(file, target)
-            except OSError as error:
-                raise StorageError(f"{file.name} could not be copied: {error.strerror}") from error
-
-
-def carry_files(source: Path, destination: Path, patterns: Iterable[str]) -> None:
-    """Link the files of a folder that match a pattern, such as those of the tokenizer."""
-    wanted = tuple(patterns)
-    chosen = [
-        file
-        for file in sorted(source.iterdir())
-        if file.is_file() and any(fnmatch(file.name, pattern) for pattern in wanted)
-    ]
-    link_files(chosen, destination)
+            shutil.copyfile(file, target)
+        except OSError as error:
+            raise StorageError(f"{file.name} could not be copied: {error.strerror}") from error
 
 
 def write_head(destination: Path, head: Mapping[str, Tensor]) -> None:

@@ -4,7 +4,7 @@ Whatever the start is (16 bit, Q alone, Q + L·R, a published artifact), the tra
 fresh adapter is written like a fitted one, with L = 0, so the first step begins exactly at the base.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,12 @@ class Facts(BaseModel):
     """Tensors of the head that no file holds, and their shapes."""
 
 
-def write_base(source: Path, destination: Path, *, labels: Labels | None, carried: Iterable[str]) -> Facts:
+def write_base(source: Path, destination: Path, *, labels: Labels | None) -> Facts:
     """Write a checkpoint or an artifact as the base of a training, a classifier's place made ready.
 
     Args:
         destination: An empty folder.
         labels: What is told apart, or None for a language model.
-        carried: Patterns of the files that belong to the model whatever its weights are.
     Raises:
         UnsupportedModelError: transformers has no classifier, or no language model, of this kind.
         CheckpointError: the source is damaged.
@@ -88,7 +87,7 @@ def write_base(source: Path, destination: Path, *, labels: Labels | None, carrie
     else:
         config = classifier_config(config, labels)
     write_json(destination / CONFIG_NAME, config)
-    carry_files(source, destination, (*carried, *REPORTS))
+    carry_files(source, destination, *REPORTS)
     rank = _rank(config)
     if labels is None:
         _write_shards(weights, destination)

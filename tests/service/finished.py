@@ -6,9 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from service.jobs.ports import JobStore
-from service.jobs.schema import Job, JobFailure, JobResult, Lease
-from service.jobs.work import JobDestination, JobSource
+from service.jobs.schema import Job, JobFailure, JobResult, JobSubmission, Lease
+from service.jobs.work import EvaluateWork, JobDestination, JobSource
+from srr_core.evaluation_report import EvaluatedModel, EvaluationReport
 from srr_core.recipe import named_recipe, parse_recipe
+from srr_core.recipe.evaluations import TextDivergenceSpec
 from srr_core.recipe.stages import Stage
 from srr_core.report import (
     BitsPerWeight,
@@ -83,6 +85,49 @@ def finish(store: JobStore, job: Job, *, document: Report | None = None) -> Job:
     store.publishing(Lease(job.id, 1, WORKER))
     store.succeed(Lease(job.id, 1, WORKER), result=result, report=(document or report()).model_dump(mode="json"))
     return store.get(job.id)
+
+
+def measured(store: JobStore, *, owner: str = "local") -> Job:
+    """Return an evaluation that succeeded and published nothing."""
+    work = EvaluateWork(
+        source=JobSource(model_id="org/model-srr"),
+        reference=JobSource(model_id="org/model"),
+        evaluators=(TextDivergenceSpec(),),
+    )
+    job = submitted(store, JobSubmission(work=work), owner=owner)
+    store.claim(job.id, 1, worker=WORKER, lasts=LEASE)
+    lease = Lease(job.id, 1, WORKER)
+    store.resolve_source(lease, sha=SHA, reference_sha="d" * 40)
+    store.succeed(lease, result=None, report=evaluation().model_dump(mode="json"))
+    return store.get(job.id)
+
+
+def evaluation() -> EvaluationReport:
+    """Return a complete report of an evaluation with one measurement."""
+    model = EvaluatedModel(
+        id="org/model-srr", sha=SHA, architecture="LlamaForCausalLM", is_artifact=True, weight_bytes=5_242_880
+    )
+    return EvaluationReport(
+        model=model,
+        source=model.model_copy(update={"id": "org/model", "is_artifact": False, "weight_bytes": 10_485_760}),
+        measurements=(
+            Measurement(
+                evaluator="divergence",
+                metric="divergence@32",
+                title="Divergence from the source",
+                unit="nats per token",
+                direction="lower",
+                source=0.0,
+                compressed=0.0312,
+                standard_error=0.0014,
+                protocol="full softmax in float32",
+                tokens=124,
+            ),
+        ),
+        environment=report().environment,
+        seconds={"divergence": 2.5},
+        notes=("a short text",),
+    )
 
 
 def report(*, layer_name: str = "model.layers.0.mlp.up_proj", perplexity: float = 38.5) -> Report:

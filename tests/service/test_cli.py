@@ -235,6 +235,34 @@ def test_a_target_keeps_what_is_set_and_chooses_the_rest() -> None:
         chosen_recipe("srr", ["quantizer.num_bits=3"], target="sglang")
 
 
+def test_a_target_of_size_takes_a_recipe_that_spends_it() -> None:
+    by_bits, by_size = chosen_recipe(None, [], target_bits=2.56), chosen_recipe("gptq", ["rank=0"], target_size="4GB")
+    by_kl = chosen_recipe("srr-fast", [], target_kl=0.02)
+
+    assert (by_bits.name, by_bits.budget and by_bits.budget.target_bits) == ("srr-fast", 2.56)
+    assert (by_size.name, by_size.budget and by_size.budget.target_size_bytes) == ("gptq", 4_000_000_000)
+    assert by_kl.budget is not None
+    assert (by_kl.budget.target_bits, by_kl.budget.target_kl) == (None, 0.02)
+    assert chosen_recipe(None, []) == PRESETS["srr"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--target-size", "huge"], "'huge' is no size"),
+        (["--target-bits", "3", "--target-kl", "0.1"], "give one target"),
+        (["--target-bits", "0"], "target_bits"),
+        (["--target-bits", "3", "--recipe", "quip-sharp"], "uniform grid; those of quip-sharp do not"),
+        (["--target-bits", "3", "--recipe", "srr-fast", "--set", "budget.nothing=1"], "known fields"),
+    ],
+)
+def test_a_target_that_means_nothing_is_refused(srr: Command, tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = srr("compress", str(tmp_path), str(tmp_path / "out"), *arguments)
+
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", None])
 def test_a_recipe_file_that_is_none_is_explained(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "mine.json"

@@ -96,6 +96,8 @@ class Shop:
                 device="cpu",
                 require_free=self.require_free,
                 workspace=self.workspace,
+                cache=self.workspace.root / "cache",
+                datasets=None,
                 progress=ProgressRecorder(self.store, claim.lease),
                 asked_to_stop=lambda: False,
                 smoke_test=self.smoke_test,

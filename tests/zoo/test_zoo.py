@@ -38,7 +38,7 @@ KINDS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("group", "name"), KINDS, ids="-".join)
+@pytest.mark.parametrize(("group", "name"), KINDS, ids=str)
 def test_a_class_is_compressed_and_its_users_measure_what_the_report_says(
     group: str, name: str, tmp_path: Path
 ) -> None:

@@ -174,10 +174,11 @@ def _check(trial: Trial, source: Path, artifact: Path) -> dict[str, Any]:
 
         loaded = load(artifact, dtype=torch.float32)
     off: dict[str, float] = {}
-    if report["evaluation"]:
+    measured = next((row for row in report["measurements"] if row["evaluator"] == "perplexity"), None)
+    if measured is not None:
         ids = _windows(source, artifact.parent / "text.txt")
         for name, model in (("source", stock), ("compressed", loaded)):
-            off[name] = abs(_perplexity(model, ids) / report["evaluation"][0][name] - 1)
+            off[name] = abs(_perplexity(model, ids) / measured[name] - 1)
     claimed = {layer["name"]: layer["weight_error"] for layer in report["layers"]}
     errors = dict(_weight_errors(stock, loaded, claimed))
     off["weight"] = max((abs(error - claimed[name]) for name, error in errors.items()), default=0.0)

@@ -24,6 +24,10 @@ def _safetensors(**tensors: tuple[str, list[int]]) -> bytes:
     return struct.pack("<Q", len(text)) + text + bytes(end)
 
 
+def _index(**weight_map: str) -> dict[str, bytes]:
+    return {"model.safetensors.index.json": json.dumps({"weight_map": weight_map}).encode()}
+
+
 def _product(shape: list[int]) -> int:
     return shape[0] * _product(shape[1:]) if shape else 1
 
@@ -47,7 +51,7 @@ def test_shards_are_read_together(seeded: Seeded) -> None:
         f"model-0000{number}-of-00003.safetensors": _safetensors(**{f"layer.{number}": ("U8", [number, 10])})
         for number in (1, 2, 3)
     }
-    seeded.seed("acme/base", {**CONFIG, **shards})
+    seeded.seed("acme/base", {**CONFIG, **shards, **_index(**{f"layer.{n}": name for n, name in enumerate(shards, 1)})})
 
     weights = seeded.hub.inspect(seeded.hub.resolve("acme/base"))
 
@@ -84,15 +88,30 @@ def test_a_damaged_header_is_named(seeded: Seeded, content: bytes) -> None:
         seeded.hub.inspect(seeded.hub.resolve("acme/base"))
 
 
-def test_a_tensor_in_two_files_is_named(seeded: Seeded) -> None:
-    one = _safetensors(w=("U8", [1]))
-    seeded.seed(
-        "acme/base",
-        {**CONFIG, "model-00001-of-00002.safetensors": one, "model-00002-of-00002.safetensors": one},
-    )
+def test_of_a_tensor_in_two_files_the_later_counts_as_for_stock_loaders(seeded: Seeded) -> None:
+    files = {"a.safetensors": _safetensors(w=("U8", [1])), "b.safetensors": _safetensors(w=("U8", [2]), x=("U8", [1]))}
+    seeded.seed("acme/base", {**CONFIG, **files, **_index(w="a.safetensors", x="b.safetensors")})
 
-    with pytest.raises(InvalidWeightsError, match="declares w in"):
+    assert seeded.hub.inspect(seeded.hub.resolve("acme/base")).tensors["w"].shape == (2,)
+
+
+def test_a_tensor_that_the_index_names_and_no_file_holds_is_named(seeded: Seeded) -> None:
+    files = {"a.safetensors": _safetensors(w=("U8", [1]))}
+    seeded.seed("acme/base", {**CONFIG, **files, **_index(w="a.safetensors", x="a.safetensors")})
+
+    with pytest.raises(InvalidWeightsError, match=r"places x in a\.safetensors"):
         seeded.hub.inspect(seeded.hub.resolve("acme/base"))
+
+
+def test_the_parts_of_an_embedding_model_are_known(seeded: Seeded) -> None:
+    modules = [{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]
+    files = {"model.safetensors": b"x", "modules.json": json.dumps(modules).encode(), "1_Pooling/config.json": b"{}"}
+    seeded.seed("acme/base", {**CONFIG, **files})
+
+    model = seeded.hub.resolve("acme/base")
+
+    assert model.modules == modules
+    assert "1_Pooling/config.json" in {file.path for file in model.downloads}
 
 
 def test_an_artifact_of_ours_is_told_from_other_models(seeded: Seeded) -> None:

@@ -1,13 +1,15 @@
 """Which files of a source are fetched, and which models are refused."""
 
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.hub.errors import RemoteCodeError, UnsafeModelError
-from service.hub.model import MAX_SUPPORT_FILE_BYTES, RepoFile, ResolvedModel, check_compressible, is_allowed
+from service.hub.errors import HubError, InvalidWeightsError, NoSafetensorsError, RemoteCodeError, UnsafeModelError
+from service.hub.model import MAX_SUPPORT_FILE_BYTES, RepoFile, ResolvedModel, check_compressible
+from srr_core.checkpoint.carried_files import RUNS
 
 
 def _model(*paths: str, **changes: object) -> ResolvedModel:
@@ -15,88 +17,97 @@ def _model(*paths: str, **changes: object) -> ResolvedModel:
     return ResolvedModel("acme/base", "0" * 40, private=False, gated=False, files=files, **changes)  # type: ignore[arg-type]
 
 
+INDEX = "model.safetensors.index.json"
+
+
+def _index(*files: str) -> dict[str, object]:
+    return {"weight_map": {f"tensor.{number}": file for number, file in enumerate(files)}}
+
+
 @pytest.mark.parametrize(
-    ("paths", "weights"),
+    ("paths", "index", "weights"),
     [
-        (("model.safetensors",), ("model.safetensors",)),
-        (("consolidated.safetensors", "model.safetensors"), ("model.safetensors",)),
-        (("model.safetensors", "model.fp16.safetensors"), ("model.safetensors",)),
+        (("model.safetensors",), None, ("model.safetensors",)),
+        (("consolidated.safetensors", "model.safetensors"), None, ("model.safetensors",)),
+        (("model.safetensors", "model.fp16.safetensors"), None, ("model.safetensors",)),
+        (("model.safetensors", INDEX, "model-1-of-2.safetensors"), _index("model-1-of-2.safetensors"), None),
         (
-            ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "consolidated.safetensors"),
-            ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"),
+            (INDEX, "model-1-of-2.safetensors", "tail.safetensors", "left-over.safetensors"),
+            _index("tail.safetensors", "model-1-of-2.safetensors"),
+            ("model-1-of-2.safetensors", "tail.safetensors"),
         ),
-        (("weights.safetensors",), ("weights.safetensors",)),
-        (("adapter_model.safetensors",), ()),
-        (("onnx/model.safetensors", "model.bin"), ()),
+        (
+            (INDEX, "weights/model-1.safetensors"),
+            _index("weights/model-1.safetensors"),
+            ("weights/model-1.safetensors",),
+        ),
     ],
 )
-def test_the_weights_are_those_stock_loaders_read(paths: tuple[str, ...], weights: tuple[str, ...]) -> None:
-    model = _model(*paths, "config.json")
+def test_the_weights_are_those_stock_loaders_read(
+    paths: tuple[str, ...], index: dict[str, object] | None, weights: tuple[str, ...] | None
+) -> None:
+    model = _model(*paths, "config.json", index=index)
+    expected = weights or ("model.safetensors",)
 
-    assert tuple(file.path for file in model.weights) == weights
-    assert model.has_safetensors is bool(weights)
-    assert {file.path for file in model.downloads} == {*weights, "config.json"}
-    assert model.weight_bytes == 10 * len(weights)
-
-
-def test_an_index_comes_with_its_shards_and_not_with_a_single_file() -> None:
-    index = "model.safetensors.index.json"
-    shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-
-    assert index in {file.path for file in _model(*shards, index).downloads}
-    assert index not in {file.path for file in _model(*shards, index, "model.safetensors").downloads}
+    assert tuple(file.path for file in model.weights) == expected
+    assert (model.has_safetensors, model.weights_problem) == (True, "")
+    with_index = {INDEX} if INDEX in paths and weights else set()
+    assert {file.path for file in model.downloads} == {*expected, "config.json", *with_index}
+    assert model.weight_bytes == 10 * len(expected)
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("paths", "index", "error", "reason"),
     [
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "tokenizer.model",
-        "spiece.model",
-        "vocab.json",
-        "merges.txt",
-        "chat_template.jinja",
-        "LICENSE",
-        "LICENSE.md",
-        "NOTICE.txt",
-        "USE_POLICY.md",
-        "README.md",
+        (("weights.safetensors",), None, NoSafetensorsError, "of another library"),
+        (("model-00001-of-00002.safetensors",), None, NoSafetensorsError, "model-00001-of-00002.safetensors"),
+        (("adapter_model.safetensors", "adapter_config.json"), None, NoSafetensorsError, "no model without its base"),
+        (("model.fp16.safetensors",), None, NoSafetensorsError, "a variant"),
+        (("onnx/model.safetensors", "model.bin"), None, NoSafetensorsError, "no weights|another library"),
+        (("model.safetensors", "adapter_config.json"), None, InvalidWeightsError, "lies beside the weights"),
+        ((INDEX,), None, InvalidWeightsError, "has no weight_map"),
+        ((INDEX,), _index("tail.safetensors"), InvalidWeightsError, "names tail.safetensors, which is missing"),
+        ((INDEX,), _index("../tail.safetensors"), InvalidWeightsError, "not a safetensors file of this folder"),
+        ((INDEX, "a.bin"), _index("a.bin"), InvalidWeightsError, "not a safetensors file"),
     ],
 )
-def test_what_a_model_needs_is_allowed(path: str) -> None:
-    assert is_allowed(path)
+def test_a_model_that_stock_loaders_do_not_read_is_refused_with_the_reason(
+    paths: tuple[str, ...], index: dict[str, object] | None, error: type[HubError], reason: str
+) -> None:
+    model = _model(*paths, index=index)
+
+    assert not model.has_safetensors
+    with pytest.raises(error, match=reason):
+        check_compressible(model)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "modeling_custom.py",
-        "tokenizer_custom.py",
-        "tokenizer.pkl",
-        "LICENSE.py",
-        "pytorch_model.bin",
-        "model.gguf",
-        "sub/config.json",
-        "../config.json",
-        "/config.json",
-        "..\\config.json",
-        ".safetensors",
-        "-rf.safetensors",
-        "",
-    ],
-)
-def test_anything_else_is_never_fetched(path: str) -> None:
-    assert not is_allowed(path)
+def test_the_adapter_of_an_artifact_of_ours_is_no_obstacle() -> None:
+    config = {"quantization_config": {"quant_method": "compressed-tensors", "srr": {}}}
+    assert _model("model.safetensors", "adapter_config.json", config=config).has_safetensors
 
 
-@given(st.text(max_size=40))
-def test_an_allowed_name_stays_in_its_folder(path: str) -> None:
-    if is_allowed(path):
-        assert "/" not in path
-        assert "\\" not in path
-        assert not path.startswith(".")
+def test_what_belongs_to_a_model_is_fetched_and_anything_else_is_not() -> None:
+    wanted = {
+        *("config.json", "model.safetensors", "tokenizer.json", "bpe.codes", "spiece.model", "chat_template.jinja"),
+        *("additional_chat_templates/rag.jinja", "modules.json", "1_Pooling/config.json", "LICENSE.md", "README.md"),
+        *("USE_POLICY.md", "video_preprocessor_config.json", "generation_config.json"),
+    }
+    others = {
+        *("modeling_custom.py", "tokenizer_custom.py", "tokenizer.pkl", "LICENSE.py", "pytorch_model.bin"),
+        *("model.gguf", "sub/config.json", "../config.json", "/config.json", "..\\config.json", ".safetensors"),
+        *("-rf.safetensors", "", "2_Dense/config.json", "1_Pooling/run.py"),
+    }
+    model = _model(*wanted, *others, modules=[{"path": "1_Pooling", "type": "Pooling"}])
+
+    assert {file.path for file in model.downloads} == wanted
+
+
+@given(st.lists(st.text(max_size=40)))
+def test_nothing_that_is_fetched_leaves_its_folder_or_is_code(paths: list[str]) -> None:
+    for file in _model(*paths).downloads:
+        assert not PurePosixPath(file.path).is_absolute()
+        assert ".." not in PurePosixPath(file.path).parts
+        assert not file.path.endswith(RUNS)
 
 
 def test_a_tokenizer_as_large_as_a_model_is_refused() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from service.web.again import can_say
-from service.web.forms import default_destination
+from service.web.forms import TEXT_FIELDS, FormError, chosen_recipe, default_destination
 from srr_core.recipe import PRESETS, Recipe, named_recipe, override
 
 
@@ -29,3 +29,37 @@ def test_the_form_knows_what_it_has_no_field_for() -> None:
     assert can_say(override(named_recipe("gptq"), {"quantizer.grid.group_size": 32, "rank": 4, "seed": 3}))
     assert not can_say(override(named_recipe("gptq"), {"quantizer.damping": 0.5}))
     assert not can_say(override(named_recipe("gptq"), {"name": "mine"}))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field", "typed", "target"),
+    [
+        ("srr-fast", "target_bits", "2.56", ("target_bits", 2.56)),
+        ("gptq", "target_size", "4GB", ("target_size_bytes", 4_000_000_000)),
+        ("srr-learned", "target_kl", "0.02", ("target_kl", 0.02)),
+    ],
+)
+def test_a_target_of_size_becomes_a_budget(recipe: str, field: str, typed: str, target: tuple[str, float]) -> None:
+    chosen = chosen_recipe(dict.fromkeys(TEXT_FIELDS, "") | {"recipe": recipe, field: typed})
+
+    assert chosen.budget is not None
+    assert getattr(chosen.budget, target[0]) == target[1]
+    assert can_say(chosen)
+
+
+@pytest.mark.parametrize(
+    ("typed", "wrong"),
+    [
+        ({"target_bits": "many"}, {"target_bits": "'many' is not a number."}),
+        ({"target_size": "many"}, {"target_size": "'many' is no size; write it as 4GB, 800MB or 3.5GiB."}),
+        (
+            {"target_bits": "3", "target_kl": "0.1"},
+            dict.fromkeys(("target_bits", "target_kl"), "One target of bits, size or KL at most."),
+        ),
+    ],
+)
+def test_a_wrong_target_of_size_is_explained_at_its_field(typed: dict[str, str], wrong: dict[str, str]) -> None:
+    with pytest.raises(FormError) as refused:
+        chosen_recipe(dict.fromkeys(TEXT_FIELDS, "") | {"recipe": "srr-fast"} | typed)
+
+    assert refused.value.messages == wrong

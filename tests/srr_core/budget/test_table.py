@@ -2,7 +2,7 @@
 
 import pytest
 
-from srr_core.budget.table import LayerScores, Score, ScoreTable, solve
+from srr_core.budget.table import LayerScores, Score, ScoreTable, solve, solve_divergence
 from srr_core.errors import RecipeError
 from srr_core.recipe import BudgetSpec, Setting
 
@@ -83,9 +83,9 @@ def test_the_rank_is_one_of_the_choices_where_it_pays() -> None:
 
 
 def test_a_table_serves_a_narrower_choice() -> None:
-    plan = solve(table(), BudgetSpec(target_bits=4.2, num_bits=(3,), group_sizes=(64,)))
+    plan = solve(table(), BudgetSpec(target_bits=4.0, num_bits=(3,), group_sizes=(32, 64)))
 
-    assert set(plan.settings.values()) == {Setting(3, 64)}
+    assert set(plan.settings.values()) <= {Setting(3, 32), Setting(3, 64)}
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,27 @@ def test_a_layer_that_no_setting_fits_is_named() -> None:
 
     with pytest.raises(RecipeError, match=r"no setting of the budget fits m.layers.0.a.q_proj, m.layers.0.a.k_proj"):
         solve(damaged, BudgetSpec(target_bits=4.0, num_bits=(3,)))
+
+
+@pytest.mark.parametrize(("target", "ratio"), [(0.1, 1.0), (0.2, 1.0), (0.2, 2.0), (10.0, 1.0)])
+def test_a_target_divergence_takes_the_smallest_settings_within_it(target: float, ratio: float) -> None:
+    scores = table()
+    spec = BudgetSpec(target_kl=target, group_sizes=(32, 64))
+
+    found = solve_divergence(scores, spec, ratio=ratio)
+
+    assert found.cost * ratio <= target
+    if found.used_bytes > sum(min(score.num_bytes for score in layer.scores) for layer in scores.layers):
+        less = BudgetSpec(target_size_bytes=found.used_bytes - 1 + scores.kept_bytes, group_sizes=(32, 64))
+        assert solve(scores, less).cost * ratio > target
+
+
+def test_a_divergence_that_no_setting_reaches_is_refused_with_what_is_reached() -> None:
+    with pytest.raises(RecipeError, match=r"divergence of 1e-05 nats is below the 0\.0\d+ estimated for the largest"):
+        solve_divergence(table(), BudgetSpec(target_kl=1e-5, group_sizes=(32, 64)), ratio=1.0)
+
+
+@pytest.mark.parametrize("target", [1.5, 16.5])
+def test_a_target_out_of_reach_is_refused_with_the_range(target: float) -> None:
+    with pytest.raises(RecipeError, match=r"choices reach 2\.50 to 5\.00 bits per weight, 10500 to 20500 bytes"):
+        solve(table(), BudgetSpec(target_bits=target))

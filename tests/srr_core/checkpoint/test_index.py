@@ -16,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError
 from srr_core.models.architecture import silent_loading
+from worker.folder_hub import FolderHub
 
 CONFIG = LlamaConfig(
     hidden_size=8,
@@ -48,10 +49,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    return tmp_path / "scratch"
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=st.sets(st.sampled_from(PIECES), min_size=1), seed=st.integers(0, 99))
 def test_the_tensors_read_are_those_that_stock_loads(
-    pieces: set[str], seed: int, names: list[str], folder: Path
+    pieces: set[str], seed: int, names: list[str], folder: Path, scratch: Path
 ) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     _build(folder, pieces, seed, names)
@@ -63,12 +69,29 @@ def test_the_tensors_read_are_those_that_stock_loads(
     with silent_loading():
         stock = _stock(folder)
 
+    _as_a_repository(folder, scratch, None if ours is None else set(CheckpointReader(folder).entries))
     if ours is None:
         assert stock is None or "bin" in pieces  # pickles are never opened
     else:
         assert stock is not None
         assert ours.keys() == stock.keys()
         assert all(torch.equal(ours[name], tensor) for name, tensor in stock.items())
+
+
+def _as_a_repository(folder: Path, scratch: Path, tensors: set[str] | None) -> None:
+    """Check that the service says the same of the folder, and that a download holds what it says."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    hub = FolderHub(scratch / "hub")
+    hub.import_model(folder, "acme/base")
+    model = hub.resolve("acme/base")
+    assert model.has_safetensors is (tensors is not None)
+    if tensors is not None:
+        assert set(hub.inspect(model).tensors) == tensors
+        copy = hub.download(model, scratch / "copy")
+        assert {name: entry.shape for name, entry in CheckpointReader(copy).entries.items()} == {
+            name: entry.shape for name, entry in CheckpointReader(folder).entries.items()
+        }
+        assert not list(copy.rglob("*.bin"))
 
 
 def _stock(folder: Path) -> dict[str, Tensor] | None:

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from srr_core.checkpoint.header import MAX_HEADER_BYTES, read_header
+from srr_core.checkpoint.header import read_header
+from srr_core.checkpoint.header_text import Bounds, header_length, parse_header
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_tensors
-from srr_core.errors import CheckpointError
+from srr_core.errors import CheckpointError, DamagedHeaderError
 
 TENSORS = {
     "a.weight": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -30,7 +31,7 @@ def _raw(file: Path, header: Any, data: bytes = b"", *, length: int | None = Non
     return file
 
 
-def _entry(dtype: str, shape: list[Any], begin: int, end: int) -> dict[str, Any]:
+def _entry(dtype: str, shape: Any, begin: int, end: int) -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
@@ -83,13 +84,21 @@ def _extended(file: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "empty file": (lambda file: file.write_bytes(b""), "not a safetensors file"),
-    "huge header": (lambda file: _raw(file, {}, length=MAX_HEADER_BYTES + 1), "its header claims"),
+    "empty file": (lambda file: file.write_bytes(b""), "is empty"),
+    "huge header": (lambda file: _raw(file, {}, length=2**63), "its header claims"),
     "header beyond the file": (lambda file: _raw(file, {}, length=1000), "its header claims"),
     "no JSON": (lambda file: _raw(file, b"{nope"), "header is damaged"),
     "not UTF-8": (lambda file: _raw(file, b"\xff\xfe"), "header is damaged"),
     "a list": (lambda file: _raw(file, []), "not an object"),
-    "nested too deep": (lambda file: _raw(file, b"[" * 100_000), "header is damaged"),
+    "nested too deep": (lambda file: _raw(file, b"[" * 100_000), "nested too deeply"),
+    "a name that no store keeps": (lambda file: _raw(file, {"a\0": _entry("U8", [1], 0, 1)}, b"\0"), "a NUL character"),
+    "a name that is no text": (lambda file: _raw(file, {"\ud800": _entry("U8", [1], 0, 1)}, b"\0"), "surrogate pair"),
+    "a number beyond the file": (lambda file: _raw(file, {"a": _entry("U8", [2**80, 0], 0, 0)}), "impossible shape"),
+    "a shape that is text": (lambda file: _raw(file, {"a": _entry("U8", "12", 0, 1)}, b"\0"), "damaged entry"),
+    "three offsets": (
+        lambda file: _raw(file, {"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1, 1]}}, b"\0"),
+        "damaged entry",
+    ),
     "named twice": (
         lambda file: _raw(file, b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{}}', b"\0"),
         "'a' is named twice",
@@ -117,6 +126,15 @@ def test_a_damaged_file_is_refused_with_its_name(kind: str, tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match=message) as caught:
         CheckpointReader(tmp_path)
     assert "model.safetensors" in str(caught.value)
+
+
+def test_a_header_is_read_up_to_the_bounds_of_the_reader() -> None:
+    text = json.dumps({name: _entry("U8", [0], 0, 0) for name in "abc"}).encode()
+    with pytest.raises(DamagedHeaderError, match="declares 3 tensors; 2 are the most"):
+        parse_header(text, 8 + len(text), file="x", bounds=Bounds(tensors=2))
+    with pytest.raises(DamagedHeaderError, match="20 are the most that are read"):
+        header_length((21).to_bytes(8, "little"), 100, file="x", bounds=Bounds(header_bytes=20))
+    assert len(parse_header(text, 8 + len(text), file="x", bounds=Bounds(tensors=3))) == 3
 
 
 BAD_INDEX = {

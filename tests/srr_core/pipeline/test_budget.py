@@ -19,7 +19,7 @@ from srr_core.report import Report
 from srr_core.runtime import load
 from srr_core.types import Progress
 from srr_core.verification.dense_view import DenseView
-from tests.pico import build_checkpoint, write_text
+from tests.pico import build_checkpoint, byte_tokenizer, write_text
 from tests.srr_core.pipeline.test_compress import small
 
 # PEFT 0.21 says so of every adapter on fused experts, and loads it.
@@ -239,6 +239,32 @@ def test_a_budget_that_cannot_be_met_is_refused_and_leaves_no_artifact(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_target_divergence_is_met_as_it_is_measured(tmp_path: Path, text: Path, source: Path) -> None:
+    target = 1e-6
+    recipe = budgeted(target_bits=None, target_kl=target)
+
+    report = compress(source, recipe, tmp_path / "out", calibration_text=text, evaluation_text=text)
+
+    assert report.budget is not None
+    assert report.budget.probed_divergence is not None
+    assert target / 2 < report.budget.probed_divergence <= target
+    table = ScoreTable.model_validate(json.loads((tmp_path / "out" / "budget.json").read_text()))
+    assert 1 <= len(table.probes) <= budgeting.PROBES
+    found = next(row for row in report.measurements if row.evaluator == "divergence")
+    # The texts and windows are the same; so small a divergence has few digits in float32.
+    assert found.compressed == pytest.approx(report.budget.probed_divergence, rel=0.2)
+
+
+def test_a_target_divergence_needs_a_head(tmp_path: Path, text: Path) -> None:
+    masked = build_checkpoint(tmp_path / "masked", "BertForMaskedLM", dtype=torch.float32)
+    source = tmp_path / "source"
+    transformers.BertModel.from_pretrained(masked).save_pretrained(source)
+    byte_tokenizer().save_pretrained(source)
+
+    with pytest.raises(RecipeError, match="BertModel has no head that predicts tokens"):
+        compress(source, budgeted(target_bits=None, target_kl=0.1), tmp_path / "out", calibration_text=text)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -266,8 +292,8 @@ def test_exports_write_a_mix_as_it_is_or_refuse_it(tmp_path: Path, text: Path, s
     compress(source, recipe, tmp_path / "out", calibration_text=text)
 
     with pytest.raises(ExportError, match="bits and groups of their own"):
-        export(tmp_path / "out", GPTQFormatSpec(), tmp_path / "gptq")
-    export(tmp_path / "out", MergedSpec(dtype="float32"), tmp_path / "merged")
+        export(tmp_path / "out", tmp_path / "gptq", GPTQFormatSpec())
+    export(tmp_path / "out", tmp_path / "merged", MergedSpec(dtype="float32"))
 
     merged = load_file(tmp_path / "merged" / "model-00001-of-00001.safetensors")
     view = DenseView(open_artifact(tmp_path / "out"))

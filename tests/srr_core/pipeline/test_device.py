@@ -14,8 +14,9 @@ pytestmark = pytest.mark.slow
 
 Outcomes = dict[str, dict[str, float | str]]
 
-SAME_RUN = 1e-3
-"""Kernels differ in the last bit, and a code at the middle of two may go either way."""
+SAME_RUN = 5e-3
+"""Kernels differ in the last bit, and a code at the middle of two may go either way: one such code, and what GPTQ makes
+of it in the columns that follow, moves one of fourteen layers by 2.5 %, so the mean by 0.2 %."""
 SAME_MODEL = 1e-5
 
 

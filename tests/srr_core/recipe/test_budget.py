@@ -12,9 +12,12 @@ from srr_core.recipe.fused import fused_groups
 @pytest.mark.parametrize(
     ("name", "budget", "words"),
     [
-        ("gptq", {}, "one of target_bits and target_size_bytes"),
-        ("gptq", {"target_bits": 3, "target_size_bytes": 10}, "one of target_bits and target_size_bytes"),
+        ("gptq", {}, "one of target_bits, target_size_bytes and target_kl"),
+        ("gptq", {"target_bits": 3, "target_size_bytes": 10}, "one of target_bits, target_size_bytes and target_kl"),
+        ("gptq", {"target_bits": 3, "target_kl": 0.02}, "one of target_bits, target_size_bytes and target_kl"),
         ("gptq", {"target_bits": -1}, "target_bits"),
+        ("gptq", {"target_kl": 0}, "target_kl"),
+        ("gptq", {"target_bits": 3, "num_bits": [3], "group_sizes": [32]}, "one setting has nothing to choose from"),
         ("gptq", {"target_bits": 3, "num_bits": [3, 3]}, "different numbers"),
         ("gptq", {"target_bits": 3, "num_bits": []}, "num_bits"),
         ("gptq", {"target_bits": 3, "num_bits": [9]}, "num_bits.0.*less than or equal to 8"),

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from srr_core.pipeline import compress
-from srr_core.pipeline.assemble import CARRIED_FILES
 from srr_core.recipe.tuning import LoRAStart, named_start
 from srr_core.tuners.classifier import Labels
 from srr_core.tuners.start import write_base, write_start
@@ -35,7 +34,7 @@ def begin(
         compress(checkpoint, start.recipe, made, calibration_text=text, model_id="pico")
     (folder / "base").mkdir()
     (folder / "start").mkdir()
-    facts = write_base(made, folder / "base", labels=labels, carried=CARRIED_FILES)
+    facts = write_base(made, folder / "base", labels=labels)
     write_start(folder / "base", folder / "start", facts, rank=rank, seed=seed)
     return folder / "start", facts, made
 

@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from srr_core.errors import UnsupportedModelError
 from srr_core.formats.adapter import ADAPTER_WEIGHTS
-from srr_core.pipeline.assemble import CARRIED_FILES
 from srr_core.recipe import GPTQSpec, IntegerSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.tuning import STARTS
 from srr_core.runtime import PackedLinear, load
@@ -170,7 +169,7 @@ def test_head_goes_on_for_the_labels_it_was_trained_for_and_begins_anew_for_othe
     _, start, _, _ = classifier(tmp_path, "BertForMaskedLM", "srr")
     (tmp_path / "base").mkdir()
     (tmp_path / "again").mkdir()
-    facts = write_base(start, tmp_path / "base", labels=Labels(names, padding=0), carried=CARRIED_FILES)
+    facts = write_base(start, tmp_path / "base", labels=Labels(names, padding=0))
     write_start(tmp_path / "base", tmp_path / "again", facts, rank=RANK, seed=5)
     before, after = load_file(start / HEAD_FILE), load_file(tmp_path / "again" / HEAD_FILE)
     assert torch.equal(after["bert.pooler.dense.weight"], before["bert.pooler.dense.weight"])

@@ -31,7 +31,8 @@ def upgrade() -> None:
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("repo_id", name=op.f("pk_publications")),
     )
-    published = sa.select(_jobs).where(_jobs.c.state == "succeeded", _jobs.c.finished_at.is_not(None))
+    has_place = (_jobs.c.finished_at.is_not(None), _jobs.c.destination_repo_id != "")  # an evaluation may have none
+    published = sa.select(_jobs).where(_jobs.c.state == "succeeded", *has_place)
     latest = {
         row.destination_repo_id.lower(): {"owner": row.owner, "published_at": row.finished_at}
         for row in op.get_bind().execute(published.order_by(_jobs.c.finished_at, _jobs.c.id))

@@ -123,7 +123,9 @@ def build_supervisor(settings: WorkerSettings, jobs: Jobs) -> Supervisor:
         worker=name,
         command=CHILD,
         vault=jobs.vault,
-        fallback_token=settings.hub_token.get_secret_value() if settings.hub_token is not None else None,
+        database_url=jobs.settings.resolved_database_url,
+        own_token=settings.hub_token.get_secret_value() if settings.hub_token is not None else None,
+        loan_of=jobs.tenancy.loan,
         health=_health(name, settings, jobs, device),
         on_crash=device.suspect,
     )

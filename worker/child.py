@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from pydantic import SecretStr
 
 from service.hub.client import HubClient
 from service.hub.settings import HubSettings
@@ -23,6 +24,7 @@ from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import JobFailure, Lease
 from service.jobs.settings import JobsSettings
 from service.jobs.sql_store import SqlJobStore
+from service.jobs.tenancy import Tenancy
 from service.platform.database import open_database
 from service.platform.errors import StoreUnavailableError
 from service.platform.logging import configure_logging
@@ -30,6 +32,7 @@ from service.platform.tracing import configure_tracing, continued_span
 from srr_core.errors import StopRequested
 from srr_core.recipe.verdicts import CompatibilityRow
 from worker.failures import failure_of
+from worker.hub_access import HubAccess
 from worker.hubs import destination_hub, source_hub
 from worker.lifeline import kill_group, watch
 from worker.progress import ProgressRecorder
@@ -68,11 +71,13 @@ def main(compress: Compress | None = None) -> int:
 def _carry_out(
     message: dict[str, Any], settings: WorkerSettings, compress: Compress, asked_to_stop: Callable[[], bool]
 ) -> int:
-    jobs = JobsSettings()
+    url = message.get("database_url")
+    jobs = JobsSettings() if url is None else JobsSettings(database_url=SecretStr(url))
     engine = open_database(jobs.resolved_database_url)
     try:
         store = SqlJobStore(engine, retries=RetryPolicy(first=jobs.retry_first))
-        return _run(_context(message, settings, jobs, store, compress, asked_to_stop), message["traceparent"])
+        tenancy = Tenancy(engine)
+        return _run(_context(message, settings, jobs, store, tenancy, compress, asked_to_stop), message["traceparent"])
     finally:
         engine.dispose()
 
@@ -106,6 +111,7 @@ def _context(
     settings: WorkerSettings,
     jobs: JobsSettings,
     store: JobsOfWorkers,
+    tenancy: Tenancy,
     compress: Compress,
     asked_to_stop: Callable[[], bool],
 ) -> RunContext:
@@ -115,7 +121,8 @@ def _context(
     lease = Lease(message["job_id"], message["attempt"], message["worker"])
     return RunContext(
         lease=lease,
-        token=message["token"],
+        access=HubAccess.from_message(message["access"]),
+        tenant=tenancy.of(message["owner"]),
         store=store,
         source_hub=source_hub(hubs, folder),
         destination_hub=destination_hub(hubs, folder),

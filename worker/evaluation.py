@@ -19,6 +19,7 @@ from srr_core.recipe.stages import Stage
 from worker.evaluation_card import evaluation_card
 from worker.publisher import publish_folder
 from worker.run_context import Finished, RunContext
+from worker.shared_hubs import destination, resolved, write_down_publisher
 
 if TYPE_CHECKING:  # torch: only what computes pays for it
     from srr_core.evaluators.subject import Files
@@ -55,7 +56,7 @@ def _resolve(work: EvaluateWork, context: RunContext) -> _Models:
     model = _resolved(work.source, context)
     reference = None if work.reference is None else _resolved(work.reference, context)
     if work.destination is not None:
-        place = context.destination_hub.destination(work.destination.repo_id, token=context.token)
+        place = destination(work.destination.repo_id, context)
         check_destination(place, model, private=work.destination.private, holding="evaluation")
     written = context.store.resolve_source(
         context.lease, sha=model.sha, reference_sha=None if reference is None else reference.sha
@@ -65,9 +66,7 @@ def _resolve(work: EvaluateWork, context: RunContext) -> _Models:
 
 
 def _resolved(source: JobSource, context: RunContext) -> ResolvedModel:
-    hub = context.source_hub(source.model_id)
-    # A later attempt keeps the commit of the first.
-    model = hub.resolve(source.model_id, source.sha or source.revision, token=context.token)
+    model = resolved(source, context)
     check_readable(model)
     context.progress.say(f"Resolved {model.model_id} at {source.revision} to commit {model.sha[:12]}.")
     return model
@@ -85,8 +84,9 @@ def _download(work: EvaluateWork, models: _Models, context: RunContext) -> None:
         def tell(done: int, _: int, before: int = before, total: int = total) -> None:
             context.progress.on_bytes(before + done, total)
 
+        token = context.access.token_for(source.model_id)
         context.source_hub(source.model_id).download(
-            model, folder, whole=True, token=context.token, on_progress=tell, should_stop=context.should_stop
+            model, folder, whole=True, token=token, on_progress=tell, should_stop=context.should_stop
         )
         context.progress.say(f"Downloaded {model.model_id}, {sizes[number]:,} bytes, and checked each file.")
 
@@ -178,6 +178,7 @@ def _publish(
     context.progress.advance(Stage.PUBLISH, 0, 1)
     if work.destination is None:
         raise ValueError("an evaluation without a destination is not published")
+    write_down_publisher(work.destination.repo_id, context)
     folder = context.workspace.artifact
     folder.mkdir(exist_ok=True)
     (folder / REPORT_NAME).write_text(f"{report.model_dump_json(indent=2)}\n", encoding="utf-8")
@@ -191,7 +192,7 @@ def _publish(
         holding="evaluation",
         message=f"Publish an evaluation of {model.model_id}",
         job_id=job.id,
-        token=context.token,
+        token=context.access.token_for(work.destination.repo_id),
         private=work.destination.private,
     )
     context.progress.say(f"Published {commit.repo_id} at commit {commit.sha[:12]}.")

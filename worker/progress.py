@@ -10,6 +10,7 @@ import structlog
 from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import EventKind, Lease
 from service.platform.errors import StoreUnavailableError
+from service.platform.text import clean
 from srr_core.recipe.stages import COMPRESSION, Shares, Stage, share_done
 from srr_core.report import LayerReport
 
@@ -78,7 +79,7 @@ class ProgressRecorder:
 
     def say(self, message: str) -> None:
         """Add a line to the job's log, for the person who waits."""
-        self._append("log", {"message": message})
+        self._append("log", {"message": clean(message)})
 
     def tell_missing(self, layers: Sequence[LayerReport], *, should_stop: Callable[[], bool]) -> None:
         """Add an event for each finished layer that has none, so that a job reports every layer once.

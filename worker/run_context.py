@@ -9,10 +9,12 @@ from pydantic import BaseModel
 
 from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import Job, JobResult, Lease
+from service.jobs.tenancy import Tenant
 from srr_core.recipe import Recipe
 from srr_core.recipe.verdicts import CompatibilityRow
 from srr_core.report import Report
 from worker.hub import ModelHub
+from worker.hub_access import HubAccess
 from worker.progress import ProgressRecorder
 from worker.workspace import Workspace
 
@@ -51,8 +53,10 @@ class RunContext:
     """Everything a run works with; built in the composition root of the job's process."""
 
     lease: Lease
-    token: str | None
-    """Hub token of the job."""
+    access: HubAccess
+    """The Hub tokens of the job."""
+    tenant: Tenant
+    """Its owner among the others."""
     store: JobsOfWorkers
     source_hub: Callable[[str], ModelHub]
     """Which hub has a model."""

@@ -57,7 +57,8 @@ def create_job(
 ) -> JobResource:
     """Run the checks of `POST /v1/jobs:validate`, queue the job and answer at once.
 
-    Several obstacles are all in `errors`. A Hub that does not answer stops nothing: the worker checks again.
+    Several obstacles are all in `errors`. A Hub that does not answer stops nothing: the answer says in `unchecked` what
+    was not asked, and the worker checks it before it downloads anything.
     """
     job = submit_checked(
         body.submission(),
@@ -150,7 +151,6 @@ def retry_job(
 
     The Hub token of the job was deleted when it ended: send it again if the job says `needs_hub_token`.
     """
-    caller.require_room(services.store)
     token = body.hub_token.get_secret_value() if body and body.hub_token else None
     job = retry(
         job_id,
@@ -158,6 +158,7 @@ def retry_job(
         store=services.store,
         wake=services.wake,
         vault=services.vault,
+        admit=caller.admit,
         hub_token=token,
     )
     return job_resource(job)

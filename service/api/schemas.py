@@ -71,6 +71,11 @@ class JobResource(BaseModel):
     calibration: TextSummary | None
     evaluation: TextSummary | None
     tags: tuple[str, ...]
+    unchecked: tuple[str, ...] = Field(
+        default=(),
+        description="What could not be checked when the job was submitted, because a hub did not answer. Its worker "
+        "checks it before it downloads anything; empty from then on.",
+    )
     result: JobResult | None
     failure: JobFailure | None
     needs_hub_token: bool = Field(
@@ -131,7 +136,7 @@ class RecipeList(BaseModel):
 
 
 class Health(BaseModel):
-    """The answer of a health probe: `ok`, or the name of each check and what is wrong with it."""
+    """The answer of a health probe: `ok`, `degraded` or `unavailable`, and what each check found."""
 
     status: str
     checks: dict[str, str] = Field(default_factory=dict)

@@ -14,11 +14,14 @@ from service.api.schemas import EventData, EventList, JobList, JobResource, Reci
 from service.client.administration import Administration
 from service.client.errors import JobFailedError, UnreachableError
 from service.jobs.schema import TERMINAL_STATES, JobState, UnreadableJob
+from service.jobs.work import UploadedText
 from service.submissions.schema import ModelResource, Validation
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Report, read_report
 
 _RECONNECT_SECONDS = 1.0
+_LONG_TEXT = 20_000
+"""Characters; a longer text is uploaded by itself, because bodies of JSON are small."""
 _log = logging.getLogger(__name__)
 
 
@@ -88,8 +91,8 @@ class Client(Administration):
             "source": {"model_id": model_id, "revision": revision},
             "recipe": recipe,
             "destination": {"repo_id": destination, "private": private},
-            "calibration": calibration,
-            "evaluation": evaluation,
+            "calibration": self._named(calibration),
+            "evaluation": self._named(evaluation),
             "tags": tags,
             "force": force,
             "acknowledge_license": acknowledge_license,
@@ -108,6 +111,11 @@ class Client(Administration):
             return self._call(JobResource, "POST", "/v1/jobs", json=body, headers=key)
         except UnreachableError:
             return self._call(JobResource, "POST", "/v1/jobs", json=body, headers=key)
+
+    def upload_text(self, text: str) -> UploadedText:
+        """Upload a text; jobs name it as `{"sha256": ...}` for a week. The same text twice is one."""
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        return self._call(UploadedText, "POST", "/v1/texts", content=text.encode(), headers=headers)
 
     def evaluate(
         self,
@@ -265,6 +273,12 @@ class Client(Administration):
         if job.state in TERMINAL_STATES and job.state is not JobState.SUCCEEDED:
             raise JobFailedError(job)
         return job
+
+    def _named(self, windows: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        text = windows.get("text") if windows is not None else None
+        if windows is None or not isinstance(text, str) or len(text) <= _LONG_TEXT:
+            return windows
+        return {**windows, "text": None, "sha256": self.upload_text(text).sha256}
 
 
 def _parameter(value: object) -> Any:

@@ -17,6 +17,10 @@ from srr_core.recipe import Recipe
 from srr_core.recipe.known_fields import what_is_known
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+MAX_FIELDS = 20
+"""Wrong fields that an answer names; a body of nonsense has as many as it has fields."""
+_MAX_FIELD, _MAX_MESSAGE = 200, 500
+"""Characters of one of them: both may repeat what was sent."""
 _SHOWN_HOST = 100
 """Characters of a foreign Host header that are sent back; a header may have thousands."""
 
@@ -50,12 +54,13 @@ def known_problem(request: Request, error: Exception, status: HTTPStatus) -> Pro
 
 def invalid_request_problem(request: Request, error: RequestValidationError) -> Problem:
     """Return the problem of a request that does not fit its schema."""
+    items = error.errors()
     return new_problem(
         request,
         HTTPStatus.UNPROCESSABLE_ENTITY,
         code="invalid_request",
-        detail="The request is not valid; `errors` names each wrong field.",
-        errors=[_invalid_field(request, item) for item in error.errors()],
+        detail="The request is not valid; `errors` names each wrong field." + _more(items),
+        errors=[_invalid_field(request, item) for item in items[:MAX_FIELDS]],
     )
 
 
@@ -109,11 +114,8 @@ def recipe_fields(error: RecipeError) -> list[ProblemField]:
         return [ProblemField(field="body.recipe", message=str(error))]
     items = cause.errors(include_url=False, include_context=False)
     return [
-        ProblemField(
-            field=_dotted(("body", "recipe", *item["loc"])),
-            message=item["msg"] + what_is_known(Recipe, item["type"], item["loc"]),
-        )
-        for item in items
+        _field(("body", "recipe", *item["loc"]), item["msg"] + what_is_known(Recipe, item["type"], item["loc"]))
+        for item in items[:MAX_FIELDS]
     ]
 
 
@@ -157,6 +159,14 @@ def new_problem(
         request_id=request_id_of(request),
         errors=errors or [],
     )
+
+
+def _field(location: Iterable[object], message: str) -> ProblemField:
+    return ProblemField(field=_dotted(location)[:_MAX_FIELD], message=message[:_MAX_MESSAGE])
+
+
+def _more(items: Sequence[object]) -> str:
+    return f" {len(items) - MAX_FIELDS} more are left out." if len(items) > MAX_FIELDS else ""
 
 
 def _dotted(location: Iterable[object]) -> str:

@@ -117,7 +117,7 @@ class ResolvedModel:
     def architectures(self) -> tuple[str, ...]:
         """Class names the configuration asks for; empty when it names none."""
         names = (self.config or {}).get("architectures")
-        return tuple(str(name) for name in names) if isinstance(names, list) else ()
+        return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
     @cached_property
     def downloads(self) -> tuple[RepoFile, ...]:

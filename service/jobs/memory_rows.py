@@ -1,11 +1,12 @@
 """What the memory store keeps of each job."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from service.jobs.schema import Job, JobEvent, JobFilter, SealedSecret
+from service.jobs.transitions import HELD_STATES
 
 
 @dataclass
@@ -44,3 +45,9 @@ def matches(job: Job, filter: JobFilter) -> bool:
         and (filter.created_after is None or job.created_at >= filter.created_after)
         and (filter.created_before is None or job.created_at < filter.created_before)
     )
+
+
+def has_room(job: Job, rows: Iterable[Row]) -> bool:
+    """Whether the owner of a job has fewer at work than it was submitted to wait for."""
+    held = sum(row.job.owner == job.owner and row.job.state in HELD_STATES for row in rows)
+    return job.max_running is None or held < job.max_running

@@ -101,6 +101,13 @@ class Job(_Frozen):
     work: Work
     tags: tuple[str, ...] = ()
     brought_token: bool = Field(default=False, description="Whether it came with a Hub token of its own.")
+    unchecked: tuple[str, ...] = Field(
+        default=(),
+        description="What could not be asked when it was submitted; its worker asks before it downloads anything.",
+    )
+    max_running: int | None = Field(
+        default=None, ge=0, description="It waits while its owner has so many jobs at work; null: it waits for nobody."
+    )
     result: JobResult | None = None
     failure: JobFailure | None = None
     has_report: bool = False

@@ -12,7 +12,7 @@ from service.jobs.content import content_key
 from service.jobs.credentials import CredentialVault, require_own_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.hub_tokens import require_hub_token
-from service.jobs.ports import JobSubmissions
+from service.jobs.ports import Admit, JobSubmissions
 from service.jobs.schema import Job, JobState, JobSubmission, SealedSecret
 from service.jobs.texts import detach_texts
 from service.jobs.work import CompressWork, Work, WorkBase
@@ -44,6 +44,11 @@ class CheckedSubmission:
     idempotency_key: str | None = None
     is_forced: bool = False
     content_key: str | None = None
+    unchecked: tuple[str, ...] = ()
+    """What no hub could be asked about."""
+    admit: Admit | None = field(default=None, compare=False)
+    """Whether the owner may have one more."""
+    max_running: int | None = None
 
     def at_commit(self, sha: str | None, *, core_version: str, reference_sha: str | None = None) -> "CheckedSubmission":
         """Return the submission pinned to the commit its revision was resolved to; None: it was not.
@@ -67,6 +72,8 @@ def check_submission(
     hub_token_expires_at: datetime | None = None,
     idempotency_key: str | None = None,
     force: bool = False,
+    admit: Admit | None = None,
+    max_running: int | None = None,
 ) -> CheckedSubmission:
     """Refuse what is wrong by itself, whatever the Hub says.
 
@@ -74,6 +81,8 @@ def check_submission(
         hub_token: Kept sealed until the job ends; never in a message or a log.
         hub_token_expires_at: When it ends by itself, if that is known; a worker does not begin with it then.
         idempotency_key: The same key and request of the same owner give the same job for a day.
+        admit: Asked when the job is stored, with what its owner has by then.
+        max_running: How many jobs of the owner are at work at once; workers leave the others waiting.
         force: Whether the caller insists on another run; a part of the request that the key stands for.
 
     Raises:
@@ -104,6 +113,8 @@ def check_submission(
         ),
         idempotency_key=idempotency_key,
         is_forced=force,
+        admit=admit,
+        max_running=max_running,
     )
 
 
@@ -142,6 +153,8 @@ def submit(
         created_at=now,
         updated_at=now,
         content_key=checked.content_key,
+        unchecked=checked.unchecked,
+        max_running=checked.max_running,
         traceparent=traceparent or current_traceparent(),
     )
     stored = store.add(
@@ -150,6 +163,7 @@ def submit(
         idempotency_key=checked.idempotency_key,
         request_digest=checked.request_digest,
         credential=checked.credential,
+        admit=checked.admit,
     )
     # The line that joins the ids: whoever has the request's, bound by the edge, finds the job.
     _log.info("job_submitted", job_id=stored.id, is_new=stored.id == job.id)

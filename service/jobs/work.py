@@ -1,5 +1,6 @@
 """What a job is to do, as a value: one kind of work per class, told apart by `kind`."""
 
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -46,7 +47,7 @@ class StoredText(_Frozen):
     sha256: str | None = Field(
         default=None,
         pattern=r"^[0-9a-f]{64}$",
-        description="Set by the store, which keeps the text apart from the job: `JobReading.text(sha256)`.",
+        description="Of a text that was uploaded with `POST /v1/texts`, in place of the text itself.",
     )
 
 
@@ -55,6 +56,14 @@ class JobText(StoredText):
 
     num_sequences: int | None = Field(default=None, ge=1, le=100_000)
     sequence_length: int | None = Field(default=None, ge=8, le=131_072)
+
+
+class UploadedText(_Frozen):
+    """A text that the service keeps, and how jobs name it."""
+
+    sha256: str
+    num_bytes: int
+    kept_until: datetime = Field(description="A text that no job names by then is deleted.")
 
 
 class WorkBase(_Frozen):
@@ -194,3 +203,9 @@ class EvaluateWork(WorkBase):
 
 Work = Annotated[CompressWork | EvaluateWork, Field(discriminator="kind")]
 """Every kind there is."""
+
+
+def named_texts(work: Work) -> set[str]:
+    """Return the digests of texts that work names instead of bringing them."""
+    fields = (getattr(work, name) for name in type(work).model_fields)
+    return {one.sha256 for one in fields if isinstance(one, StoredText) and one.text is None and one.sha256 is not None}

@@ -10,12 +10,17 @@ from service.notifications.errors import DeliveryNotFoundError, EndpointNotFound
 from service.notifications.schema import ALL_TYPES, Attempt, Delivery, DeliveryState, Endpoint, EndpointRules
 from service.notifications.tables import attempts, deliveries, endpoints
 from service.platform.database import reading, writing
+from service.platform.limits import require_fewer
 from service.platform.stored import read_each, read_stored
 
 _ENDPOINTS, _DELIVERIES, _ATTEMPTS = endpoints.c, deliveries.c, attempts.c
 _VISIBLE = tuple(column for column in _ENDPOINTS if column.name != "secrets")
 RULES_SCHEMA_VERSION = 1
 _RULES = frozenset(EndpointRules.model_fields) - {"enabled"}
+
+
+MAX_ENDPOINTS = 20
+"""Of one owner; every job of theirs is told to each."""
 
 
 class NotificationStore:
@@ -25,10 +30,11 @@ class NotificationStore:
         self.engine = engine
 
     def add(self, endpoint: Endpoint, *, sealed_secrets: Sequence[str]) -> None:
-        """Insert an endpoint."""
+        """Insert an endpoint. Raises LimitReachedError: the owner has MAX_ENDPOINTS."""
         values = {"id": endpoint.id, "owner": endpoint.owner, "created_at": endpoint.created_at}
         with writing(self.engine) as connection:
             rules = _rule_values(endpoint)
+            require_fewer(connection, endpoints, endpoint.owner, than=MAX_ENDPOINTS)
             connection.execute(insert(endpoints).values(**values, **rules, secrets=[*sealed_secrets]))
 
     def get(self, endpoint_id: str, *, owner: str | None = None) -> Endpoint:

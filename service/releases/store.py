@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from service.platform.database import reading, writing
+from service.platform.limits import require_fewer
 from service.platform.stored import read_each, read_stored
 from service.releases.errors import WatchNotFoundError
 from service.releases.schema import Release, ReleaseState, Sweep, Watch, WatchRules
@@ -27,6 +28,10 @@ class WatchesFound(NamedTuple):
     unreadable: tuple[str, ...]
 
 
+MAX_WATCHES = 100
+"""Of one owner; each is polled, with what the Hub allows us all."""
+
+
 class WatchStore:
     """The watches of an installation and what they found."""
 
@@ -34,9 +39,10 @@ class WatchStore:
         self._engine = engine
 
     def add(self, watch: Watch, *, sealed_secret: bytes) -> None:
-        """Insert a watch."""
+        """Insert a watch. Raises LimitReachedError: the owner has MAX_WATCHES."""
         values = {"id": watch.id, "owner": watch.owner, "created_at": watch.created_at, "rules": _rules(watch)}
         with writing(self._engine) as connection:
+            require_fewer(connection, watches, watch.owner, than=MAX_WATCHES)
             connection.execute(insert(watches).values(**values, secret=sealed_secret))
 
     def get(self, watch_id: str, *, owner: str | None = None) -> Watch:

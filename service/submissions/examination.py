@@ -8,6 +8,7 @@ from service.hub.errors import HubError, HubRefusedError, HubUnavailableError
 from service.hub.model import ResolvedModel
 from service.hub.weights import Weights
 from service.jobs.errors import JobError
+from service.platform.text import clean
 from service.submissions.refusal import Obstacle
 from srr_core.errors import SrrError
 
@@ -26,6 +27,11 @@ class Examination:
     notes: list[str] = field(default_factory=list)
     unanswered: list[HubError] = field(default_factory=list)
     """Questions to which a hub gave no clear answer; nothing follows from them."""
+
+    @property
+    def not_asked(self) -> list[str]:
+        """What could not be checked, in words."""
+        return [clean(str(error)) for error in self.unanswered]
 
     def require_answers(self) -> None:
         """Raise what kept a hub from answering, if anything did."""

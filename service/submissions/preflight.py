@@ -9,14 +9,17 @@ from service.hub.errors import (
     InvalidTokenError,
     ModelNotFoundError,
 )
+from service.hub.folder import visible
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.hub.naming import check_repo_id
 from service.hub.weights import Weights
 from service.jobs.hub_tokens import require_hub_token
 from service.jobs.ports import JobReading
+from service.jobs.tenancy import Tenant
 from service.jobs.windows import job_recipe
 from service.jobs.work import CompressWork, EvaluateWork, JobDestination, JobSource, Work
+from service.platform.text import clean
 from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes, size_note
 from service.submissions.evaluation import look_at_evaluation
 from service.submissions.examination import Examination
@@ -35,24 +38,26 @@ _HOLDING: Mapping[str, Holding] = {"compress": "compression", "evaluate": "evalu
 _OUR_WORD = "the worker looks with a token of its own, so the job may still work"
 
 
-def inspect_model(hubs: Hubs, model_id: str, revision: str, *, token: str | None = None) -> ModelResource:
-    """Return what is known of a model without downloading a weight.
+def inspect_model(
+    hubs: Hubs, model_id: str, revision: str, *, tenant: Tenant, token: str | None = None
+) -> ModelResource:
+    """Return what is known of a model without downloading a weight, as this caller may see it.
 
     Raises:
         HubError: the model cannot be found or may not be read, or its hub does not answer.
     """
     hub = hubs.source(model_id)
-    found = Examination(model=hub.resolve(model_id, revision, token=token))
+    found = Examination(model=_resolved(hub, model_id, revision, tenant, token))
     _look_at_model(found, hub, token)
     found.require_answers()
     return _resource(found)
 
 
-def examine(work: Work, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -> Examination:
+def examine(work: Work, hubs: Hubs, fleet: Fleet, *, tenant: Tenant, token: str | None = None) -> Examination:
     """Run every check of a submission and change nothing. Raises nothing: what is wrong is in the result.
 
     Only what is certain is an obstacle. A hub that does not answer, and what a worker with a token of its own may
-    be allowed to do, is left to the worker.
+    be allowed to do where that is lent to the caller, is left to the worker.
     """
     found = Examination()
     source, destination = work.source, work.published_to
@@ -64,9 +69,9 @@ def examine(work: Work, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -
         found.attempt(DESTINATION, lambda: check_repo_id(destination.repo_id))
     if not found.is_refused(SOURCE):
         hub = hubs.source(source.model_id)
-        found.attempt(SOURCE, lambda: _resolve(found, source, hubs, fleet, token))
+        found.attempt(SOURCE, lambda: _resolve(found, source, hubs, fleet, tenant, token))
         if isinstance(work, EvaluateWork):
-            found.attempt(REFERENCE, lambda: _resolve_reference(found, work, hubs, fleet, token))
+            found.attempt(REFERENCE, lambda: _resolve_reference(found, work, hubs, fleet, tenant, token))
             look_at_evaluation(found, work, fleet)
         else:
             _look_at_model(found, hub, token)
@@ -75,19 +80,19 @@ def examine(work: Work, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -
             _look_at_size(found, work)
             _look_at_target(found, work)
     if destination is not None and found.model is not None and not found.is_refused(DESTINATION):
-        found.attempt(DESTINATION, lambda: _look_at_destination(found, work, destination, hubs, token))
+        found.attempt(DESTINATION, lambda: _look_at_destination(found, work, destination, hubs, tenant, token))
     return found
 
 
 def validate(
-    work: Work, hubs: Hubs, store: JobReading, fleet: Fleet, *, owner: str, token: str | None = None
+    work: Work, hubs: Hubs, store: JobReading, fleet: Fleet, *, tenant: Tenant, token: str | None = None
 ) -> Validation:
     """Run every check of a submission and say what it would lead to.
 
     Raises:
         HubUnavailableError: the hub does not answer, so nothing can be said.
     """
-    found = examine(work, hubs, fleet, token=token)
+    found = examine(work, hubs, fleet, tenant=tenant, token=token)
     found.require_answers()
     destination, model, weights = found.destination, found.model, found.weights
     return Validation(
@@ -98,7 +103,7 @@ def validate(
         destination_exists=destination is not None and destination.exists,
         destination_private=found.private,
         destination_writable=destination.writable if destination is not None else None,
-        estimate=estimate(run_recipe(work, model), model, weights, store, fleet, owner=owner)
+        estimate=estimate(run_recipe(work, model), model, weights, store, fleet, owner=tenant.owner)
         if isinstance(work, CompressWork) and model and weights
         else None,
         compatibility=_runtimes(job_recipe(work), model, weights)
@@ -125,27 +130,37 @@ def _asked(model: ResolvedModel, weights: Weights | None) -> Model:
     )
 
 
-def _resolve(found: Examination, source: JobSource, hubs: Hubs, fleet: Fleet, token: str | None) -> None:
-    found.model = _found_on_its_hub(found, source, hubs, fleet, token)
+def _resolved(hub: HubMetadata, model_id: str, revision: str, tenant: Tenant, token: str | None) -> ResolvedModel:
+    model = hub.resolve(model_id, revision, token=token)
+    return visible(model, is_local=hub.is_local, may_see=tenant.sees_local)
 
 
-def _resolve_reference(found: Examination, work: EvaluateWork, hubs: Hubs, fleet: Fleet, token: str | None) -> None:
+def _resolve(
+    found: Examination, source: JobSource, hubs: Hubs, fleet: Fleet, tenant: Tenant, token: str | None
+) -> None:
+    found.model = _found_on_its_hub(found, source, hubs, fleet, tenant, token)
+
+
+def _resolve_reference(
+    found: Examination, work: EvaluateWork, hubs: Hubs, fleet: Fleet, tenant: Tenant, token: str | None
+) -> None:
     if work.reference is not None:
         check_repo_id(work.reference.model_id)
-        found.reference = _found_on_its_hub(found, work.reference, hubs, fleet, token)
+        found.reference = _found_on_its_hub(found, work.reference, hubs, fleet, tenant, token)
 
 
 def _found_on_its_hub(
-    found: Examination, source: JobSource, hubs: Hubs, fleet: Fleet, token: str | None
+    found: Examination, source: JobSource, hubs: Hubs, fleet: Fleet, tenant: Tenant, token: str | None
 ) -> ResolvedModel | None:
     hub = hubs.source(source.model_id)
     revision = hubs.known_sha(source.model_id, source.revision) or source.revision
     try:
-        return hub.resolve(source.model_id, revision, token=token)
+        return _resolved(hub, source.model_id, revision, tenant, token)
     except InvalidTokenError:
         raise
     except (ModelNotFoundError, AccessDeniedError) as error:
-        if hub.is_local or token is not None or not fleet.has_hub_token():
+        is_lent = fleet.has_hub_token() and tenant.loan.covers(source.model_id)
+        if hub.is_local or token is not None or not is_lent:
             raise
         found.notes.append(f"{str(error).rstrip('.')}; {_OUR_WORD}.")
         return None
@@ -201,10 +216,14 @@ def _look_at_target(found: Examination, work: CompressWork) -> None:
 
 
 def _look_at_destination(
-    found: Examination, work: Work, destination: JobDestination, hubs: Hubs, token: str | None
+    found: Examination, work: Work, destination: JobDestination, hubs: Hubs, tenant: Tenant, token: str | None
 ) -> None:
     repo_id, hub = destination.repo_id, hubs.destination
+    if token is None and not hub.is_local:
+        tenant.require_loan(repo_id)
     place = hub.destination(repo_id, token=token) if token is not None else hub.visible_destination(repo_id)
+    if token is None or hub.is_local:
+        tenant.require_destination(repo_id, is_free=place.is_empty)
     found.destination = place
     if place.writable is None:
         found.notes.append(f"Whether {repo_id} may be written is not known here: the worker's own token decides.")
@@ -234,7 +253,7 @@ def _resource(found: Examination) -> ModelResource:
 
 
 def _notes(obstacles: Sequence[Obstacle]) -> list[ProblemNote]:
-    return [ProblemNote(code=obstacle.error.code, message=str(obstacle.error)) for obstacle in obstacles]
+    return [ProblemNote(code=obstacle.error.code, message=clean(str(obstacle.error))) for obstacle in obstacles]
 
 
 def refused(*problems: ProblemNote) -> Validation:

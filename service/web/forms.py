@@ -11,8 +11,8 @@ from starlette.datastructures import FormData, UploadFile
 
 from service.edge.fields import MAX_TAGS, Tag
 from service.jobs.schema import JobSubmission
+from service.jobs.tenancy import LOCAL_OWNER
 from service.jobs.work import CompressWork, JobDestination, JobSource, JobText
-from service.submissions.caller import LOCAL_OWNER
 from service.web import choices
 from service.web.wording import complaints, sentence
 from srr_core.errors import RecipeError

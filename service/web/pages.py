@@ -88,7 +88,12 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         token = job_token(typed, request, caller, services).text
         validation = await run_sync(
             lambda: validate(
-                wanted.work, services.hubs, services.store, services.fleet, owner=caller.owner, token=token
+                wanted.work,
+                services.hubs,
+                services.store,
+                services.fleet,
+                tenant=services.tenancy.of(caller.owner),
+                token=token,
             )
         )
     except (FormError, InvalidJobError, HubAccessEndedError) as error:
@@ -189,7 +194,6 @@ def retry_form(
 ) -> Response:
     """Try a job again and go back to its page. Its Hub token was deleted when it ended, so it may be given again."""
     pages.guard.check(request, csrf_token)
-    caller.require_room(services.store)
     token = job_token(hub_token.strip() or None, request, caller, services)
     retry(
         job.id,
@@ -197,6 +201,7 @@ def retry_form(
         store=services.store,
         wake=services.wake,
         vault=services.vault,
+        admit=caller.admit,
         hub_token=token.text,
         hub_token_expires_at=token.expires_at,
     )

@@ -216,6 +216,7 @@ def _build(directory: Path, name: str) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         config.__dict__.pop("quantization_config", None)  # codes are decoded before the model sees them
+        config._attn_implementation = None  # noqa: SLF001  # the class's own choice: never a kernel of a repository
         with no_init_weights(), init_empty_weights(include_buffers=False):
             # Private, but what every AutoModel calls; those know fewer classes than transformers has.
             model = model_class._from_config(config, dtype=torch.float32, experts_implementation="eager").eval()  # noqa: SLF001

@@ -25,6 +25,8 @@ from srr_core.recipe.sizes import check_sizes
 from srr_core.recipe.stored_schemes import check_quantization
 
 MIN_BLOCKS = 1
+_PREDICTORS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
+"""Endings of the names of classes with a head over the vocabulary."""
 NO_LIMIT = -1
 """What models whose positions are relative give as their longest window."""
 MIN_WINDOW = 2
@@ -54,6 +56,11 @@ class Architecture:
     def config(self) -> PreTrainedConfig:
         """The configuration of the model."""
         return self.model.config
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether the model has a head over its vocabulary, for the next token or for masked ones."""
+        return self.name.endswith(_PREDICTORS)
 
     @property
     def is_causal_lm(self) -> bool:

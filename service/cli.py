@@ -25,6 +25,7 @@ from service.commands.options import (
     TokenOption,
 )
 from service.commands.submit_app import submit_evaluation
+from service.commands.submit_tuning import submit_finetuning
 from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ app.command()(finetune)
 app.add_typer(keys_app, name="keys")
 app.command("evaluate")(evaluate)
 app.command()(submit_evaluation)
+app.command()(submit_finetuning)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
 

@@ -18,7 +18,7 @@ from service.jobs.hub_tokens import require_hub_token
 from service.jobs.ports import JobReading
 from service.jobs.tenancy import Tenant
 from service.jobs.windows import job_recipe
-from service.jobs.work import CompressWork, EvaluateWork, JobDestination, JobSource, Work
+from service.jobs.work import CompressWork, EvaluateWork, FinetuneWork, JobDestination, JobSource, Work
 from service.platform.text import clean
 from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes, size_note
 from service.submissions.evaluation import look_at_evaluation
@@ -26,6 +26,7 @@ from service.submissions.examination import Examination
 from service.submissions.fleet import Fleet
 from service.submissions.refusal import DESTINATION, RECIPE, REFERENCE, SOURCE, Obstacle
 from service.submissions.schema import ModelResource, ProblemNote, Validation
+from service.submissions.tuning import look_at_tuning
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.architectures import check_config
 from srr_core.recipe.compatibility import compatibility, rope_type
@@ -34,7 +35,11 @@ from srr_core.recipe.targets import Model, require_target, unserved
 from srr_core.recipe.verdicts import CompatibilityRow
 
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
-_HOLDING: Mapping[str, Holding] = {"compress": "compression", "evaluate": "evaluation"}
+_HOLDING: Mapping[str, Holding] = {
+    "compress": "compression",
+    "evaluate": "evaluation",
+    "finetune": "fine-tuning",
+}
 _OUR_WORD = "the worker looks with a token of its own, so the job may still work"
 
 
@@ -73,6 +78,8 @@ def examine(work: Work, hubs: Hubs, fleet: Fleet, *, tenant: Tenant, token: str 
         if isinstance(work, EvaluateWork):
             found.attempt(REFERENCE, lambda: _resolve_reference(found, work, hubs, fleet, tenant, token))
             look_at_evaluation(found, work, fleet)
+        elif isinstance(work, FinetuneWork):
+            look_at_tuning(found, work, hub, fleet)
         else:
             _look_at_model(found, hub, token)
             _look_at_terms(found, work, hub)
@@ -109,6 +116,7 @@ def validate(
         compatibility=_runtimes(job_recipe(work), model, weights)
         if isinstance(work, CompressWork) and model is not None
         else [],
+        data=found.data,
     )
 
 

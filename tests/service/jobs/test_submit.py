@@ -55,7 +55,7 @@ def test_source_cannot_be_its_own_destination() -> None:
 
 
 def test_a_digest_beside_a_text_is_refused() -> None:
-    with pytest.raises(InvalidJobError, match="send the text"):
+    with pytest.raises(InvalidJobError, match="not both"):
         check_submission(submission(calibration=JobText(text="words", sha256="0" * 64)), owner="a")
 
 

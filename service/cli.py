@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.commands.admin_app import admin_app
 from service.commands.evaluate import evaluate
 from service.commands.finetune_app import finetune
 from service.commands.hub_app import hub_app
@@ -41,6 +42,7 @@ app = typer.Typer(
 
 app.command()(finetune)
 app.add_typer(keys_app, name="keys")
+app.add_typer(admin_app, name="admin")
 app.command("evaluate")(evaluate)
 app.command()(submit_evaluation)
 app.command()(submit_finetuning)

@@ -24,6 +24,7 @@ from service.commands.options import (
     TargetSizeOption,
     TokenOption,
 )
+from service.commands.repair import repair
 from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command()(finetune)
 app.add_typer(keys_app, name="keys")
 app.command("evaluate")(evaluate)
+app.command("repair")(repair)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
 

@@ -25,6 +25,7 @@ from service.commands.options import (
     TargetSizeOption,
     TokenOption,
 )
+from service.commands.repair import repair
 from service.commands.submit_app import submit_evaluation
 from service.commands.submit_tuning import submit_finetuning
 from service.commands.watches_app import watches_app
@@ -44,6 +45,7 @@ app.command()(finetune)
 app.add_typer(keys_app, name="keys")
 app.add_typer(admin_app, name="admin")
 app.command("evaluate")(evaluate)
+app.command("repair")(repair)
 app.command()(submit_evaluation)
 app.command()(submit_finetuning)
 app.add_typer(hub_app, name="hub")

@@ -104,6 +104,7 @@ def test_a_report_never_takes_the_place_of_an_artifact(shop: Shop, models: Path)
     shop.destination.import_model(models / "out", "me/artifact")
     artifact = shop.destination.head("me/artifact")
     work = EvaluateWork(source=SOURCE, evaluators=(SPECS[1],), destination=JobDestination(repo_id="me/artifact"))
+    shop.tenancy.of("me").publish("me/artifact", with_own_token=False)
 
     with pytest.raises(DestinationConflictError, match="a compression of"):
         shop.attempt(shop.submit(work))

@@ -165,7 +165,7 @@ def _by_layer(values: Mapping[Any, Any], chosen: Sequence[int]) -> dict[Any, Any
     }
 
 
-def _numbers(values: Mapping[str, Any], depth: int) -> dict[str, Any]:
+def _numbers(values: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
     return {name: _number(str(name), value, depth) for name, value in values.items()}
 
 

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -12,20 +13,34 @@ from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from service.accounts import AccountSignIn, Admission, OpenIDProvider, PendingSignIns
-from service.api import endpoints, events, health, hooks, jobs, keys, models, recipes, reports, usage, watches, workers
+from service.api import (
+    endpoints,
+    events,
+    health,
+    hooks,
+    jobs,
+    keys,
+    models,
+    recipes,
+    reports,
+    texts,
+    usage,
+    watches,
+    workers,
+)
 from service.api.openapi import install_openapi
 from service.api.outgoing import describe_outgoing
 from service.edge.bodies import refuse_broken_text
 from service.edge.callers import CallerPolicy, KeyHolders, SingleUser
 from service.edge.dependencies import Services
 from service.edge.errors import answer_unexpected, install_error_handlers
+from service.edge.gate import GateMiddleware
 from service.edge.middleware import (
     PlainErrorsMiddleware,
     RateLimitHeadersMiddleware,
@@ -41,19 +56,27 @@ from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
 from service.jobs.maintenance import Duty, Maintenance
 from service.jobs.opening import Jobs, open_jobs
+from service.jobs.outbox import BrokerWatch
 from service.jobs.ports import JobStore
 from service.jobs.settings import JobsSettings
+from service.jobs.tenancy import Tenancy
+from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
-from service.keys.access import lack_of_room
-from service.keys.rate_limit import MemoryRateLimiter, RateLimiter, RedisRateLimiter
+from service.keys.access import lack_of_room, owner_quota
+from service.keys.rate_limit import FallbackRateLimiter, MemoryRateLimiter, RateLimiter, RedisRateLimiter
 from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
 from service.notifications.delivering import DeliveryContext, send_messages, write_messages
+from service.notifications.messages import watch_payload
 from service.notifications.sending import Sender
 from service.notifications.store import NotificationStore
+from service.notifications.telling import tell_owner
+from service.platform.clock import utc_now
 from service.platform.redis_client import redis_client
 from service.releases.act import ReleaseContext, act_on_releases
 from service.releases.poller import poll_watches
+from service.releases.rights import WatchRights
+from service.releases.schema import Watch
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from service.submissions.feed import EventFeed
@@ -90,11 +113,13 @@ def create_app(
         with open_jobs(jobs_settings) as jobs:
             hubs = ConfiguredHubs(hub_settings, data_dir=jobs_settings.data_dir)
             watches, notifications = WatchStore(jobs.engine), NotificationStore(jobs.engine)
-            maintenance = jobs.maintenance()
+            uploads = TextUploads(jobs.engine)
+            broker = BrokerWatch(jobs.queue)
+            maintenance = jobs.maintenance(uploads.forget_expired, broker.look)
             # A Hub that limits our rate makes its client sleep for minutes, and receivers may be slow: neither waits
             # for the other, and the messages to the workers wait for none.
             seconds = jobs_settings.maintenance_seconds
-            duties = _release_duties(watches, hubs, jobs, settings, wake=maintenance.wake)
+            duties = _release_duties(watches, notifications, hubs, jobs, settings, wake=maintenance.wake)
             releases = Maintenance(duties, interval_seconds=seconds)
             deliveries = Maintenance(_notification_duties(notifications, jobs, settings), interval_seconds=seconds)
             context = AppContext(
@@ -105,8 +130,11 @@ def create_app(
                 keys=KeyStore(jobs.engine),
                 watches=watches,
                 notifications=notifications,
+                broker_answers=broker,
                 limiter=rate_limiter(jobs_settings),
                 vault=jobs.vault,
+                tenancy=jobs.tenancy,
+                uploads=uploads,
                 hub_url=hub_settings.endpoint,
                 collectors=(InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),),
             )
@@ -136,8 +164,11 @@ class AppContext:
     watches: WatchStore
     notifications: NotificationStore
     vault: CredentialVault
+    tenancy: Tenancy
+    uploads: TextUploads
     hub_url: str = DEFAULT_ENDPOINT
     """Where the Hub is, for links and for signing in."""
+    broker_answers: Callable[[], bool] = lambda: True
     limiter: RateLimiter = field(default_factory=MemoryRateLimiter)
     collectors: tuple[Collector, ...] = ()
     """What `/metrics` shows."""
@@ -158,8 +189,16 @@ def _services(app: FastAPI, settings: ServiceSettings, context: AppContext) -> S
         core_version=version("srr-compression"),
         store=context.store,
         vault=context.vault,
+        tenancy=context.tenancy,
+        uploads=context.uploads,
         wake=context.wake,
-        feed=EventFeed(context.store, poll_seconds=settings.event_poll_seconds, max_streams=settings.max_streams),
+        broker_answers=context.broker_answers,
+        feed=EventFeed(
+            context.store,
+            poll_seconds=settings.event_poll_seconds,
+            max_streams=settings.max_streams,
+            max_streams_of_one=None if settings.sign_in == "none" else settings.max_streams_of_one,
+        ),
         hubs=context.hubs,
         hub_url=context.hub_url,
         fleet=Fleet(context.workers),
@@ -205,28 +244,46 @@ def _registry(collectors: tuple[Collector, ...]) -> CollectorRegistry:
 
 
 def _release_duties(
-    watches: WatchStore, hubs: ConfiguredHubs, jobs: Jobs, settings: ServiceSettings, *, wake: Callable[[], None]
+    watches: WatchStore,
+    notifications: NotificationStore,
+    hubs: ConfiguredHubs,
+    jobs: Jobs,
+    settings: ServiceSettings,
+    *,
+    wake: Callable[[], None],
 ) -> tuple[Duty, ...]:
     token = settings.hub_token.get_secret_value() if settings.hub_token else None
+    rights = WatchRights(jobs.tenancy, token, publishes_to_folder=hubs.destination.is_local)
     keys = KeyStore(jobs.engine)
 
     def no_room(owner: str) -> str | None:
         # The local user, who shares this machine with nobody, has no quota.
         return lack_of_room(owner, keys=keys, jobs=jobs.store) if settings.sign_in == "keys" else None
 
+    def max_running(owner: str) -> int | None:
+        quota = owner_quota(keys.list(owner), now=utc_now()) if settings.sign_in == "keys" else None
+        return quota.max_running if quota is not None else None
+
+    def tell(watch: Watch, reason: str, next_try: datetime) -> None:
+        payload = watch_payload(
+            watch.id, watch.name, reason=reason, next_try=next_try, at=utc_now(), base_url=settings.public_address
+        )
+        tell_owner(notifications, watch.owner, payload, now=utc_now())
+
     def poll() -> None:
-        poll_watches(watches, hubs.releases, token=token)
+        poll_watches(watches, hubs.releases, rights, tell=tell)
 
     def act() -> None:
         act_on_releases(
             ReleaseContext(
                 watches=watches,
                 jobs=jobs.store,
-                hub=hubs.watched,
+                hub=hubs.source,
                 wake=wake,
                 core_version=version("srr-compression"),
-                token=token,
+                rights=rights,
                 no_room=no_room,
+                max_running=max_running,
             )
         )
 
@@ -255,7 +312,7 @@ def rate_limiter(settings: JobsSettings) -> RateLimiter:
     if settings.broker_url is None:
         return MemoryRateLimiter()  # the broker is made of files, and one process serves everybody
     client = redis_client(settings.resolved_broker_url, master_name=settings.broker_master_name)
-    return RedisRateLimiter(client, prefix=settings.key_prefix)
+    return FallbackRateLimiter(RedisRateLimiter(client, prefix=settings.key_prefix))
 
 
 def _secret(settings: ServiceSettings) -> str | None:
@@ -283,12 +340,26 @@ def _shell(settings: ServiceSettings, hub_url: str, lifespan: Lifespan | None = 
             Middleware(UnexpectedErrorsMiddleware, answer=answer_unexpected(pages.error)),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts)),
             # Not FastAPI's own `max_body_size`: that one sits outside of ours and answers in plain text.
-            Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes),
+            Middleware(GateMiddleware, max_body_bytes=settings.max_body_bytes),
         ],
     )
     app.state.pages = pages
     install_error_handlers(app, page=pages.error, of_pages={ForgedFormError: HTTPStatus.FORBIDDEN})
-    for module in (jobs, events, reports, models, keys, watches, hooks, endpoints, usage, recipes, workers, health):
+    for module in (
+        jobs,
+        texts,
+        events,
+        reports,
+        models,
+        keys,
+        watches,
+        hooks,
+        endpoints,
+        usage,
+        recipes,
+        workers,
+        health,
+    ):
         app.include_router(module.router)
     for pages_router in (web_pages.router, automation.router, sign_in.router, account_sign_in.router):
         app.include_router(pages_router)

@@ -79,6 +79,7 @@ class ServiceSettings(BaseSettings):
         default=32 * MEBIBYTE, ge=1024, description="Largest request body; two texts of the largest size fit."
     )
     max_streams: int = Field(default=1000, ge=1, description="Event streams served at once by one process.")
+    max_streams_of_one: int = Field(default=100, ge=1, description="Those of them that one owner may hold.")
     event_poll_seconds: float = Field(
         default=0.25, gt=0.0, le=5.0, description="How often a watched job is read from the database."
     )

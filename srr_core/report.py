@@ -195,6 +195,32 @@ class BudgetReport(_Frozen):
     """Of the search, scoring included where the score table was not there yet."""
 
 
+class RepairReport(_Frozen):
+    """What L·R and scales learned at the end, the model as a whole."""
+
+    loss: Literal["divergence", "hidden"]
+    """divergence: KL(source ‖ compressed) in nats per token; hidden: the squared error of the last hidden states as a
+    share of their square, where the model predicts no token."""
+    parts: tuple[Literal["low_rank", "scales"], ...]
+    """Those that there were to learn."""
+    parameters: int
+    windows: int
+    """Learned from, each once in an epoch."""
+    held_out_windows: int
+    """That only judged."""
+    start_loss: float
+    """Over the held-out windows, before."""
+    best_loss: float
+    """Of the state that was kept, as it is stored."""
+    steps: int
+    best_step: int
+    """0: nothing was better than the start, which was kept."""
+    end: Literal["finished", "no better", "diverged"]
+    seconds: float
+    before: tuple[Measurement, ...] = ()
+    """The measurements of the report as they were before, on text that neither calibration nor repair saw."""
+
+
 class Report(_Frozen):
     """The whole result of one run. `report.json` in every artifact is this document."""
 
@@ -210,6 +236,8 @@ class Report(_Frozen):
     layers: tuple[LayerReport, ...]
     budget: BudgetReport | None = None
     """Where layers have settings of their own."""
+    repair: RepairReport | None = None
+    """Where L·R and scales learned at the end; the errors of layers are those before."""
     kept: tuple[KeptTensor, ...]
     environment: Environment
     seconds: dict[str, float]

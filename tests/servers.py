@@ -66,15 +66,15 @@ def find_postgres() -> Path:
 
 
 @contextmanager
-def redis_server() -> Iterator[str]:
-    """Run a Redis server and yield its URL. Everything in it is lost at the end.
+def redis_server(port: int | None = None) -> Iterator[str]:
+    """Run a Redis server, on a free port unless told where, and yield its URL. Everything in it is lost at the end.
 
     Raises:
         ServerMissingError: Redis is not installed.
         ServerStartError: it did not answer.
     """
     program = find_redis()
-    port = free_port()
+    port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="srr-redis-") as directory:
         command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", directory]
         command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]

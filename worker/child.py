@@ -12,16 +12,19 @@ import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
+from pydantic import SecretStr
 
+from service.hub.client import HubClient
 from service.hub.settings import HubSettings
 from service.jobs.policy import RetryPolicy
 from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import JobFailure, Lease
 from service.jobs.settings import JobsSettings
 from service.jobs.sql_store import SqlJobStore
+from service.jobs.tenancy import Tenancy
 from service.platform.database import open_database
 from service.platform.errors import StoreUnavailableError
 from service.platform.logging import configure_logging
@@ -29,6 +32,7 @@ from service.platform.tracing import configure_tracing, continued_span
 from srr_core.errors import StopRequested
 from srr_core.recipe.verdicts import CompatibilityRow
 from worker.failures import failure_of
+from worker.hub_access import HubAccess
 from worker.hubs import destination_hub, source_hub
 from worker.lifeline import kill_group, watch
 from worker.progress import ProgressRecorder
@@ -37,6 +41,9 @@ from worker.runner import run
 from worker.settings import WorkerSettings
 from worker.supervisor import STOPPED_STATUS
 from worker.workspace import Workspace, Workspaces
+
+if TYPE_CHECKING:
+    from worker.dataset_hub import DatasetHub
 
 OTHER_SERVERS = ("llama_cpp", "vllm")
 """Modules of servers that a published model is tried in where they are installed; transformers has read it already."""
@@ -64,11 +71,13 @@ def main(compress: Compress | None = None) -> int:
 def _carry_out(
     message: dict[str, Any], settings: WorkerSettings, compress: Compress, asked_to_stop: Callable[[], bool]
 ) -> int:
-    jobs = JobsSettings()
+    url = message.get("database_url")
+    jobs = JobsSettings() if url is None else JobsSettings(database_url=SecretStr(url))
     engine = open_database(jobs.resolved_database_url)
     try:
         store = SqlJobStore(engine, retries=RetryPolicy(first=jobs.retry_first))
-        return _run(_context(message, settings, jobs, store, compress, asked_to_stop), message["traceparent"])
+        tenancy = Tenancy(engine)
+        return _run(_context(message, settings, jobs, store, tenancy, compress, asked_to_stop), message["traceparent"])
     finally:
         engine.dispose()
 
@@ -102,6 +111,7 @@ def _context(
     settings: WorkerSettings,
     jobs: JobsSettings,
     store: JobsOfWorkers,
+    tenancy: Tenancy,
     compress: Compress,
     asked_to_stop: Callable[[], bool],
 ) -> RunContext:
@@ -111,7 +121,8 @@ def _context(
     lease = Lease(message["job_id"], message["attempt"], message["worker"])
     return RunContext(
         lease=lease,
-        token=message["token"],
+        access=HubAccess.from_message(message["access"]),
+        tenant=tenancy.of(message["owner"]),
         store=store,
         source_hub=source_hub(hubs, folder),
         destination_hub=destination_hub(hubs, folder),
@@ -119,10 +130,19 @@ def _context(
         device=settings.device,
         require_free=workspaces.require_free,
         workspace=Workspace(Path(message["workspace"])),
+        cache=settings.resolved_scratch_dir(jobs.data_dir) / "cache",
+        datasets=None if hubs.source_hub == "folder" else lambda: _datasets(hubs),
         progress=ProgressRecorder(store, lease),
         asked_to_stop=asked_to_stop,
         smoke_test=_smoke_test(settings),
     )
+
+
+def _datasets(hubs: HubSettings) -> "DatasetHub":
+    # Imported here for the same reason as below.
+    from worker.dataset_hub import DatasetHub
+
+    return DatasetHub(HubClient(hubs.endpoint))
 
 
 def _smoke_test(settings: WorkerSettings) -> Callable[[Path], tuple[CompatibilityRow, ...]]:

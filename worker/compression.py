@@ -14,11 +14,13 @@ from service.jobs.work import CompressWork, JobText
 from service.platform.tracing import span
 from srr_core.errors import ResumeMismatchError
 from srr_core.recipe import Recipe
+from srr_core.recipe.architectures import check_config
 from srr_core.recipe.stages import Stage
 from srr_core.report import Report, read_report
 from worker.hub import PublishedCommit
 from worker.publisher import publish_artifact
 from worker.run_context import Finished, RunContext
+from worker.shared_hubs import destination, resolved, write_down_publisher
 from worker.workspace import Workspace
 
 PARTIAL_SUFFIX = ".partial"
@@ -37,7 +39,7 @@ def compress_and_publish(job: Job, work: CompressWork, context: RunContext) -> F
         report = _compress(work, model, source, context)
     context.progress.tell_missing(report.layers, should_stop=context.should_stop)
     with span("publish"):
-        commit = _publish(job, model, report, context)
+        commit = _publish(job, work, model, report, context)
     with span("smoke test"):
         rows = context.smoke_test(context.workspace.artifact)
     for row in rows:
@@ -49,14 +51,15 @@ def compress_and_publish(job: Job, work: CompressWork, context: RunContext) -> F
 def _resolve(work: CompressWork, context: RunContext) -> ResolvedModel:
     context.progress.advance(Stage.DOWNLOAD, 0, 1)
     hub = context.source_hub(work.source.model_id)
-    # A later attempt keeps the commit of the first: main may have moved, and its layers are half done.
-    revision = work.source.sha or work.source.revision
-    model = hub.resolve(work.source.model_id, revision, token=context.token)
+    model = resolved(work.source, context)
     check_compressible(model)
+    check_config(model.config)
+    # The headers, before hours of download: not every submission could be checked.
+    hub.inspect(model, token=context.access.token_for(work.source.model_id))
     if not hub.is_local:
         check_license(model, acknowledged=work.acknowledge_license)
-    destination = context.destination_hub.destination(work.destination.repo_id, token=context.token)
-    check_destination(destination, model, private=work.destination.private)
+    place = destination(work.destination.repo_id, context)
+    check_destination(place, model, private=work.destination.private)
     context.require_ours(context.store.resolve_source(context.lease, sha=model.sha))
     context.progress.say(f"Resolved {model.model_id} at {work.source.revision} to commit {model.sha[:12]}.")
     return model
@@ -69,7 +72,7 @@ def _download(work: CompressWork, model: ResolvedModel, context: RunContext) -> 
     path = context.source_hub(work.source.model_id).download(
         model,
         context.workspace.source,
-        token=context.token,
+        token=context.access.token_for(work.source.model_id),
         on_progress=context.progress.on_bytes,
         should_stop=context.should_stop,
     )
@@ -109,20 +112,23 @@ def _compress(work: CompressWork, model: ResolvedModel, source: Path, context: R
         return compress()
 
 
-def _publish(job: Job, model: ResolvedModel, report: Report, context: RunContext) -> PublishedCommit:
+def _publish(
+    job: Job, work: CompressWork, model: ResolvedModel, report: Report, context: RunContext
+) -> PublishedCommit:
     context.require_ours(context.store.publishing(context.lease))
     context.progress.advance(Stage.PUBLISH, 0, 1)
-    destination = job.work.destination
+    repo_id = work.destination.repo_id
+    write_down_publisher(repo_id, context)
     commit = publish_artifact(
         context.destination_hub,
         context.workspace.artifact,
-        repo_id=destination.repo_id,
+        repo_id=repo_id,
         report=report,
         source=model,
         source_directory=context.workspace.source,
         job_id=job.id,
-        token=context.token,
-        private=destination.private,
+        token=context.access.token_for(repo_id),
+        private=work.destination.private,
     )
     context.progress.say(f"Published {commit.repo_id} at commit {commit.sha[:12]}.")
     return commit

@@ -1,17 +1,14 @@
 """A model of a hub fetched to be measured: a source or an artifact of ours, with all that changes its outputs."""
 
-from contextlib import suppress
 from pathlib import Path
 
 from service.hub.client import HubClient
-from service.hub.errors import HubUnavailableError, LicenseError
+from service.hub.errors import HubUnavailableError
 from service.hub.metadata import HuggingFaceMetadata
-from service.hub.model import RepoFile, ResolvedModel, check_compressible
+from service.hub.model import check_readable
 from worker.download_meter import DownloadMeter, OnBytes, ShouldStop
 from worker.hub_files import fetch_file
 
-_ALSO = frozenset({"adapter_model.safetensors", "adapter_config.json", "report.json"})
-"""What an artifact has beside a source."""
 _COMPLETE = ".complete"
 
 
@@ -45,9 +42,8 @@ def fetch_evaluated(
         if here:
             raise HubUnavailableError(f"{error} Commit {here[-1]} is on this machine: name it as revision.") from None
         raise
-    with suppress(LicenseError):
-        check_compressible(model)
-    files = _files(model)
+    check_readable(model)
+    files = model.whole_downloads
     target = folder / model.model_id.replace("/", "--") / model.sha
     if not (target / _COMPLETE).is_file():
         target.mkdir(parents=True, exist_ok=True)
@@ -65,9 +61,3 @@ def fetch_evaluated(
             )
         (target / _COMPLETE).touch()
     return target, model.sha
-
-
-def _files(model: ResolvedModel) -> list[RepoFile]:
-    # The adapter is no weight of a whole model, so it does not count among the downloads of a source.
-    also = (file for file in model.files if file.path in _ALSO and file.path not in model.flagged)
-    return [*model.downloads, *(file for file in also if file not in model.downloads)]

@@ -7,6 +7,7 @@ from service.jobs.errors import JobError
 from service.jobs.schema import JobFailure
 from service.platform.errors import PlatformError, StoreUnavailableError
 from service.platform.logging import mask
+from service.platform.text import clean
 from srr_core.errors import SrrError, StorageError
 
 _OUT_OF_MEMORY = "OutOfMemoryError"
@@ -31,4 +32,4 @@ def failure_of(error: BaseException) -> JobFailure:
 
 
 def _failure(code: str, message: str, *, retryable: bool = False) -> JobFailure:
-    return JobFailure(code=code, message=mask(message)[:2000], retryable=retryable)
+    return JobFailure(code=code, message=clean(mask(message))[:2000], retryable=retryable)

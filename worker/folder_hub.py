@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.hub.destination import check_destination
+from service.hub.destination import Holding, check_destination
 from service.hub.errors import DownloadCorruptedError, InvalidRepoIdError, StaleParentError
 from service.hub.folder import (
     MAIN,
@@ -24,10 +24,10 @@ from service.hub.folder import (
     FolderRepository,
     RepositorySettings,
 )
-from service.hub.model import RepoFile, ResolvedModel, check_compressible
+from service.hub.model import RepoFile, ResolvedModel
 from service.hub.naming import check_repo_id
 from srr_core.errors import StopRequested
-from worker.hub import OnBytes, PublishedCommit, ShouldStop, artifact_files
+from worker.hub import OnBytes, PublishedCommit, ShouldStop, artifact_files, wanted_files
 from worker.integrity import discard_unlisted, sha256_of
 
 _CHUNK_BYTES = 1 << 20
@@ -85,23 +85,26 @@ class FolderHub(FolderMetadata):
         model: ResolvedModel,
         directory: Path,
         *,
+        whole: bool = False,
         token: str | None = None,
         on_progress: OnBytes | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Path:
         """Copy the allowed files of a commit, checking each. See `ModelHub`."""
-        check_compressible(model)
+        files = wanted_files(model, whole=whole)
+        total = sum(file.size_bytes for file in files)
         snapshot = self.existing(model.model_id).snapshot(model.sha)
         directory.mkdir(parents=True, exist_ok=True)
         finished = 0
-        for file in model.downloads:
+        for file in files:
             target = directory / file.path
+            target.parent.mkdir(exist_ok=True)
             if not (target.is_file() and sha256_of(target) == file.sha256):
                 _fetch(snapshot / file.path, target, file, should_stop)
             finished += file.size_bytes
             if on_progress is not None:
-                on_progress(finished, model.download_bytes)
-        discard_unlisted(directory, {file.path for file in model.downloads})
+                on_progress(finished, total)
+        discard_unlisted(directory, {file.path for file in files})
         return directory
 
     def head(
@@ -115,12 +118,21 @@ class FolderHub(FolderMetadata):
         commit_id = repository.find(MAIN) if repository.exists else None
         return None if commit_id is None else _published(repository, repo_id, commit_id)
 
-    def prepare(self, repo_id: str, *, private: bool | None, token: str | None, source: ResolvedModel) -> str:
-        """Make sure that an artifact may be published, create the repository if need be, and return its head."""
+    def prepare(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None,
+        token: str | None,
+        source: ResolvedModel,
+        holding: Holding = "compression",
+    ) -> str:
+        """Make sure that a result may be published, create the repository if need be, and return its head."""
         repository = self.repository(repo_id)
-        check_destination(self.destination(repo_id), source, private=private)  # before taking a turn creates anything
+        # Before taking a turn creates anything.
+        check_destination(self.destination(repo_id), source, private=private, holding=holding)
         with _turn(repository):
-            is_private = check_destination(self.destination(repo_id), source, private=private)
+            is_private = check_destination(self.destination(repo_id), source, private=private, holding=holding)
             return _create(repository, RepositorySettings(private=is_private)) or ""
 
     def publish(

@@ -8,7 +8,7 @@ from typing import Protocol
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, hf_hub_download
 
 from service.hub.client import DEFAULT_ENDPOINT, HubClient, Timeouts
-from service.hub.destination import check_destination
+from service.hub.destination import Holding, check_destination
 from service.hub.errors import (
     DestinationForbiddenError,
     DownloadCorruptedError,
@@ -17,7 +17,7 @@ from service.hub.errors import (
     StaleParentError,
 )
 from service.hub.metadata import HubMetadata, HuggingFaceMetadata
-from service.hub.model import RepoFile, ResolvedModel, check_compressible
+from service.hub.model import RepoFile, ResolvedModel, check_compressible, check_readable
 from service.hub.translation import Subject
 from worker.download_meter import DownloadMeter, OnBytes, ShouldStop
 from worker.integrity import discard_unlisted, verify_file
@@ -30,6 +30,7 @@ __all__ = [
     "ResolvedModel",
     "ShouldStop",
     "artifact_files",
+    "wanted_files",
 ]
 
 _KEPT_FILES = frozenset({".gitattributes"})
@@ -59,6 +60,7 @@ class ModelHub(HubMetadata, Protocol):
         model: ResolvedModel,
         directory: Path,
         *,
+        whole: bool = False,
         token: str | None = None,
         on_progress: OnBytes | None = None,
         should_stop: ShouldStop | None = None,
@@ -67,6 +69,9 @@ class ModelHub(HubMetadata, Protocol):
 
         Files that are there already and match are kept, so a second call resumes. Nothing else stays in it.
 
+        Args:
+            whole: For a model that is taken as it is: its adapter and its head too. What licence it has is then no
+                matter here; whoever publishes something made of it looks at that.
         Raises:
             NoSafetensorsError, RemoteCodeError, LicenseError: before anything is fetched.
             DownloadCorruptedError: a file differs from what the hub lists; it has been removed.
@@ -76,8 +81,16 @@ class ModelHub(HubMetadata, Protocol):
     def head(self, repo_id: str, *, token: str | None = None) -> PublishedCommit | None:
         """Return the newest commit of the main branch, or None when there is no such repository."""
 
-    def prepare(self, repo_id: str, *, private: bool | None, token: str | None, source: ResolvedModel) -> str:
-        """Make sure that an artifact may be published, create the repository if need be, and return its head.
+    def prepare(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None,
+        token: str | None,
+        source: ResolvedModel,
+        holding: Holding = "compression",
+    ) -> str:
+        """Make sure that a result may be published, create the repository if need be, and return its head.
 
         Raises:
             DestinationConflictError, DestinationForbiddenError, PublicationRefusedError: as their names say.
@@ -114,15 +127,16 @@ class HuggingFaceHub(HuggingFaceMetadata):
         model: ResolvedModel,
         directory: Path,
         *,
+        whole: bool = False,
         token: str | None = None,
         on_progress: OnBytes | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Path:
         """Fetch the allowed files of a commit, one after the other, and check each. See `ModelHub`."""
-        check_compressible(model)
+        files = wanted_files(model, whole=whole)
         directory.mkdir(parents=True, exist_ok=True)
-        meter = DownloadMeter(model.download_bytes, on_progress, should_stop)
-        for file in model.downloads:
+        meter = DownloadMeter(sum(file.size_bytes for file in files), on_progress, should_stop)
+        for file in files:
             try:
                 self._fetch(model, file, directory, token, meter)
             except DownloadCorruptedError:
@@ -130,7 +144,7 @@ class HuggingFaceHub(HuggingFaceMetadata):
                 self._fetch(model, file, directory, token, meter)
             meter.finish(file)
             meter.check()
-        discard_unlisted(directory, {file.path for file in model.downloads})
+        discard_unlisted(directory, {file.path for file in files})
         return directory
 
     def _fetch(
@@ -166,10 +180,18 @@ class HuggingFaceHub(HuggingFaceMetadata):
         newest = commits[0]
         return PublishedCommit(repo_id, newest.commit_id, self._commit_url(repo_id, newest.commit_id), newest.message)
 
-    def prepare(self, repo_id: str, *, private: bool | None, token: str | None, source: ResolvedModel) -> str:
-        """Make sure that an artifact may be published, create the repository if need be, and return its head."""
+    def prepare(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None,
+        token: str | None,
+        source: ResolvedModel,
+        holding: Holding = "compression",
+    ) -> str:
+        """Make sure that a result may be published, create the repository if need be, and return its head."""
         destination = self.destination(repo_id, token=token)
-        is_private = check_destination(destination, source, private=private)
+        is_private = check_destination(destination, source, private=private, holding=holding)
         if destination.head is not None:
             return destination.head
         subject = Subject(repo_id, writing=True)
@@ -179,7 +201,7 @@ class HuggingFaceHub(HuggingFaceMetadata):
         created = self.destination(repo_id, token=token)
         if created.head is None:
             raise DestinationForbiddenError(f"{repo_id} exists but this token may not see it; choose another name.")
-        check_destination(created, source, private=is_private)
+        check_destination(created, source, private=is_private, holding=holding)
         return created.head
 
     def publish(
@@ -251,6 +273,15 @@ class HuggingFaceHub(HuggingFaceMetadata):
 
     def _commit_url(self, repo_id: str, sha: str) -> str:
         return f"{self._client.endpoint}/{repo_id}/commit/{sha}"
+
+
+def wanted_files(model: ResolvedModel, *, whole: bool) -> tuple[RepoFile, ...]:
+    """Return the files that a download fetches. Raises what keeps a model from being downloaded."""
+    if not whole:
+        check_compressible(model)
+        return model.downloads
+    check_readable(model)
+    return model.whole_downloads
 
 
 def artifact_files(directory: Path) -> dict[str, Path]:

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+from service.hub.destination import Holding
 from service.hub.model import ResolvedModel
 from srr_core.checkpoint.carried_files import is_legal
 from srr_core.errors import VerificationError
@@ -35,22 +37,50 @@ def publish_artifact(
         HubError: as `ModelHub.prepare` and `ModelHub.publish` say.
     """
     _check_complete(directory, report)
-    _check_adapter(directory, repo_id)
+    check_adapter(directory, repo_id)
+    carry_legal_files(source_directory, directory)
+    card = model_card(report, repo_id=repo_id, source=source, quant_method=quant_method(directory))
+    (directory / "README.md").write_text(card, encoding="utf-8")
+    return publish_folder(
+        hub,
+        directory,
+        repo_id=repo_id,
+        source=source,
+        holding="compression",
+        message=f"Publish {source.model_id} compressed with {report.recipe.name}",
+        facts=(f"Recipe: {report.recipe.digest()}",),
+        job_id=job_id,
+        token=token,
+        private=private,
+    )
+
+
+def publish_folder(
+    hub: ModelHub,
+    directory: Path,
+    *,
+    repo_id: str,
+    source: ResolvedModel,
+    holding: Holding,
+    message: str,
+    facts: Sequence[str] = (),
+    job_id: str,
+    token: str | None,
+    private: bool | None,
+) -> PublishedCommit:
+    """Publish the files of a folder as the result of a job; one that published before gets the commit it made then.
+
+    Args:
+        facts: Further lines of the commit's description.
+    Raises:
+        HubError: as `ModelHub.prepare` and `ModelHub.publish` say.
+    """
     earlier = published_commit(hub, repo_id, job_id=job_id, token=token)
     if earlier is not None:
         return earlier
-    parent_sha = hub.prepare(repo_id, private=private, token=token, source=source)
-    _carry_legal_files(source_directory, directory)
-    card = model_card(report, repo_id=repo_id, source=source, quant_method=quant_method(directory))
-    (directory / "README.md").write_text(card, encoding="utf-8")
-    return hub.publish(
-        repo_id,
-        directory,
-        parent_sha=parent_sha,
-        message=f"Publish {source.model_id} compressed with {report.recipe.name}",
-        description=_description(job_id, source, report),
-        token=token,
-    )
+    parent_sha = hub.prepare(repo_id, private=private, token=token, source=source, holding=holding)
+    description = "\n".join((_job_line(job_id), f"Source: {source.model_id}@{source.sha}", *facts))
+    return hub.publish(repo_id, directory, parent_sha=parent_sha, message=message, description=description, token=token)
 
 
 def published_commit(hub: ModelHub, repo_id: str, *, job_id: str, token: str | None) -> PublishedCommit | None:
@@ -64,12 +94,6 @@ def _job_line(job_id: str) -> str:
     return f"Job: {job_id}"
 
 
-def _description(job_id: str, source: ResolvedModel, report: Report) -> str:
-    return "\n".join(
-        (_job_line(job_id), f"Source: {source.model_id}@{source.sha}", f"Recipe: {report.recipe.digest()}")
-    )
-
-
 def _check_complete(directory: Path, report: Report) -> None:
     missing = [name for name in _REQUIRED_FILES if not (directory / name).is_file()]
     if missing or not any(directory.glob("*.safetensors")):
@@ -80,8 +104,12 @@ def _check_complete(directory: Path, report: Report) -> None:
         raise VerificationError("report.json is not the report of this run; nothing was published. Run the job again.")
 
 
-def _check_adapter(directory: Path, repo_id: str) -> None:
-    """An adapter that names another repository makes transformers load Q from there, or nothing at all."""
+def check_adapter(directory: Path, repo_id: str) -> None:
+    """Refuse an adapter that names another repository: transformers would load Q from there, or nothing at all.
+
+    Raises:
+        VerificationError: it does.
+    """
     path = directory / "adapter_config.json"
     if not path.is_file():
         return
@@ -99,7 +127,8 @@ def quant_method(directory: Path) -> str:
     return str(config.get("quantization_config", {}).get("quant_method", COMPRESSED_TENSORS))
 
 
-def _carry_legal_files(source_directory: Path, directory: Path) -> None:
+def carry_legal_files(source_directory: Path, directory: Path) -> None:
+    """Copy LICENSE, NOTICE and USE_POLICY files, which travel with every derivative."""
     for file in sorted(source_directory.iterdir()):
         if is_legal(file.name) and file.is_file() and not (directory / file.name).exists():
             shutil.copyfile(file, directory / file.name)

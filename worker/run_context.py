@@ -5,17 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import BaseModel
+
 from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import Job, JobResult, Lease
+from service.jobs.tenancy import Tenant
 from srr_core.recipe import Recipe
 from srr_core.recipe.verdicts import CompatibilityRow
 from srr_core.report import Report
 from worker.hub import ModelHub
+from worker.hub_access import HubAccess
 from worker.progress import ProgressRecorder
 from worker.workspace import Workspace
 
 if TYPE_CHECKING:  # that module loads torch, which takes seconds and is needed by the core only
     from srr_core.types import OnProgress, ShouldStop
+    from worker.dataset_hub import DatasetHub
 
 
 class Compress(Protocol):
@@ -48,8 +53,10 @@ class RunContext:
     """Everything a run works with; built in the composition root of the job's process."""
 
     lease: Lease
-    token: str | None
-    """Hub token of the job."""
+    access: HubAccess
+    """The Hub tokens of the job."""
+    tenant: Tenant
+    """Its owner among the others."""
     store: JobsOfWorkers
     source_hub: Callable[[str], ModelHub]
     """Which hub has a model."""
@@ -59,6 +66,10 @@ class RunContext:
     require_free: Callable[[int], None]
     """Raises StorageError unless so many bytes fit."""
     workspace: Workspace
+    cache: Path
+    """What jobs of this machine share: public datasets, and what sources scored."""
+    datasets: "Callable[[], DatasetHub] | None"
+    """Where public datasets are fetched from; None where nothing may be fetched."""
     progress: ProgressRecorder
     asked_to_stop: Callable[[], bool]
     smoke_test: Callable[[Path], tuple[CompatibilityRow, ...]] = lambda _: ()
@@ -78,8 +89,9 @@ class RunContext:
 class Finished:
     """What a run leaves behind when it succeeds."""
 
-    result: JobResult
-    report: Report
+    result: JobResult | None
+    """None where nothing was published."""
+    report: BaseModel
 
 
 CarryOut = Callable[[Job, Any, RunContext], Finished]

@@ -8,11 +8,15 @@ changes nothing.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from service.jobs.work import CompressWork, WorkBase
+from service.jobs.work import CompressWork, EvaluateWork, FinetuneWork, WorkBase
 from worker.compression import compress_and_publish
+from worker.evaluation import evaluate_and_publish
 from worker.run_context import CarryOut, RunContext
+from worker.tuning import tune_and_publish
 
-CARRIED_OUT_BY: Mapping[type[WorkBase], CarryOut] = MappingProxyType({CompressWork: compress_and_publish})
+CARRIED_OUT_BY: Mapping[type[WorkBase], CarryOut] = MappingProxyType(
+    {CompressWork: compress_and_publish, EvaluateWork: evaluate_and_publish, FinetuneWork: tune_and_publish}
+)
 """Every kind of work and the function that carries it out."""
 
 
@@ -25,6 +29,7 @@ def run(context: RunContext) -> None:
         LeaseLostError: the job is not ours any more.
     """
     job = context.store.get(context.lease.job_id)
+    context.progress.shares = job.work.shares
     finished = CARRIED_OUT_BY[type(job.work)](job, job.work, context)
     report = finished.report.model_dump(mode="json")
     context.progress.settle(should_stop=context.should_stop)

@@ -18,24 +18,40 @@ from typing import IO
 import structlog
 
 from service.jobs.blame import CRASH_CODE
-from service.jobs.credentials import CredentialVault, brings_own_token
+from service.jobs.credentials import CredentialVault
 from service.jobs.errors import CredentialError
 from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import TERMINAL_STATES, Claim, JobFailure, Lease
+from service.jobs.tenancy import NOTHING_LENT, Loan
 from service.platform.errors import StoreUnavailableError, UnreadableError
 from service.platform.tracing import continued_span, current_traceparent
 from srr_core.errors import StorageError
 from srr_core.recipe.stages import Stage
 from worker.failures import failure_of
 from worker.health import Health
+from worker.hub_access import HubAccess
 from worker.lease_keeper import INTERRUPTED, LeaseKeeper, Limits, Stop
 from worker.machine import group_memory_bytes
 from worker.workspace import Workspace, WorkspaceBusyError, Workspaces
 
 _log = structlog.get_logger(__name__)
 
-_WITHHELD = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WORKER_HUB_TOKEN", "SERVICE_CREDENTIAL_KEYS")
-"""Variables the child does not get: it receives the one token it needs through the pipe."""
+_WITHHELD = frozenset(
+    {
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "WORKER_HUB_TOKEN",
+        "SERVICE_HUB_TOKEN",
+        "SERVICE_CREDENTIAL_KEYS",
+        "SERVICE_FORM_SECRET",
+        "SERVICE_OAUTH_CLIENT_SECRET",
+        "SERVICE_DATABASE_URL",
+        "SERVICE_BROKER_URL",
+        "SRR_API_KEY",
+    }
+)
+"""Variables the child does not get: the database and the one token it needs come through the pipe, and whoever reads
+the environment of a process, or makes it print its own, finds nothing."""
 
 STOPPED_STATUS = 75
 """EX_TEMPFAIL: the child was asked to stop, and has said nothing about its job."""
@@ -57,7 +73,9 @@ class Supervisor:
         worker: str,
         command: Sequence[str],
         vault: CredentialVault | None = None,
-        fallback_token: str | None = None,
+        database_url: str | None = None,
+        own_token: str | None = None,
+        loan_of: Callable[[str], Loan] = lambda _: NOTHING_LENT,
         environment: Mapping[str, str] | None = None,
         health: Health | None = None,
         on_crash: Callable[[], None] = lambda: None,
@@ -67,7 +85,9 @@ class Supervisor:
         Args:
             worker: Name under which leases are held; unique for this process.
             command: What to start for a job; it reads one JSON object from its standard input, see `worker.child`.
-            fallback_token: Hub token for jobs that bring none.
+            database_url: Where the child writes; None: where its own settings say.
+            own_token: Hub token of this worker, for jobs that bring none.
+            loan_of: Where it may be used for the jobs of an owner.
             environment: Environment of the child, `os.environ` by default.
             health: Nothing is claimed while it complains.
             on_crash: Called when the process of a job has died without a word.
@@ -78,7 +98,9 @@ class Supervisor:
         self._worker = worker
         self._command = tuple(command)
         self._vault = vault
-        self._fallback_token = fallback_token
+        self._own_token = own_token
+        self._database_url = database_url
+        self._loan_of = loan_of
         self._environment = environment
         self._health = health or Health(())
         self._on_crash = on_crash
@@ -115,21 +137,21 @@ class Supervisor:
     def _run_claimed(self, claim: Claim) -> None:
         lease = claim.lease
         try:
-            token = self._token(claim)
+            access = self._access(claim)
             with self._workspaces.hold(lease.job_id) as (workspace, lock):
-                self._run_child(lease, workspace, lock, token)
+                self._run_child(claim, workspace, lock, access)
         except WorkspaceBusyError:
             self._store.fail(lease, BUSY)
         except (CredentialError, StorageError, OSError) as error:
             self._store.fail(lease, failure_of(error))
 
-    def _run_child(self, lease: Lease, workspace: Workspace, lock: int, token: str | None) -> None:
-        child = self._start(workspace, lock)
+    def _run_child(self, claim: Claim, workspace: Workspace, lock: int, access: HubAccess) -> None:
+        lease, child = claim.lease, self._start(workspace, lock)
         memory = functools.partial(group_memory_bytes, child.pid)
         keeper = LeaseKeeper(self._store, lease, workspace, self._limits, memory_bytes=memory)
         stop: Stop | None = INTERRUPTED
         try:
-            self._assign(child, lease, workspace, token)
+            self._assign(child, claim, workspace, access)
             stop = self._wait(child, keeper)
         finally:
             # Also on the SystemExit by which Celery ends its processes: the job is then interrupted.
@@ -145,9 +167,16 @@ class Supervisor:
             pass_fds=(lock,),
         )
 
-    def _assign(self, child: subprocess.Popen[bytes], lease: Lease, workspace: Workspace, token: str | None) -> None:
+    def _assign(self, child: subprocess.Popen[bytes], claim: Claim, workspace: Workspace, access: HubAccess) -> None:
         line = json.dumps(
-            {**lease._asdict(), "token": token, "workspace": str(workspace.root), "traceparent": current_traceparent()}
+            {
+                **claim.lease._asdict(),
+                "owner": claim.job.owner,
+                "access": access.to_message(),
+                "database_url": self._database_url,
+                "workspace": str(workspace.root),
+                "traceparent": current_traceparent(),
+            }
         )
         try:
             _pipe(child).write(line.encode() + b"\n")
@@ -212,16 +241,21 @@ class Supervisor:
         if status == STOPPED_STATUS:  # somebody else asked it to stop: a service manager ends every process at once
             return self._store.requeue(lease)
         self._on_crash()
-        return self._store.fail(lease, _crash(status, self._store.get(lease.job_id).stage, workspace.finished_layers()))
+        return self._store.fail(lease, _crash(status, self._store.get(lease.job_id).stage, workspace))
 
-    def _token(self, claim: Claim) -> str | None:
+    def _access(self, claim: Claim) -> HubAccess:
+        job = claim.job
         if self._vault is not None:
             sealed = self._store.credential(claim.lease)
             if sealed is not None:
-                return self._vault.open(sealed)
-        if brings_own_token(claim.job.owner):
+                return HubAccess(own=self._vault.open(sealed))
+        if job.brought_token:
+            # Never with the worker's instead: it might read, or publish as, somebody the caller never meant.
             raise CredentialError("the Hub token of this job has expired; sign in again, or retry with a token")
-        return self._fallback_token
+        loan = self._loan_of(job.owner)
+        named = [source.model_id for source in job.work.models]
+        named += [] if job.work.published_to is None else [job.work.published_to.repo_id]
+        return HubAccess.lending(self._own_token, [repo_id for repo_id in named if loan.covers(repo_id)])
 
     def _tidy(self, job_id: str) -> None:
         """Remove the scratch space of a job that has ended; keep it for the next attempt of one that has not."""
@@ -245,7 +279,7 @@ def _child_environment(environment: Mapping[str, str] | None, workspace: Workspa
     }
 
 
-def _crash(status: int, stage: Stage | None, finished_layers: int) -> JobFailure:
+def _crash(status: int, stage: Stage | None, workspace: Workspace) -> JobFailure:
     """Return the failure of a crash. Its message is its fingerprint: crashes at another place are other failures."""
     if status == -signal.SIGKILL:
         ended = "was killed; the machine may have run out of memory"
@@ -253,7 +287,9 @@ def _crash(status: int, stage: Stage | None, finished_layers: int) -> JobFailure
         ended = f"was ended by signal {signal.Signals(-status).name}"
     else:
         ended = f"ended with status {status} and no result"
-    place = f"in stage {stage or 'start'}, with {finished_layers} layers finished"
+    checkpoint = workspace.latest_checkpoint()
+    kept = f" and {checkpoint} kept" if checkpoint else ""
+    place = f"in stage {stage or 'start'}, with {workspace.finished_layers()} layers finished{kept}"
     return JobFailure(code=CRASH_CODE, message=f"The process of the job {ended}; it was {place}.", retryable=True)
 
 

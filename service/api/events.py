@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.api.schemas import EventData, EventList
-from service.edge.dependencies import FeedDep, JobIdPath, OwnedJob, StoreDep
+from service.edge.dependencies import FeedDep, JobIdPath, JobReader, OwnedJob, StoreDep
 from service.edge.problems import problem_responses
 from service.jobs.schema import TERMINAL_STATES, JobEvent
 from service.submissions.feed import BATCH, EventFeed
@@ -18,9 +18,9 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 END = "end"
 
 
-def room_for_a_stream(feed: FeedDep) -> EventFeed:
+async def room_for_a_stream(feed: FeedDep, caller: JobReader) -> EventFeed:
     """Return the feed, or refuse before the response has begun."""
-    feed.require_room()
+    feed.require_room(caller.owner)
     return feed
 
 
@@ -33,7 +33,7 @@ def room_for_a_stream(feed: FeedDep) -> EventFeed:
 )
 async def stream_job_events(
     job_id: JobIdPath,
-    _job: OwnedJob,
+    job: OwnedJob,
     store: StoreDep,
     feed: Annotated[EventFeed, Depends(room_for_a_stream)],
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**31, description="Resume behind this event.")] = None,
@@ -45,11 +45,11 @@ async def stream_job_events(
     A stream that closes without `end` was interrupted: reconnect.
     """
     position = after if last_event_id is None else last_event_id
-    async for event in feed.follow(job_id, after=position):
+    async for event in feed.follow(job_id, owner=job.owner, after=position):
         yield ServerSentEvent(data=_event_data(event), event=event.kind, id=str(event.sequence))
-    job = await asyncio.to_thread(store.get, job_id)
-    if job.state in TERMINAL_STATES:
-        yield ServerSentEvent(data={"state": job.state}, event=END)
+    now = await asyncio.to_thread(store.get, job_id)
+    if now.state in TERMINAL_STATES:
+        yield ServerSentEvent(data={"state": now.state}, event=END)
 
 
 @router.get(

@@ -19,8 +19,10 @@ from service.jobs.workers import Worker
 from service.keys.schema import ApiKey, Quota
 from service.notifications.schema import Endpoint
 from service.releases.schema import Watch
+from srr_core.evaluation_report import EvaluatedModel, EvaluationReport
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 from srr_core.recipe.stages import Stage
+from srr_core.report import Environment, Measurement
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _JOB_ID = "job_01k9z6h3v2m8q4t7w1x5y0c3d6"
@@ -54,6 +56,32 @@ def _values() -> Iterator[BaseModel]:
             started_at=_NOW + timedelta(seconds=2),
             finished_at=_NOW + timedelta(minutes=42),
         )
+    )
+    yield EvaluationReport(
+        model=EvaluatedModel(
+            id="org/model-srr", sha=_SHA, architecture="LlamaForCausalLM", is_artifact=True, weight_bytes=612_000_000
+        ),
+        source=EvaluatedModel(
+            id="org/model", sha=_SHA, architecture="LlamaForCausalLM", is_artifact=False, weight_bytes=2_200_000_000
+        ),
+        measurements=(
+            Measurement(
+                evaluator="divergence",
+                metric="divergence@2048",
+                title="Divergence from the source",
+                unit="nats per token",
+                direction="lower",
+                source=0.0,
+                compressed=0.0312,
+                standard_error=0.0014,
+                protocol="mean KL(source || model) of the full softmax in float32",
+                tokens=65_504,
+            ),
+        ),
+        environment=Environment(
+            core_version="0.1.0", versions={"torch": "2.13.0"}, device="cpu", threads=8, peak_memory_bytes=3_000_000_000
+        ),
+        seconds={"divergence": 180.0},
     )
     yield EventData(
         sequence=7, attempt=1, kind="progress", data={"stage": Stage.COMPRESS, "progress": 0.25}, created_at=_NOW

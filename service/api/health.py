@@ -38,12 +38,15 @@ def metrics(services: ServicesDep, _caller: CallerDep) -> Response:
     summary="Can the process do its work?",
     responses={503: {"model": Health, "description": "The database does not answer."}},
 )
-def readyz(store: StoreDep, response: Response) -> Health:
-    """Ask the database. The broker is left out: jobs are accepted while it is down and sent when it is back."""
+def readyz(store: StoreDep, services: ServicesDep, response: Response) -> Health:
+    """Ask the database. A broker that is away only degrades: jobs are kept, and sent when it is back."""
     try:
         store.ping()
     except StoreUnavailableError as error:
         _log.warning("readiness_failed", code=error.code)
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
         return Health(status="unavailable", checks={"database": "does not answer"})
+    if not services.broker_answers():
+        waits = "does not answer; jobs are kept and sent when it is back, rates are counted by each process"
+        return Health(status="degraded", checks={"database": "ok", "broker": waits})
     return Health(status="ok", checks={"database": "ok"})

@@ -1,4 +1,4 @@
-"""Compression jobs over REST: submit, list, look, cancel, retry."""
+"""Jobs over REST: submit, list, look, cancel, retry."""
 
 from datetime import datetime
 from http import HTTPStatus
@@ -6,15 +6,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response, status
 
-from service.api.schemas import JobCreate, JobList, JobResource, RetryBody, job_resource
+from service.api.job_bodies import AnyJobCreate
+from service.api.schemas import JobList, JobResource, RetryBody, job_resource
 from service.edge.dependencies import JobIdPath, JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
 from service.edge.problems import problem_responses
 from service.jobs.cancel import cancel
 from service.jobs.retry import retry
-from service.jobs.schema import JobFilter, JobState, JobSubmission
-from service.jobs.work import CompressWork, JobSource, RepoId
+from service.jobs.schema import JobFilter, JobState
+from service.jobs.work import RepoId
 from service.submissions.submission import submit_checked
-from srr_core.recipe import parse_recipe
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -34,7 +34,7 @@ IdempotencyKey = Annotated[
 @router.post(
     "",
     operation_id="createJob",
-    summary="Compress a model",
+    summary="Compress, evaluate or fine-tune a model",
     status_code=status.HTTP_202_ACCEPTED,
     responses={
         202: {"headers": {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}},
@@ -49,7 +49,7 @@ IdempotencyKey = Annotated[
     },
 )
 def create_job(
-    body: JobCreate,
+    body: AnyJobCreate,
     caller: JobWriter,
     services: ServicesDep,
     response: Response,
@@ -57,10 +57,11 @@ def create_job(
 ) -> JobResource:
     """Run the checks of `POST /v1/jobs:validate`, queue the job and answer at once.
 
-    Several obstacles are all in `errors`. A Hub that does not answer stops nothing: the worker checks again.
+    Several obstacles are all in `errors`. A Hub that does not answer stops nothing: the answer says in `unchecked` what
+    was not asked, and the worker checks it before it downloads anything.
     """
     job = submit_checked(
-        submission_of(body),
+        body.submission(),
         services,
         caller,
         hub_token=body.hub_token.get_secret_value() if body.hub_token else None,
@@ -70,20 +71,6 @@ def create_job(
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_SECONDS)
     return job_resource(job)
-
-
-def submission_of(body: JobCreate) -> JobSubmission:
-    """Return what the job domain is asked for.
-
-    Raises:
-        RecipeError: the recipe is unknown or out of range.
-    """
-    taken = {name: getattr(body, name) for name in CompressWork.model_fields if name not in ("source", "recipe")}
-    source = JobSource(model_id=body.source.model_id, revision=body.source.revision)
-    return JobSubmission(
-        work=CompressWork(**taken, source=source, recipe=parse_recipe(body.recipe)),
-        tags=body.tags,
-    )
 
 
 @router.get(
@@ -164,7 +151,6 @@ def retry_job(
 
     The Hub token of the job was deleted when it ended: send it again if the job says `needs_hub_token`.
     """
-    caller.require_room(services.store)
     token = body.hub_token.get_secret_value() if body and body.hub_token else None
     job = retry(
         job_id,
@@ -172,6 +158,7 @@ def retry_job(
         store=services.store,
         wake=services.wake,
         vault=services.vault,
+        admit=caller.admit,
         hub_token=token,
     )
     return job_resource(job)

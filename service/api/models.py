@@ -4,8 +4,8 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 
-from service.api.jobs import submission_of
-from service.api.schemas import InspectBody, JobCreate
+from service.api.job_bodies import AnyJobCreate
+from service.api.schemas import InspectBody
 from service.edge.dependencies import JobReader, ServicesDep
 from service.edge.problems import problem_responses
 from service.submissions.preflight import inspect_model, validate
@@ -29,10 +29,12 @@ _HUB = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
         *_HUB,
     ),
 )
-def inspect(body: InspectBody, _caller: JobReader, services: ServicesDep) -> ModelResource:
+def inspect(body: InspectBody, caller: JobReader, services: ServicesDep) -> ModelResource:
     """Resolve a revision and read the headers of the weights; no weight is downloaded."""
     token = body.hub_token.get_secret_value() if body.hub_token else None
-    return inspect_model(services.hubs, body.model_id, body.revision, token=token)
+    return inspect_model(
+        services.hubs, body.model_id, body.revision, tenant=services.tenancy.of(caller.owner), token=token
+    )
 
 
 @router.post(
@@ -44,8 +46,8 @@ def inspect(body: InspectBody, _caller: JobReader, services: ServicesDep) -> Mod
         HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY, *_HUB
     ),
 )
-def validate_job(body: JobCreate, caller: JobReader, services: ServicesDep) -> Validation:
+def validate_job(body: AnyJobCreate, caller: JobReader, services: ServicesDep) -> Validation:
     """Run every check that a job would meet, and change nothing. A job that would fail is still a 200 here."""
     token = body.hub_token.get_secret_value() if body.hub_token else None
-    wanted = submission_of(body).work
-    return validate(wanted, services.hubs, services.store, services.fleet, owner=caller.owner, token=token)
+    tenant = services.tenancy.of(caller.owner)
+    return validate(body.work(), services.hubs, services.store, services.fleet, tenant=tenant, token=token)

@@ -44,6 +44,25 @@ class EndpointMessage(BaseModel):
     data: EndpointNotice
 
 
+class WatchNotice(BaseModel):
+    """Which watch, and why it fails."""
+
+    watch_id: str
+    name: str
+    reason: str
+    next_try: datetime
+    url: str = Field(description="The watch over REST.")
+    page: str = Field(description="The watch for people.")
+
+
+class WatchMessage(BaseModel):
+    """A watch of the owner that has failed several times in a row."""
+
+    type: Literal["watch.failing"]
+    timestamp: datetime
+    data: WatchNotice
+
+
 class JobMessage(BaseModel):
     """A change of a job's state."""
 
@@ -84,3 +103,14 @@ def describe_outgoing(app: FastAPI) -> None:
         body: EndpointMessage, webhook_id: MessageId, webhook_timestamp: SentAt, webhook_signature: Signature
     ) -> None:
         """Sent to all other endpoints of an owner that are on, whatever they asked for; refusing it is harmless."""
+
+    @app.webhooks.post(
+        "watch",
+        operation_id="onWatchFailing",
+        summary="A watch fails again and again",
+        tags=["notifications"],
+    )
+    def on_watch_failing(
+        body: WatchMessage, webhook_id: MessageId, webhook_timestamp: SentAt, webhook_signature: Signature
+    ) -> None:
+        """Sent to all endpoints of an owner that are on, once for each row of failures."""

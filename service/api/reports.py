@@ -10,8 +10,7 @@ from starlette.responses import JSONResponse, Response
 from service.api.report_markdown import markdown
 from service.edge.dependencies import OwnedJob, ServicesDep
 from service.edge.problems import problem_responses
-from service.jobs.reports import job_report
-from srr_core.report import Report
+from service.jobs.reports import AnyReport, job_report
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -33,8 +32,9 @@ _MEDIA_TYPES: dict[str, Format] = {
     response_class=Response,
     responses={
         200: {
-            "model": Report,
-            "description": "`report.json` of the artifact, or the same as a page or as Markdown.",
+            "model": AnyReport,
+            "description": "`report.json` of an artifact, `evaluation.json` or `tuning.json`, or the same as a "
+            "page or as Markdown.",
             "content": {
                 "text/html": {"schema": {"type": "string"}},
                 "text/markdown": {"schema": {"type": "string"}},
@@ -58,7 +58,7 @@ def get_job_report(
     if wanted == "html":
         response = services.render_report(request, job, report)
     elif wanted == "markdown":
-        response = Response(markdown(job_report(job.id, report)), media_type="text/markdown")
+        response = Response(markdown(job_report(job, report)), media_type="text/markdown")
     else:
         response = JSONResponse(dict(report))
     response.headers["Vary"] = "Accept"

@@ -1,75 +1,25 @@
 """What clients send to the REST API and what they get back."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.edge.fields import MAX_TAGS, HubToken, Tag
+from service.edge.fields import HubToken
 from service.jobs.eta import remaining_seconds
 from service.jobs.schema import Job, JobFailure, JobId, JobResult, JobState, UnreadableJob
 from service.jobs.work import JobDestination, JobSource, JobText, RepoId, Work
 from service.platform.clock import utc_now
-from srr_core.recipe import DEFAULT_RECIPE, Recipe
-
-_SUBMISSION: dict[str, Any] = {
-    "source": {"model_id": "org/model", "revision": "main"},
-    "recipe": "srr",
-    "destination": {"repo_id": "org/model-srr"},
-}
-_CUSTOM: dict[str, Any] = {
-    **_SUBMISSION,
-    "recipe": {"name": "srr", "quantizer": {"num_bits": 2, "block_size": 16}, "rank": 16},
-    "calibration": {"num_sequences": 64, "sequence_length": 256},
-    "tags": ["nightly"],
-}
+from srr_core.recipe import Recipe
 
 
-class _Body(BaseModel):
+class RequestBody(BaseModel):
     """A request body; a misspelt field is refused rather than ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class SourceBody(_Body):
-    """The model to compress: a repository and a branch, tag or commit of it."""
-
-    model_id: RepoId
-    revision: str = Field(default="main", min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
-
-
-class JobCreate(_Body):
-    """A request to compress one model and publish the result."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_SUBMISSION, _CUSTOM]})
-
-    kind: Literal["compress"] = Field(default="compress", description="What is to be done; there is one kind so far.")
-    source: SourceBody
-    recipe: str | dict[str, Any] = Field(
-        default=DEFAULT_RECIPE,
-        description="A name from `GET /v1/recipes`, or an object. An object that names a recipe and gives other "
-        "fields is that recipe with these fields replaced.",
-    )
-    destination: JobDestination
-    calibration: JobText | None = None
-    evaluation: JobText | None = None
-    tags: tuple[Tag, ...] = Field(default=(), max_length=MAX_TAGS)
-    force: bool = Field(
-        default=False,
-        description="Run even when a job of yours did or does the same: otherwise that job is returned as it is, and "
-        "the tags and the Hub token of this request are not added to it.",
-    )
-    acknowledge_license: bool = Field(
-        default=False,
-        description="You have read the model's licence and it allows this. Needed where the Hub says none, or `other`.",
-    )
-    hub_token: HubToken | None = Field(
-        default=None,
-        description="Used for this job only: stored encrypted, never returned, deleted when the job ends.",
-    )
-
-
-class InspectBody(_Body):
+class InspectBody(RequestBody):
     """A model to look at."""
 
     model_config = ConfigDict(
@@ -81,7 +31,7 @@ class InspectBody(_Body):
     hub_token: HubToken | None = Field(default=None, description="Used for this request only.")
 
 
-class RetryBody(_Body):
+class RetryBody(RequestBody):
     """What a retry may need again."""
 
     hub_token: HubToken | None = Field(default=None, description="Needed when the job has `needs_hub_token`.")
@@ -114,11 +64,18 @@ class JobResource(BaseModel):
     max_attempts: int
     work: Work | None = Field(default=None, description="All of its work; null in answers of versions before 0.2.")
     source: JobSource
-    destination: JobDestination
-    recipe: Recipe = Field(description="As in `work`, like the other fields of a compression beside it.")
+    destination: JobDestination | None = Field(description="Null where nothing is published.")
+    recipe: Recipe | None = Field(
+        description="As in `work`, like the other fields of a compression beside it; null for other kinds of work."
+    )
     calibration: TextSummary | None
     evaluation: TextSummary | None
     tags: tuple[str, ...]
+    unchecked: tuple[str, ...] = Field(
+        default=(),
+        description="What could not be checked when the job was submitted, because a hub did not answer. Its worker "
+        "checks it before it downloads anything; empty from then on.",
+    )
     result: JobResult | None
     failure: JobFailure | None
     needs_hub_token: bool = Field(
@@ -179,7 +136,7 @@ class RecipeList(BaseModel):
 
 
 class Health(BaseModel):
-    """The answer of a health probe: `ok`, or the name of each check and what is wrong with it."""
+    """The answer of a health probe: `ok`, `degraded` or `unavailable`, and what each check found."""
 
     status: str
     checks: dict[str, str] = Field(default_factory=dict)
@@ -205,8 +162,10 @@ def job_resource(job: Job, *, queue_position: int | None = None) -> JobResource:
             "eta": None if seconds is None else now + timedelta(seconds=seconds),
             "needs_hub_token": job.needs_hub_token,
             "queue_position": queue_position,
-            "calibration": text_summary(work.calibration),
-            "evaluation": text_summary(work.evaluation),
+            "destination": work.published_to,
+            "recipe": getattr(work, "recipe", None),
+            "calibration": text_summary(getattr(work, "calibration", None)),
+            "evaluation": text_summary(getattr(work, "evaluation", None)),
             "events_url": f"/v1/jobs/{job.id}/events",
             "report_url": f"/v1/jobs/{job.id}/report" if job.has_report else None,
         }

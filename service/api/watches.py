@@ -122,7 +122,7 @@ def preview(
 ) -> PreviewList:
     """Play the rules through over the releases of the last days, and change nothing."""
     watch = Watch(**dict(rules_of(body)), id="preview", owner=caller.owner, created_at=datetime.now(UTC))
-    # What the watch itself will look with.
-    token = services.settings.hub_token.get_secret_value() if services.settings.hub_token else None
-    found = preview_watch(watch, releases=services.hubs.releases, hub=services.hubs.watched, days=days, token=token)
+    found = preview_watch(
+        watch, releases=services.hubs.releases, hub=services.hubs.source, rights=services.watch_rights, days=days
+    )
     return PreviewList(previews=list(found))

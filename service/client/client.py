@@ -5,30 +5,24 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 
 import httpx2
 from pydantic import BaseModel, RootModel, ValidationError
 
-from service.api.key_schemas import KeyList, KeyResource, NewKey, UsageResource
 from service.api.schemas import EventData, EventList, JobList, JobResource, RecipeList
-from service.api.worker_schemas import WorkerList
-from service.client.errors import ApiError, JobFailedError, UnreachableError
-from service.edge.problem import Problem
+from service.client.administration import Administration
+from service.client.errors import JobFailedError, UnreachableError
 from service.jobs.schema import TERMINAL_STATES, JobState, UnreadableJob
-from service.keys.schema import KeyCreate
-from service.notifications.schema import Endpoint, NewEndpoint
-from service.releases.schema import Watch
+from service.jobs.work import UploadedText
 from service.submissions.schema import ModelResource, Validation
+from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Report, read_report
+from srr_core.tuners.report import TuningReport
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-_TIMEOUT_SECONDS = 30.0
-# The server sends a ping every 15 seconds; a stream that is silent for longer is dead.
-_STREAM_TIMEOUT_SECONDS = 45.0
 _RECONNECT_SECONDS = 1.0
-T = TypeVar("T", bound=BaseModel)
+_LONG_TEXT = 20_000
+"""Characters; a longer text is uploaded by itself, because bodies of JSON are small."""
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +30,7 @@ class JobFilters(TypedDict, total=False):
     """Which jobs to list; every given one must match."""
 
     state: JobState | Sequence[JobState] | None
+    kind: str | None
     model_id: str | None
     recipe: str | None
     tag: str | None
@@ -43,12 +38,13 @@ class JobFilters(TypedDict, total=False):
     created_before: datetime | None
 
 
-class _Watches(BaseModel):
-    watches: tuple[Watch, ...]
+class JobChoices(TypedDict, total=False):
+    """What may be said of a job of any kind."""
 
-
-class _Endpoints(BaseModel):
-    endpoints: tuple[Endpoint, ...]
+    tags: tuple[str, ...]
+    force: bool
+    hub_token: str | None
+    idempotency_key: str | None
 
 
 class _Jobs(BaseModel):
@@ -63,39 +59,8 @@ class _Document(RootModel[dict[str, Any]]):
     """An answer that is read in a second step."""
 
 
-class _Nothing(BaseModel):
-    """An answer without content."""
-
-
-class Client:
+class Client(Administration):
     """One service at one address. Safe to share between threads; close it, or use it as a context manager."""
-
-    def __init__(
-        self, url: str = DEFAULT_URL, *, api_key: str | None = None, transport: httpx2.BaseTransport | None = None
-    ) -> None:
-        """Remember the address; nothing is sent yet.
-
-        Args:
-            url: Where the service is, without `/v1`.
-            api_key: Sent as a bearer token; not needed by a service on loopback.
-            transport: For tests that run the application in this process.
-        """
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = httpx2.Client(
-            base_url=url.rstrip("/"), headers=headers, timeout=_TIMEOUT_SECONDS, transport=transport
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     def submit(
         self,
@@ -127,18 +92,109 @@ class Client:
             "source": {"model_id": model_id, "revision": revision},
             "recipe": recipe,
             "destination": {"repo_id": destination, "private": private},
-            "calibration": calibration,
-            "evaluation": evaluation,
+            "calibration": self._named(calibration),
+            "evaluation": self._named(evaluation),
             "tags": tags,
             "force": force,
             "acknowledge_license": acknowledge_license,
             "hub_token": hub_token,
         }
+        return self.create(body, idempotency_key=idempotency_key)
+
+    def create(self, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> JobResource:
+        """Queue a job of any kind and return it; the body is that of `POST /v1/jobs`.
+
+        Raises:
+            ApiError, UnreachableError: as `submit` says.
+        """
         key = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         try:
             return self._call(JobResource, "POST", "/v1/jobs", json=body, headers=key)
         except UnreachableError:
             return self._call(JobResource, "POST", "/v1/jobs", json=body, headers=key)
+
+    def upload_text(self, text: str) -> UploadedText:
+        """Upload a text; jobs name it as `{"sha256": ...}` for a week. The same text twice is one."""
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        return self._call(UploadedText, "POST", "/v1/texts", content=text.encode(), headers=headers)
+
+    def evaluate(
+        self,
+        model_id: str,
+        *,
+        revision: str = "main",
+        reference: str | None = None,
+        reference_revision: str = "main",
+        evaluators: Sequence[str | Mapping[str, Any]] = (),
+        text: str | None = None,
+        pairs: str | None = None,
+        destination: str | None = None,
+        private: bool | None = None,
+        **choices: Unpack[JobChoices],
+    ) -> JobResource:
+        """Queue an evaluation and return it.
+
+        Args:
+            reference: What the model is compared with, such as the one it was made from.
+            evaluators: Names, or objects with their fields; none: what suits the model.
+            destination: A repository for the report; None leaves it with the job.
+
+        Raises:
+            ApiError, UnreachableError: as `submit` says.
+        """
+        key = choices.pop("idempotency_key", None)
+        body = {
+            "kind": "evaluate",
+            "source": {"model_id": model_id, "revision": revision},
+            "reference": None if reference is None else {"model_id": reference, "revision": reference_revision},
+            "evaluators": list(evaluators),
+            "text": None if text is None else {"text": text},
+            "pairs": None if pairs is None else {"text": pairs},
+            "destination": None if destination is None else {"repo_id": destination, "private": private},
+            **choices,
+        }
+        return self.create(body, idempotency_key=key)
+
+    def finetune(
+        self,
+        model_id: str,
+        *,
+        destination: str,
+        data: Mapping[str, Any],
+        tuning: Mapping[str, Any] | None = None,
+        validation: Mapping[str, Any] | None = None,
+        revision: str = "main",
+        private: bool | None = None,
+        calibration: str | None = None,
+        neutral: str | None = None,
+        acknowledge_license: bool = False,
+        **choices: Unpack[JobChoices],
+    ) -> JobResource:
+        """Queue a fine-tuning and return it.
+
+        Args:
+            data: `{"text": ..., "format": "jsonl"}`, or `{"dataset": ..., "revision": COMMIT, "path": ...}`.
+            tuning: Fields that differ from the usual ones; `start` and `task` may be names.
+            validation: Rows to judge by, with their text; a share of the others by default.
+            neutral: A text to measure on how far the model moves.
+
+        Raises:
+            ApiError, UnreachableError: as `submit` says.
+        """
+        key = choices.pop("idempotency_key", None)
+        body = {
+            "kind": "finetune",
+            "source": {"model_id": model_id, "revision": revision},
+            "destination": {"repo_id": destination, "private": private},
+            "data": data,
+            "tuning": tuning or {},
+            "validation": validation,
+            "calibration": None if calibration is None else {"text": calibration},
+            "neutral": None if neutral is None else {"text": neutral},
+            "acknowledge_license": acknowledge_license,
+            **choices,
+        }
+        return self.create(body, idempotency_key=key)
 
     def validate(
         self,
@@ -164,10 +220,6 @@ class Client:
         """Return what is known of a model without downloading a weight."""
         body = {"model_id": model_id, "revision": revision, "hub_token": hub_token}
         return self._call(ModelResource, "POST", "/v1/models:inspect", json=body)
-
-    def workers(self) -> WorkerList:
-        """Return who could run a job, and how many jobs wait."""
-        return self._call(WorkerList, "GET", "/v1/workers")
 
     def job(self, job_id: str) -> JobResource:
         """Return a job as it is now."""
@@ -197,46 +249,6 @@ class Client:
         jobs = [job for job in map(_readable, page.jobs) if job is not None]
         return JobList(jobs=jobs, unreadable=page.unreadable, next_cursor=page.next_cursor)
 
-    def watches(self) -> tuple[Watch, ...]:
-        """Return the watches over models and organizations."""
-        return self._call(_Watches, "GET", "/v1/watches").watches
-
-    def create_watch(self, rules: Mapping[str, Any]) -> Watch:
-        """Make a watch; the rules are the body of `POST /v1/watches`."""
-        return self._call(Watch, "POST", "/v1/watches", json=rules)
-
-    def delete_watch(self, watch_id: str) -> None:
-        """End a watch."""
-        self._call(_Nothing, "DELETE", f"/v1/watches/{watch_id}")
-
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return the webhook endpoints that receive job events."""
-        return self._call(_Endpoints, "GET", "/v1/webhook-endpoints").endpoints
-
-    def create_endpoint(self, rules: Mapping[str, Any]) -> NewEndpoint:
-        """Make an endpoint and return it with its secret; the rules are the body of `POST /v1/webhook-endpoints`."""
-        return self._call(NewEndpoint, "POST", "/v1/webhook-endpoints", json=rules)
-
-    def delete_endpoint(self, endpoint_id: str) -> None:
-        """End an endpoint."""
-        self._call(_Nothing, "DELETE", f"/v1/webhook-endpoints/{endpoint_id}")
-
-    def keys(self) -> KeyList:
-        """Return the API keys of the caller."""
-        return self._call(KeyList, "GET", "/v1/api-keys")
-
-    def create_key(self, key: KeyCreate) -> NewKey:
-        """Make an API key; its text is shown this once."""
-        return self._call(NewKey, "POST", "/v1/api-keys", json=key.model_dump(mode="json"))
-
-    def revoke_key(self, key_id: str) -> KeyResource:
-        """End an API key."""
-        return self._call(KeyResource, "DELETE", f"/v1/api-keys/{key_id}")
-
-    def usage(self) -> UsageResource:
-        """Return what the caller uses and may use."""
-        return self._call(UsageResource, "GET", "/v1/usage")
-
     def cancel(self, job_id: str) -> JobResource:
         """Ask for the end of a job."""
         return self._call(JobResource, "POST", f"/v1/jobs/{job_id}/cancel")
@@ -245,8 +257,16 @@ class Client:
         """Queue a failed or canceled job again."""
         return self._call(JobResource, "POST", f"/v1/jobs/{job_id}/retry", json={"hub_token": hub_token})
 
+    def evaluation(self, job_id: str) -> EvaluationReport:
+        """Return the report of an evaluation that succeeded."""
+        return self._call(EvaluationReport, "GET", f"/v1/jobs/{job_id}/report")
+
+    def tuning(self, job_id: str) -> TuningReport:
+        """Return the report of a fine-tuning that succeeded."""
+        return self._call(TuningReport, "GET", f"/v1/jobs/{job_id}/report")
+
     def report(self, job_id: str) -> Report:
-        """Return the report of a job that succeeded."""
+        """Return the report of a compression that succeeded."""
         answer = self._call(_Document, "GET", f"/v1/jobs/{job_id}/report")
         try:
             return read_report(answer.root)
@@ -300,49 +320,11 @@ class Client:
             raise JobFailedError(job)
         return job
 
-    def _call(self, model: type[T], method: str, path: str, **arguments: Any) -> T:
-        try:
-            response = self._http.request(method, path, **arguments)
-        except httpx2.TransportError as error:
-            raise self._unreachable(error) from error
-        self._check(response)
-        try:
-            return model.model_validate_json(response.content or b"{}", extra="ignore")
-        except ValidationError as error:
-            raise self._misunderstood() from error
-
-    def _check(self, response: httpx2.Response) -> None:
-        if response.is_success:
-            return
-        try:
-            raise ApiError(Problem.model_validate_json(response.content, extra="ignore"))
-        except ValidationError as error:
-            raise UnreachableError(f"{self._http.base_url} answered {response.status_code}") from error
-
-    def _stream(self, path: str, after: int) -> Iterator[tuple[str, str]]:
-        headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
-        with self._http.stream("GET", path, headers=headers, timeout=_STREAM_TIMEOUT_SECONDS) as response:
-            if not response.is_success:
-                response.read()
-                self._check(response)
-            name, data = "message", ""
-            for line in response.iter_lines():
-                field, _, value = line.partition(":")
-                if field == "event":
-                    name = value.strip()
-                elif field == "data":
-                    data = value.strip()
-                elif not line and data:
-                    yield name, data
-                    name, data = "message", ""
-
-    def _misunderstood(self) -> UnreachableError:
-        return UnreachableError(f"{self._http.base_url} answers, but not as this version of the service")
-
-    def _unreachable(self, error: Exception) -> UnreachableError:
-        return UnreachableError(
-            f"no service answers at {self._http.base_url} ({type(error).__name__}); start one with `srr serve`"
-        )
+    def _named(self, windows: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        text = windows.get("text") if windows is not None else None
+        if windows is None or not isinstance(text, str) or len(text) <= _LONG_TEXT:
+            return windows
+        return {**windows, "text": None, "sha256": self.upload_text(text).sha256}
 
 
 def _parameter(value: object) -> Any:

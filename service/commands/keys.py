@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy import Engine
 
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
+from service.jobs.errors import InvalidJobError
 from service.jobs.settings import JobsSettings
+from service.jobs.tenancy import Tenancy
 from service.keys.access import issue_key
 from service.keys.schema import ALL_SCOPES, ApiKey, Quota, Scope
 from service.keys.store import KeyStore
@@ -56,6 +59,38 @@ def revoke(key_id: str) -> None:
     print_line(f"{key.id} revoked")
 
 
+def lend(owner: str, namespaces: Sequence[str]) -> None:
+    """Let an owner's jobs use the worker's Hub token in some namespaces."""
+    with _database() as engine:
+        tenancy = Tenancy(engine)
+        try:
+            for namespace in namespaces:
+                tenancy.lend(owner, namespace)
+        except InvalidJobError as error:
+            raise CommandError(str(error), exit_code=EXIT_BAD_INPUT) from error
+        print_line(f"{owner} may use the worker's token for: {tenancy.loan(owner)}")
+
+
+def take_back(owner: str, namespaces: Sequence[str]) -> None:
+    """End the loan of some namespaces."""
+    with _database() as engine:
+        tenancy = Tenancy(engine)
+        unknown = [namespace for namespace in namespaces if not tenancy.take_back(owner, namespace)]
+        if unknown:
+            raise CommandError(f"not lent to {owner}: {', '.join(unknown)}", exit_code=EXIT_BAD_INPUT)
+        print_line(f"{owner} may use the worker's token for: {tenancy.loan(owner)}")
+
+
+def show_loans(*, as_json: bool) -> None:
+    """Print what is lent to whom."""
+    with _database() as engine:
+        loans = Tenancy(engine).loans()
+    if as_json:
+        print_json({"loans": [{"owner": owner, "namespace": namespace} for owner, namespace in loans]})
+    for owner, namespace in () if as_json else loans:
+        print_line(f"{owner}  {namespace}")
+
+
 def _table(keys: Sequence[ApiKey]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("Key", "Name", "Owner", "Rights", "Quota", "Expires", "State"):
@@ -89,9 +124,15 @@ def _known(scopes: Sequence[str] | None) -> tuple[Scope, ...]:
 
 @contextmanager
 def _key_store() -> Iterator[KeyStore]:
+    with _database() as engine:
+        yield KeyStore(engine)
+
+
+@contextmanager
+def _database() -> Iterator[Engine]:
     engine = open_database(JobsSettings().resolved_database_url)
     try:
         migrate(engine)
-        yield KeyStore(engine)
+        yield engine
     finally:
         engine.dispose()

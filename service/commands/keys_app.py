@@ -56,3 +56,33 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY", help="The id
     from service.commands import keys
 
     keys.revoke(key_id)
+
+
+OwnerArgument = Annotated[str, typer.Argument(metavar="OWNER", help="Whose jobs.")]
+NamespacesArgument = Annotated[
+    list[str], typer.Argument(metavar="NAMESPACE...", help="Users or organizations of the Hub; '*' is every one.")
+]
+
+
+@keys_app.command("lend")
+def lend_token(owner: OwnerArgument, namespaces: NamespacesArgument) -> None:
+    """Let jobs that bring no Hub token use the worker's: to read and to publish in these namespaces, nowhere else."""
+    from service.commands import keys
+
+    keys.lend(owner, namespaces)
+
+
+@keys_app.command("unlend")
+def take_token_back(owner: OwnerArgument, namespaces: NamespacesArgument) -> None:
+    """End a loan; jobs that run finish with it."""
+    from service.commands import keys
+
+    keys.take_back(owner, namespaces)
+
+
+@keys_app.command("loans")
+def list_loans(*, json: JsonOption = False) -> None:
+    """Show where whose jobs may use the worker's Hub token."""
+    from service.commands import keys
+
+    keys.show_loans(as_json=json)

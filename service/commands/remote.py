@@ -10,10 +10,11 @@ from rich.table import Table
 from service.api.schemas import EventData, JobResource
 from service.client import Client
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
-from service.commands.progress import ProgressBar
+from service.commands.progress import ProgressBar, training_text
 from service.jobs.schema import TERMINAL_STATES, JobState
 from srr_core.recipe import PRESETS, Recipe
-from srr_core.report import Report
+from srr_core.report import Measurement, Report
+from srr_core.tuners.report import TuningReport
 
 _LATEST = 20
 
@@ -68,7 +69,7 @@ def follow(client: Client, job: JobResource) -> JobResource:
     Raises:
         JobFailedError: it failed or was canceled.
     """
-    with ProgressBar(f"{job.source.model_id} → {job.destination.repo_id}") as progress:
+    with ProgressBar(f"{job.source.model_id} → {_destination(job)}") as progress:
         for event in client.events(job.id):
             progress.show(event.kind, event.data)
     return client.wait(job.id)
@@ -116,8 +117,9 @@ def print_job(job: JobResource) -> None:
         "state": job.state + (f", {job.stage}" if job.stage and job.state not in TERMINAL_STATES else ""),
         "progress": f"{job.progress:.0%}",
         "source": f"{job.source.model_id} at {job.source.sha or job.source.revision}",
-        "recipe": f"{job.recipe.name}, {job.recipe.quantization_bits} bits, rank {job.recipe.rank}",
-        "destination": job.destination.repo_id,
+        "kind": job.kind,
+        "work": _work(job),
+        "destination": _destination(job),
         "attempt": f"{job.attempt} of at most {job.max_attempts}",
     }
     if job.queue_position is not None:
@@ -146,9 +148,25 @@ def print_report(report: Report) -> None:
     )
     print_line(f"size        {size.source / 2**20:.1f} MiB → {size.compressed / 2**20:.1f} MiB")
     print_line(f"error       {report.mean_output_error:.4f} mean output error over {len(report.layers)} layers")
-    for row in report.measurements:
+    print_measurements(report.measurements)
+
+
+def print_measurements(rows: Sequence[Measurement]) -> None:
+    """Print a line for each measurement, the source's value before the result's."""
+    for row in rows:
         before = "" if row.source is None else f"{row.number(row.source)} → "
         print_line(f"evaluation  {row.metric}: {before}{row.number(row.compressed)} {row.note()}".rstrip())
+
+
+def print_scores(report: TuningReport) -> None:
+    """Print the numbers that matter of a fine-tuning, the start's before the result's."""
+    for name, value in report.scores.items():
+        before = f"{report.start_scores[name]:.4f} → " if name in report.start_scores else ""
+        print_line(f"{name:<12}{before}{value:.4f}")
+    rate, seed = report.chosen
+    print_line(f"chosen      learning rate {rate:g}, seed {seed}")
+    if report.neutral is not None:
+        print_line(f"drift       {report.neutral.divergence:.4f} nats per token on the neutral text")
 
 
 def _print_state(job: JobResource, *, as_json: bool) -> None:
@@ -160,13 +178,23 @@ def _print_state(job: JobResource, *, as_json: bool) -> None:
 
 def _job_table(jobs: list[JobResource]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("Job", "State", "Model", "Recipe", "Destination"):
+    for heading in ("Job", "State", "Model", "Work", "Destination"):
         table.add_column(heading, no_wrap=True)
     for job in jobs:
         progress = f" {job.progress:.0%}" if job.state in (JobState.RUNNING, JobState.PUBLISHING) else ""
-        names = (job.source.model_id, job.recipe.name, job.destination.repo_id)
+        names = (job.source.model_id, _work(job), _destination(job))
         table.add_row(job.id, f"{job.state}{progress}", *map(escape, names))
     return table
+
+
+def _work(job: JobResource) -> str:
+    if job.recipe is not None:
+        return f"{job.recipe.name}, {job.recipe.quantization_bits} bits, rank {job.recipe.rank}"
+    return ", ".join(filter(None, (job.kind, job.work.detail if job.work is not None else "")))
+
+
+def _destination(job: JobResource) -> str:
+    return "not published" if job.destination is None else job.destination.repo_id
 
 
 def _log_text(event: EventData) -> str:
@@ -177,14 +205,20 @@ def _log_text(event: EventData) -> str:
         return f"{event.data.get('layer')}: output error {error:.4f}" if isinstance(error, float) else ""
     if event.kind == "state":
         return str(event.data.get("state", ""))
-    return ""
+    return training_text(event.kind, event.data)
 
 
 def _text(path: Path | None) -> Mapping[str, Any] | None:
+    text = read_text(path)
+    return None if text is None else {"text": text}
+
+
+def read_text(path: Path | None) -> str | None:
+    """Return what a file holds. Raises CommandError."""
     if path is None:
         return None
     try:
-        return {"text": path.read_text(encoding="utf-8")}
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}", exit_code=EXIT_BAD_INPUT) from error
     except UnicodeDecodeError as error:

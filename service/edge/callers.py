@@ -7,14 +7,15 @@ from typing import Protocol
 from starlette.requests import Request
 
 from service.accounts import Account, Admission
-from service.edge.sessions import SESSION_COOKIE, Session, Sessions
+from service.edge.sessions import SESSION_COOKIE, SESSION_LIFETIME, Session, Sessions
 from service.jobs.credentials import brings_own_token
+from service.jobs.tenancy import LOCAL_OWNER
 from service.keys.access import authenticate
 from service.keys.errors import RateLimitedError
 from service.keys.rate_limit import RateDecision, RateLimiter
 from service.keys.schema import ALL_SCOPES, ApiKey, Quota, Scope
 from service.keys.store import KeyStore
-from service.submissions.caller import LOCAL_OWNER, Caller
+from service.submissions.caller import Caller
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
@@ -80,6 +81,12 @@ class KeyHolders:
         """Return the session cookie of somebody who has signed in with an account."""
         return self._sessions.issue(Session(account=account))
 
+    def close_session(self, cookie: str) -> None:
+        """End the session of a cookie for good, wherever it was copied to."""
+        session = self._sessions.read(cookie)
+        if session is not None:
+            self._keys.end_session(session.id, lasts=SESSION_LIFETIME, now=datetime.now(UTC))
+
     def _caller(self, request: Request) -> Caller:
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
@@ -88,6 +95,8 @@ class KeyHolders:
         # the forms of our pages carry a token of their own.
         is_rest_change = request.url.path.startswith("/v1/") and request.method not in _SAFE_METHODS
         session = None if is_rest_change else self._sessions.read(request.cookies.get(SESSION_COOKIE, ""))
+        if session is not None and self._keys.has_ended(session.id):
+            session = None
         if session is not None and session.account is not None:
             return _account_caller(self._still_admitted(session.account))
         if session is None or session.key_id is None:

@@ -14,15 +14,19 @@ from starlette.responses import Response
 
 from service.accounts import AccountSignIn
 from service.edge.callers import CallerPolicy
+from service.edge.gate import identified
 from service.hub.chosen import Hubs
 from service.jobs.access import owned_job
 from service.jobs.credentials import CredentialVault
 from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import Job, JobId
+from service.jobs.tenancy import Tenancy
+from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
 from service.keys.schema import Scope
 from service.keys.store import KeyStore
 from service.notifications.store import NotificationStore
+from service.releases.rights import WatchRights
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from service.submissions.caller import Caller
@@ -38,8 +42,12 @@ class Services:
     core_version: str
     store: JobsOfCallers
     vault: CredentialVault
+    tenancy: Tenancy
+    uploads: TextUploads
     wake: Callable[[], None]
     """Sends what the outbox holds, without waiting for it."""
+    broker_answers: Callable[[], bool]
+    """Whether the broker did when it was asked last; returns at once."""
     feed: EventFeed
     hubs: Hubs
     hub_url: str
@@ -54,6 +62,12 @@ class Services:
     notifications: NotificationStore
     metrics: CollectorRegistry
     render_report: Callable[[Request, Job, Mapping[str, Any]], Response]
+
+    @property
+    def watch_rights(self) -> WatchRights:
+        """What watches may see, the one that is only previewed included."""
+        token = self.settings.hub_token.get_secret_value() if self.settings.hub_token else None
+        return WatchRights(self.tenancy, token, publishes_to_folder=self.hubs.destination.is_local)
 
 
 API_KEY = HTTPBearer(
@@ -86,7 +100,7 @@ def get_caller(
     request: Request, services: ServicesDep, _key: Annotated[HTTPAuthorizationCredentials | None, Security(API_KEY)]
 ) -> Caller:
     """Return the caller. The key is declared for the schema; the policy reads it, or the session, by itself."""
-    caller = services.callers.identify(request)
+    caller = identified(request, services.callers)
     request.state.caller = caller  # so that every page can say who has signed in
     return caller
 

@@ -1,13 +1,20 @@
 """Problem documents (RFC 9457) as values."""
 
-from pydantic import BaseModel, Field
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from service.platform.text import clean
+
+CleanText = Annotated[str, AfterValidator(clean)]
+"""Words of ours with words of strangers in them."""
 
 
 class ProblemField(BaseModel):
     """One wrong field of a request."""
 
-    field: str = Field(description="Dotted path, for instance `body.source.model_id`.")
-    message: str
+    field: CleanText = Field(description="Dotted path, for instance `body.source.model_id`.")
+    message: CleanText
     code: str | None = Field(default=None, description="Where there are several obstacles: the code of each.")
 
 
@@ -17,7 +24,7 @@ class Problem(BaseModel):
     type: str
     title: str
     status: int
-    detail: str
+    detail: CleanText
     instance: str
     code: str = Field(description="Stable, for programs.")
     request_id: str | None = None

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,6 +17,10 @@ from srr_core.recipe import Recipe
 from srr_core.recipe.known_fields import what_is_known
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+MAX_FIELDS = 20
+"""Wrong fields that an answer names; a body of nonsense has as many as it has fields."""
+_MAX_FIELD, _MAX_MESSAGE = 200, 500
+"""Characters of one of them: both may repeat what was sent."""
 _SHOWN_HOST = 100
 """Characters of a foreign Host header that are sent back; a header may have thousands."""
 
@@ -50,15 +54,13 @@ def known_problem(request: Request, error: Exception, status: HTTPStatus) -> Pro
 
 def invalid_request_problem(request: Request, error: RequestValidationError) -> Problem:
     """Return the problem of a request that does not fit its schema."""
+    items = error.errors()
     return new_problem(
         request,
         HTTPStatus.UNPROCESSABLE_ENTITY,
         code="invalid_request",
-        detail="The request is not valid; `errors` names each wrong field.",
-        errors=[
-            ProblemField(field=_dotted(item["loc"]), message=item["msg"] + _known(request, item["type"], item["loc"]))
-            for item in error.errors()
-        ],
+        detail="The request is not valid; `errors` names each wrong field." + _more(items),
+        errors=[_invalid_field(request, item) for item in items[:MAX_FIELDS]],
     )
 
 
@@ -112,17 +114,32 @@ def recipe_fields(error: RecipeError) -> list[ProblemField]:
         return [ProblemField(field="body.recipe", message=str(error))]
     items = cause.errors(include_url=False, include_context=False)
     return [
-        ProblemField(
-            field=_dotted(("body", "recipe", *item["loc"])),
-            message=item["msg"] + what_is_known(Recipe, item["type"], item["loc"]),
-        )
-        for item in items
+        _field(("body", "recipe", *item["loc"]), item["msg"] + what_is_known(Recipe, item["type"], item["loc"]))
+        for item in items[:MAX_FIELDS]
     ]
 
 
-def _known(request: Request, error_type: str, location: Sequence[int | str]) -> str:
+def _invalid_field(request: Request, item: Mapping[str, Any]) -> ProblemField:
     body = getattr(request.scope.get("route"), "body_field", None)
     model = body.field_info.annotation if body is not None else None
+    location = tuple(item["loc"])
+    members = _members(model)
+    if location[:1] == ("body",) and len(location) > 1 and location[1] in members:
+        # Which member of the union was meant is no part of the path that the client wrote.
+        model, location = members[location[1]], (location[0], *location[2:])
+    return ProblemField(field=_dotted(location), message=item["msg"] + _known(model, item["type"], location))
+
+
+def _members(annotation: object) -> dict[object, type[BaseModel]]:
+    """Return the models of a tagged union by their tags."""
+    found: dict[object, type[BaseModel]] = {}
+    for member in get_args(annotation):
+        model, *marks = get_args(member) or (member,)
+        found |= {mark.tag: model for mark in marks if isinstance(mark, Tag)}
+    return found
+
+
+def _known(model: object, error_type: str, location: Sequence[int | str]) -> str:
     if not isinstance(model, type) or not issubclass(model, BaseModel) or location[:1] != ("body",):
         return ""
     return what_is_known(model, error_type, location[1:])
@@ -142,6 +159,14 @@ def new_problem(
         request_id=request_id_of(request),
         errors=errors or [],
     )
+
+
+def _field(location: Iterable[object], message: str) -> ProblemField:
+    return ProblemField(field=_dotted(location)[:_MAX_FIELD], message=message[:_MAX_MESSAGE])
+
+
+def _more(items: Sequence[object]) -> str:
+    return f" {len(items) - MAX_FIELDS} more are left out." if len(items) > MAX_FIELDS else ""
 
 
 def _dotted(location: Iterable[object]) -> str:

@@ -1,9 +1,10 @@
 """The session of a browser: a signed cookie that says who has signed in."""
 
+import secrets
 from datetime import timedelta
 
 from itsdangerous import BadData, URLSafeTimedSerializer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.accounts import Account
 
@@ -16,12 +17,14 @@ class Session(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    id: str = Field(default_factory=lambda: secrets.token_urlsafe(16))
+    """By which it is ended: a cookie that was copied does not outlive signing out."""
     key_id: str | None = None
     account: Account | None = None
 
 
 class Sessions:
-    """Signs and reads the cookies. Nothing is stored: they end with their key, or after twelve hours."""
+    """Signs and reads the cookies. Only their ends are stored: without one they last for twelve hours."""
 
     def __init__(self, secret: str | bytes) -> None:
         self._serializer = URLSafeTimedSerializer(secret, salt="srr.session")
@@ -34,6 +37,7 @@ class Sessions:
         """Return the session of a cookie, or None when it is forged or too old."""
         try:
             content = self._serializer.loads(cookie, max_age=int(SESSION_LIFETIME.total_seconds()))
-            return Session.model_validate(content)
+            session = Session.model_validate(content)
         except (BadData, ValidationError):
             return None
+        return session if "id" in content else None  # of a version that could not end them

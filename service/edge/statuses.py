@@ -13,11 +13,13 @@ from service.platform import errors as platform
 from service.releases import errors as releases
 from service.submissions.feed import TooManyStreamsError
 from service.submissions.refusal import SubmissionRefusedError
-from srr_core.errors import RecipeError, UnsupportedModelError
+from srr_core.errors import EvaluationError, RecipeError, TrainingDataError, UnsupportedModelError
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
     RecipeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnsupportedModelError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    EvaluationError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TrainingDataError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.JobNotFoundError: HTTPStatus.NOT_FOUND,
     jobs.ReportNotReadyError: HTTPStatus.CONFLICT,
     jobs.JobFinishedError: HTTPStatus.CONFLICT,
@@ -25,9 +27,14 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     jobs.IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.InvalidJobError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.CapacityError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    jobs.TextNotFoundError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    jobs.TooManyTextsError: HTTPStatus.TOO_MANY_REQUESTS,
+    jobs.DestinationTakenError: HTTPStatus.CONFLICT,
+    jobs.HubTokenNeededError: HTTPStatus.FORBIDDEN,
     platform.InvalidCursorError: HTTPStatus.BAD_REQUEST,
     platform.UnstorableTextError: HTTPStatus.UNPROCESSABLE_ENTITY,
     platform.UnreadableError: HTTPStatus.CONFLICT,
+    platform.LimitReachedError: HTTPStatus.CONFLICT,
     platform.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     hub.InvalidRepoIdError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.ModelNotFoundError: HTTPStatus.NOT_FOUND,
@@ -35,6 +42,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     hub.DisabledModelError: HTTPStatus.FORBIDDEN,
     hub.UnsafeModelError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.InvalidWeightsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    hub.InvalidConfigError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.LicenseError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.DestinationRefusedError: HTTPStatus.FORBIDDEN,
     hub.DestinationConflictError: HTTPStatus.CONFLICT,

@@ -17,7 +17,7 @@ from service.hub.weights import Weights
 REMEMBER_SECONDS = 120.0
 """Access that was taken away meanwhile is noticed by the worker, which asks the hub itself."""
 REST_SECONDS = 10.0
-"""A hub that did not answer is left alone for this long, or every request would wait for its time limit."""
+"""A hub that cannot be reached is left alone for this long, or every request would wait for its time limit."""
 MAX_REMEMBERED = 64
 """The tensors of a mixture of experts take tens of megabytes, those of other models less than one."""
 
@@ -38,7 +38,7 @@ class CachedMetadata:
         self._clock = clock
         self._models = _Remembered[ResolvedModel](clock)
         self._weights = _Remembered[Weights](clock)
-        self._rests_until = 0.0
+        self._rests_until: dict[str | None, float] = {}
 
     @property
     def is_local(self) -> bool:
@@ -51,7 +51,7 @@ class CachedMetadata:
             known = self._models.get((model_id, revision, _hash(token)))
             if known is not None:
                 return known
-        model = self._ask(lambda: self._hub.resolve(model_id, revision, token=token))
+        model = self._ask(lambda: self._hub.resolve(model_id, revision, token=token), token)
         self._models.put((model_id, model.sha, _hash(token)), model)
         return model
 
@@ -60,33 +60,42 @@ class CachedMetadata:
         key = (model.model_id, model.sha, _hash(token))
         weights = self._weights.get(key)
         if weights is None:
-            weights = self._ask(lambda: self._hub.inspect(model, token=token))
+            weights = self._ask(lambda: self._hub.inspect(model, token=token), token)
             self._weights.put(key, weights)
         return weights
 
     def artifact_source(self, model: ResolvedModel, *, token: str | None = None) -> str | None:
         """Return what a repository of ours was compressed from."""
-        return self._ask(lambda: self._hub.artifact_source(model, token=token))
+        return self._ask(lambda: self._hub.artifact_source(model, token=token), token)
 
     def destination(self, repo_id: str, *, token: str | None = None) -> Destination:
         """Look at the repository an artifact is to be published to."""
-        return self._ask(lambda: self._hub.destination(repo_id, token=token))
+        return self._ask(lambda: self._hub.destination(repo_id, token=token), token)
 
     def visible_destination(self, repo_id: str) -> Destination:
         """Look at a destination as anybody sees it."""
-        return self._ask(lambda: self._hub.visible_destination(repo_id))
+        return self._ask(lambda: self._hub.visible_destination(repo_id), None)
 
-    def _ask(self, call: Callable[[], T]) -> T:
-        left = self._rests_until - self._clock()
+    def _ask(self, call: Callable[[], T], token: str | None) -> T:
+        key = _hash(token)
+        left = self._rests_until.get(key, 0.0) - self._clock()
         if left > 0:
             raise HubUnavailableError(
-                f"The hub did not answer a moment ago; try again in {left:.0f} seconds.", retry_after_seconds=left
+                f"The hub could not be reached a moment ago; try again in {left:.0f} seconds.", retry_after_seconds=left
             )
         try:
             return call()
-        except HubUnavailableError:
-            self._rests_until = self._clock() + REST_SECONDS
+        except HubUnavailableError as error:
+            # Only where nobody listens. What one model makes the hub answer keeps nobody from the others, and what
+            # one caller was told keeps no other caller waiting.
+            if error.is_unreachable:
+                self._rest(key)
             raise
+
+    def _rest(self, key: str | None) -> None:
+        now = self._clock()
+        known = {name: until for name, until in tuple(self._rests_until.items()) if until > now}
+        self._rests_until = {**known, key: now + REST_SECONDS}
 
 
 class _Remembered(Generic[V]):

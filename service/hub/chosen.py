@@ -8,7 +8,7 @@ from service.hub.choice import HubPair, choose_destination, choose_source
 from service.hub.client import HubClient, Timeouts
 from service.hub.folder import FolderMetadata
 from service.hub.metadata import HubMetadata, HuggingFaceMetadata
-from service.hub.releases import FolderReleases, HubReleases, HuggingFaceReleases
+from service.hub.releases import BothReleases, FolderReleases, HubReleases, HuggingFaceReleases
 from service.hub.settings import HubSettings
 
 
@@ -24,11 +24,7 @@ class Hubs(Protocol):
 
     @property
     def releases(self) -> HubReleases:
-        """The hub whose releases are watched."""
-
-    @property
-    def watched(self) -> HubMetadata:
-        """The hub that `releases` lists."""
+        """The releases of every hub that has sources."""
 
     def known_sha(self, model_id: str, revision: str) -> str | None:
         """Return the commit of a revision if that is known without asking over the network."""
@@ -67,13 +63,12 @@ class ConfiguredHubs:
 
     @property
     def releases(self) -> HubReleases:
-        """The hub whose releases are watched: a folder hub only where there is nothing else."""
-        return self._folder_releases if self._settings.source_hub == "folder" else self._remote_releases
-
-    @property
-    def watched(self) -> HubMetadata:
-        """The hub that `releases` lists."""
-        return self._seen_folder if self._settings.source_hub == "folder" else self._remote
+        """The releases of every hub that has sources; of a model that both have, the folder's."""
+        if self._settings.source_hub == "folder":
+            return self._folder_releases
+        if self._settings.source_hub == "huggingface":
+            return self._remote_releases
+        return BothReleases(self._folder_releases, self._remote_releases)
 
     def known_sha(self, model_id: str, revision: str) -> str | None:
         """Return the commit of a revision if that is known without asking over the network."""

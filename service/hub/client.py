@@ -1,11 +1,9 @@
 """The one way to call the Hugging Face Hub: explicit tokens, time limits, and errors that hold no secret."""
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -85,58 +83,44 @@ class HubClient:
         # Raised outside the except block: no __context__ keeps the request, and its token, alive.
         raise failure
 
-    def read_bytes(self, repo_id: str, revision: str, path: str, *, token: str | None, limit_bytes: int) -> bytes:
-        """Return a small file of a commit. Raises HubRefusedError above `limit_bytes`, ModelNotFoundError if absent."""
-        url = f"{self.endpoint}/{repo_id}/resolve/{quote(revision, safe='')}/{quote(path)}"
-
-        def fetch() -> bytes:
-            with get_session().stream("GET", url, headers=build_hf_headers(token=token or False)) as response:
-                if response.is_error:
-                    response.read()
-                hf_raise_for_status(response)
-                return _read_capped(response, limit_bytes, path)
-
-        return self.ask(fetch, Subject(repo_id, revision))
-
-    def read_part(self, repo_id: str, revision: str, path: str, begin: int, end: int, *, token: str | None) -> bytes:
-        """Return the bytes of a file from `begin` up to, not including, `end`; fewer where it ends before."""
-        url = f"{self.endpoint}/{repo_id}/resolve/{quote(revision, safe='')}/{quote(path)}"
-        headers = {**build_hf_headers(token=token or False), "Range": f"bytes={begin}-{end - 1}"}
-
-        def fetch() -> bytes:
-            with get_session().stream("GET", url, headers=headers) as response:
-                if response.is_error:
-                    response.read()
-                hf_raise_for_status(response)
-                # A server may ignore the range and send the whole file from its beginning.
-                skipped = 0 if response.status_code == HTTPStatus.PARTIAL_CONTENT else begin
-                content = bytearray()
-                for chunk in response.iter_bytes():
-                    content += chunk
-                    if len(content) >= skipped + end - begin:
-                        break
-            return bytes(content[skipped : skipped + end - begin])
-
-        return self.ask(fetch, Subject(repo_id, revision))
-
-    def read_json(
+    def read_bytes(
         self, repo_id: str, revision: str, path: str, *, token: str | None, limit_bytes: int = MAX_JSON_BYTES
-    ) -> Any:
-        """Return a JSON file of a commit, or None when it is not JSON. Raises as `read_bytes` does."""
-        content = self.read_bytes(repo_id, revision, path, token=token, limit_bytes=limit_bytes)
-        try:
-            return json.loads(content)
-        except ValueError:
-            return None
+    ) -> bytes:
+        """Return a small file of a commit. Raises HubRefusedError above `limit_bytes`, ModelNotFoundError if absent."""
+        content = self._read(repo_id, revision, path, token, {}, limit_bytes + 1)
+        if len(content) > limit_bytes:
+            raise errors.HubRefusedError(f"{path} is larger than {limit_bytes} bytes; such a file is not read.")
+        return content
+
+    def read_span(self, repo_id: str, revision: str, path: str, begin: int, end: int, *, token: str | None) -> bytes:
+        """Return the bytes of a file from `begin` up to `end`; fewer where it ends before. Raises HubError."""
+        content = self._read(repo_id, revision, path, token, {"range": f"bytes={begin}-{end - 1}"}, end)
+        # A server that knows no ranges sends the file from its beginning.
+        return content[begin:end] if len(content) > end - begin else content
+
+    def _read(
+        self, repo_id: str, revision: str, path: str, token: str | None, headers: Mapping[str, str], limit_bytes: int
+    ) -> bytes:
+        url = f"{self.endpoint}/{repo_id}/resolve/{quote(revision, safe='')}/{quote(path)}"
+
+        def fetch() -> bytes:
+            sent = {**build_hf_headers(token=token or False), **headers}
+            with get_session().stream("GET", url, headers=sent) as response:
+                if response.is_error:
+                    response.read()
+                hf_raise_for_status(response)
+                return _read_up_to(response, limit_bytes)
+
+        return self.ask(fetch, Subject(repo_id, revision))
 
 
-def _read_capped(response: httpx2.Response, limit_bytes: int, path: str) -> bytes:
+def _read_up_to(response: httpx2.Response, limit_bytes: int) -> bytes:
     content = bytearray()
     for chunk in response.iter_bytes():
         content += chunk
-        if len(content) > limit_bytes:
-            raise errors.HubRefusedError(f"{path} is larger than {limit_bytes} bytes; such a file is not read.")
-    return bytes(content)
+        if len(content) >= limit_bytes:
+            break
+    return bytes(content[:limit_bytes])
 
 
 def _limit_time(timeouts: Timeouts) -> None:

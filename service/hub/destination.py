@@ -1,13 +1,20 @@
 """Whether an artifact may be published somewhere: the rules that keep other people's repositories safe."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from service.hub.errors import DestinationConflictError, PublicationRefusedError
 from service.hub.model import ResolvedModel
 
 REPORT_FILE = "report.json"
 """Every artifact of ours carries it; a repository with another content is somebody else's."""
+Holding = Literal["compression", "fine-tuning", "evaluation"]
+_REPORT_FILES: Mapping[str, Holding] = MappingProxyType(
+    {"evaluation.json": "evaluation", "tuning.json": "fine-tuning", REPORT_FILE: "compression"}
+)
+"""What a repository of ours holds, by the first of these files; a fine-tuning has the report of its compression too."""
 MAX_REPORT_BYTES = 100_000_000
 """A layer takes about 700 bytes of report.json, and mixtures of experts have tens of thousands of layers."""
 _FRESH_FILES = frozenset({".gitattributes"})
@@ -34,19 +41,28 @@ class Destination:
         return self.head is not None
 
     @property
+    def holds(self) -> Holding | None:
+        """What of ours it holds, by its files."""
+        name = report_file(self.paths)
+        return None if name is None else _REPORT_FILES[name]
+
+    @property
     def is_empty(self) -> bool:
         """Whether publishing would overwrite nothing; so is a repository that a killed attempt just created."""
         return set(self.paths) <= _FRESH_FILES
 
 
-def check_destination(destination: Destination, source: ResolvedModel, *, private: bool | None) -> bool:
+def check_destination(
+    destination: Destination, source: ResolvedModel, *, private: bool | None, holding: Holding = "compression"
+) -> bool:
     """Return whether the published repository has to be private.
 
     Args:
+        holding: What is to be published: one kind of result never takes the place of another.
         private: The caller's wish; None means as private as the source. A gated source counts as private.
 
     Raises:
-        DestinationConflictError: the repository exists and is not our artifact of this source.
+        DestinationConflictError: the repository exists and is not our result of this kind and source.
         PublicationRefusedError: a gated source would become public, or a private wish meets a public repository.
     """
     if destination.repo_id.lower() == source.model_id.lower():  # hubs do not tell names apart by case
@@ -58,13 +74,16 @@ def check_destination(destination: Destination, source: ResolvedModel, *, privat
         )
     wanted = (source.private or source.gated) if private is None else private
     if destination.exists:
-        _check_existing(destination, source, private=wanted)
+        _check_existing(destination, source, private=wanted, holding=holding)
     return wanted or (destination.exists and destination.private)
 
 
-def _check_existing(destination: Destination, source: ResolvedModel, *, private: bool) -> None:
-    if not destination.is_empty and destination.made_from != source.model_id:
-        holds = f"a compression of {destination.made_from}" if destination.made_from else "something else"
+def _check_existing(destination: Destination, source: ResolvedModel, *, private: bool, holding: Holding) -> None:
+    is_same = (destination.made_from, destination.holds) == (source.model_id, holding)
+    if not destination.is_empty and not is_same:
+        article = "an" if destination.holds == "evaluation" else "a"
+        of = destination.made_from
+        holds = f"{article} {destination.holds} of {of}" if of else "something else"
         raise DestinationConflictError(
             f"{destination.repo_id} exists already and holds {holds}; choose another name, or delete it first."
         )
@@ -75,9 +94,17 @@ def _check_existing(destination: Destination, source: ResolvedModel, *, private:
         )
 
 
+def report_file(paths: Iterable[str]) -> str | None:
+    """Return the file that says what a repository of ours holds, or None where there is none."""
+    present = set(paths)
+    return next((name for name in _REPORT_FILES if name in present), None)
+
+
 def report_source(report: Any) -> str | None:
-    """Return the source a report.json of ours names, or None when it is not one of ours."""
+    """Return the source a report of ours names, or None when it is not one of ours."""
     match report:
+        case {"schema_version": int(), "environment": {"core_version": str()}, "model": {"id": str(measured)}}:
+            return measured
         case {"schema_version": int(), "environment": {"core_version": str()}, "source": {"id": str(model_id)}}:
             return model_id
     return None

@@ -12,6 +12,7 @@ HubError
 │   ├── NoSafetensorsError       no_safetensors
 │   └── RemoteCodeError          needs_remote_code
 ├── InvalidWeightsError          invalid_checkpoint
+├── InvalidConfigError           invalid_config
 ├── LicenseError                 license_forbids_derivatives
 │   └── LicenseUnclearError      license_unclear
 ├── DestinationRefusedError      destination_refused
@@ -104,6 +105,12 @@ class InvalidWeightsError(HubError):
     code = "invalid_checkpoint"
 
 
+class InvalidConfigError(HubError):
+    """A config.json with what is no text, or nested beyond all reason."""
+
+    code = "invalid_config"
+
+
 class LicenseError(HubError):
     """A licence that forbids derivatives, which a compressed model is."""
 
@@ -166,14 +173,16 @@ class HubUnavailableError(HubError):
     code = "hub_unavailable"
     retryable = True
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, is_unreachable: bool = False) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
         """How long the hub asked us to wait, when it did."""
+        self.is_unreachable = is_unreachable
+        """Whether no connection came about: then no other question will be answered either."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_restore_unavailable, (str(self), self.retry_after_seconds))
+        return (_restore_unavailable, (str(self), self.retry_after_seconds, self.is_unreachable))
 
 
-def _restore_unavailable(message: str, retry_after_seconds: float | None) -> HubUnavailableError:
-    return HubUnavailableError(message, retry_after_seconds=retry_after_seconds)
+def _restore_unavailable(message: str, retry_after_seconds: float | None, is_unreachable: bool) -> HubUnavailableError:
+    return HubUnavailableError(message, retry_after_seconds=retry_after_seconds, is_unreachable=is_unreachable)

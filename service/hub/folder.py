@@ -14,7 +14,7 @@ A commit exists once its document does, and counts once a ref names it. Nothing 
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -24,16 +24,19 @@ from huggingface_hub.repocard import metadata_load
 from pydantic import BaseModel, ConfigDict
 from yaml import YAMLError
 
-from service.hub.destination import REPORT_FILE, Destination, report_source
+from service.hub.destination import Destination, report_file, report_source
+from service.hub.documents import json_object, json_value, read_config
 from service.hub.errors import ModelNotFoundError, RevisionNotFoundError
 from service.hub.headers import Fetch, read_header
-from service.hub.metadata import card_fields
+from service.hub.metadata import card_fields, texts
 from service.hub.model import CARD_FILE, CONFIG_FILE, RepoFile, ResolvedModel, index_file
 from service.hub.naming import check_repo_id
 from service.hub.weights import Weights, read_weights
 from srr_core.checkpoint.carried_files import MODULES_FILE
 
 MAIN = "main"
+MAX_CARD_BYTES = 1_000_000
+"""The Hub's own longest cards are a tenth of it."""
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 
 
@@ -159,7 +162,7 @@ class FolderMetadata:
                 f"{model_id} has no revision {revision!r}; name a branch, a tag or a full commit sha."
             )
         settings, snapshot = repository.settings(), repository.snapshot(commit_id)
-        card, config = read_card(snapshot / CARD_FILE), _json_object(snapshot / CONFIG_FILE)
+        card, config = read_card(snapshot / CARD_FILE), _config(snapshot / CONFIG_FILE, model_id)
         files = repository.commit(commit_id).files
         index = index_file(files, config)
         return ResolvedModel(
@@ -171,8 +174,8 @@ class FolderMetadata:
             config=config,
             index=_json_object(snapshot / index) if index is not None else None,
             modules=_json(snapshot / MODULES_FILE),
-            tags=tuple(str(tag) for tag in card.get("tags") or ()),
-            pipeline_tag=str(card["pipeline_tag"]) if "pipeline_tag" in card else None,
+            tags=texts(card.get("tags")),
+            pipeline_tag=next(iter(texts([card.get("pipeline_tag")])), None),
             **card_fields(card),
         )
 
@@ -193,7 +196,9 @@ class FolderMetadata:
         token: str | None = None,
     ) -> str | None:
         """Return what a repository of ours was compressed from, or None when it is not one of ours."""
-        return report_source(_json_object(self.existing(model.model_id).snapshot(model.sha) / REPORT_FILE))
+        name = report_file(file.path for file in model.files)
+        snapshot = self.existing(model.model_id).snapshot(model.sha)
+        return None if name is None else report_source(_json_object(snapshot / name))
 
     def destination(
         self,
@@ -206,12 +211,14 @@ class FolderMetadata:
         head = repository.find(MAIN) if repository.exists else None
         if head is None:
             return Destination(repo_id, writable=True)
+        paths = tuple(repository.commit(head).files)
+        name = report_file(paths)
         return Destination(
             repo_id=repo_id,
             head=head,
             private=repository.settings().private,
-            paths=tuple(repository.commit(head).files),
-            made_from=report_source(_json_object(repository.snapshot(head) / REPORT_FILE)),
+            paths=paths,
+            made_from=None if name is None else report_source(_json_object(repository.snapshot(head) / name)),
             writable=True,
         )
 
@@ -228,14 +235,32 @@ class FolderMetadata:
         """Return the place of a repository that exists. Raises ModelNotFoundError."""
         repository = self.repository(repo_id)
         if not repository.exists or not repository.refs("heads"):
-            # Nothing is said of what does exist: its names may be another caller's secret.
-            raise ModelNotFoundError(f"{repo_id} does not exist in the folder hub; check the id, or import the model.")
+            raise not_in_folder(repo_id)
         return repository
 
     def repository_ids(self) -> Iterator[str]:
         """Yield every repository id, in alphabetical order."""
         for settings in sorted(self.root.glob("*/*/repository.json")):
             yield settings.parent.relative_to(self.root).as_posix()
+
+
+def visible(model: ResolvedModel, *, is_local: bool, may_see: Callable[[str], bool]) -> ResolvedModel:
+    """Return a model unless it is private in the folder hub, which knows no tokens, and somebody else's.
+
+    Raises:
+        ModelNotFoundError: it is; whoever asks cannot tell it from one that does not exist.
+    """
+    if is_local and model.private and not may_see(model.model_id):
+        raise not_in_folder(model.model_id)
+    return model
+
+
+def not_in_folder(repo_id: str) -> ModelNotFoundError:
+    """Return the refusal of a model that is not there, or that is somebody else's: one cannot tell which.
+
+    Nothing is said of what does exist: its names may be another caller's secret.
+    """
+    return ModelNotFoundError(f"{repo_id} does not exist in the folder hub; check the id, or import the model.")
 
 
 def _part_of(path: Path) -> Fetch:
@@ -247,21 +272,23 @@ def _part_of(path: Path) -> Fetch:
     return fetch
 
 
+def _config(path: Path, model_id: str) -> Mapping[str, Any] | None:
+    return read_config(path.read_bytes(), model_id) if path.is_file() else None
+
+
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
-        return None
+    return json_value(path.read_bytes()) if path.is_file() else None
 
 
 def _json_object(path: Path) -> Mapping[str, Any] | None:
-    content = _json(path)
-    return content if isinstance(content, dict) else None
+    return json_object(path.read_bytes()) if path.is_file() else None
 
 
 def read_card(path: Path) -> Mapping[str, Any]:
     """Return the metadata of a model card; empty where there is none, or none that can be read."""
     try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            return {}
         return metadata_load(path) or {}
-    except (FileNotFoundError, ValueError, YAMLError):
+    except (FileNotFoundError, ValueError, YAMLError, RecursionError):
         return {}

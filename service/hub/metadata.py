@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from huggingface_hub import ModelInfo
 
 from service.hub.client import MAX_JSON_BYTES, HubClient
-from service.hub.destination import MAX_REPORT_BYTES, REPORT_FILE, Destination, report_source
+from service.hub.destination import MAX_REPORT_BYTES, Destination, report_file, report_source
+from service.hub.documents import json_object, json_value, read_config
 from service.hub.errors import AccessDeniedError, DestinationForbiddenError, DisabledModelError, ModelNotFoundError
 from service.hub.headers import read_header
 from service.hub.model import CONFIG_FILE, RepoFile, ResolvedModel, index_file
@@ -15,6 +16,7 @@ from service.hub.namespaces import Namespaces
 from service.hub.naming import check_repo_id
 from service.hub.translation import Subject
 from service.hub.weights import Weights, read_weights
+from service.platform.text import storable, storable_document
 from srr_core.checkpoint.carried_files import MODULES_FILE
 from srr_core.checkpoint.header_text import HeaderEntry
 
@@ -94,7 +96,7 @@ class HuggingFaceMetadata:
         def read(file: RepoFile) -> Mapping[str, HeaderEntry]:
             return read_header(
                 file,
-                lambda begin, end: self._client.read_part(
+                lambda begin, end: self._client.read_span(
                     model.model_id, model.sha, file.path, begin, end, token=token
                 ),
             )
@@ -159,10 +161,11 @@ class HuggingFaceMetadata:
             )
 
     def _made_from(self, repo_id: str, sha: str | None, paths: tuple[str, ...], token: str | None) -> str | None:
-        if sha is None or REPORT_FILE not in paths:
+        name = report_file(paths)
+        if sha is None or name is None:
             return None
-        report = self._client.read_json(repo_id, sha, REPORT_FILE, token=token, limit_bytes=MAX_REPORT_BYTES)
-        return report_source(report)
+        content = self._client.read_bytes(repo_id, sha, name, token=token, limit_bytes=MAX_REPORT_BYTES)
+        return report_source(json_object(content))
 
     def _resolved(self, info: ModelInfo, token: str | None) -> ResolvedModel:
         paths = frozenset(sibling.rfilename for sibling in info.siblings or ())
@@ -188,7 +191,8 @@ class HuggingFaceMetadata:
     ) -> Any:
         if info.sha is None or path is None or path not in paths:
             return None
-        return self._client.read_json(info.id, info.sha, path, token=token, limit_bytes=limit_bytes)
+        content = self._client.read_bytes(info.id, info.sha, path, token=token, limit_bytes=limit_bytes)
+        return read_config(content, info.id) if path == CONFIG_FILE else json_value(content)
 
 
 def _resolved(
@@ -212,8 +216,8 @@ def _resolved(
         config=config,
         index=index,
         modules=modules,
-        tags=tuple(info.tags or ()),
-        pipeline_tag=info.pipeline_tag,
+        tags=texts(info.tags),
+        pipeline_tag=next(iter(texts([info.pipeline_tag])), None),
         url=url,
         flagged=_flagged(info.security_repo_status),
         **card_fields({key: value for key, value in card.items() if value is not None}),
@@ -232,14 +236,18 @@ def card_fields(card: Mapping[str, Any]) -> dict[str, Any]:
 
     def text(key: str) -> str | None:
         value = card.get(key)
-        return value if isinstance(value, str) and value else None
+        return storable(value) if isinstance(value, str) and value else None
 
     languages = card.get("language")
-    spoken = [languages] if isinstance(languages, str) else languages
     return {
-        "card": card,
+        "card": storable_document(dict(card)),
         "license": text("license"),
         "license_name": text("license_name"),
         "license_link": text("license_link"),
-        "languages": tuple(str(language) for language in spoken) if isinstance(spoken, list) else (),
+        "languages": texts([languages] if isinstance(languages, str) else languages),
     }
+
+
+def texts(values: object) -> tuple[str, ...]:
+    """Return the texts of a list of a stranger's, and nothing else of it: one line of YAML may stand for gigabytes."""
+    return tuple(storable(value) for value in values if isinstance(value, str)) if isinstance(values, list) else ()

@@ -21,6 +21,13 @@ from srr_core.recipe.stored_schemes import is_artifact
 
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
+_OF_A_RESULT = frozenset(
+    {
+        *("adapter_model.safetensors", "adapter_config.json", "model-head.safetensors"),
+        *("report.json", "recipe.json", "tuning.json"),
+    }
+)
+"""What a result of ours has beside a source."""
 MAX_SUPPORT_FILE_BYTES = 200_000_000
 """Cap for everything but weights; the largest tokenizer seen in the wild has about 35 MB."""
 
@@ -110,7 +117,7 @@ class ResolvedModel:
     def architectures(self) -> tuple[str, ...]:
         """Class names the configuration asks for; empty when it names none."""
         names = (self.config or {}).get("architectures")
-        return tuple(str(name) for name in names) if isinstance(names, list) else ()
+        return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
     @cached_property
     def downloads(self) -> tuple[RepoFile, ...]:
@@ -127,6 +134,12 @@ class ResolvedModel:
         index = index_file(names, self.config)
         wanted |= {file.path for file in self.weights} | ({index} if index is not None else set())
         return tuple(file for file in sorted(self.files, key=lambda file: file.path) if file.path in wanted)
+
+    @property
+    def whole_downloads(self) -> tuple[RepoFile, ...]:
+        """`downloads`, and all that changes the outputs of a result of ours: its adapter and its head."""
+        also = (file for file in self.files if file.path in _OF_A_RESULT and file.path not in self.flagged)
+        return tuple(sorted({*self.downloads, *also}, key=lambda file: file.path))
 
     @property
     def download_bytes(self) -> int:
@@ -149,10 +162,25 @@ def index_file(paths: Iterable[str], config: Mapping[str, Any] | None) -> str | 
 
 
 def check_compressible(model: ResolvedModel) -> None:
-    """Refuse what must not be downloaded, before a byte of it is.
+    """Refuse what must not be downloaded to make another model of it, before a byte of it is.
 
     Raises:
-        NoSafetensorsError, RemoteCodeError, LicenseError: as their names say.
+        NoSafetensorsError, RemoteCodeError, LicenseError, UnsafeModelError: as their names say.
+        InvalidWeightsError: the weights, or parts of the model beside them, are not what stock loaders take.
+    """
+    check_readable(model)
+    if model.license is not None and model.license.lower() in NO_DERIVATIVES:
+        raise LicenseError(
+            f"{model.model_id} is licensed {model.license}, which forbids derivatives, and a compressed model is one; "
+            "ask its owner for permission and another licence."
+        )
+
+
+def check_readable(model: ResolvedModel) -> None:
+    """Refuse what must not be downloaded at all, not even to be measured.
+
+    Raises:
+        NoSafetensorsError, RemoteCodeError: as their names say.
         InvalidWeightsError: the weights, or parts of the model beside them, are not what stock loaders take.
         UnsafeModelError: the hub's scan flags a file we would fetch, or a tokenizer is as large as a model.
     """
@@ -164,11 +192,6 @@ def check_compressible(model: ResolvedModel) -> None:
     if not model.has_safetensors:
         _refuse_weights(model)
     _check_files(model)
-    if model.license is not None and model.license.lower() in NO_DERIVATIVES:
-        raise LicenseError(
-            f"{model.model_id} is licensed {model.license}, which forbids derivatives, and a compressed model is one; "
-            "ask its owner for permission and another licence."
-        )
 
 
 def check_license(model: ResolvedModel, *, acknowledged: bool) -> None:

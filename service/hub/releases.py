@@ -1,14 +1,20 @@
 """What was released where, and when: what a poller reads to find the releases no webhook told it of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Protocol
 
+import structlog
+
 from service.hub.client import HubClient
-from service.hub.folder import MAIN, FolderMetadata
+from service.hub.errors import HubUnavailableError
+from service.hub.folder import MAIN, FolderMetadata, FolderRepository, not_in_folder
 from service.hub.translation import Subject
+from service.platform.text import is_text
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,9 @@ class ListedCommit:
 class HubReleases(Protocol):
     """The listings of a hub. Every call raises HubError only."""
 
+    def seen_by(self, may_see: Callable[[str], bool]) -> "HubReleases":
+        """Return the listings without private models that somebody may not see, where no token says so."""
+
     def models(self, owner: str, *, token: str | None = None, limit: int = 100) -> Sequence[ListedModel]:
         """Return the models of a user or organization, latest change first; an unknown owner has none."""
 
@@ -60,6 +69,10 @@ class HuggingFaceReleases:
 
     def __init__(self, client: HubClient) -> None:
         self._client = client
+
+    def seen_by(self, may_see: Callable[[str], bool]) -> HubReleases:
+        """Return this: the token of each call says what is seen."""
+        return self
 
     def models(self, owner: str, *, token: str | None = None, limit: int = 100) -> Sequence[ListedModel]:
         """Return the models of a user or organization, latest change first."""
@@ -85,8 +98,8 @@ class HuggingFaceReleases:
         api = self._client.api
         found = self._client.ask(lambda: api.list_repo_refs(model_id, token=token or False), Subject(model_id))
         return ModelRefs(
-            branches={branch.name: branch.target_commit for branch in found.branches},
-            tags={tag.name: tag.target_commit for tag in found.tags},
+            branches={branch.name: branch.target_commit for branch in found.branches if is_text(branch.name)},
+            tags={tag.name: tag.target_commit for tag in found.tags if is_text(tag.name)},
         )
 
     def commits(
@@ -106,8 +119,28 @@ class HuggingFaceReleases:
 class FolderReleases:
     """`HubReleases` over a directory tree."""
 
-    def __init__(self, hub: FolderMetadata) -> None:
+    def __init__(self, hub: FolderMetadata, *, may_see: Callable[[str], bool] = lambda _: True) -> None:
+        """List a folder; of its private models, those that `may_see` allows."""
         self._hub = hub
+        self._may_see = may_see
+
+    def seen_by(self, may_see: Callable[[str], bool]) -> HubReleases:
+        """Return the listings without private models that somebody may not see."""
+        return self.seeing(may_see)
+
+    def seeing(self, may_see: Callable[[str], bool]) -> "FolderReleases":
+        """Return the same, as what it is."""
+        return FolderReleases(self._hub, may_see=may_see)
+
+    def has(self, model_id: str) -> bool:
+        """Whether the folder has a model, whoever may see it."""
+        return self._hub.repository(model_id).exists
+
+    def _existing(self, model_id: str) -> FolderRepository:
+        repository = self._hub.existing(model_id)
+        if repository.settings().private and not self._may_see(model_id):
+            raise not_in_folder(model_id)
+        return repository
 
     def models(
         self,
@@ -117,7 +150,8 @@ class FolderReleases:
         limit: int = 100,
     ) -> Sequence[ListedModel]:
         """Return the models of an owner, latest change first."""
-        found = [self._listed(repo_id) for repo_id in self._hub.repository_ids() if repo_id.startswith(f"{owner}/")]
+        listed = [self._listed(repo_id) for repo_id in self._hub.repository_ids() if repo_id.startswith(f"{owner}/")]
+        found = [model for model in listed if not model.private or self._may_see(model.model_id)]
         return sorted(found, key=lambda model: model.changed_at, reverse=True)[:limit]
 
     def _listed(self, repo_id: str) -> ListedModel:
@@ -133,16 +167,54 @@ class FolderReleases:
         token: str | None = None,
     ) -> ModelRefs:
         """Return branches and tags."""
-        repository = self._hub.existing(model_id)
+        repository = self._existing(model_id)
         return ModelRefs(branches=repository.refs("heads"), tags=repository.refs("tags"))
 
     def commits(
         self, model_id: str, revision: str = MAIN, *, token: str | None = None, limit: int = 50
     ) -> Sequence[ListedCommit]:
         """Return the history of a revision, newest first."""
-        repository = self._hub.existing(model_id)
+        repository = self._existing(model_id)
         newest = self._hub.resolve(model_id, revision, token=token).sha
         return [
             ListedCommit(sha, commit.message, commit.description, commit.created_at)
             for sha, commit in islice(repository.history(newest), limit)
         ]
+
+
+class BothReleases:
+    """`HubReleases` of the operator's folder and of the Hub behind it, which may be out of reach."""
+
+    def __init__(self, folder: FolderReleases, remote: HubReleases) -> None:
+        self._folder = folder
+        self._remote = remote
+
+    def seen_by(self, may_see: Callable[[str], bool]) -> HubReleases:
+        """Return the listings without private models that somebody may not see."""
+        return BothReleases(self._folder.seeing(may_see), self._remote.seen_by(may_see))
+
+    def models(self, owner: str, *, token: str | None = None, limit: int = 100) -> Sequence[ListedModel]:
+        """Return the models of an owner, latest change first; without the Hub's where only the folder answers."""
+        local = self._folder.models(owner, limit=limit)
+        try:
+            remote = self._remote.models(owner, token=token, limit=limit)
+        except HubUnavailableError as error:
+            if not local:
+                raise
+            _log.warning("hub_not_listed", owner=owner, reason=str(error))
+            return local
+        found = [*local, *(model for model in remote if not self._folder.has(model.model_id))]
+        return sorted(found, key=lambda model: model.changed_at, reverse=True)[:limit]
+
+    def refs(self, model_id: str, *, token: str | None = None) -> ModelRefs:
+        """Return branches and tags."""
+        return self._of(model_id).refs(model_id, token=token)
+
+    def commits(
+        self, model_id: str, revision: str = MAIN, *, token: str | None = None, limit: int = 50
+    ) -> Sequence[ListedCommit]:
+        """Return the history of a revision, newest first."""
+        return self._of(model_id).commits(model_id, revision, token=token, limit=limit)
+
+    def _of(self, model_id: str) -> HubReleases:
+        return self._folder if self._folder.has(model_id) else self._remote

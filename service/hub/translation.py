@@ -16,10 +16,12 @@ from huggingface_hub.errors import (
 from huggingface_hub.errors import RevisionNotFoundError as RemoteRevisionNotFoundError
 
 from service.hub import errors
+from service.platform.text import clean
 
 _UNAVAILABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 _WRAPPERS = (LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError)
 """What the library raises around, or instead of, the real failure; RuntimeError also comes from its native part."""
+_NO_CONNECTION = (httpx2.ConnectError, httpx2.ConnectTimeout, ConnectionRefusedError)
 _TRANSPORT = (httpx2.TransportError, httpx2.StreamError, ConnectionError, TimeoutError)
 
 
@@ -45,11 +47,14 @@ def translate(error: BaseException, subject: Subject) -> errors.HubError | None:
 
 
 def _without_answer(error: BaseException, subject: Subject) -> errors.HubError | None:
+    if isinstance(error, RecursionError) or (isinstance(error, ValueError) and not subject.writing):
+        # What a model's page says is passed on by the hub in its answers, and is that model's fault alone.
+        return errors.HubRefusedError(f"What the hub says of {subject.repo_id} cannot be understood; look at its card.")
     if isinstance(error, _WRAPPERS):
         # A cause we do not know is a bug or this machine's trouble, and must not be retried as the hub's.
         return _unreachable(subject) if error.__cause__ is None else translate(error.__cause__, subject)
     if isinstance(error, _TRANSPORT):
-        return _unreachable(subject)
+        return _unreachable(subject, is_unreachable=isinstance(error, _NO_CONNECTION))
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
         return errors.DownloadCorruptedError(f"A file of {subject.repo_id} arrived shorter than announced; try again.")
     if isinstance(error, ValueError) and subject.writing:
@@ -85,8 +90,9 @@ def _invalid_id(subject: Subject) -> errors.HubError:
     return errors.InvalidRepoIdError(f"{subject.repo_id!r} is not a repository id; write it as owner/name.")
 
 
-def _unreachable(subject: Subject) -> errors.HubError:
-    return errors.HubUnavailableError(f"The hub could not be reached for {subject.repo_id}; try again later.")
+def _unreachable(subject: Subject, *, is_unreachable: bool = False) -> errors.HubError:
+    sentence = f"The hub could not be reached for {subject.repo_id}; try again later."
+    return errors.HubUnavailableError(sentence, is_unreachable=is_unreachable)
 
 
 # The first match wins: a gated repository's error is a subclass of a missing one's.
@@ -134,4 +140,4 @@ def _retry_after(response: httpx2.Response) -> float | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300] or "no reason given."
+    return clean(" ".join(text.split()))[:300] or "no reason given."

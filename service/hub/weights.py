@@ -67,7 +67,12 @@ class Weights:
                 continue
             block, rest = found.groups()
             blocks[block] = blocks.get(block, 0) + math.prod(tensor.shape)
-            if len(tensor.shape) == 2 and rest.endswith(".weight") and not _ROUTER.search(rest):
+            if (
+                len(tensor.shape) == 2
+                and 0 not in tensor.shape
+                and rest.endswith(".weight")
+                and not _ROUTER.search(rest)
+            ):
                 shapes.append((tensor.shape[0], tensor.shape[1]))
                 layers.setdefault(block, []).append((rest.removesuffix(".weight"), tensor.shape[1]))
             elif len(tensor.shape) == 3 and _EXPERTS.search(rest):

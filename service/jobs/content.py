@@ -3,8 +3,6 @@
 import hashlib
 import json
 
-from pydantic import BaseModel
-
 from service.jobs.work import JobText, WorkBase
 from srr_core.recipe import Recipe
 
@@ -21,16 +19,17 @@ def content_key(work: WorkBase, *, source_sha: str, core_version: str) -> str:
         work: With its texts by digest.
     """
     parts: dict[str, object] = {"source": [work.source.model_id, source_sha], "core": core_version}
+    dumped = work.model_dump(mode="json")
     for name in type(work).model_fields.keys() - _OTHERWISE_COUNTED - _NO_PART_OF_THE_RESULT:
-        parts[name] = _part(getattr(work, name))
+        parts[name] = _part(getattr(work, name), dumped[name])
     if work.kind != "compress":  # which keys of the first version do not name
         parts["kind"] = work.kind
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _part(value: object) -> object:
+def _part(value: object, dumped: object) -> object:
     if isinstance(value, Recipe):
         return value.digest()
     if isinstance(value, JobText):
         return [value.sha256, value.num_sequences, value.sequence_length]
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return dumped

@@ -4,11 +4,14 @@ JobError
 ├── JobNotFoundError            job_not_found
 ├── InvalidJobError             invalid_job
 ├── CapacityError               exceeds_capacity
+├── DestinationTakenError       destination_taken
+├── HubTokenNeededError         hub_token_needed
 ├── IdempotencyConflictError    idempotency_conflict
 ├── JobFinishedError            job_finished
 ├── JobNotRetryableError        job_not_retryable
 ├── ReportNotReadyError         report_not_ready
 ├── TextNotFoundError           text_not_found
+├── TooManyTextsError           too_many_texts
 ├── InvalidTransitionError      invalid_transition
 ├── CredentialError             credential_unreadable
 └── QueueUnavailableError       queue_unavailable
@@ -41,6 +44,18 @@ class CapacityError(JobError):
     code = "exceeds_capacity"
 
 
+class DestinationTakenError(JobError):
+    """A repository that another owner of this installation published, or that nobody here did."""
+
+    code = "destination_taken"
+
+
+class HubTokenNeededError(JobError):
+    """A job that brings no Hub token and goes where the worker's is not lent to its owner."""
+
+    code = "hub_token_needed"
+
+
 class IdempotencyConflictError(JobError):
     """An idempotency key that came before with another request."""
 
@@ -69,6 +84,12 @@ class TextNotFoundError(JobError):
     """A text that no job brought along."""
 
     code = "text_not_found"
+
+
+class TooManyTextsError(JobError):
+    """More uploaded texts than an owner may have at a time."""
+
+    code = "too_many_texts"
 
 
 class InvalidTransitionError(JobError):

@@ -1,11 +1,12 @@
 """What the memory store keeps of each job."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from service.jobs.schema import Job, JobEvent, JobFilter, SealedSecret
+from service.jobs.transitions import HELD_STATES
 
 
 @dataclass
@@ -38,9 +39,15 @@ def matches(job: Job, filter: JobFilter) -> bool:
         and (not filter.states or job.state in filter.states)
         and (filter.kind is None or job.work.kind == filter.kind)
         and (filter.model_id is None or job.work.source.model_id == filter.model_id)
-        and (filter.destination is None or job.work.destination.repo_id == filter.destination)
+        and (filter.destination is None or job.work.destination_id == filter.destination)
         and (filter.recipe is None or job.work.recipe_name == filter.recipe)
         and (filter.tag is None or filter.tag in job.tags)
         and (filter.created_after is None or job.created_at >= filter.created_after)
         and (filter.created_before is None or job.created_at < filter.created_before)
     )
+
+
+def has_room(job: Job, rows: Iterable[Row]) -> bool:
+    """Whether the owner of a job has fewer at work than it was submitted to wait for."""
+    held = sum(row.job.owner == job.owner and row.job.state in HELD_STATES for row in rows)
+    return job.max_running is None or held < job.max_running

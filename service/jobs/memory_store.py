@@ -17,9 +17,9 @@ from service.jobs.errors import (
     ReportNotReadyError,
     TextNotFoundError,
 )
-from service.jobs.memory_rows import Message, Row, matches
-from service.jobs.policy import IDEMPOTENCY_LIFETIME, RetryPolicy
-from service.jobs.ports import JobStore
+from service.jobs.memory_rows import Message, Row, has_room, matches
+from service.jobs.policy import IDEMPOTENCY_LIFETIME, ROOM_AGAIN, USAGE_WINDOW, RetryPolicy
+from service.jobs.ports import Admit, JobStore
 from service.jobs.schema import (
     TERMINAL_STATES,
     Claim,
@@ -76,11 +76,12 @@ class MemoryJobStore(JobStore):
         idempotency_key: str | None = None,
         request_digest: str | None = None,
         credential: SealedSecret | None = None,
+        admit: Admit | None = None,
     ) -> Job:
         with self._lock:
             if idempotency_key is not None:
                 key = (job.owner, idempotency_key)
-                before = self._keys.setdefault(key, (request_digest, job.id, self._clock()))
+                before = self._keys.get(key, (request_digest, job.id, self._clock()))
                 if before[0] != request_digest:
                     raise IdempotencyConflictError(
                         "this idempotency key came before with another request; use a new key"
@@ -92,8 +93,11 @@ class MemoryJobStore(JobStore):
                 if idempotency_key is not None:
                     self._keys[job.owner, idempotency_key] = (request_digest, same.id, self._clock())
                 return same
+            self._admit(job, admit)
             self._texts.update(texts or {})
             self._rows[job.id] = Row(job, queued_at=self._clock(), credential=credential)
+            if idempotency_key is not None:
+                self._keys[job.owner, idempotency_key] = (request_digest, job.id, self._clock())
             self._announce(self._rows[job.id])
             self._send(job, timedelta(0))
             return job
@@ -141,6 +145,9 @@ class MemoryJobStore(JobStore):
             row = self._rows.get(job_id)
             if row is None or row.job.state is not JobState.QUEUED or row.job.attempt != attempt:
                 return None
+            if not has_room(row.job, self._rows.values()):
+                self._send(row.job, ROOM_AGAIN)
+                return None
             row.lease_owner, row.lease_until = worker, self._clock() + lasts
             self._change(row, after_claim(row.job, now=self._clock()))
             return Claim(row.job, Lease(job_id, attempt, worker))
@@ -165,12 +172,13 @@ class MemoryJobStore(JobStore):
             return True
 
     @override
-    def resolve_source(self, lease: Lease, *, sha: str) -> bool:
+    def resolve_source(self, lease: Lease, *, sha: str, reference_sha: str | None = None) -> bool:
         with self._lock:
             row = self._held(lease)
             if row is None:
                 return False
-            row.job = row.job.model_copy(update={"work": row.job.work.at_commit(sha)})
+            work = row.job.work.at_commit(sha, reference_sha=reference_sha)
+            row.job = row.job.model_copy(update={"work": work, "unchecked": ()})
             return True
 
     @override
@@ -199,7 +207,7 @@ class MemoryJobStore(JobStore):
         return self._advance(lease, lambda job, now: move(job, JobState.PUBLISHING, now=now, stage=Stage.PUBLISH))
 
     @override
-    def succeed(self, lease: Lease, *, result: JobResult, report: Mapping[str, Any]) -> bool:
+    def succeed(self, lease: Lease, *, result: JobResult | None, report: Mapping[str, Any]) -> bool:
         with self._lock:
             row = self._held(lease)
             if row is None:
@@ -234,9 +242,10 @@ class MemoryJobStore(JobStore):
         return self._advance(lease, lambda job, now: move(job, JobState.CANCELED, now=now))
 
     @override
-    def retry(self, job_id: str, *, credential: SealedSecret | None = None) -> Job:
+    def retry(self, job_id: str, *, credential: SealedSecret | None = None, admit: Admit | None = None) -> Job:
         with self._lock:
             row = self._row(job_id)
+            self._admit(row.job, admit)
             after = after_retry(row.job, now=self._clock())
             same = self._same_work(row.job)
             if same is not None:
@@ -317,6 +326,10 @@ class MemoryJobStore(JobStore):
     @override
     def ping(self) -> None:
         return
+
+    def _admit(self, job: Job, admit: Admit | None) -> None:
+        if admit is not None and self._same_work(job) is None:
+            admit(self.usage(job.owner, since=self._clock() - USAGE_WINDOW))
 
     def _same_work(self, job: Job) -> Job | None:
         if job.content_key is None:

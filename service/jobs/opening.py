@@ -13,6 +13,7 @@ from service.jobs.policy import RetryPolicy
 from service.jobs.queue import CeleryJobQueue, create_celery
 from service.jobs.settings import JobsSettings
 from service.jobs.sql_store import SqlJobStore
+from service.jobs.tenancy import Tenancy
 from service.platform.database import migrate, open_database
 
 
@@ -25,6 +26,7 @@ class Jobs:
     store: SqlJobStore
     queue: CeleryJobQueue
     vault: CredentialVault
+    tenancy: Tenancy
 
     def maintenance(self, *also: Duty) -> Maintenance:
         """Return the periodic duties, not started: `also`, then those of the jobs, which send last."""
@@ -49,7 +51,7 @@ def open_jobs(settings: JobsSettings) -> Iterator[Jobs]:
     try:
         migrate(engine)
         store = SqlJobStore(engine, retries=RetryPolicy(first=settings.retry_first))
-        yield Jobs(settings, engine, store, CeleryJobQueue(app, settings.queue_name), vault)
+        yield Jobs(settings, engine, store, CeleryJobQueue(app, settings.queue_name), vault, Tenancy(engine))
     finally:
         app.close()
         engine.dispose()

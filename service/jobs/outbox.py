@@ -6,6 +6,24 @@ from service.jobs.queue import JobQueue
 _BATCH = 100
 
 
+class BrokerWatch:
+    """Whether the broker answered when it was looked at last, for probes that must not wait for it."""
+
+    def __init__(self, queue: JobQueue) -> None:
+        self._queue = queue
+        self._is_up = True
+
+    def look(self) -> None:
+        """Ask the broker. A periodic duty. Raises QueueUnavailableError."""
+        self._is_up = False
+        self._queue.ping()
+        self._is_up = True
+
+    def __call__(self) -> bool:
+        """Return whether it answered."""
+        return self._is_up
+
+
 def flush_outbox(store: JobOutbox, queue: JobQueue) -> int:
     """Send every message that is due and return how many went out.
 

@@ -5,6 +5,10 @@ from datetime import timedelta
 
 IDEMPOTENCY_LIFETIME = timedelta(hours=24)
 """How long a key replays its job. Source: Stripe's API keeps keys for at least 24 hours."""
+USAGE_WINDOW = timedelta(hours=24)
+"""Over which the running time of an owner is counted."""
+ROOM_AGAIN = timedelta(seconds=15)
+"""When a job is offered to the workers again whose owner has as many at work as they may."""
 
 
 @dataclass(frozen=True)

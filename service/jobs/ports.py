@@ -3,7 +3,7 @@
 Every method is one transaction. One adapter stands behind all of them: `SqlJobStore`, and `MemoryJobStore` for tests.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -59,6 +59,10 @@ class JobReading(Protocol):
         """Raise StoreUnavailableError when the database does not answer."""
 
 
+Admit = Callable[[Usage], None]
+"""Raises unless an owner who has this may have one more job."""
+
+
 class JobSubmissions(Protocol):
     """What callers do to jobs."""
 
@@ -70,8 +74,13 @@ class JobSubmissions(Protocol):
         idempotency_key: str | None = None,
         request_digest: str | None = None,
         credential: SealedSecret | None = None,
+        admit: Admit | None = None,
     ) -> Job:
         """Insert a job, its texts by their digests, its first event and its outbox row.
+
+        Args:
+            admit: Asked with what the owner has by then, one submission of an owner at a time; what it raises is
+                raised, and nothing is inserted.
 
         Returns another job instead when this key made one before, or when a job of this owner with the same
         `content_key` waits, runs or has succeeded.
@@ -94,8 +103,8 @@ class JobSubmissions(Protocol):
             JobNotFoundError, JobFinishedError: as their names say.
         """
 
-    def retry(self, job_id: str, *, credential: SealedSecret | None = None) -> Job:
-        """Queue a failed or canceled job again as its next attempt.
+    def retry(self, job_id: str, *, credential: SealedSecret | None = None, admit: Admit | None = None) -> Job:
+        """Queue a failed or canceled job again as its next attempt, if `admit` lets it.
 
         Raises:
             JobNotFoundError, JobNotRetryableError: as their names say; also when another job does the same work by now.
@@ -109,7 +118,10 @@ class JobAttempts(Protocol):
     """
 
     def claim(self, job_id: str, attempt: int, *, worker: str, lasts: timedelta) -> Claim | None:
-        """Move queued -> running under a lease, or return None: a second delivery stops here."""
+        """Move queued -> running under a lease, or return None: a second delivery stops here.
+
+        Also None, and the job is offered again later, while its owner has `max_running` others at work.
+        """
 
     def renew(self, lease: Lease, *, lasts: timedelta) -> JobState | None:
         """Extend the lease and return the state (canceling means stop), or None when it is lost."""
@@ -117,8 +129,11 @@ class JobAttempts(Protocol):
     def progress(self, lease: Lease, *, stage: Stage, progress: float) -> bool:
         """Record how far the attempt is, and append a `progress` event."""
 
-    def resolve_source(self, lease: Lease, *, sha: str) -> bool:
-        """Record the commit the revision was resolved to."""
+    def resolve_source(self, lease: Lease, *, sha: str, reference_sha: str | None = None) -> bool:
+        """Record the commit the revision was resolved to, and that of the model it is compared with.
+
+        With it that everything has been checked.
+        """
 
     def credential(self, lease: Lease) -> SealedSecret | None:
         """Return the sealed Hub token of the job, if it has one and it has not expired."""
@@ -129,8 +144,8 @@ class JobAttempts(Protocol):
     def publishing(self, lease: Lease) -> bool:
         """Move running -> publishing; False when the attempt was canceled or lost meanwhile."""
 
-    def succeed(self, lease: Lease, *, result: JobResult, report: Mapping[str, Any]) -> bool:
-        """Move publishing -> succeeded and keep the report.
+    def succeed(self, lease: Lease, *, result: JobResult | None, report: Mapping[str, Any]) -> bool:
+        """Move publishing, or running where nothing is published, -> succeeded and keep the report.
 
         Also from canceling: the commit is on the Hub by then, and saying "canceled" would be untrue.
         """

@@ -1,21 +1,44 @@
-"""Reports of jobs, as the worker of whatever version wrote them."""
+"""Reports of jobs, one kind of document for each kind of work, as the worker of whatever version wrote them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
+from service.jobs.schema import Job
 from service.platform.errors import UnreadableError
+from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Report, read_report
+from srr_core.tuners.report import TuningReport
+
+AnyReport = Report | EvaluationReport | TuningReport
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], AnyReport]] = MappingProxyType(
+    {
+        "compress": read_report,
+        "evaluate": lambda stored: EvaluationReport.model_validate(stored, extra="ignore"),
+        "finetune": lambda stored: TuningReport.model_validate(stored, extra="ignore"),
+    }
+)
+"""By kind of work."""
 
 
-def job_report(job_id: str, stored: Mapping[str, Any]) -> Report:
+def job_report(job: Job, stored: Mapping[str, Any]) -> AnyReport:
     """Return the report of a job.
 
     Raises:
         UnreadableError: this version cannot read it; as JSON it is still there.
     """
     try:
-        return read_report(stored)
+        return _READERS[job.work.kind](stored)
     except ValueError as error:
         raise UnreadableError(
-            f"the report of job {job_id} cannot be read by this version of the service; it is there as JSON"
+            f"the report of job {job.id} cannot be read by this version of the service; it is there as JSON"
         ) from error
+
+
+def compression_report(job: Job, stored: Mapping[str, Any]) -> Report:
+    """Return the report of a compression. Raises UnreadableError, also for a job of another kind."""
+    report = job_report(job, stored)
+    if not isinstance(report, Report):
+        raise UnreadableError(f"job {job.id} is no compression; its report says something else")
+    return report

@@ -7,7 +7,7 @@ from service.jobs.access import owned_job
 from service.jobs.credentials import CredentialVault, require_own_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.hub_tokens import require_hub_token
-from service.jobs.ports import JobsOfCallers
+from service.jobs.ports import Admit, JobsOfCallers
 from service.jobs.schema import Job
 
 
@@ -20,6 +20,7 @@ def retry(
     vault: CredentialVault | None = None,
     hub_token: str | None = None,
     hub_token_expires_at: datetime | None = None,
+    admit: Admit | None = None,
 ) -> Job:
     """Queue the next attempt of a job that failed or was canceled. Its earlier token is gone; give it again.
 
@@ -42,6 +43,6 @@ def retry(
     sealed = None
     if vault is not None and hub_token is not None:
         sealed = vault.seal(hub_token, expires_at=hub_token_expires_at)
-    job = store.retry(job_id, credential=sealed)
+    job = store.retry(job_id, credential=sealed, admit=admit)
     wake()
     return job

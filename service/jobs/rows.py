@@ -24,7 +24,7 @@ def job_values(job: Job) -> dict[str, Any]:
     return values | {
         "kind": job.work.kind,
         "model_id": job.work.source.model_id,
-        "destination_repo_id": job.work.destination.repo_id,
+        "destination_repo_id": job.work.destination_id,
         "recipe_name": job.work.recipe_name,
     }
 

@@ -32,7 +32,8 @@ class JobState(StrEnum):
 JOB_SCHEMA_VERSION = 2
 """1 was a compression, flat. `upgrade.py` reads both."""
 EVENT_SCHEMA_VERSION = 1
-EventKind = Literal["state", "progress", "layer", "log"]
+EventKind = Literal["state", "progress", "layer", "log", "metrics", "checkpoint", "data"]
+"""The last three are of fine-tunings: rows of the training, a checkpoint that is durable, the report on its data."""
 TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED})
 
 
@@ -101,6 +102,13 @@ class Job(_Frozen):
     work: Work
     tags: tuple[str, ...] = ()
     brought_token: bool = Field(default=False, description="Whether it came with a Hub token of its own.")
+    unchecked: tuple[str, ...] = Field(
+        default=(),
+        description="What could not be asked when it was submitted; its worker asks before it downloads anything.",
+    )
+    max_running: int | None = Field(
+        default=None, ge=0, description="It waits while its owner has so many jobs at work; null: it waits for nobody."
+    )
     result: JobResult | None = None
     failure: JobFailure | None = None
     has_report: bool = False

@@ -11,10 +11,12 @@ from sqlalchemy.exc import IntegrityError
 from service.jobs import tables
 from service.jobs.blame import failures_since_the_last_end
 from service.jobs.errors import IdempotencyConflictError, InvalidJobError, JobNotFoundError, ReportNotReadyError
-from service.jobs.policy import IDEMPOTENCY_LIFETIME
+from service.jobs.policy import IDEMPOTENCY_LIFETIME, USAGE_WINDOW
+from service.jobs.ports import Admit
 from service.jobs.rows import JOB_COLUMNS, job_from_row
 from service.jobs.schema import Job, JobFailure, JobState, Lease, OutboxMessage, SealedSecret, Usage
 from service.jobs.transitions import ATTACHABLE_STATES, HELD_STATES
+from service.platform.limits import one_at_a_time
 
 _JOBS = tables.jobs.c
 _OUTBOX = tables.job_outbox.c
@@ -57,6 +59,27 @@ def lock_held(connection: Connection, lease: Lease) -> Job | None:
     query = select(*JOB_COLUMNS).where(*held_by(lease)).with_for_update()
     row = connection.execute(query).one_or_none()
     return None if row is None else job_from_row(row)
+
+
+def lock_owner(connection: Connection, owner: str) -> None:
+    """Let one transaction at a time count the jobs of an owner."""
+    one_at_a_time(connection, f"jobs of {owner}")
+
+
+def require_room(connection: Connection, job: Job, admit: Admit | None, *, now: datetime) -> None:
+    """Ask whether the owner of a job may have it, unless one that does the same work is there already."""
+    if admit is not None and find_same_work(connection, job) is None:
+        lock_owner(connection, job.owner)
+        admit(usage_of(connection, job.owner, since=now - USAGE_WINDOW, now=now))
+
+
+def has_room(connection: Connection, job: Job) -> bool:
+    """Whether the owner of a job has fewer at work than it was submitted to wait for."""
+    if job.max_running is None:
+        return True
+    lock_owner(connection, job.owner)
+    held = select(func.count()).where(_JOBS.owner == job.owner, _JOBS.state.in_(_HELD))
+    return connection.execute(held).scalar_one() < job.max_running
 
 
 def earlier_failures(connection: Connection, job_id: str) -> list[JobFailure]:

@@ -15,8 +15,8 @@ from service.jobs.errors import (
     JobNotRetryableError,
     TextNotFoundError,
 )
-from service.jobs.policy import RetryPolicy
-from service.jobs.ports import JobStore
+from service.jobs.policy import ROOM_AGAIN, RetryPolicy
+from service.jobs.ports import Admit, JobStore
 from service.jobs.rows import (
     JOB_COLUMNS,
     changed_values,
@@ -50,6 +50,7 @@ from service.jobs.sql_statements import (
     earlier_failures,
     find_key,
     find_same_work,
+    has_room,
     held_by,
     insert_credential,
     insert_or_find,
@@ -61,6 +62,7 @@ from service.jobs.sql_statements import (
     redirect_key,
     replace_credential,
     replace_report,
+    require_room,
     resend_missing,
     reserve_key,
     usage_of,
@@ -107,12 +109,14 @@ class SqlJobStore(JobStore):
         idempotency_key: str | None = None,
         request_digest: str | None = None,
         credential: SealedSecret | None = None,
+        admit: Admit | None = None,
     ) -> Job:
         with writing(self._engine) as connection:
             if idempotency_key is not None:
                 before = reserve_key(connection, job, idempotency_key, request_digest, self._clock())
                 if before is not None:
                     return read_job(connection, before)
+            require_room(connection, job, admit, now=self._clock())
             same = insert_or_find(connection, job, new_job_values(job, queued_at=self._clock()))
             if same is not None:
                 if idempotency_key is not None:
@@ -176,6 +180,10 @@ class SqlJobStore(JobStore):
             if row is None:
                 return None
             before = job_from_row(row)
+            if not has_room(connection, before):
+                delete_messages(connection, job_id)
+                self._writer.send(connection, before, ROOM_AGAIN)
+                return None
             after = after_claim(before, now=now)
             swap = (
                 update(tables.jobs)
@@ -212,12 +220,13 @@ class SqlJobStore(JobStore):
             return True
 
     @override
-    def resolve_source(self, lease: Lease, *, sha: str) -> bool:
+    def resolve_source(self, lease: Lease, *, sha: str, reference_sha: str | None = None) -> bool:
         with writing(self._engine) as connection:
             before = lock_held(connection, lease)
             if before is None:
                 return False
-            after = before.model_copy(update={"work": before.work.at_commit(sha)})
+            work = before.work.at_commit(sha, reference_sha=reference_sha)
+            after = before.model_copy(update={"work": work, "unchecked": ()})
             self._writer.update(connection, before, after)
             return True
 
@@ -264,8 +273,7 @@ class SqlJobStore(JobStore):
         return self._advance(lease, lambda job, now: move(job, JobState.PUBLISHING, now=now, stage=Stage.PUBLISH))
 
     @override
-    def succeed(self, lease: Lease, *, result: JobResult, report: Mapping[str, Any]) -> bool:
-
+    def succeed(self, lease: Lease, *, result: JobResult | None, report: Mapping[str, Any]) -> bool:
         return self._advance(
             lease,
             lambda job, now: after_success(job, result, now=now),
@@ -296,9 +304,10 @@ class SqlJobStore(JobStore):
         return self._advance(lease, lambda job, now: move(job, JobState.CANCELED, now=now))
 
     @override
-    def retry(self, job_id: str, *, credential: SealedSecret | None = None) -> Job:
+    def retry(self, job_id: str, *, credential: SealedSecret | None = None, admit: Admit | None = None) -> Job:
         with writing(self._engine) as connection:
             before = read_job(connection, job_id, lock=True)
+            require_room(connection, before, admit, now=self._clock())
             after = after_retry(before, now=self._clock())
             same = find_same_work(connection, before)
             if same is not None:

@@ -12,7 +12,7 @@ from service.jobs.content import content_key
 from service.jobs.credentials import CredentialVault, require_own_token
 from service.jobs.errors import InvalidJobError
 from service.jobs.hub_tokens import require_hub_token
-from service.jobs.ports import JobSubmissions
+from service.jobs.ports import Admit, JobSubmissions
 from service.jobs.schema import Job, JobState, JobSubmission, SealedSecret
 from service.jobs.texts import detach_texts
 from service.jobs.work import CompressWork, Work, WorkBase
@@ -44,16 +44,23 @@ class CheckedSubmission:
     idempotency_key: str | None = None
     is_forced: bool = False
     content_key: str | None = None
+    unchecked: tuple[str, ...] = ()
+    """What no hub could be asked about."""
+    admit: Admit | None = field(default=None, compare=False)
+    """Whether the owner may have one more."""
+    max_running: int | None = None
 
-    def at_commit(self, sha: str | None, *, core_version: str) -> "CheckedSubmission":
+    def at_commit(self, sha: str | None, *, core_version: str, reference_sha: str | None = None) -> "CheckedSubmission":
         """Return the submission pinned to the commit its revision was resolved to; None: it was not.
 
         With the commit it is known which other jobs would make the same artifact, unless another run is insisted on.
         """
         if sha is None:
             return self
-        key = None if self.is_forced else content_key(self.work, source_sha=sha, core_version=core_version)
-        return replace(self, work=self.work.at_commit(sha), content_key=key)
+        work = self.work.at_commit(sha, reference_sha=reference_sha)
+        is_known = not self.is_forced and all(model.sha for model in work.models)
+        key = content_key(work, source_sha=sha, core_version=core_version) if is_known else None
+        return replace(self, work=work, content_key=key)
 
 
 def check_submission(
@@ -65,6 +72,8 @@ def check_submission(
     hub_token_expires_at: datetime | None = None,
     idempotency_key: str | None = None,
     force: bool = False,
+    admit: Admit | None = None,
+    max_running: int | None = None,
 ) -> CheckedSubmission:
     """Refuse what is wrong by itself, whatever the Hub says.
 
@@ -72,6 +81,8 @@ def check_submission(
         hub_token: Kept sealed until the job ends; never in a message or a log.
         hub_token_expires_at: When it ends by itself, if that is known; a worker does not begin with it then.
         idempotency_key: The same key and request of the same owner give the same job for a day.
+        admit: Asked when the job is stored, with what its owner has by then.
+        max_running: How many jobs of the owner are at work at once; workers leave the others waiting.
         force: Whether the caller insists on another run; a part of the request that the key stands for.
 
     Raises:
@@ -79,8 +90,8 @@ def check_submission(
             must bring a token.
     """
     work = submission.work
-    if work.source.model_id.lower() == work.destination.repo_id.lower():
-        raise InvalidJobError(f"destination {work.destination.repo_id!r} is the source itself; name another repository")
+    if work.source.model_id.lower() == work.destination_id.lower():
+        raise InvalidJobError(f"destination {work.destination_id!r} is the source itself; name another repository")
     if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY:
         raise InvalidJobError(f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} characters")
     require_hub_token(hub_token)
@@ -102,6 +113,8 @@ def check_submission(
         ),
         idempotency_key=idempotency_key,
         is_forced=force,
+        admit=admit,
+        max_running=max_running,
     )
 
 
@@ -140,6 +153,8 @@ def submit(
         created_at=now,
         updated_at=now,
         content_key=checked.content_key,
+        unchecked=checked.unchecked,
+        max_running=checked.max_running,
         traceparent=traceparent or current_traceparent(),
     )
     stored = store.add(
@@ -148,6 +163,7 @@ def submit(
         idempotency_key=checked.idempotency_key,
         request_digest=checked.request_digest,
         credential=checked.credential,
+        admit=checked.admit,
     )
     # The line that joins the ids: whoever has the request's, bound by the edge, finds the job.
     _log.info("job_submitted", job_id=stored.id, is_new=stored.id == job.id)

@@ -16,7 +16,7 @@ from sqlalchemy import (
     text,
 )
 
-from service.platform.columns import UtcDateTime, metadata
+from service.platform.columns import Sentence, UtcDateTime, metadata
 
 _ID = String(40)
 _BIG_ID = BigInteger().with_variant(Integer, "sqlite")
@@ -43,6 +43,8 @@ jobs = Table(
     Column("schema_version", Integer, nullable=False, server_default="1"),
     Column("tags", JSON, nullable=False),
     Column("brought_token", Boolean, nullable=False, server_default=false()),
+    Column("unchecked", JSON, nullable=False, server_default="[]"),
+    Column("max_running", Integer),
     Column("result", JSON(none_as_null=True)),
     Column("failure", JSON(none_as_null=True)),
     Column("has_report", Boolean, nullable=False),
@@ -125,6 +127,16 @@ job_texts = Table(
 )
 """Bytes, because PostgreSQL's text refuses the NUL characters a user's text may hold."""
 
+uploaded_texts = Table(
+    "uploaded_texts",
+    metadata,
+    Column("owner", String(128), primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    Column("num_bytes", Integer, nullable=False),
+    Column("uploaded_at", UtcDateTime, nullable=False, index=True),
+)
+"""Who may name a text by its digest, and until when; the text itself is in `job_texts`."""
+
 job_outbox = Table(
     "job_outbox",
     metadata,
@@ -179,5 +191,31 @@ workers = Table(
     Column("version", String(32), nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False, index=True),
-    Column("trouble", String(400)),
+    Column("trouble", Sentence(400)),
 )
+
+set_apart = Table(
+    "set_apart",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("reason", Sentence(200), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+)
+"""Workers, hosts, or `*` for all, that the operator keeps from taking jobs."""
+
+lent_namespaces = Table(
+    "lent_namespaces",
+    metadata,
+    Column("owner", String(128), primary_key=True),
+    Column("namespace", String(96), primary_key=True),
+)
+"""Where jobs of an owner that bring no Hub token may use the worker's."""
+
+publications = Table(
+    "publications",
+    metadata,
+    Column("repo_id", String(128), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("published_at", UtcDateTime, nullable=False),
+)
+"""Who published what through this installation, by the repository in lower case."""

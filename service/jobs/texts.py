@@ -3,26 +3,26 @@
 import hashlib
 
 from service.jobs.errors import InvalidJobError
-from service.jobs.work import JobText, Work
+from service.jobs.work import StoredText, Work
 
 
 def detach_texts(work: Work) -> tuple[Work, dict[str, str]]:
     """Return the work with each text replaced by its SHA-256, and the texts by that digest.
 
     Raises:
-        InvalidJobError: a digest came without its text, or a text is not valid Unicode.
+        InvalidJobError: a text came with a digest, or is not valid Unicode.
     """
     texts: dict[str, str] = {}
     fields = ((name, getattr(work, name)) for name in type(work).model_fields)
-    detached = {name: _detach(value, texts) for name, value in fields if isinstance(value, JobText)}
+    detached = {name: _detach(value, texts) for name, value in fields if isinstance(value, StoredText)}
     return work.model_copy(update=detached), texts
 
 
-def _detach(text: JobText, texts: dict[str, str]) -> JobText:
+def _detach(text: StoredText, texts: dict[str, str]) -> StoredText:
     if text.text is None:
-        if text.sha256 is not None:
-            raise InvalidJobError("sha256 is set by the service; send the text itself")
         return text
+    if text.sha256 is not None:
+        raise InvalidJobError("give a text or the sha256 of one that was uploaded, not both")
     try:
         digest = hashlib.sha256(text.text.encode()).hexdigest()
     except UnicodeEncodeError as error:

@@ -14,7 +14,7 @@ _S = JobState
 ALLOWED: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
     {
         _S.QUEUED: frozenset({_S.RUNNING, _S.CANCELED}),
-        _S.RUNNING: frozenset({_S.PUBLISHING, _S.QUEUED, _S.CANCELING, _S.FAILED}),
+        _S.RUNNING: frozenset({_S.PUBLISHING, _S.SUCCEEDED, _S.QUEUED, _S.CANCELING, _S.FAILED}),
         _S.PUBLISHING: frozenset({_S.SUCCEEDED, _S.QUEUED, _S.CANCELING, _S.FAILED}),
         _S.CANCELING: frozenset({_S.CANCELED, _S.SUCCEEDED}),
         _S.SUCCEEDED: frozenset(),
@@ -48,11 +48,18 @@ def after_claim(job: Job, *, now: datetime) -> Job:
     return move(job, _S.RUNNING, now=now, started_at=now, stage=None, progress=0.0, failure=None)
 
 
-def after_success(job: Job, result: JobResult, *, now: datetime) -> Job:
+def after_success(job: Job, result: JobResult | None, *, now: datetime) -> Job:
     """Return the job with its result.
 
     One that was being canceled ends without its content key: another job may have been submitted for the same work.
+
+    Args:
+        result: What was published; None for work that publishes nothing, which ends without that state.
+    Raises:
+        InvalidTransitionError: something was published by a job that never said so.
     """
+    if job.state is _S.RUNNING and result is not None:
+        raise InvalidTransitionError(f"job {job.id} is running and cannot have published anything")
     key = None if job.state is _S.CANCELING else job.content_key
     return move(job, _S.SUCCEEDED, now=now, progress=1.0, result=result, has_report=True, content_key=key)
 

@@ -15,7 +15,7 @@ SILENT_AFTER = timedelta(seconds=60)
 """A worker that has been silent for this long counts as gone."""
 MAX_TROUBLE = 400
 """Characters."""
-_FORGET_AFTER = timedelta(days=1)
+_FORGET_AFTER = timedelta(hours=1)
 _WORKERS, _JOBS = tables.workers.c, tables.jobs.c
 
 

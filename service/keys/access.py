@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from service.jobs.policy import USAGE_WINDOW
 from service.jobs.ports import JobReading
 from service.jobs.schema import Usage
 from service.keys.errors import InvalidKeyError, MissingScopeError, QuotaExceededError
@@ -15,7 +16,6 @@ from service.platform.clock import utc_now
 
 N = TypeVar("N", int, float)
 
-_DAY = timedelta(hours=24)
 _TOUCH_EVERY = timedelta(minutes=1)
 """`last_used_at` is only so exact, so that reading jobs in a loop does not write in a loop."""
 _NEXT_JOB, _NEXT_HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -74,11 +74,13 @@ def require_scope(key: ApiKey, scope: Scope) -> None:
 
 
 def require_quota(quota: Quota, usage: Usage) -> None:
-    """Raise QuotaExceededError when one more job would be more than the owner may have."""
+    """Raise QuotaExceededError when one more job would be more than the owner may have.
+
+    `max_running` is not among the reasons: workers leave a job waiting while its owner has so many at work.
+    """
     minutes = usage.running_seconds / 60
     checks = (
         (quota.max_queued, usage.queued, "jobs waiting", _NEXT_JOB),
-        (quota.max_running, usage.running, "jobs running", _NEXT_JOB),
         (quota.minutes_per_day, minutes, "minutes of running jobs in 24 hours", _NEXT_HOUR),
     )
     for limit, used, what, pause in checks:
@@ -97,7 +99,7 @@ def lack_of_room(
     quota = owner_quota(keys.list(owner), now=now)
     try:
         if quota is not None:
-            require_quota(quota, jobs.usage(owner, since=now - _DAY))
+            require_quota(quota, jobs.usage(owner, since=now - USAGE_WINDOW))
     except QuotaExceededError as error:
         return str(error)
     return None

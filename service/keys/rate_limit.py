@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import redis
+import structlog
+
+_log = structlog.get_logger(__name__)
 
 _WINDOW_SECONDS = 60.0
+REST_SECONDS = 5.0
+"""For so long a Redis that did not answer is not asked again, or every request would wait for its time limit."""
 _MAX_KEYS = 100_000
 """Buckets kept in memory; beyond that the full ones are forgotten, which only ever allows more."""
 
@@ -78,6 +83,29 @@ class RedisRateLimiter:
         step = _WINDOW_SECONDS / per_minute
         left = float(self._script(keys=[f"{self._prefix}rate:{key_id}"], args=[step, _WINDOW_SECONDS]))
         return _decision(left, step, per_minute)
+
+
+class FallbackRateLimiter:
+    """A `RateLimiter` that counts in Redis and, while that does not answer, in this process.
+
+    Each process then allows the whole limit by itself: more than before, and better than no answer at all.
+    """
+
+    def __init__(self, shared: RateLimiter, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shared = shared
+        self._own = MemoryRateLimiter(clock=clock)
+        self._clock = clock
+        self._rests_until = 0.0
+
+    def hit(self, key_id: str, *, per_minute: int) -> RateDecision:
+        """Count one call."""
+        if self._clock() >= self._rests_until:
+            try:
+                return self._shared.hit(key_id, per_minute=per_minute)
+            except redis.RedisError as error:
+                self._rests_until = self._clock() + REST_SECONDS
+                _log.warning("rate_limits_not_shared", reason=type(error).__name__, seconds=REST_SECONDS)
+        return self._own.hit(key_id, per_minute=per_minute)
 
 
 def _decision(left: float, step: float, limit: int) -> RateDecision:

@@ -1,17 +1,20 @@
 """Keys in the database."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, delete, insert, or_, select, update
 
 from service.keys.errors import KeyNotFoundError
 from service.keys.schema import ALL_SCOPES, ApiKey
-from service.keys.tables import api_keys
+from service.keys.tables import api_keys, ended_sessions
 from service.platform.database import reading, writing
+from service.platform.limits import require_fewer
 from service.platform.stored import read_each, read_stored
 
+MAX_KEYS = 100
+"""Of one owner that work at a time; everybody has a few for their programs."""
 _KEYS = api_keys.c
 _VISIBLE = tuple(column for column in _KEYS if column.name != "digest")
 
@@ -23,10 +26,16 @@ class KeyStore:
         self._engine = engine
 
     def add(self, key: ApiKey, digest: str) -> None:
-        """Insert a key."""
+        """Insert a key.
+
+        Raises:
+            LimitReachedError: the owner has MAX_KEYS that work.
+        """
         values = key.model_dump(exclude={"scopes", "quota"})
         columns = {"scopes": list(key.scopes), "quota": key.quota.model_dump(), "digest": digest}
+        works = (_KEYS.revoked_at.is_(None), or_(_KEYS.expires_at.is_(None), _KEYS.expires_at > key.created_at))
         with writing(self._engine) as connection:
+            require_fewer(connection, api_keys, key.owner, *works, than=MAX_KEYS)
             connection.execute(insert(api_keys).values(values | columns))
 
     def find(self, key_id: str) -> tuple[ApiKey, str] | None:
@@ -56,6 +65,20 @@ class KeyStore:
         if row is None:
             raise KeyNotFoundError(f"no API key has the id {key_id!r}")
         return _key(row._asdict())
+
+    def end_session(self, session_id: str, *, lasts: timedelta, now: datetime) -> None:
+        """Write down that a session was ended, for as long as its cookie lasts at most."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(ended_sessions).where(ended_sessions.c.forget_at < now))
+            known = select(ended_sessions.c.id).where(ended_sessions.c.id == session_id)
+            if connection.execute(known).one_or_none() is None:
+                connection.execute(insert(ended_sessions).values(id=session_id, forget_at=now + lasts))
+
+    def has_ended(self, session_id: str) -> bool:
+        """Whether a session was ended by whoever had it."""
+        with reading(self._engine) as connection:
+            known = select(ended_sessions.c.id).where(ended_sessions.c.id == session_id)
+            return connection.execute(known).one_or_none() is not None
 
     def touch(self, key_id: str, *, now: datetime) -> None:
         """Record that a key was used."""

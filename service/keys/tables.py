@@ -1,4 +1,4 @@
-"""The table API keys are kept in."""
+"""The tables of API keys and of sessions that were ended."""
 
 from sqlalchemy import JSON, Column, String, Table
 
@@ -18,3 +18,11 @@ api_keys = Table(
     Column("last_used_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
 )
+
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("forget_at", UtcDateTime, nullable=False, index=True),
+)
+"""Kept until the cookie would have ended by itself."""

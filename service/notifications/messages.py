@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from service.jobs.schema import Job
-from service.notifications.schema import DISABLED_TYPE, TEST_TYPE, Delivery, Endpoint
+from service.notifications.schema import DISABLED_TYPE, TEST_TYPE, WATCH_TYPE, Delivery, Endpoint
 from service.platform.ids import new_id
 
+Payload = dict[str, Any]
 _MARKS = {"succeeded": "✅", "failed": "❌", "canceled": "⏹️"}
 
 
@@ -20,7 +21,7 @@ def job_payload(job: Job, *, state: str, at: datetime, base_url: str) -> dict[st
         "state": state,
         "attempt": job.attempt,
         "model_id": job.work.source.model_id,
-        "destination": job.work.destination.repo_id,
+        "destination": job.work.destination_id,
         "recipe": job.work.recipe_name,
         "tags": list(job.tags),
         "url": f"{base_url}/v1/jobs/{job.id}",
@@ -48,6 +49,19 @@ def disabled_payload(endpoint: Endpoint, *, reason: str, at: datetime, base_url:
         "page": f"{base_url}/webhooks",
     }
     return {"type": DISABLED_TYPE, "timestamp": at.isoformat(), "data": data}
+
+
+def watch_payload(watch_id: str, name: str, *, reason: str, next_try: datetime, at: datetime, base_url: str) -> Payload:
+    """Return the body of a message about a watch that has failed several times in a row."""
+    data = {
+        "watch_id": watch_id,
+        "name": name,
+        "reason": reason,
+        "next_try": next_try.isoformat(),
+        "url": f"{base_url}/v1/watches/{watch_id}",
+        "page": f"{base_url}/watches/{watch_id}",
+    }
+    return {"type": WATCH_TYPE, "timestamp": at.isoformat(), "data": data}
 
 
 def message_to(endpoint_id: str, payload: Mapping[str, Any], *, now: datetime) -> Delivery:
@@ -79,6 +93,8 @@ def mail(payload: Mapping[str, Any]) -> tuple[str, str]:
         return "SRR: this address works", said
     if payload["type"] == DISABLED_TYPE:
         return "SRR: a webhook endpoint was switched off", f"{said}\n\nEndpoints: {data['page']}\n"
+    if payload["type"] == WATCH_TYPE:
+        return "SRR: a watch fails", f"{said}\n\nWatch: {data['page']}\n"
     subject = f"SRR: {data['model_id']} {data['state']}"
     lines = [said, "", f"Job:         {data['page']}"]
     lines += [f"Destination: {data['destination']}", f"Recipe:      {data['recipe']}"]
@@ -103,6 +119,9 @@ def _sentence(payload: Mapping[str, Any], form: _Form) -> str:
     if payload["type"] == DISABLED_TYPE:
         name = form.link(data["page"], data["description"] or data["endpoint_id"])
         return f"⚠️ The endpoint {name} was switched off: {form.text(data['reason'])}. Until it is on, messages wait."
+    if payload["type"] == WATCH_TYPE:
+        name = form.link(data["page"], data["name"])
+        return f"⚠️ The watch {name} fails again and again: {form.text(data['reason'])} Next try: {data['next_try']}."
     mark = _MARKS.get(data["state"], "▶️")
     said = f"{mark} {form.link(data['page'], data['model_id'])} with {form.text(data['recipe'])}: {data['state']}."
     if "commit_url" in data:

@@ -14,6 +14,8 @@ DEFAULT_TYPES: tuple[NoticeType, ...] = ("job.succeeded", "job.failed", "job.can
 TEST_TYPE = "endpoint.test"
 DISABLED_TYPE = "endpoint.disabled"
 """Goes to all other endpoints of an owner, whatever they asked for: who was told nothing could not ask for more."""
+WATCH_TYPE = "watch.failing"
+"""Goes to all endpoints of an owner: a watch that fails looks like one that has nothing to find."""
 
 
 class _Frozen(BaseModel):

@@ -1,6 +1,6 @@
 """Endpoints and deliveries in the database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,12 +10,17 @@ from service.notifications.errors import DeliveryNotFoundError, EndpointNotFound
 from service.notifications.schema import ALL_TYPES, Attempt, Delivery, DeliveryState, Endpoint, EndpointRules
 from service.notifications.tables import attempts, deliveries, endpoints
 from service.platform.database import reading, writing
+from service.platform.limits import require_fewer
 from service.platform.stored import read_each, read_stored
 
 _ENDPOINTS, _DELIVERIES, _ATTEMPTS = endpoints.c, deliveries.c, attempts.c
 _VISIBLE = tuple(column for column in _ENDPOINTS if column.name != "secrets")
 RULES_SCHEMA_VERSION = 1
 _RULES = frozenset(EndpointRules.model_fields) - {"enabled"}
+
+
+MAX_ENDPOINTS = 20
+"""Of one owner; every job of theirs is told to each."""
 
 
 class NotificationStore:
@@ -25,10 +30,11 @@ class NotificationStore:
         self.engine = engine
 
     def add(self, endpoint: Endpoint, *, sealed_secrets: Sequence[str]) -> None:
-        """Insert an endpoint."""
+        """Insert an endpoint. Raises LimitReachedError: the owner has MAX_ENDPOINTS."""
         values = {"id": endpoint.id, "owner": endpoint.owner, "created_at": endpoint.created_at}
         with writing(self.engine) as connection:
             rules = _rule_values(endpoint)
+            require_fewer(connection, endpoints, endpoint.owner, than=MAX_ENDPOINTS)
             connection.execute(insert(endpoints).values(**values, **rules, secrets=[*sealed_secrets]))
 
     def get(self, endpoint_id: str, *, owner: str | None = None) -> Endpoint:
@@ -66,6 +72,16 @@ class NotificationStore:
         if found is None:
             raise EndpointNotFoundError(f"no endpoint has the id {endpoint_id!r}")
         return [str(secret) for secret in found]
+
+    def seal_anew(self, seal: Callable[[bytes], bytes]) -> int:
+        """Seal the secrets of all endpoints anew, and return of how many."""
+        with writing(self.engine) as connection:
+            rows = connection.execute(select(_ENDPOINTS.id, _ENDPOINTS.secrets).with_for_update()).all()
+            for endpoint_id, sealed in rows:
+                parts = (secret.partition("|") for secret in sealed)  # as `endpoints` writes them: until when, and what
+                anew = [f"{until}|{seal(text.encode()).decode()}" for until, _, text in parts]
+                connection.execute(update(endpoints).where(_ENDPOINTS.id == endpoint_id).values(secrets=anew))
+        return len(rows)
 
     def replace_secrets(self, endpoint_id: str, sealed_secrets: Sequence[str]) -> None:
         """Store the sealed secrets of an endpoint, newest first."""

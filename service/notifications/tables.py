@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, true
 
-from service.platform.columns import UtcDateTime, metadata
+from service.platform.columns import Sentence, UtcDateTime, metadata
 
 endpoints = Table(
     "notification_endpoints",
@@ -14,7 +14,7 @@ endpoints = Table(
     Column("secrets", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("failing_since", UtcDateTime),
-    Column("disabled_reason", String(400)),
+    Column("disabled_reason", Sentence(400)),
 )
 
 deliveries = Table(
@@ -40,6 +40,6 @@ attempts = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("at", UtcDateTime, nullable=False),
     Column("status", Integer),
-    Column("error", String(400)),
+    Column("error", Sentence(400)),
     Column("seconds", Float, nullable=False),
 )

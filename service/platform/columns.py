@@ -3,7 +3,9 @@
 from datetime import MINYEAR, UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator
+from sqlalchemy import DateTime, Dialect, MetaData, String, TypeDecorator
+
+from service.platform.text import clean
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -24,6 +26,21 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return _in_utc(value)
+
+
+class Sentence(TypeDecorator[str]):
+    """Words of ours about something of a stranger's: cleaned, and cut to the length of the column."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return what can be stored of it."""
+        return None if value is None else clean(value)[: self.length]
 
 
 def _in_utc(value: datetime) -> datetime:

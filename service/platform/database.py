@@ -12,9 +12,12 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from service.platform.errors import StoreUnavailableError, UnstorableTextError
+from service.platform.text import dump_document, load_document
 
 _BUSY_TIMEOUT_MILLISECONDS = 20_000
 _SQLITE_OUTAGES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY")
+_DOCUMENTS: Mapping[str, Any] = {"json_serializer": dump_document, "json_deserializer": load_document}
+"""Documents hold words of strangers: what no store keeps is replaced on the way in and, of earlier versions, out."""
 _PATIENCE: Mapping[str, int] = {
     "connect_timeout": 10,
     "tcp_user_timeout": 30_000,
@@ -41,7 +44,7 @@ def open_database(url: str) -> Engine:
     else:
         patience = {name: value for name, value in _PATIENCE.items() if name not in parsed.query}
         engine = create_engine(
-            parsed, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=patience
+            parsed, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=patience, **_DOCUMENTS
         )
     event.listen(engine, "before_cursor_execute", _refuse_nul)
     return engine
@@ -104,7 +107,7 @@ def _is_outage(error: DBAPIError) -> bool:
 def _open_sqlite(url: URL) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, hide_parameters=True)
+    engine = create_engine(url, hide_parameters=True, **_DOCUMENTS)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -4,6 +4,7 @@ PlatformError
 ├── StoreUnavailableError       store_unavailable
 ├── UnstorableTextError         unstorable_text
 ├── UnreadableError             unreadable
+├── LimitReachedError           limit_reached
 └── InvalidCursorError          invalid_cursor
 """
 
@@ -32,6 +33,12 @@ class UnstorableTextError(PlatformError):
     """A text with a character that no database keeps: NUL, or half of a surrogate pair."""
 
     code = "unstorable_text"
+
+
+class LimitReachedError(PlatformError):
+    """As many things as an owner may have."""
+
+    code = "limit_reached"
 
 
 class StoreUnavailableError(PlatformError):

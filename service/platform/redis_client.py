@@ -4,11 +4,15 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 SENTINEL_SCHEME: Final = "sentinel://"
 _SENTINEL_PORT = 26_379
-_TIMEOUT_SECONDS = 3.0
+_TIMEOUT_SECONDS = 1.0
+"""Somebody waits for the answer, and whoever asks can do without it."""
+_ONCE = Retry(NoBackoff(), 0)
 
 
 def redis_client(broker_url: str, *, master_name: str | None = None) -> redis.Redis:
@@ -19,7 +23,9 @@ def redis_client(broker_url: str, *, master_name: str | None = None) -> redis.Re
     """
     urls = broker_url.split(";")
     if not urls[0].startswith(SENTINEL_SCHEME):
-        return redis.Redis.from_url(urls[0])
+        return redis.Redis.from_url(
+            urls[0], socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, retry=_ONCE
+        )
     parts = [urlsplit(url) for url in urls]
     first = parts[0]
     sentinels = [(part.hostname or "localhost", part.port or _SENTINEL_PORT) for part in parts]
@@ -30,5 +36,6 @@ def redis_client(broker_url: str, *, master_name: str | None = None) -> redis.Re
         username=unquote(first.username) if first.username else None,
         password=unquote(first.password) if first.password else None,
         socket_timeout=_TIMEOUT_SECONDS,
+        retry=_ONCE,
     )
     return master

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.hub.errors import HubError
+from service.hub.folder import visible
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible
-from service.jobs.errors import IdempotencyConflictError, InvalidJobError
+from service.jobs.errors import HubTokenNeededError, IdempotencyConflictError, InvalidJobError
 from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import JobSubmission
 from service.jobs.submit import check_submission, submit
@@ -18,6 +19,7 @@ from service.platform.clock import utc_now
 from service.platform.errors import StoreUnavailableError
 from service.releases.errors import InvalidWatchError, WatchNotFoundError
 from service.releases.matching import destination_of, matches_model, matches_ref
+from service.releases.rights import WatchRights
 from service.releases.schema import Release, ReleaseState, Watch
 from service.releases.store import WatchStore
 from srr_core.recipe import Recipe
@@ -41,13 +43,15 @@ class ReleaseContext:
 
     watches: WatchStore
     jobs: JobsOfCallers
-    hub: HubMetadata
+    hub: Callable[[str], HubMetadata]
+    """The hub that has a model."""
     wake: Callable[[], None]
     core_version: str
-    token: str | None = None
-    """Hub token to read watched models with."""
+    rights: WatchRights
     no_room: Callable[[str], str | None] = lambda _: None
     """Why an owner may not have another job now, or None."""
+    max_running: Callable[[str], int | None] = lambda _: None
+    """How many jobs of an owner are at work at once."""
     clock: Callable[[], datetime] = utc_now
 
 
@@ -93,7 +97,10 @@ def _act(release: Release, context: ReleaseContext) -> bool:
         context.watches.defer(release, until=context.clock() + _ASK_AGAIN, reason=full[:_MAX_REASON])
         return False
     try:
-        model = context.hub.resolve(release.repo_id, release.sha, token=context.token)
+        hub = context.hub(release.repo_id)
+        model = hub.resolve(release.repo_id, release.sha, token=context.rights.token_of(watch))
+        may_see = context.rights.tenancy.of(watch.owner).sees_local
+        visible(model, is_local=hub.is_local, may_see=may_see)
         skip = skip_reason(model, watch)
     except HubError as error:
         _put_off(release, error, context)
@@ -137,7 +144,7 @@ def _put_off(release: Release, error: HubError, context: ReleaseContext) -> None
 
 def _submit(release: Release, watch: Watch, context: ReleaseContext) -> bool:
     # By destination, which differs between recipes: those that an earlier round had room for.
-    made = {context.jobs.get(job_id).work.destination.repo_id: job_id for job_id in release.job_ids}
+    made = {context.jobs.get(job_id).work.destination_id: job_id for job_id in release.job_ids}
     try:
         for recipe in watch.recipes:
             repo_id = destination_of(watch, release.repo_id, release.ref, recipe)
@@ -149,7 +156,7 @@ def _submit(release: Release, watch: Watch, context: ReleaseContext) -> bool:
                 context.watches.defer(release, until=until, reason=full[:_MAX_REASON], jobs=[*made.values()])
                 return False
             made[repo_id] = _submit_one(release, watch, recipe, repo_id, context)
-    except (InvalidWatchError, InvalidJobError, IdempotencyConflictError) as error:
+    except (InvalidWatchError, InvalidJobError, IdempotencyConflictError, HubTokenNeededError) as error:
         reason = str(error)[:_MAX_REASON]
         context.watches.decide(release, ReleaseState.FAILED, now=context.clock(), reason=reason, jobs=[*made.values()])
         return False
@@ -160,6 +167,7 @@ def _submit(release: Release, watch: Watch, context: ReleaseContext) -> bool:
 
 
 def _submit_one(release: Release, watch: Watch, recipe: Recipe, repo_id: str, context: ReleaseContext) -> str:
+    context.rights.require_destination(watch.owner, repo_id)
     work = CompressWork(
         source=JobSource(model_id=release.repo_id, revision=release.sha),
         destination=JobDestination(repo_id=repo_id, private=watch.private),
@@ -170,6 +178,7 @@ def _submit_one(release: Release, watch: Watch, recipe: Recipe, repo_id: str, co
         JobSubmission(work=work, tags=("release", f"watch:{watch.id}"[:64])),
         owner=watch.owner,
         idempotency_key=f"{release.id}:{recipe.digest()}:{repo_id}",
+        max_running=context.max_running(watch.owner),
     )
     pinned = checked.at_commit(release.sha, core_version=context.core_version)
     return submit(pinned, store=context.jobs, wake=context.wake).id

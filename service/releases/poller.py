@@ -11,6 +11,7 @@ from service.hub.releases import HubReleases
 from service.platform.clock import utc_now
 from service.platform.ids import new_id
 from service.releases.matching import branch_ref, has_wildcard, matches_model, matches_ref, tag_ref
+from service.releases.rights import WatchRights
 from service.releases.schema import Release, ReleaseState, Sweep, Watch
 from service.releases.store import WatchStore
 
@@ -26,6 +27,11 @@ _FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=30), timedelta(hours=1)
 """After a failed poll: the first wait, doubled with each failure up to the longest. The Hub may ask for more."""
 _LONGEST_ASKED = timedelta(hours=24)
 _MAX_ERROR = 400
+TELL_AFTER = 5
+"""Failures in a row, about a quarter of an hour: what is over sooner is nobody's business."""
+
+Tell = Callable[[Watch, str, datetime], None]
+"""Tells the owner of a watch why it fails, and when it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,18 @@ class FoundRef:
 
 
 def poll_watches(
-    store: WatchStore, hub: HubReleases, *, token: str | None = None, clock: Callable[[], datetime] = utc_now
+    store: WatchStore,
+    hub: HubReleases,
+    rights: WatchRights,
+    *,
+    tell: Tell = lambda *_: None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> int:
     """Poll every enabled watch whose turn it is, and return how many releases are new. A periodic duty.
 
     Several processes may do this at once: each poll is made by one of them. One that fails is logged, noted at the
-    watch and repeated after a while that grows; one whose process dies is repeated when the next is due.
+    watch and repeated after a while that grows; one whose process dies is repeated when the next is due. The owner is
+    told of the failure after TELL_AFTER others in a row, once.
     """
     found = 0
     for watch in store.list():
@@ -61,10 +73,12 @@ def poll_watches(
         if not store.take_turn(watch.id, now=now, until=now + POLL_EVERY):
             continue
         try:
-            found += poll_watch(watch, store, hub, token=token, clock=clock)
+            found += poll_watch(watch, store, rights.seen(hub, watch), token=rights.token_of(watch), clock=clock)
         except HubError as error:
             until = clock() + wait_after(error, failures=watch.poll_failures)
             store.mark_failed(watch, until=until, error=str(error)[:_MAX_ERROR])
+            if watch.poll_failures + 1 == TELL_AFTER:
+                tell(watch, str(error)[:_MAX_ERROR], until)
             _log.warning("watch_not_polled", watch_id=watch.id, code=error.code, until=until.isoformat())
     return found
 

@@ -8,11 +8,13 @@ import structlog
 from service.hub.errors import HubError
 from service.hub.metadata import HubMetadata
 from service.hub.releases import HubReleases, ListedCommit
+from service.jobs.errors import HubTokenNeededError
 from service.platform.clock import utc_now
 from service.releases.act import skip_reason
 from service.releases.errors import InvalidWatchError
 from service.releases.matching import check_rules, destination_of
 from service.releases.poller import FoundRef, concerns_one_model, watched_models, watched_refs
+from service.releases.rights import WatchRights
 from service.releases.schema import Preview, Watch
 
 _log = structlog.get_logger(__name__)
@@ -24,10 +26,10 @@ def preview_watch(
     watch: Watch,
     *,
     releases: HubReleases,
-    hub: HubMetadata,
+    hub: Callable[[str], HubMetadata],
+    rights: WatchRights,
     days: int = 30,
     limit: int = 50,
-    token: str | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> Sequence[Preview]:
     """Return the releases of the last days that the watch would have acted on or skipped, newest first.
@@ -40,6 +42,7 @@ def preview_watch(
         HubError: the Hub does not answer, or refuses the token.
     """
     check_rules(watch)
+    releases, token = rights.seen(releases, watch), rights.token_of(watch)
     since = clock() - timedelta(days=days)
     found: dict[tuple[str, str], tuple[FoundRef, ListedCommit]] = {}
     for model in watched_models(watch, releases, since=since, token=token):
@@ -47,7 +50,7 @@ def preview_watch(
             if commit.created_at > since:
                 found.setdefault((ref.repo_id, commit.sha), (ref, commit))
     newest = sorted(found.values(), key=lambda one: one[1].created_at, reverse=True)[:limit]
-    return [_preview(watch, ref, commit, hub, token) for ref, commit in newest]
+    return [_preview(watch, ref, commit, hub, rights) for ref, commit in newest]
 
 
 def _commits(
@@ -66,12 +69,16 @@ def _commits(
         return []
 
 
-def _preview(watch: Watch, ref: FoundRef, commit: ListedCommit, hub: HubMetadata, token: str | None) -> Preview:
+def _preview(
+    watch: Watch, ref: FoundRef, commit: ListedCommit, hub: Callable[[str], HubMetadata], rights: WatchRights
+) -> Preview:
     destinations: tuple[str, ...] = ()
     try:
         destinations = tuple(destination_of(watch, ref.repo_id, ref.ref, recipe) for recipe in watch.recipes)
-        skipped = skip_reason(hub.resolve(ref.repo_id, commit.sha, token=token), watch)
-    except (HubError, InvalidWatchError) as error:
+        for repo_id in destinations:
+            rights.require_destination(watch.owner, repo_id)
+        skipped = skip_reason(hub(ref.repo_id).resolve(ref.repo_id, commit.sha, token=rights.token_of(watch)), watch)
+    except (HubError, InvalidWatchError, HubTokenNeededError) as error:
         skipped = str(error)
     return Preview(
         repo_id=ref.repo_id,

@@ -1,6 +1,6 @@
 """Watches and releases in the database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from service.platform.database import reading, writing
+from service.platform.limits import require_fewer
 from service.platform.stored import read_each, read_stored
 from service.releases.errors import WatchNotFoundError
 from service.releases.schema import Release, ReleaseState, Sweep, Watch, WatchRules
@@ -27,6 +28,10 @@ class WatchesFound(NamedTuple):
     unreadable: tuple[str, ...]
 
 
+MAX_WATCHES = 100
+"""Of one owner; each is polled, with what the Hub allows us all."""
+
+
 class WatchStore:
     """The watches of an installation and what they found."""
 
@@ -34,9 +39,10 @@ class WatchStore:
         self._engine = engine
 
     def add(self, watch: Watch, *, sealed_secret: bytes) -> None:
-        """Insert a watch."""
+        """Insert a watch. Raises LimitReachedError: the owner has MAX_WATCHES."""
         values = {"id": watch.id, "owner": watch.owner, "created_at": watch.created_at, "rules": _rules(watch)}
         with writing(self._engine) as connection:
+            require_fewer(connection, watches, watch.owner, than=MAX_WATCHES)
             connection.execute(insert(watches).values(**values, secret=sealed_secret))
 
     def get(self, watch_id: str, *, owner: str | None = None) -> Watch:
@@ -53,6 +59,14 @@ class WatchStore:
         with reading(self._engine) as connection:
             found = connection.execute(select(_WATCHES.secret).where(_WATCHES.id == watch_id)).scalar_one_or_none()
         return None if found is None else bytes(found)
+
+    def seal_anew(self, seal: Callable[[bytes], bytes]) -> int:
+        """Seal the secrets of all watches anew, and return how many."""
+        with writing(self._engine) as connection:
+            rows = connection.execute(select(_WATCHES.id, _WATCHES.secret).with_for_update()).all()
+            for watch_id, secret in rows:
+                connection.execute(update(watches).where(_WATCHES.id == watch_id).values(secret=seal(bytes(secret))))
+        return len(rows)
 
     def get_with_secret(self, watch_id: str) -> tuple[Watch, bytes] | None:
         """Return a watch and its sealed secret in one look, or None when there is no such watch."""

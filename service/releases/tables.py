@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, UniqueConstraint
 
-from service.platform.columns import UtcDateTime, metadata
+from service.platform.columns import Sentence, UtcDateTime, metadata
 
 watches = Table(
     "watches",
@@ -16,7 +16,7 @@ watches = Table(
     Column("swept_at", UtcDateTime),
     Column("next_poll_at", UtcDateTime),
     Column("poll_failures", Integer, nullable=False, server_default="0"),
-    Column("poll_error", String(400)),
+    Column("poll_error", Sentence(400)),
     Column("sweep_began_at", UtcDateTime),
     Column("swept_to", String(128)),
 )
@@ -31,7 +31,7 @@ releases = Table(
     Column("sha", String(40), nullable=False),
     Column("seen_by", String(16), nullable=False),
     Column("state", String(16), nullable=False),
-    Column("reason", String(400)),
+    Column("reason", Sentence(400)),
     Column("job_ids", JSON, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
     Column("due_at", UtcDateTime, nullable=False),

@@ -1,16 +1,15 @@
 """Who is calling, and what they may do."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from service.accounts import Account
+from service.jobs.policy import USAGE_WINDOW
 from service.jobs.ports import JobReading
+from service.jobs.schema import Usage
 from service.keys.access import require_quota
 from service.keys.errors import MissingScopeError
 from service.keys.schema import Quota, Scope
-
-LOCAL_OWNER = "local"
-_DAY = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,11 @@ class Caller:
         if scope not in self.scopes:
             raise MissingScopeError(f"this needs the scope {scope!r}; you have {', '.join(self.scopes) or 'none'}")
 
-    def require_room(self, store: JobReading) -> None:
-        """Raise QuotaExceededError when one more job would be too many."""
+    def admit(self, usage: Usage) -> None:
+        """Raise QuotaExceededError when, having this, they may not have one more job."""
         if self.quota is not None:
-            require_quota(self.quota, store.usage(self.owner, since=datetime.now(UTC) - _DAY))
+            require_quota(self.quota, usage)
+
+    def require_room(self, store: JobReading) -> None:
+        """Raise QuotaExceededError when one more job would be too many by now; storing it asks again."""
+        self.admit(store.usage(self.owner, since=datetime.now(UTC) - USAGE_WINDOW))

@@ -92,7 +92,8 @@ def _kept_bytes(model: ResolvedModel, weights: Weights) -> float:
 
 
 def _seconds(recipe: Recipe, model: ResolvedModel, store: JobReading, *, owner: str) -> float | None:
-    page = store.list(JobFilter(owner=owner, states=(JobState.SUCCEEDED,), recipe=recipe.name), limit=HISTORY)
+    earlier = JobFilter(owner=owner, kind="compress", states=(JobState.SUCCEEDED,), recipe=recipe.name)
+    page = store.list(earlier, limit=HISTORY)
     speeds = [speed for job in page.jobs if (speed := _seconds_per_byte(store.report(job.id))) is not None]
     return statistics.median(speeds) * model.weight_bytes if speeds else None
 

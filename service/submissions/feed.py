@@ -1,7 +1,7 @@
 """Follows the events of jobs for any number of readers at the price of one reader per job."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TooManyStreamsError(Exception):
-    """This process serves as many event streams as it is allowed to."""
+    """This process serves as many event streams as it is allowed to, in all or to this owner."""
 
     code = "too_many_streams"
 
@@ -60,8 +60,13 @@ class EventFeed:
     Belongs to one event loop. The database is asked in a thread, so that it never blocks the others.
     """
 
-    def __init__(self, store: JobReading, *, poll_seconds: float, max_streams: int) -> None:
+    def __init__(
+        self, store: JobReading, *, poll_seconds: float, max_streams: int, max_streams_of_one: int | None = None
+    ) -> None:
+        """Build a feed; `max_streams_of_one` is the share of an owner, all of it by default."""
         self._store = store
+        self._max_streams_of_one = max_streams_of_one or max_streams
+        self._by_owner: Counter[str] = Counter()
         self._poll_seconds = poll_seconds
         self._max_streams = max_streams
         self._followed: dict[str, _FollowedJob] = {}
@@ -71,19 +76,29 @@ class EventFeed:
         """How many readers follow a job now."""
         return sum(followed.readers for followed in self._followed.values())
 
-    def require_room(self) -> None:
-        """Raise TooManyStreamsError when no further stream may start."""
+    def require_room(self, owner: str) -> None:
+        """Raise TooManyStreamsError when no further stream, or none of this owner, may start."""
+        if self._by_owner[owner] >= self._max_streams_of_one:
+            raise TooManyStreamsError(
+                f"you follow {self._max_streams_of_one} event streams already; close some, or poll the job instead"
+            )
         if self.streams >= self._max_streams:
             raise TooManyStreamsError(
                 f"this server follows {self._max_streams} event streams already; poll the job instead, or try again"
             )
 
-    async def follow(self, job_id: str, *, after: int = 0) -> AsyncIterator[JobEvent]:
+    async def follow(self, job_id: str, *, owner: str = "", after: int = 0) -> AsyncIterator[JobEvent]:
         """Yield the events of a job in order, each once, and end when the job has ended.
 
-        Ends early when the database cannot be read; the client comes back with the last id it saw.
+        Ends at once when others of the owner, who asked at the same time, have taken the room, and early when the
+        database cannot be read; the client comes back with the last id it saw.
         """
+        try:
+            self.require_room(owner)
+        except TooManyStreamsError:
+            return
         followed = self._join(job_id, after)
+        self._by_owner[owner] += 1
         try:
             while True:
                 news = followed.news
@@ -99,6 +114,7 @@ class EventFeed:
                     await news.wait()
         finally:
             self._leave(job_id, followed)
+            self._by_owner -= Counter({owner: 1})  # drops what has come to nothing
 
     def _join(self, job_id: str, after: int) -> _FollowedJob:
         followed = self._followed.get(job_id)

@@ -1,32 +1,32 @@
 """Every check that can be made before a job is queued: of the model, of the destination, of the workers."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 from service.hub.chosen import Hubs
-from service.hub.destination import Destination, check_destination
+from service.hub.destination import Holding, check_destination
 from service.hub.errors import (
     AccessDeniedError,
-    HubError,
-    HubRefusedError,
-    HubUnavailableError,
     InvalidTokenError,
     ModelNotFoundError,
 )
+from service.hub.folder import visible
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.hub.naming import check_repo_id
 from service.hub.weights import Weights
-from service.jobs.errors import JobError
 from service.jobs.hub_tokens import require_hub_token
 from service.jobs.ports import JobReading
+from service.jobs.tenancy import Tenant
 from service.jobs.windows import job_recipe
-from service.jobs.work import Work
+from service.jobs.work import CompressWork, EvaluateWork, FinetuneWork, JobDestination, JobSource, Work
+from service.platform.text import clean
 from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes, size_note
+from service.submissions.evaluation import look_at_evaluation
+from service.submissions.examination import Examination
 from service.submissions.fleet import Fleet
-from service.submissions.refusal import DESTINATION, RECIPE, SOURCE, Obstacle
+from service.submissions.refusal import DESTINATION, RECIPE, REFERENCE, SOURCE, Obstacle
 from service.submissions.schema import ModelResource, ProblemNote, Validation
-from srr_core.errors import SrrError
+from service.submissions.tuning import look_at_tuning
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.architectures import check_config
 from srr_core.recipe.compatibility import compatibility, rope_type
@@ -35,85 +35,71 @@ from srr_core.recipe.targets import Model, require_target, unserved
 from srr_core.recipe.verdicts import CompatibilityRow
 
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
+_HOLDING: Mapping[str, Holding] = {
+    "compress": "compression",
+    "evaluate": "evaluation",
+    "finetune": "fine-tuning",
+}
 _OUR_WORD = "the worker looks with a token of its own, so the job may still work"
 
 
-def inspect_model(hubs: Hubs, model_id: str, revision: str, *, token: str | None = None) -> ModelResource:
-    """Return what is known of a model without downloading a weight.
+def inspect_model(
+    hubs: Hubs, model_id: str, revision: str, *, tenant: Tenant, token: str | None = None
+) -> ModelResource:
+    """Return what is known of a model without downloading a weight, as this caller may see it.
 
     Raises:
         HubError: the model cannot be found or may not be read, or its hub does not answer.
     """
     hub = hubs.source(model_id)
-    found = Examination(model=hub.resolve(model_id, revision, token=token))
+    found = Examination(model=_resolved(hub, model_id, revision, tenant, token))
     _look_at_model(found, hub, token)
     found.require_answers()
     return _resource(found)
 
 
-@dataclass
-class Examination:
-    """What was found out about a submission."""
-
-    model: ResolvedModel | None = None
-    weights: Weights | None = None
-    destination: Destination | None = None
-    private: bool | None = None
-    obstacles: list[Obstacle] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    unanswered: list[HubError] = field(default_factory=list)
-    """Questions to which a hub gave no clear answer; nothing follows from them."""
-
-    def require_answers(self) -> None:
-        """Raise what kept a hub from answering, if anything did."""
-        if self.unanswered:
-            raise self.unanswered[0]
-
-    def attempt(self, where: str, check: Callable[[], None]) -> None:
-        """Run a check and keep what it complains about."""
-        try:
-            check()
-        except (HubUnavailableError, HubRefusedError) as error:
-            self.unanswered.append(error)
-        except (HubError, JobError, SrrError) as error:
-            self.obstacles.append(Obstacle(where, error))
-
-
-def examine(work: Work, hubs: Hubs, fleet: Fleet, *, token: str | None = None) -> Examination:
+def examine(work: Work, hubs: Hubs, fleet: Fleet, *, tenant: Tenant, token: str | None = None) -> Examination:
     """Run every check of a submission and change nothing. Raises nothing: what is wrong is in the result.
 
     Only what is certain is an obstacle. A hub that does not answer, and what a worker with a token of its own may
-    be allowed to do, is left to the worker.
+    be allowed to do where that is lent to the caller, is left to the worker.
     """
     found = Examination()
-    source, repo_id = work.source, work.destination.repo_id
+    source, destination = work.source, work.published_to
     found.attempt("body.hub_token", lambda: require_hub_token(token))
     if found.obstacles:
         return found  # no question can be asked with it
     found.attempt(SOURCE, lambda: check_repo_id(source.model_id))
-    found.attempt(DESTINATION, lambda: check_repo_id(repo_id))
-    if not any(obstacle.field == SOURCE for obstacle in found.obstacles):
+    if destination is not None:
+        found.attempt(DESTINATION, lambda: check_repo_id(destination.repo_id))
+    if not found.is_refused(SOURCE):
         hub = hubs.source(source.model_id)
-        found.attempt(SOURCE, lambda: _resolve(found, work, hubs, hub, fleet, token))
-        _look_at_model(found, hub, token)
-        _look_at_terms(found, work, hub)
-        _look_at_workers(found, work, fleet)
-        _look_at_size(found, work)
-        _look_at_target(found, work)
-    if found.model is not None and not any(obstacle.field == DESTINATION for obstacle in found.obstacles):
-        found.attempt(DESTINATION, lambda: _look_at_destination(found, work, hubs, token))
+        found.attempt(SOURCE, lambda: _resolve(found, source, hubs, fleet, tenant, token))
+        if isinstance(work, EvaluateWork):
+            found.attempt(REFERENCE, lambda: _resolve_reference(found, work, hubs, fleet, tenant, token))
+            look_at_evaluation(found, work, fleet)
+        elif isinstance(work, FinetuneWork):
+            look_at_tuning(found, work, hub, fleet)
+        else:
+            _look_at_model(found, hub, token)
+            _look_at_terms(found, work, hub)
+            _look_at_workers(found, work, fleet)
+            _look_at_size(found, work)
+            _look_at_target(found, work)
+    if destination is not None and found.model is not None and not found.is_refused(DESTINATION):
+        found.attempt(DESTINATION, lambda: _look_at_destination(found, work, destination, hubs, tenant, token))
     return found
 
 
 def validate(
-    work: Work, hubs: Hubs, store: JobReading, fleet: Fleet, *, owner: str, token: str | None = None
+    work: Work, hubs: Hubs, store: JobReading, fleet: Fleet, *, tenant: Tenant, token: str | None = None
 ) -> Validation:
     """Run every check of a submission and say what it would lead to.
 
     Raises:
         HubUnavailableError: the hub does not answer, so nothing can be said.
     """
-    found = examine(work, hubs, fleet, token=token)
+    found = examine(work, hubs, fleet, tenant=tenant, token=token)
     found.require_answers()
     destination, model, weights = found.destination, found.model, found.weights
     return Validation(
@@ -124,10 +110,13 @@ def validate(
         destination_exists=destination is not None and destination.exists,
         destination_private=found.private,
         destination_writable=destination.writable if destination is not None else None,
-        estimate=estimate(run_recipe(work, model), model, weights, store, fleet, owner=owner)
-        if model and weights
+        estimate=estimate(run_recipe(work, model), model, weights, store, fleet, owner=tenant.owner)
+        if isinstance(work, CompressWork) and model and weights
         else None,
-        compatibility=_runtimes(job_recipe(work), model, weights) if model is not None else [],
+        compatibility=_runtimes(job_recipe(work), model, weights)
+        if isinstance(work, CompressWork) and model is not None
+        else [],
+        data=found.data,
     )
 
 
@@ -149,17 +138,40 @@ def _asked(model: ResolvedModel, weights: Weights | None) -> Model:
     )
 
 
-def _resolve(found: Examination, work: Work, hubs: Hubs, hub: HubMetadata, fleet: Fleet, token: str | None) -> None:
-    source = work.source
+def _resolved(hub: HubMetadata, model_id: str, revision: str, tenant: Tenant, token: str | None) -> ResolvedModel:
+    model = hub.resolve(model_id, revision, token=token)
+    return visible(model, is_local=hub.is_local, may_see=tenant.sees_local)
+
+
+def _resolve(
+    found: Examination, source: JobSource, hubs: Hubs, fleet: Fleet, tenant: Tenant, token: str | None
+) -> None:
+    found.model = _found_on_its_hub(found, source, hubs, fleet, tenant, token)
+
+
+def _resolve_reference(
+    found: Examination, work: EvaluateWork, hubs: Hubs, fleet: Fleet, tenant: Tenant, token: str | None
+) -> None:
+    if work.reference is not None:
+        check_repo_id(work.reference.model_id)
+        found.reference = _found_on_its_hub(found, work.reference, hubs, fleet, tenant, token)
+
+
+def _found_on_its_hub(
+    found: Examination, source: JobSource, hubs: Hubs, fleet: Fleet, tenant: Tenant, token: str | None
+) -> ResolvedModel | None:
+    hub = hubs.source(source.model_id)
     revision = hubs.known_sha(source.model_id, source.revision) or source.revision
     try:
-        found.model = hub.resolve(source.model_id, revision, token=token)
+        return _resolved(hub, source.model_id, revision, tenant, token)
     except InvalidTokenError:
         raise
     except (ModelNotFoundError, AccessDeniedError) as error:
-        if hub.is_local or token is not None or not fleet.has_hub_token():
+        is_lent = fleet.has_hub_token() and tenant.loan.covers(source.model_id)
+        if hub.is_local or token is not None or not is_lent:
             raise
         found.notes.append(f"{str(error).rstrip('.')}; {_OUR_WORD}.")
+        return None
 
 
 def _look_at_model(found: Examination, hub: HubMetadata, token: str | None) -> None:
@@ -177,13 +189,13 @@ def _look_at_model(found: Examination, hub: HubMetadata, token: str | None) -> N
         found.attempt(SOURCE, read_headers)
 
 
-def _look_at_terms(found: Examination, work: Work, hub: HubMetadata) -> None:
+def _look_at_terms(found: Examination, work: CompressWork, hub: HubMetadata) -> None:
     model = found.model
     if model is not None and not hub.is_local:
         found.attempt("body.acknowledge_license", lambda: check_license(model, acknowledged=work.acknowledge_license))
 
 
-def _look_at_workers(found: Examination, work: Work, fleet: Fleet) -> None:
+def _look_at_workers(found: Examination, work: CompressWork, fleet: Fleet) -> None:
     model, weights = found.model, found.weights
     if model is None or weights is None:
         return
@@ -193,7 +205,7 @@ def _look_at_workers(found: Examination, work: Work, fleet: Fleet) -> None:
     found.attempt(SOURCE, lambda: fleet.require_capacity(memory_bytes=memory, scratch_bytes=scratch_bytes(model)))
 
 
-def _look_at_size(found: Examination, work: Work) -> None:
+def _look_at_size(found: Examination, work: CompressWork) -> None:
     if found.model is not None and found.weights is not None:
         for note in (
             cost.share_note(found.weights.compressed_share),
@@ -202,7 +214,7 @@ def _look_at_size(found: Examination, work: Work) -> None:
             found.notes.extend([f"{note[0].upper()}{note[1:]}."] if note else [])
 
 
-def _look_at_target(found: Examination, work: Work) -> None:
+def _look_at_target(found: Examination, work: CompressWork) -> None:
     if found.model is None or found.weights is None:
         return
     recipe, asked = job_recipe(work), _asked(found.model, found.weights)
@@ -211,14 +223,20 @@ def _look_at_target(found: Examination, work: Work) -> None:
     found.notes.extend([f"{note[0].upper()}{note[1:]}."] if note else [])
 
 
-def _look_at_destination(found: Examination, work: Work, hubs: Hubs, token: str | None) -> None:
-    repo_id, hub = work.destination.repo_id, hubs.destination
+def _look_at_destination(
+    found: Examination, work: Work, destination: JobDestination, hubs: Hubs, tenant: Tenant, token: str | None
+) -> None:
+    repo_id, hub = destination.repo_id, hubs.destination
+    if token is None and not hub.is_local:
+        tenant.require_loan(repo_id)
     place = hub.destination(repo_id, token=token) if token is not None else hub.visible_destination(repo_id)
+    if token is None or hub.is_local:
+        tenant.require_destination(repo_id, is_free=place.is_empty)
     found.destination = place
     if place.writable is None:
         found.notes.append(f"Whether {repo_id} may be written is not known here: the worker's own token decides.")
     if found.model is not None:
-        found.private = check_destination(place, found.model, private=work.destination.private)
+        found.private = check_destination(place, found.model, private=destination.private, holding=_HOLDING[work.kind])
 
 
 def _resource(found: Examination) -> ModelResource:
@@ -243,7 +261,7 @@ def _resource(found: Examination) -> ModelResource:
 
 
 def _notes(obstacles: Sequence[Obstacle]) -> list[ProblemNote]:
-    return [ProblemNote(code=obstacle.error.code, message=str(obstacle.error)) for obstacle in obstacles]
+    return [ProblemNote(code=obstacle.error.code, message=clean(str(obstacle.error))) for obstacle in obstacles]
 
 
 def refused(*problems: ProblemNote) -> Validation:

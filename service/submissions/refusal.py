@@ -8,6 +8,7 @@ from service.jobs.errors import JobError
 from srr_core.errors import SrrError
 
 SOURCE = "body.source.model_id"
+REFERENCE = "body.reference.model_id"
 RECIPE = "body.recipe"
 DESTINATION = "body.destination.repo_id"
 

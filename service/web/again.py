@@ -1,6 +1,7 @@
 """An earlier job as the form that would submit it again."""
 
 from service.jobs.schema import Job
+from service.jobs.work import CompressWork
 from service.web import choices
 from service.web.forms import TEXT_FIELDS, VISIBILITY, WINDOW_FIELDS, FormError, chosen_recipe
 from srr_core.recipe import PRESETS, Recipe
@@ -8,15 +9,15 @@ from srr_core.recipe import PRESETS, Recipe
 _VISIBILITY_WORDS = {value: word for word, value in VISIBILITY.items()}
 
 
-def values_of(job: Job) -> dict[str, str]:
+def values_of(job: Job, work: CompressWork) -> dict[str, str]:
     """Return the fields that would submit a job again; only what differs from its recipe is filled in."""
-    recipe, preset = job.work.recipe, PRESETS.get(job.work.recipe.name)
-    windows = job.work.calibration or job.work.evaluation
+    recipe, preset = work.recipe, PRESETS.get(work.recipe.name)
+    windows = work.calibration or work.evaluation
     values = dict.fromkeys(TEXT_FIELDS, "") | {
-        "model_id": job.work.source.model_id,
-        "revision": job.work.source.revision,
-        "repo_id": job.work.destination.repo_id,
-        "visibility": _VISIBILITY_WORDS[job.work.destination.private],
+        "model_id": work.source.model_id,
+        "revision": work.source.revision,
+        "repo_id": work.destination.repo_id,
+        "visibility": _VISIBILITY_WORDS[work.destination.private],
         "recipe": recipe.name,
         "tags": ", ".join(job.tags),
     }

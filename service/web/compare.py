@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from service.edge.dependencies import JobReader, StoreDep
 from service.jobs.access import owned_job
-from service.jobs.schema import JobFilter, JobId, JobState
+from service.jobs.schema import Job, JobFilter, JobId, JobState
 from service.web.comparing import MEASURES, NARROW, WIDE, Measure, candidates, quality, scatter_chart
 from service.web.dependencies import PagesDep
 
@@ -27,14 +27,14 @@ def compare_page(
 ) -> Response:
     """Show the chosen results of one model side by side, or all of them; without a name, of the latest one."""
     chosen = [owned_job(store, job_id, caller.owner) for job_id in job or ()]
-    done = JobFilter(owner=caller.owner, states=(JobState.SUCCEEDED,))
+    done = JobFilter(owner=caller.owner, kind="compress", states=(JobState.SUCCEEDED,))
     latest = store.list(done, limit=MAX_COMPARED).jobs
     models = list(dict.fromkeys(one.work.source.model_id for one in (*chosen, *latest)))
     model = (chosen[0].work.source.model_id if chosen else model_id.strip()) or (models[0] if models else "")
     others = sorted({one.work.source.model_id for one in chosen} - {model})
     jobs = list(store.list(done.model_copy(update={"model_id": model}), limit=MAX_COMPARED).jobs) if model else []
     known = {one.id for one in jobs}
-    mine = [one for one in chosen if one.work.source.model_id == model and one.state is JobState.SUCCEEDED]
+    mine = [one for one in chosen if one.work.source.model_id == model and _is_result(one)]
     jobs += [one for one in mine if one.id not in known]
     found = candidates(jobs, [store.report(one.id) for one in jobs], chosen=[one.id for one in mine])
     shown = [one for one in found if one.is_chosen]
@@ -52,3 +52,7 @@ def compare_page(
         measures=MEASURES,
         charts=[scatter_chart(shown, measured, measure=by, extent=extent) for extent in (WIDE, NARROW)],
     )
+
+
+def _is_result(job: Job) -> bool:
+    return job.work.kind == "compress" and job.state is JobState.SUCCEEDED

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import structlog
 
-from service.jobs.reports import job_report
+from service.jobs.reports import compression_report
 from service.jobs.schema import Job
 from service.platform.errors import UnreadableError
 from service.web.charts import Tick, nice_ticks
@@ -102,7 +102,7 @@ def candidates(
     found = []
     for job, stored in zip(jobs, reports, strict=True):
         try:
-            report = job_report(job.id, stored)
+            report = compression_report(job, stored)
         except UnreadableError as error:
             _log.error("row_unreadable", what="report", id=job.id, reason=str(error))
             continue

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.accounts.errors import HubAccessEndedError
 from service.edge.dependencies import Services
 from service.jobs.schema import Job
+from service.jobs.work import CompressWork
 from service.submissions.caller import Caller
 from service.submissions.preflight import refused
 from service.submissions.schema import ProblemNote, Validation
@@ -90,7 +91,7 @@ class FormPage:
             is_advanced=any(values[name] for name in ADVANCED_FIELDS)
             or bool({*ADVANCED_FIELDS, *FILE_FIELDS} & wrong.keys()),
             again=again,
-            is_again_whole=again is None or can_say(again.work.recipe),
+            is_again_whole=again is None or not isinstance(again.work, CompressWork) or can_say(again.work.recipe),
             sign_in_again=sign_in_again,
             has_hub_access=brings_hub_access(self.caller, self.services),
             **summary,

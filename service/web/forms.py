@@ -1,8 +1,9 @@
 """The submit form: what was typed becomes a submission, or a message beside each wrong field."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,8 +11,8 @@ from starlette.datastructures import FormData, UploadFile
 
 from service.edge.fields import MAX_TAGS, Tag
 from service.jobs.schema import JobSubmission
+from service.jobs.tenancy import LOCAL_OWNER
 from service.jobs.work import CompressWork, JobDestination, JobSource, JobText
-from service.submissions.caller import LOCAL_OWNER
 from service.web import choices
 from service.web.wording import complaints, sentence
 from srr_core.errors import RecipeError
@@ -65,23 +66,27 @@ class SubmitForm:
     hub_token: str | None = None
 
 
-async def read_form(data: FormData) -> SubmitForm:
+async def read_form(
+    data: FormData, *, fields: Sequence[str] = TEXT_FIELDS, files: Sequence[str] = FILE_FIELDS
+) -> SubmitForm:
     """Return the fields of a posted form.
 
     Raises:
         FormError: an uploaded file is not text.
     """
     texts = {}
-    for name in FILE_FIELDS:
+    for name in files:
         upload = data.get(name)
         if isinstance(upload, UploadFile) and upload.filename:
-            texts[name] = _decoded(name, await upload.read())
-    return SubmitForm(values=typed_values(data), texts=texts, hub_token=str(data.get("hub_token", "")).strip() or None)
+            texts[name] = decoded(name, await upload.read())
+    return SubmitForm(
+        values=typed_values(data, fields), texts=texts, hub_token=str(data.get("hub_token", "")).strip() or None
+    )
 
 
-def typed_values(data: Mapping[str, Any]) -> dict[str, str]:
+def typed_values(data: Mapping[str, Any], fields: Sequence[str] = TEXT_FIELDS) -> dict[str, str]:
     """Return the text fields of a form or a query, for filling the form in again."""
-    return {name: str(data.get(name, "")).strip() for name in TEXT_FIELDS}
+    return {name: str(data.get(name, "")).strip() for name in fields}
 
 
 def submission(form: SubmitForm, *, owner: str) -> JobSubmission:
@@ -90,7 +95,7 @@ def submission(form: SubmitForm, *, owner: str) -> JobSubmission:
     Raises:
         FormError: at least one field is wrong; every wrong one is named.
     """
-    gathered = _Gathered()
+    gathered = Gathered()
     values = form.values
     recipe = gathered.value(lambda: chosen_recipe(values)) or named_recipe(DEFAULT_RECIPE)
     source = gathered.value(lambda: JobSource(model_id=values["model_id"], revision=values["revision"] or "main"))
@@ -101,7 +106,7 @@ def submission(form: SubmitForm, *, owner: str) -> JobSubmission:
     )
     calibration = gathered.value(lambda: _text(form, "calibration_text"))
     evaluation = gathered.value(lambda: _text(form, "evaluation_text")) if recipe.evaluation else None
-    tags = gathered.value(lambda: _tags(values["tags"]))
+    tags = gathered.value(lambda: read_tags(values["tags"]))
     if gathered.messages or source is None or destination is None:
         raise FormError(gathered.messages)
     work = CompressWork(
@@ -195,19 +200,24 @@ def _decimal(name: str, typed: str) -> float:
         raise FormError({name: f"{typed!r} is not a number."}) from error
 
 
-class _Gathered:
+class Gathered:
     """Tries each part of a form and keeps the complaints, so that all of them are shown at once."""
 
     def __init__(self) -> None:
         self.messages: dict[str, str] = {}
 
-    def value(self, make: Callable[[], T]) -> T | None:
+    def value(self, make: Callable[[], T], *, called: Mapping[str, str] = MappingProxyType({})) -> T | None:
+        """Return what a part makes of the form, or None after keeping its complaints.
+
+        Args:
+            called: Names of fields of the form by those of what is made, where they differ.
+        """
         try:
             return make()
         except FormError as error:
             self.messages |= error.messages
         except ValidationError as error:
-            self.messages |= _messages(error)
+            self.messages |= {called.get(name, name): message for name, message in _messages(error).items()}
         return None
 
 
@@ -226,14 +236,16 @@ def _number(name: str, typed: str) -> int:
         raise FormError({name: f"{typed!r} is not a whole number."}) from error
 
 
-def _decoded(name: str, content: bytes) -> str:
+def decoded(name: str, content: bytes) -> str:
+    """Return an uploaded file as text. Raises FormError."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise FormError({name: "This file is not UTF-8 text."}) from error
 
 
-def _tags(typed: str) -> tuple[str, ...]:
+def read_tags(typed: str) -> tuple[str, ...]:
+    """Return the words of the field of tags. Raises FormError."""
     tags = tuple(dict.fromkeys(typed.replace(",", " ").split()))
     if len(tags) > MAX_TAGS:
         raise FormError({"tags": f"At most {MAX_TAGS} tags."})

@@ -9,45 +9,43 @@ from starlette.responses import RedirectResponse, Response
 
 from service.accounts.errors import HubAccessEndedError
 from service.edge.dependencies import JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
-from service.hub.errors import HubError, HubUnavailableError, InvalidRepoIdError
+from service.hub.errors import HubUnavailableError, InvalidRepoIdError
 from service.hub.folder import MAIN
 from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
-from service.jobs.errors import InvalidJobError, JobError
+from service.jobs.errors import InvalidJobError
 from service.jobs.ports import JobReading
+from service.jobs.reports import AnyReport, job_report
 from service.jobs.retry import retry
 from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
-from service.keys.errors import QuotaExceededError
+from service.jobs.work import CompressWork
 from service.platform.clock import utc_now
-from service.platform.errors import PlatformError
+from service.platform.errors import UnreadableError
 from service.submissions.preflight import refused, validate
 from service.submissions.schema import ProblemNote
-from service.submissions.submission import submit_checked
-from service.web import choices, compare, usage, workers
+from service.web import choices, compare, evaluate, finetune, submitting, usage, workers
 from service.web.again import values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
 from service.web.filtering import JobQuery
 from service.web.form_page import PREVIEW_SHAPE, FormPage, namespace_of, preview_of
-from service.web.forms import FormError, SubmitForm, read_form, submission, typed_values
+from service.web.forms import FormError, SubmitForm, chosen_recipe, read_form, submission, typed_values
 from service.web.hub_access import job_token
 from service.web.rendering import is_fragment
 from service.web.searching import MAX_SCANNED, find_jobs
 from service.web.views import STATE_LABELS, JobView, job_view
-from srr_core.errors import UnsupportedModelError
+from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
-for part in (compare.router, workers.router, usage.router):
+for part in (compare.router, evaluate.router, finetune.router, workers.router, usage.router):
     router.include_router(part)
 
 JOBS_PER_PAGE = 25
-MAX_FORM_TEXT_BYTES = 16 * 1024 * 1024
 _EVENTS_PER_READ = 500
-_OF_THE_REQUEST = (FormError, QuotaExceededError, HubAccessEndedError)
-_REFUSALS = (*_OF_THE_REQUEST, JobError, PlatformError, HubError, UnsupportedModelError)
 # Progress events are the many; the job itself says how far it is.
 _SHOWN_KINDS: tuple[EventKind, ...] = ("state", "layer", "log")
+_TRAINING_KINDS: tuple[EventKind, ...] = ("metrics", "checkpoint", "data")
 
 
 @router.get("/")
@@ -63,7 +61,9 @@ def submit_page(
     if not source:
         return page.show(typed_values(request.query_params))
     job = owned_job(services.store, source, caller.owner)
-    return page.show(values_of(job), again=job)
+    if not isinstance(job.work, CompressWork):
+        return RedirectResponse(f"{FORMS[job.work.kind]}?from={job.id}")
+    return page.show(values_of(job, job.work), again=job)
 
 
 @router.get("/preview")
@@ -76,7 +76,7 @@ def preview(request: Request, pages: PagesDep, caller: JobReader) -> Response:
 @router.post("/check")
 async def check_form(request: Request, pages: PagesDep, caller: JobReader, services: ServicesDep) -> Response:
     """Show what would become of the form, and submit nothing: a fragment for a script, otherwise the whole page."""
-    async with request.form(max_files=2, max_part_size=MAX_FORM_TEXT_BYTES) as data:
+    async with request.form(max_files=2, max_part_size=submitting.MAX_FORM_TEXT_BYTES) as data:
         pages.guard.check(request, str(data.get(FIELD, "")))
         values = typed_values(data)
         typed = str(data.get("hub_token", "")).strip() or None
@@ -89,14 +89,19 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         token = job_token(typed, request, caller, services).text
         validation = await run_sync(
             lambda: validate(
-                wanted.work, services.hubs, services.store, services.fleet, owner=caller.owner, token=token
+                wanted.work,
+                services.hubs,
+                services.store,
+                services.fleet,
+                tenant=services.tenancy.of(caller.owner),
+                token=token,
             )
         )
     except (FormError, InvalidJobError, HubAccessEndedError) as error:
         return page.refuse_check(values, error)
     except HubUnavailableError as error:
         validation = refused(ProblemNote(code=error.code, message=str(error)))
-    return page.check(values, validation, wanted.work.recipe)
+    return page.check(values, validation, chosen_recipe(values))
 
 
 @router.post("/jobs")
@@ -104,27 +109,23 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
     """Take the form and go to the page of the new job, or show the form again with what is wrong."""
     page, began = FormPage(request, pages, caller, services), utc_now()
     form = SubmitForm(values=typed_values({}), texts={})
-    async with request.form(max_files=2, max_part_size=MAX_FORM_TEXT_BYTES) as data:
+    async with request.form(max_files=2, max_part_size=submitting.MAX_FORM_TEXT_BYTES) as data:
         pages.guard.check(request, str(data.get(FIELD, "")))
         form = SubmitForm(values=typed_values(data), texts={})
         try:
             form = await read_form(data)
             wanted = submission(form, owner=namespace_of(caller))
-            token = job_token(form.hub_token, request, caller, services)
-            job = await run_sync(
-                lambda: submit_checked(
-                    wanted,
-                    services,
-                    caller,
-                    hub_token=token.text,
-                    hub_token_expires_at=token.expires_at,
-                    force=bool(form.values["force"]),
-                )
+            return await submitting.submit_form(
+                request,
+                services,
+                caller,
+                wanted,
+                hub_token=form.hub_token,
+                force=bool(form.values["force"]),
+                began=began,
             )
-        except _REFUSALS as error:
+        except submitting.REFUSALS as error:
             return page.refuse(dict(form.values), error)
-    is_earlier = job.created_at < began
-    return RedirectResponse(f"/jobs/{job.id}{'?same=1' if is_earlier else ''}", status.HTTP_303_SEE_OTHER)
 
 
 @router.get("/jobs")
@@ -161,7 +162,7 @@ def job_page(
         "job.html",
         view=read_view(services.store, job),
         source_url=_source_url(services, job),
-        group=choices.group_size(job.work.recipe),
+        group=choices.group_size(job.work.recipe) if isinstance(job.work, CompressWork) else None,
         is_same=bool(same),
     )
 
@@ -194,7 +195,6 @@ def retry_form(
 ) -> Response:
     """Try a job again and go back to its page. Its Hub token was deleted when it ended, so it may be given again."""
     pages.guard.check(request, csrf_token)
-    caller.require_room(services.store)
     token = job_token(hub_token.strip() or None, request, caller, services)
     retry(
         job.id,
@@ -202,6 +202,7 @@ def retry_form(
         store=services.store,
         wake=services.wake,
         vault=services.vault,
+        admit=caller.admit,
         hub_token=token.text,
         hub_token_expires_at=token.expires_at,
     )
@@ -223,18 +224,33 @@ def recipes_page(request: Request, pages: PagesDep) -> Response:
 def read_view(store: JobReading, job: Job) -> JobView:
     """Return what the page of a job shows, read in batches."""
     events: list[JobEvent] = []
+    shown = _SHOWN_KINDS + (_TRAINING_KINDS if job.work.kind == "finetune" else ())
     while batch := store.events(
-        job.id, after=events[-1].sequence if events else 0, limit=_EVENTS_PER_READ, kinds=_SHOWN_KINDS
+        job.id, after=events[-1].sequence if events else 0, limit=_EVENTS_PER_READ, kinds=shown
     ):
         events.extend(batch)
     position = store.queue_position(job.id) if job.state is JobState.QUEUED else None
-    return job_view(job, events, queue_position=position, can_compare=_has_rivals(store, job))
+    return job_view(
+        job, events, queue_position=position, can_compare=_has_rivals(store, job), report=_report_of(store, job)
+    )
+
+
+def _report_of(store: JobReading, job: Job) -> AnyReport | None:
+    """Return what the page of a job itself shows of its report; of a compression that has a page of its own."""
+    if not job.has_report or job.work.kind == "compress":
+        return None
+    try:
+        return job_report(job, store.report(job.id))
+    except UnreadableError:
+        return None  # the link to its JSON is there all the same
 
 
 def _has_rivals(store: JobReading, job: Job) -> bool:
-    if job.state is not JobState.SUCCEEDED:
+    if job.state is not JobState.SUCCEEDED or job.work.kind != "compress":
         return False
-    wanted = JobFilter(owner=job.owner, states=(JobState.SUCCEEDED,), model_id=job.work.source.model_id)
+    wanted = JobFilter(
+        owner=job.owner, kind="compress", states=(JobState.SUCCEEDED,), model_id=job.work.source.model_id
+    )
     return len(store.list(wanted, limit=2).jobs) > 1
 
 

@@ -14,12 +14,16 @@ from service.edge.problem import Problem
 from service.edge.sessions import SESSION_COOKIE
 from service.jobs.reports import job_report
 from service.jobs.schema import Job
+from service.jobs.tuned import chosen_cell, start_words
 from service.submissions.caller import Caller
 from service.web import formatting
 from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS
+from service.web.training import tuning_charts
 from service.web.views import report_charts, sorted_layers
-from service.web.wording import SCOPE_WORDS, sentence
+from service.web.wording import FORMS, KIND_LABELS, SCOPE_WORDS, sentence
+from srr_core.report import Report
+from srr_core.tuners.report import TuningReport
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -52,6 +56,10 @@ class Pages:
             "short_sha": formatting.short_sha,
             "sentence": sentence,
         }
+        self._environment.filters["pair"] = lambda word: (word, word)
+        self._environment.globals["start_words"] = start_words
+        self._environment.globals["forms"] = FORMS
+        self._environment.globals["kind_labels"] = KIND_LABELS
         self._environment.globals["has_sign_in"] = has_sign_in
         self._environment.globals["scope_words"] = SCOPE_WORDS
         self._environment.globals["typed_fields"] = ", ".join(f"#{name}" for name in TEXT_FIELDS)
@@ -85,7 +93,21 @@ class Pages:
 
     def report(self, request: Request, job: Job, report: Mapping[str, Any]) -> Response:
         """Return the page of a report."""
-        parsed = job_report(job.id, report)
+        parsed = job_report(job, report)
+        if isinstance(parsed, TuningReport):
+            cell = chosen_cell(parsed)
+            names = tuple(dict.fromkeys(name for row in cell.evaluations for name in row.scores))
+            return self.render(
+                request,
+                "report_finetune.html",
+                job=job,
+                report=parsed,
+                cell=cell,
+                names=names,
+                charts=tuning_charts(parsed),
+            )
+        if not isinstance(parsed, Report):
+            return self.render(request, f"report_{job.work.kind}.html", job=job, report=parsed)
         return self.render(
             request, "report.html", job=job, report=parsed, layers=sorted_layers(parsed), charts=report_charts(parsed)
         )

@@ -42,4 +42,4 @@ def find_jobs(store: JobReading, filter: JobFilter, text: str, *, limit: int, cu
 
 def contains(job: Job, text: str) -> bool:
     """Whether a text is part of the names a job is known by; case does not count."""
-    return any(text.casefold() in name.casefold() for name in (job.work.source.model_id, job.work.destination.repo_id))
+    return any(text.casefold() in name.casefold() for name in (job.work.source.model_id, job.work.destination_id))

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from service.edge.callers import KeyHolders
 from service.edge.dependencies import KeysDep, KeyWriter, Services, ServicesDep
 from service.edge.new_key import new_key
+from service.edge.sessions import SESSION_COOKIE
 from service.keys.errors import InvalidKeyError, MissingScopeError
 from service.keys.schema import KeyCreate
 from service.keys.store import KeyStore
@@ -56,9 +57,11 @@ def sign_in(
 
 
 @router.post("/sign-out")
-def sign_out(request: Request, pages: PagesDep, csrf_token: Token = "") -> Response:
-    """End the session in this browser."""
+def sign_out(request: Request, pages: PagesDep, services: ServicesDep, csrf_token: Token = "") -> Response:
+    """End the session, in this browser and wherever its cookie was copied to."""
     pages.guard.check(request, csrf_token)
+    if isinstance(services.callers, KeyHolders):
+        services.callers.close_session(request.cookies.get(SESSION_COOKIE, ""))
     response = RedirectResponse("/sign-in", status.HTTP_303_SEE_OTHER)
     end_session(response)
     return response

@@ -6,13 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.jobs.eta import remaining_seconds
+from service.jobs.reports import AnyReport
 from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
 from service.web.charts import Chart, bar_chart
 from service.web.formatting import duration
+from service.web.training import TrainingView, data_previews, training_view
 from srr_core.recipe.stages import Stage
 from srr_core.report import LayerReport, Report
+from srr_core.tuners.data_report import Preview
 
-_PART_OF = dict.fromkeys((Stage.SEARCH, Stage.CALIBRATE, Stage.LEARN), Stage.COMPRESS)
+_PART_OF = dict.fromkeys((Stage.SEARCH, Stage.CALIBRATE, Stage.LEARN, Stage.REPAIR), Stage.COMPRESS)
 """Calibration and compression alternate block by block; a reader sees one stage."""
 
 STATE_LABELS: Mapping[JobState, str] = {
@@ -80,6 +83,12 @@ class JobView:
     queue_position: int | None
     can_compare: bool = False
     """Whether there is another result of the same model."""
+    training: TrainingView | None = None
+    """Of a fine-tuning, from its first step on."""
+    previews: tuple[Preview, ...] = ()
+    """Examples of the rows of a fine-tuning."""
+    report: AnyReport | None = None
+    """What the page shows of a finished job of a kind whose report has no page of its own."""
 
     @property
     def is_over(self) -> bool:
@@ -108,6 +117,7 @@ def job_view(
     *,
     queue_position: int | None = None,
     can_compare: bool = False,
+    report: AnyReport | None = None,
     now: datetime | None = None,
 ) -> JobView:
     """Return what the page of a job shows, from the job and its layer, state and log events."""
@@ -131,6 +141,9 @@ def job_view(
         resumed_layers=resumed,
         queue_position=queue_position,
         can_compare=can_compare,
+        training=training_view(events),
+        previews=data_previews(events),
+        report=report,
     )
 
 

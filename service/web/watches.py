@@ -140,9 +140,12 @@ async def _read(request: Request, pages: Pages, watch: Watch | None = None) -> t
 
 def _previews(made: WatchRules, owner: str, services: Services) -> Sequence[Preview]:
     watch = Watch(**dict(made), id="preview", owner=owner, created_at=utc_now())
-    token = services.settings.hub_token.get_secret_value() if services.settings.hub_token else None
     return preview_watch(
-        watch, releases=services.hubs.releases, hub=services.hubs.watched, days=PREVIEW_DAYS, token=token
+        watch,
+        releases=services.hubs.releases,
+        hub=services.hubs.source,
+        rights=services.watch_rights,
+        days=PREVIEW_DAYS,
     )
 
 

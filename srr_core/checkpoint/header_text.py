@@ -17,6 +17,8 @@ from srr_core.errors import DamagedHeaderError
 PREFIX_BYTES = 8
 """Of the length that comes before the header."""
 MAX_DIMENSIONS = 8
+MAX_NUMBER = 2**63 - 1
+"""No size and no place in a file is larger; a file that is too short for its numbers is truncated."""
 MAX_NAME = 100
 """Characters of a tensor's name in a message."""
 LFS_PREFIX = b"version "
@@ -103,7 +105,7 @@ def parse_header(text: bytes, size: int, *, file: str, bounds: Bounds = OWN) -> 
     if len(header) > bounds.tensors:
         raise DamagedHeaderError(f"{file}: declares {len(header)} tensors; {bounds.tensors} are the most that are read")
     base = PREFIX_BYTES + len(text)
-    entries = {name: _entry(file, name, value, base, size) for name, value in header.items()}
+    entries = {name: _entry(file, name, value, base) for name, value in header.items()}
     _check_layout(file, entries, base, size)
     return entries
 
@@ -131,14 +133,14 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _entry(file: str, name: str, value: Any, base: int, size: int) -> HeaderEntry:
+def _entry(file: str, name: str, value: Any, base: int) -> HeaderEntry:
     told = f"{file}: tensor {name[:MAX_NAME]!r}"
     match value:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [begin, end]} if dtype in ITEM_BYTES:
             numbers = (*shape, begin, end)
         case _:
             raise DamagedHeaderError(f"{told} has a damaged entry or an unknown dtype")
-    if len(shape) > MAX_DIMENSIONS or not all(type(number) is int and 0 <= number <= size for number in numbers):
+    if len(shape) > MAX_DIMENSIONS or not all(type(number) is int and 0 <= number <= MAX_NUMBER for number in numbers):
         raise DamagedHeaderError(f"{told} has an impossible shape or place")
     expected = ITEM_BYTES[dtype] * math.prod(shape)
     if end - begin != expected:

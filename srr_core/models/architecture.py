@@ -25,6 +25,8 @@ from srr_core.recipe.sizes import check_sizes
 from srr_core.recipe.stored_schemes import check_quantization
 
 MIN_BLOCKS = 1
+_PREDICTORS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
+"""Endings of the names of classes with a head over the vocabulary."""
 NO_LIMIT = -1
 """What models whose positions are relative give as their longest window."""
 MIN_WINDOW = 2
@@ -54,6 +56,11 @@ class Architecture:
     def config(self) -> PreTrainedConfig:
         """The configuration of the model."""
         return self.model.config
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether the model has a head over its vocabulary, for the next token or for masked ones."""
+        return self.name.endswith(_PREDICTORS)
 
     @property
     def is_causal_lm(self) -> bool:
@@ -216,6 +223,7 @@ def _build(directory: Path, name: str) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         config.__dict__.pop("quantization_config", None)  # codes are decoded before the model sees them
+        config._attn_implementation = None  # noqa: SLF001  # the class's own choice: never a kernel of a repository
         with no_init_weights(), init_empty_weights(include_buffers=False):
             # Private, but what every AutoModel calls; those know fewer classes than transformers has.
             model = model_class._from_config(config, dtype=torch.float32, experts_implementation="eager").eval()  # noqa: SLF001

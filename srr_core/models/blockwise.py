@@ -19,7 +19,8 @@ from srr_core.models.architecture import Architecture
 from srr_core.models.handed import Handed, ReturnForm, StandIns, filled, wanted
 from srr_core.models.layers import LayerPlan
 
-Hidden = Float[Tensor, "_ length ... hidden"]
+Hidden = Float[Tensor, "_ length *streams hidden"]
+"""What a block reads and returns; hyper-connections keep several streams of each token."""
 
 
 @dataclass(frozen=True)

@@ -179,8 +179,8 @@ def _number(name: str, value: Any, depth: int) -> Any:
     return next((min(value, size) for pattern, size in _SIZES if pattern.search(name)), value)
 
 
-def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {
+def _rope(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    result: dict[Any, Any] = {
         name: _rope(value) if isinstance(value, dict) else value for name, value in values.items()
     }
     if "mrope_section" in result:

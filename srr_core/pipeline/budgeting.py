@@ -51,7 +51,6 @@ PROBES = 5
 within 2 % of the target."""
 CLOSE, MARGIN = 1.05, 1.02
 """A probe that misses its target by less than the first is followed by one that aims the second below it."""
-_PREDICTORS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
 _SHAPE_BYTES = 16
 """Of `weight_shape`, which every layer has."""
 _FACTOR_BYTES = 2
@@ -69,7 +68,7 @@ def spend_budget(plan: RunPlan, monitor: RunMonitor, *, kept_table: Path) -> tup
     spec = plan.recipe.budget
     if spec is None:
         return plan, None
-    if spec.target_kl is not None and not _predicts(plan):
+    if spec.target_kl is not None and not plan.architecture.predicts_tokens:
         raise RecipeError(
             f"{plan.architecture.name} has no head that predicts tokens, so there is no divergence to aim at; give "
             "target_bits or target_size_bytes"
@@ -170,7 +169,7 @@ class _Scorer:
         self._spec = spec
         self._monitor = monitor
         self._made_from = made_from
-        self._has_head = _predicts(plan)
+        self._has_head = plan.architecture.predicts_tokens
         self._recipes = [
             (setting, recipe)
             for rank in spec.ranks
@@ -299,10 +298,6 @@ def _cost(weight: Tensor, result: Decomposition, method: Method, sensitivity: Te
     return float(by_output @ sensitivity) / 2
 
 
-def _predicts(plan: RunPlan) -> bool:
-    return plan.architecture.name.endswith(_PREDICTORS)
-
-
 def _spread(ids: Tensor, count: int) -> Tensor:
     """Return so many windows, evenly spread over all there are."""
     chosen = torch.linspace(0, len(ids) - 1, min(count, len(ids))).round().to(torch.int64)
@@ -316,7 +311,14 @@ def _made_from(plan: RunPlan, spec: BudgetSpec) -> dict[str, str]:
     )
     quantizer = plan.recipe.quantizer_of(spec.settings[0])
     scored = plan.recipe.model_copy(
-        update={"budget": neutral, "quantizer": _scored_by(quantizer), "rank": 0, "iterations": 1, "evaluation": None}
+        update={
+            "budget": neutral,
+            "quantizer": _scored_by(quantizer),
+            "rank": 0,
+            "iterations": 1,
+            "repair": None,
+            "evaluation": None,
+        }
     )
     return {**plan.fingerprint(), "recipe": scored.digest()}
 

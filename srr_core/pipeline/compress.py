@@ -1,35 +1,30 @@
 """The use case: every step of a run, in order."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import StorageError
-from srr_core.evaluators import EVALUATORS, ModelPair
-from srr_core.formats.artifact import open_artifact
-from srr_core.models.architecture import Architecture
-from srr_core.models.blockwise import BlockwiseModel
 from srr_core.pipeline.assemble import assemble
 from srr_core.pipeline.budgeting import TABLE_FILE, carry, spend_budget
+from srr_core.pipeline.judging import evaluate_written, verify_written
 from srr_core.pipeline.layers import LayerCompressor, finished_layers
-from srr_core.pipeline.memory import may_reload
 from srr_core.pipeline.plan import RunPlan, plan_run
+from srr_core.pipeline.repairing import Repaired, repair
 from srr_core.pipeline.reporting import build_report
 from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.stages import Stage
-from srr_core.report import Measurement, Report
+from srr_core.report import Report
 from srr_core.types import OnProgress, ShouldStop
-from srr_core.verification.carried import verify_carried
-from srr_core.verification.dense_view import DenseView
-from srr_core.verification.reload import verify_logits, verify_structure
-from srr_core.verification.verify import ExpectedLayer, verify_artifact
+from srr_core.verification.verify import ExpectedLayer
 
 BeforePublish = Callable[[Path, Report], None]
-
-RELOAD_TOKENS = 32
+_UNREPAIRED = "unrepaired"
+_REPAIR = "repair"
 
 
 def compress(
@@ -108,8 +103,12 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor, scores: Path | No
     with monitor.stage(Stage.ASSEMBLE, 1):
         compressed_bytes = assemble(plan, work)
         monitor.advance(Stage.ASSEMBLE)
-    notes = _verify(plan, work, monitor)
-    measurements = _evaluate(plan, work, monitor)
+    expected = tuple(ExpectedLayer(layer.name, record.digest) for layer, record in finished_layers(plan, work))
+    repaired = _repaired(plan, work, monitor)
+    if repaired is not None:
+        expected = repaired.layers
+    notes = (*(repaired.notes if repaired else ()), *verify_written(plan, work.artifact, expected, monitor))
+    measurements = evaluate_written(plan, work.artifact, monitor)
     size = cost.size_note(
         source_bytes=plan.weights.total_bytes(),
         result_bytes=compressed_bytes,
@@ -123,6 +122,7 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor, scores: Path | No
         monitor.seconds,
         unused=compressor.unused,
         budget=budget,
+        repair=None if repaired is None else repaired.report,
         notes=(*plan.notes, *([size] if size else []), *notes),
     )
     write_json(work.artifact / "report.json", report.model_dump(mode="json"))
@@ -132,44 +132,14 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor, scores: Path | No
     return report
 
 
-def _verify(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[str, ...]:
-    expected = [ExpectedLayer(layer.name, record.digest) for layer, record in finished_layers(plan, work)]
-    with monitor.stage(Stage.VERIFY, len(expected)):
-        verify_artifact(work.artifact, expected, on_layer=monitor.stepper(Stage.VERIFY))
-        verify_structure(work.artifact)
-        verify_carried(plan.source, work.artifact, plan.calibration.ids[0])
-        parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
-        if not may_reload(parameters):
-            return (
-                "reloading the whole model was not tried: it would take more memory than the run itself; every layer "
-                "was read back and compared bit for bit, and has its place in the stock model",
-            )
-        check = verify_logits(work.artifact, plan.calibration.ids[:1, :RELOAD_TOKENS])
-    loader = "stock transformers" if plan.layout.stock_loadable else "our loader, which this layout needs"
-    return (f"reloaded with {loader}: outputs within {check.difference:.1e} of Q + L·R",)
-
-
-def _evaluate(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> tuple[Measurement, ...]:
-    windows, spec = plan.evaluation, plan.recipe.evaluation
-    if windows is None or spec is None:
-        return ()
-    transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed and not layer.is_stacked)
-    artifact = open_artifact(work.artifact)
-    evaluators = [EVALUATORS.build(evaluator) for evaluator in spec.evaluators]
-    with monitor.stage(Stage.EVALUATE, 2 * len(plan.layers.blocks)):
-        pair = ModelPair(
-            source=BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device),
-            compressed=BlockwiseModel(
-                Architecture(plan.source),
-                DenseView(artifact, transposed=transposed),
-                plan.layers.in_artifact(),
-                plan.device,
-            ),
-            source_folder=plan.source,
-            artifact=work.artifact,
-            windows=windows,
-            batch_size=spec.batch_size,
-            paired_windows=max(evaluator.paired_windows for evaluator in evaluators),
-            after_block=monitor.stepper(Stage.EVALUATE),
-        )
-        return tuple(row for evaluator in evaluators for row in evaluator.measure(pair))
+def _repaired(plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> Repaired | None:
+    """Put what a repair makes of the assembled artifact in its place."""
+    if plan.recipe.repair is None:
+        return None
+    unrepaired = work.path / _UNREPAIRED
+    shutil.rmtree(unrepaired, ignore_errors=True)
+    work.artifact.rename(unrepaired)
+    work.artifact.mkdir()
+    repaired = repair(plan, unrepaired, work.artifact, work.path / _REPAIR, monitor)
+    shutil.rmtree(unrepaired, ignore_errors=True)
+    return repaired

@@ -9,7 +9,7 @@ from srr_core.errors import NumericalError, StorageError
 from srr_core.pipeline.compress import compress
 from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.tuned_result import build_report, describe_start, evaluate_result, verify_result, write_result
-from srr_core.pipeline.tuning_cells import BaseFolder, TuningCell, prepare_base
+from srr_core.pipeline.tuning_cells import BaseFolder, OnCheckpoint, TuningCell, prepare_base
 from srr_core.pipeline.tuning_plan import TuningPlan, plan_tuning
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe.stages import Stage
@@ -20,6 +20,7 @@ from srr_core.tuners.report import REPORT_NAME, CellReport, TuningReport
 from srr_core.types import OnProgress, Progress, ShouldStop
 
 BeforePublish = Callable[[Path, TuningReport], None]
+OnPlan = Callable[[TuningPlan], None]
 _INNER_STAGES = frozenset({Stage.CALIBRATE, Stage.COMPRESS})
 """Of a compression inside a fine-tuning, what its caller is told; the rest is short."""
 _COMPRESSED = "compressed"
@@ -40,6 +41,8 @@ def finetune(
     device: str = "auto",
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
+    on_plan: OnPlan = lambda _: None,
+    on_checkpoint: OnCheckpoint = lambda _: None,
     before_publish: BeforePublish | None = None,
 ) -> TuningReport:
     """Fine-tune a model from one of the starts into a new folder, and report what it learned.
@@ -61,8 +64,11 @@ def finetune(
         artifact_id: Repository the result will be published as, if any.
         device: auto, cpu or cuda.
         on_progress: Called after every unit of every stage, in this thread; while training with the loss, learning
-            rate, gradient norm and tokens per second of the step, and with the scores of evaluations.
+            rate, gradient norm and tokens per second of the step, and with the scores of evaluations; `cell` and
+            `step` say which training of a grid, and how far it is.
         should_stop: Asked between passes; True ends the run after saving what it has.
+        on_plan: Given what was checked, the report on the data in it, before anything is computed.
+        on_checkpoint: Called whenever a checkpoint has become durable.
         before_publish: Given the complete folder and the report before the destination appears, to add files.
     Raises:
         SrrError: any leaf of the tree in `srr_core.errors`; nothing is left at the destination.
@@ -83,8 +89,9 @@ def finetune(
             device=device,
         )
         monitor.advance(Stage.VALIDATE)
+    on_plan(plan)
     with closing(WorkFolder(destination, plan.fingerprint())) as work:
-        report = _run(plan, work, monitor, on_progress, should_stop)
+        report = _run(plan, work, monitor, on_progress, should_stop, on_checkpoint)
         if before_publish is not None:
             try:
                 before_publish(work.artifact, report)
@@ -100,10 +107,11 @@ def _run(
     monitor: RunMonitor,
     on_progress: OnProgress | None,
     should_stop: ShouldStop | None,
+    on_checkpoint: OnCheckpoint,
 ) -> TuningReport:
     model = _compressed(plan, work, monitor, on_progress, should_stop)
     base = prepare_base(plan, model, work.path)
-    cells = _train(plan, base, work, monitor, on_progress)
+    cells = _train(plan, base, work, monitor, on_progress, on_checkpoint)
     _, is_higher_better = metric_of(plan.dataset.task)
     chosen = choose(cells, is_higher_better=is_higher_better)
     cell = TuningCell(plan, base, work.path, cells.index(chosen), check=monitor.check)
@@ -169,7 +177,12 @@ def _compressed(
 
 
 def _train(
-    plan: TuningPlan, base: BaseFolder, work: WorkFolder, monitor: RunMonitor, on_progress: OnProgress | None
+    plan: TuningPlan,
+    base: BaseFolder,
+    work: WorkFolder,
+    monitor: RunMonitor,
+    on_progress: OnProgress | None,
+    on_checkpoint: OnCheckpoint,
 ) -> list[CellReport]:
     pairs = plan.spec.cells()
     steps = plan.dataset.report.steps
@@ -178,13 +191,22 @@ def _train(
     def teller(number: int) -> Callable[[int, dict[str, float]], None]:
         def tell(step: int, metrics: dict[str, float]) -> None:
             if on_progress is not None:
-                on_progress(Progress(Stage.TRAIN, number * steps + step, len(pairs) * steps, metrics=metrics))
+                told = {**metrics, "cell": float(number), "step": float(step)}
+                on_progress(Progress(Stage.TRAIN, number * steps + step, len(pairs) * steps, metrics=told))
 
         return tell
 
     with monitor.timed(Stage.TRAIN):
         for number in range(len(pairs)):
-            cell = TuningCell(plan, base, work.path, number, check=monitor.check, on_metrics=teller(number))
+            cell = TuningCell(
+                plan,
+                base,
+                work.path,
+                number,
+                check=monitor.check,
+                on_metrics=teller(number),
+                on_checkpoint=on_checkpoint,
+            )
             try:
                 cells.append(cell.run())
             except NumericalError:

@@ -57,6 +57,8 @@ class RunPlan:
     targets: AdapterTargets
     calibration: TokenWindows
     evaluation: TokenWindows | None
+    repair: TokenWindows | None
+    """Windows of the calibration text that a repair learns from and is judged by; None where there is none."""
     notes: tuple[str, ...]
     quantizers: Mapping[str, QuantizerSpec] = field(default_factory=dict)
     """Of layers that have another one than the recipe says, once a budget is spent."""
@@ -76,7 +78,8 @@ class RunPlan:
 
     def fingerprint(self) -> dict[str, str]:
         """Return everything the bits of the layers depend on, for a resume to compare."""
-        return {
+        repaired = {} if self.repair is None else {"repair text": self.repair.describe().token_sha256}
+        return repaired | {
             "source": self.revision or _folder_digest(self.weights),
             "model": self.model_id,
             "recipe": self.recipe.digest(),
@@ -133,6 +136,7 @@ def plan_run(
     )
     if len(calibration.ids) < recipe.calibration.num_sequences:
         notes.append(f"the calibration text holds {len(calibration.ids)} windows of {window} tokens; all were used")
+    repair = _repair_windows(recipe, calibration, calibration_text, tokenizer, notes)
     evaluation = None
     if recipe.evaluation is not None and evaluation_text is not None and not architecture.is_causal_lm:
         notes.append(
@@ -146,7 +150,7 @@ def plan_run(
             sequence_length=_window(recipe.evaluation, architecture, "evaluation", notes),
             error=EvaluationError,
         )
-    for windows in (calibration, evaluation):
+    for windows in (calibration, evaluation, repair):
         if windows is not None:
             _require_rows(architecture, windows, tokenizer)
     return RunPlan(
@@ -164,6 +168,7 @@ def plan_run(
         targets=targets,
         calibration=calibration,
         evaluation=evaluation,
+        repair=repair,
         notes=tuple(notes),
     )
 
@@ -288,6 +293,25 @@ def _without_low_rank(targets: AdapterTargets) -> list[str]:
         f"{count} layers named {kind} have codes alone, without L·R: peft attaches nothing to them in this model"
         for kind, count in sorted(kinds.items())
     ]
+
+
+def _repair_windows(
+    recipe: Recipe, calibration: TokenWindows, text: Path, tokenizer: Any, notes: list[str]
+) -> TokenWindows | None:
+    if recipe.repair is None:
+        return None
+    wanted, windows = recipe.repair.num_sequences, calibration
+    if wanted is not None:
+        length = calibration.ids.shape[1]
+        windows = cut_windows(text, tokenizer, num_sequences=wanted, sequence_length=length, error=CalibrationError)
+        if len(windows.ids) < wanted:
+            notes.append(f"the calibration text holds {len(windows.ids)} windows to repair with; all were used")
+    if len(windows.ids) < 2:
+        raise CalibrationError(
+            "the calibration text holds one window, but a repair needs one to learn from and one to judge by; give "
+            "more text or a smaller calibration.sequence_length"
+        )
+    return windows
 
 
 def _window(spec: CalibrationSpec | EvaluationSpec, architecture: Architecture, use: str, notes: list[str]) -> int:

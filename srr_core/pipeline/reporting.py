@@ -18,6 +18,7 @@ from srr_core.report import (
     KeptTensor,
     LayerReport,
     Measurement,
+    RepairReport,
     Report,
     SizeBytes,
     SourceReport,
@@ -35,6 +36,7 @@ def build_report(
     *,
     unused: Mapping[str, str],
     budget: BudgetReport | None = None,
+    repair: RepairReport | None = None,
     notes: tuple[str, ...],
 ) -> Report:
     """Return the whole result of a run."""
@@ -56,6 +58,7 @@ def build_report(
         calibration=plan.calibration.describe(),
         layers=layers,
         budget=budget,
+        repair=repair,
         kept=tuple(KeptTensor(name=name, reason=reason) for name, reason in kept.items()),
         environment=Environment(
             core_version=core_version(),

@@ -12,8 +12,9 @@ from srr_core.exporters.export import export
 from srr_core.formats.adapter import ADAPTER_CONFIG
 from srr_core.formats.artifact import open_artifact
 from srr_core.models.architecture import silent_loading
-from srr_core.pipeline.compress import RELOAD_TOKENS, compress
+from srr_core.pipeline.compress import compress
 from srr_core.pipeline.dense_merge import merge_dense
+from srr_core.pipeline.judging import RELOAD_TOKENS
 from srr_core.pipeline.memory import may_reload, peak_memory_bytes
 from srr_core.pipeline.plan import core_version
 from srr_core.pipeline.reporting import REPORTED_PACKAGES

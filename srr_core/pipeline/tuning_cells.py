@@ -18,13 +18,14 @@ from srr_core.tuners.folders import appearing, base_digest, dense_layers, is_art
 from srr_core.tuners.neutral import drift
 from srr_core.tuners.objectives import metric_of
 from srr_core.tuners.opening import objective_for, padding_of
-from srr_core.tuners.report import CellReport, EvaluationRow, NeutralReport, StepRow
+from srr_core.tuners.report import CellReport, CheckpointRow, EvaluationRow, NeutralReport, StepRow
 from srr_core.tuners.slowing import preserved_ranks
 from srr_core.tuners.start import Facts, open_start, write_base, write_start
 from srr_core.tuners.training import Cell, Material, Training
 
 OnMetrics = Callable[[int, dict[str, float]], None]
 """Called with the steps done and the metrics of a step or of an evaluation."""
+OnCheckpoint = Callable[[CheckpointRow], None]
 _FACTS = "facts.json"
 _CELL = "cell.json"
 
@@ -82,12 +83,14 @@ class TuningCell:
         *,
         check: Callable[[], None],
         on_metrics: OnMetrics = lambda _, __: None,
+        on_checkpoint: OnCheckpoint = lambda _: None,
     ) -> None:
         self._plan = plan
         self._base = base
         self._number = number
         self._check = check
         self._on_metrics = on_metrics
+        self._on_checkpoint = on_checkpoint
         self._cell = Cell(*plan.spec.cells()[number])
         self._state = TrainingState()
         self.folder = folder / "cells" / f"{number:03d}"
@@ -121,6 +124,7 @@ class TuningCell:
             check=self._check,
             on_step=self._tell_step,
             on_evaluation=self._tell_evaluation,
+            on_checkpoint=lambda path: self._tell_checkpoint(path, training.state),
         )
         self._state = training.state
         try:
@@ -206,3 +210,15 @@ class TuningCell:
 
     def _tell_evaluation(self, row: EvaluationRow) -> None:
         self._on_metrics(row.step, {f"validation_{name}": value for name, value in row.scores.items()})
+
+    def _tell_checkpoint(self, path: Path, state: TrainingState) -> None:
+        at_step = [row.scores for row in state.evaluations if row.step == state.step]
+        self._on_checkpoint(
+            CheckpointRow(
+                cell=self._number,
+                step=state.step,
+                num_bytes=sum(file.stat().st_size for file in path.iterdir()),
+                scores=at_step[-1] if at_step else {},
+                is_best=state.best_step == state.step,
+            )
+        )

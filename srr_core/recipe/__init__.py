@@ -18,6 +18,7 @@ from srr_core.recipe.quantizers import (
 )
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, RankSelectorSpec, SpectralSpec, VerifiedSpec
 from srr_core.recipe.recipe import Recipe, SketchSpec
+from srr_core.recipe.repair import RepairSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec, ScalingSpec
 from srr_core.recipe.uniform_grid import UniformGrid
 
@@ -54,6 +55,7 @@ __all__ = [
     "QuantizerSpec",
     "RankSelectorSpec",
     "Recipe",
+    "RepairSpec",
     "ScalingSpec",
     "Setting",
     "SketchSpec",

@@ -127,6 +127,29 @@ EVALUATION_KINDS: tuple[EvaluationKind, ...] = (
     "speed-memory",
 )
 
+_OF_NEXT_TOKENS = frozenset({"divergence", "perplexity", "word-perplexity", "harness"})
+_WITHOUT_NEXT_TOKEN = ("MaskedLM", "Classification", "QuestionAnswering", "MultipleChoice")
+_CLASSIFIER = "ForSequenceClassification"
+
+
+def misfit(kind: EvaluationKind, architecture: str, *, has_reference: bool, has_pairs: bool) -> str | None:
+    """Return why an evaluator certainly does not fit a model, as far as the name of its class tells; None otherwise.
+
+    Args:
+        architecture: The class in config.json.
+        has_reference: Whether there is a model to compare with.
+        has_pairs: Whether scored or labelled pairs are given.
+    """
+    if kind in _OF_NEXT_TOKENS and architecture.endswith(_WITHOUT_NEXT_TOKEN):
+        return f"{kind} needs a model that predicts the next token, and {architecture} does not"
+    if kind == "glue" and not architecture.endswith(_CLASSIFIER):
+        return f"glue needs a classifier, and {architecture} is none"
+    if kind == "divergence" and not has_reference:
+        return "divergence needs a model to compare with"
+    if kind == "sentence-similarity" and not (has_reference or has_pairs):
+        return "sentence-similarity needs a model to compare with, or scored pairs of sentences"
+    return None
+
 
 def parse_evaluations(kinds: Sequence[str], assignments: Sequence[str] = ()) -> tuple[AnyEvaluationSpec, ...]:
     """Return the specifications behind names, single fields replaced.

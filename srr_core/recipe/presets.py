@@ -14,6 +14,7 @@ from srr_core.recipe.known_fields import what_is_known
 from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
 from srr_core.recipe.recipe import Recipe
+from srr_core.recipe.repair import RepairSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec
 from srr_core.recipe.targets import aimed
 
@@ -176,6 +177,16 @@ _RECIPES = (
         rank=0,
         rank_selector=_EVERYTHING,
         budget=BudgetSpec(target_bits=3.3),
+    ),
+    Recipe(
+        name="srr-best",
+        title="Settings by budget, rounding and L·R learned by block, then scales and L·R learned end to end",
+        reference=f"{_SRR}, with SignRound (arXiv:2309.05516) and distillation (arXiv:1503.02531)",
+        quantizer=LearnedSpec(grid=IntegerSpec(num_bits=3, group_size=64)),
+        rank=0,
+        rank_selector=_EVERYTHING,
+        budget=BudgetSpec(target_bits=3.3, ranks=(0, 8)),
+        repair=RepairSpec(),
     ),
     Recipe(
         name="quip-sharp",

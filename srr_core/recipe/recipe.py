@@ -11,11 +11,12 @@ from srr_core.recipe.budget import MAX_RANK, BudgetSpec, Setting
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
 from srr_core.recipe.quantizers import FLOAT16_BITS, MXIntSpec, QuantizerSpec
 from srr_core.recipe.rank_selectors import RankSelectorSpec, SpectralSpec
+from srr_core.recipe.repair import RepairSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec
 
 Target = Literal["any", "transformers", "vllm", "sglang", "llama.cpp", "gptq", "srr"]
 _WORDS = frozenset({"name", "title", "reference", "target"})
-_LATER_FIELDS = ("target", "budget", "min_share", "calibration.inputs", "evaluation.evaluators")
+_LATER_FIELDS = ("target", "budget", "repair", "min_share", "calibration.inputs", "evaluation.evaluators")
 STEEP_POWER_ITERATIONS = 3
 """Under the exact scaling. On the 42 layers of a trained model k* is then that of a dense SVD and the output error
 within 0.1 %; with two iterations k* is one less on 1 to 3 layers, and the error 0.3 % higher."""
@@ -67,6 +68,9 @@ class Recipe(Spec):
     )
     budget: BudgetSpec | None = Field(
         default=None, description="Every layer gets bits and groups of its own within a size; none: all the same."
+    )
+    repair: RepairSpec | None = Field(
+        default=None, description="L·R and scales learn at the end, the model as a whole; none: they do not."
     )
     sketch: SketchSpec = SketchSpec()
     calibration: CalibrationSpec = CalibrationSpec()

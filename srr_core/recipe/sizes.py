@@ -35,6 +35,8 @@ _LIMITS: Mapping[str, int] = {
     **dict.fromkeys(_WIDTHS, MAX_WIDTH),
     "vocab_size": MAX_VOCABULARY,
 }
+_ATTENTION = ("_attn_implementation", "attn_implementation", "_attn_implementation_internal")
+_STOCK_ATTENTION = (None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 _MAY_BE_ZERO = frozenset(_EXPERTS)
 """Some mixtures write 0 where they have no experts of that kind."""
 
@@ -43,9 +45,11 @@ def check_sizes(config: Mapping[str, Any]) -> None:
     """Refuse a configuration whose numbers belong to no model.
 
     Raises:
-        UnsupportedModelError: a number of blocks, experts or values is not whole, not positive or beyond all reason.
+        UnsupportedModelError: attention is to come from a repository of code; or a number of blocks, experts or values
+            is not whole, not positive or beyond all reason.
     """
     for part in _parts(config):
+        _check_attention(part)
         for name, limit in _LIMITS.items():
             _check_size(name, part.get(name), limit)
         in_all = max(_given(part, _BLOCKS)) * max(_given(part, _EXPERTS))
@@ -72,6 +76,17 @@ def _check_size(name: str, value: Any, limit: int) -> None:
         raise UnsupportedModelError(
             f"config.json gives {name} as {shown}; a whole number from {least} to {limit:,} is what can be compressed"
         )
+
+
+def _check_attention(part: Mapping[str, Any]) -> None:
+    # Any other name is looked up on the Hub as a repository of kernels, which is code, and run.
+    for name in _ATTENTION:
+        if part.get(name) not in _STOCK_ATTENTION:
+            shown = repr(part[name])[:80]
+            raise UnsupportedModelError(
+                f"config.json gives {name} as {shown}; take it out, or give sdpa or eager: code of a repository is "
+                "never run"
+            )
 
 
 def _given(part: Mapping[str, Any], names: tuple[str, ...]) -> list[int]:

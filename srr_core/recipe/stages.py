@@ -18,6 +18,8 @@ class Stage(StrEnum):
     """Only where rounding is learned; its time is apart from that of compressing."""
     COMPRESS = "compress"
     ASSEMBLE = "assemble"
+    REPAIR = "repair"
+    """Only where a recipe has a repair."""
     TRAIN = "train"
     VERIFY = "verify"
     EVALUATE = "evaluate"
@@ -36,13 +38,15 @@ COMPRESSION: Shares = MappingProxyType(
         Stage.LEARN: (0.16, 0.16),
         Stage.COMPRESS: (0.16, 0.80),
         Stage.ASSEMBLE: (0.80, 0.82),
+        Stage.REPAIR: (0.82, 0.82),
         Stage.VERIFY: (0.82, 0.87),
         Stage.EVALUATE: (0.87, 0.95),
         Stage.PUBLISH: (0.95, 1.0),
     }
 )
 """A heuristic, from runs of the demo model. Calibration, learning and compression alternate block by block, and
-finished layers alone count. A search comes before them; most runs have none, so it has no part of its own."""
+finished layers alone count. A search comes before them and a repair after them; most runs have neither, so they have
+no parts of their own."""
 
 TUNING: Shares = MappingProxyType(
     {
@@ -56,6 +60,11 @@ TUNING: Shares = MappingProxyType(
     }
 )
 """A heuristic, from runs of the demo model."""
+
+EVALUATION: Shares = MappingProxyType(
+    {Stage.DOWNLOAD: (0.0, 0.2), Stage.EVALUATE: (0.2, 0.98), Stage.PUBLISH: (0.98, 1.0)}
+)
+"""A heuristic: evaluators take from seconds to hours, and each counts the same."""
 
 
 def share_done(

@@ -26,6 +26,27 @@ def parse_tuning(document: Mapping[str, Any]) -> TuningSpec:
         raise RecipeError(f"invalid fine-tuning: {_described(error)}") from error
 
 
+def with_names(document: Any) -> Any:
+    """Return a document with a start and a task that are named spelt out; whatever else it is stays as it is.
+
+    Where the start is named, `rank` is the adapter's, whether the start brings it or it is fresh.
+
+    Raises:
+        RecipeError: no start or task has this name, or the rank is none.
+    """
+    if not isinstance(document, Mapping):
+        return document
+    rest, spec = dict(document), TuningSpec()
+    if isinstance(rest.get("start"), str):
+        spec = with_start(spec, rest.pop("start"))
+        rank = rest.get("rank")
+        if isinstance(rank, int):
+            spec = with_rank(spec, rank)
+    if isinstance(rest.get("task"), str):
+        spec = with_task(spec, rest.pop("task"))
+    return {"start": spec.start.model_dump(mode="json"), "task": spec.task.model_dump(mode="json"), **rest}
+
+
 def with_start(spec: TuningSpec, name: str) -> TuningSpec:
     """Return a specification with another start, its other fields kept; `artifact` takes the source as it is.
 

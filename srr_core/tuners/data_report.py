@@ -45,6 +45,21 @@ class SplitReport(_Frozen):
         return self.trained_tokens / self.tokens if self.tokens else 0.0
 
 
+class DataSketch(_Frozen):
+    """What can be said of a file without the model's tokenizer: everything but tokens, windows and steps."""
+
+    rows: int
+    columns: tuple[str, ...]
+    """Of the first row."""
+    characters: int
+    """Of all that would be read."""
+    trained_characters: int
+    """Of these, what the loss would be taken over; 0 for classifiers."""
+    duplicates: int
+    labels: dict[str, int] = {}
+    previews: tuple[Preview, ...]
+
+
 class DataReport(_Frozen):
     """The whole data of a fine-tuning."""
 

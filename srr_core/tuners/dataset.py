@@ -52,22 +52,22 @@ def prepare(
     Raises:
         TrainingDataError: the rows cannot be learned from; the message names the file and the row.
     """
-    task = spec.task.as_plain() if isinstance(spec.task, GLUETask) else spec.task
-    rows = _rows(data, spec, task)
-    held_out = _rows(validation, spec, task) if validation is not None else []
-    labels = _labels(data, task, rows)
+    task = plain_task(spec)
+    rows = rows_of(data, spec, task)
+    held_out = rows_of(validation, spec, task) if validation is not None else []
+    labels = labels_of(data, task, rows)
     renderer = renderer_of(task, tokenizer, window=spec.data.window, too_long=spec.data.too_long, labels=labels)
-    keys = _each(data, rows, lambda row: _key(renderer, row))
+    keys = each_row(data, rows, lambda row: _key(renderer, row))
     kept, duplicates = _without_duplicates(rows, keys)
     if spec.data.duplicates == "drop":
         rows = kept
         keys = [_key(renderer, row) for row in rows]
-    examples = _flat(_each(data, rows, lambda row: tuple(renderer.examples(row))))
+    examples = _flat(each_row(data, rows, lambda row: tuple(renderer.examples(row))))
     leaked = 0
     if validation is not None:
         known = set(keys)
-        leaked = sum(key in known for key in _each(validation, held_out, lambda row: _key(renderer, row)))
-        kept_out = _flat(_each(validation, held_out, lambda row: tuple(renderer.examples(row))))
+        leaked = sum(key in known for key in each_row(validation, held_out, lambda row: _key(renderer, row)))
+        kept_out = _flat(each_row(validation, held_out, lambda row: tuple(renderer.examples(row))))
     else:
         examples, kept_out = _split(examples, dict(zip((row.number for row in rows), keys, strict=True)), spec)
     _require(data, examples, kept_out)
@@ -91,7 +91,13 @@ def prepare(
     return Dataset(task, labels, tuple(windows), tuple(kept_out), is_packed, report)
 
 
-def _rows(file: Path, spec: TuningSpec, task: PlainTask) -> list[Row]:
+def plain_task(spec: TuningSpec) -> PlainTask:
+    """Return the task with the columns and labels of a named one spelt out."""
+    return spec.task.as_plain() if isinstance(spec.task, GLUETask) else spec.task
+
+
+def rows_of(file: Path, spec: TuningSpec, task: PlainTask) -> list[Row]:
+    """Return the rows of a file that a specification asks for. Raises TrainingDataError."""
     unit = task.unit if isinstance(task, TextTask) else "line"
     rows = list(islice(read_rows(file, spec.data.format, unit=unit), spec.data.max_rows))
     if not rows:
@@ -99,10 +105,11 @@ def _rows(file: Path, spec: TuningSpec, task: PlainTask) -> list[Row]:
     return rows
 
 
-def _labels(file: Path, task: PlainTask, rows: Sequence[Row]) -> tuple[str, ...]:
+def labels_of(file: Path, task: PlainTask, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the names of the classes in the order of their numbers; none for other tasks. Raises TrainingDataError."""
     if not isinstance(task, ClassificationTask):
         return ()
-    found = Counter(_each(file, rows, lambda row: label_text(row, task.label)))
+    found = Counter(each_row(file, rows, lambda row: label_text(row, task.label)))
     if len(found) < 2:
         only = next(iter(found))
         raise TrainingDataError(f"{file.name}: every row has the label {only!r}; two labels are needed to tell apart")
@@ -112,8 +119,8 @@ def _labels(file: Path, task: PlainTask, rows: Sequence[Row]) -> tuple[str, ...]
     return tuple(sorted(found, key=int) if is_numbered else sorted(found))
 
 
-def _each(file: Path, rows: Sequence[Row], use: Callable[[Row], T]) -> list[T]:
-    """Return what a function makes of every row; all rows it refuses are told at once."""
+def each_row(file: Path, rows: Sequence[Row], use: Callable[[Row], T]) -> list[T]:
+    """Return what a function makes of every row; all rows it refuses are told at once. Raises TrainingDataError."""
     results: list[T] = []
     problems: list[tuple[int, TrainingDataError]] = []
     for row in rows:

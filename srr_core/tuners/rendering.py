@@ -209,7 +209,7 @@ class LabelRenderer(Renderer):
     def _label(self, row: Row) -> int | float:
         written = label_text(row, self.task.label)
         if isinstance(self.task, RegressionTask):
-            return _number(written)
+            return label_number(written)
         try:
             return self.labels[written]
         except KeyError:
@@ -299,7 +299,8 @@ def _require_columns(row: Row, columns: Sequence[str], *, other: str | None = No
         raise TrainingDataError(f"has the columns {found}; needed: {wanted}")
 
 
-def _number(written: str) -> float:
+def label_number(written: str) -> float:
+    """Return the number a label is. Raises TrainingDataError."""
     try:
         value = float(written)
     except ValueError:

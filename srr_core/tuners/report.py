@@ -38,6 +38,20 @@ class EvaluationRow(_Frozen):
     scores: dict[str, float]
 
 
+class CheckpointRow(_Frozen):
+    """One checkpoint that was made durable."""
+
+    cell: int
+    """Which training of the run, from 0."""
+    step: int
+    num_bytes: int
+    """On disk, the optimizer's state included."""
+    scores: dict[str, float]
+    """Of the evaluation at this step; empty where there was none."""
+    is_best: bool
+    """Whether it was the best of its training when it was written."""
+
+
 class CellReport(_Frozen):
     """One training: a learning rate and a seed."""
 

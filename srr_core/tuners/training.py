@@ -34,6 +34,7 @@ from srr_core.tuners.slowing import coefficients, slow_down
 
 OnStep = Callable[[StepRow], None]
 OnEvaluation = Callable[[EvaluationRow], None]
+OnCheckpoint = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Training:
         check: Check,
         on_step: OnStep = lambda _: None,
         on_evaluation: OnEvaluation = lambda _: None,
+        on_checkpoint: OnCheckpoint = lambda _: None,
     ) -> None:
         self._model = model
         self._objective = objective
@@ -91,6 +93,7 @@ class Training:
         self._check = check
         self._on_step = on_step
         self._on_evaluation = on_evaluation
+        self._on_checkpoint = on_checkpoint
         self._parameters = dict(trained_parameters(model))
         self._device = next(iter(self._parameters.values())).device
         self._optimizer = _optimizer(self._parameters, spec, cell)
@@ -250,7 +253,7 @@ class Training:
 
     def _save(self) -> None:
         if self._saved != self._progress() and self._rank == 0:
-            self._checkpoints.save(self._parameters, self._optimizer, self.state)
+            self._on_checkpoint(self._checkpoints.save(self._parameters, self._optimizer, self.state))
         self._saved = self._progress()
 
     def _progress(self) -> tuple[int, int]:

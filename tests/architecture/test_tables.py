@@ -19,6 +19,7 @@ from srr_core.recipe import (
     QuantizerSpec,
     RankSelectorSpec,
     Recipe,
+    RepairSpec,
     ScalingSpec,
     SketchSpec,
 )
@@ -70,6 +71,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "calibration": CalibrationSpec,
     "evaluation": EvaluationSpec,
     "budget": BudgetSpec,
+    "repair": RepairSpec,
 }
 FAMILY_FIELDS = {
     "quantizer": QuantizerSpec,

@@ -18,6 +18,8 @@ from service.hub.chosen import ConfiguredHubs
 from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
+from service.jobs.tenancy import Tenancy
+from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
 from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
@@ -101,6 +103,8 @@ def application(
     FolderHub(tmp_path / "hub").import_model(write_model(tmp_path / "model"), "org/model")
     app_context = AppContext(
         store=job_store,
+        tenancy=Tenancy(engine),
+        uploads=TextUploads(engine),
         wake=lambda: None,
         hubs=ConfiguredHubs(HubSettings(source_hub="folder"), data_dir=tmp_path),
         workers=WorkerRegistry(engine),

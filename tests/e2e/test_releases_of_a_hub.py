@@ -17,11 +17,13 @@ from service.hub.webhooks import HuggingFaceWebhooks
 from service.jobs.credentials import CredentialVault
 from service.jobs.schema import Job, JobFilter
 from service.jobs.sql_store import SqlJobStore
+from service.jobs.tenancy import Tenancy
 from service.platform.database import migrate, open_database
 from service.releases.act import ReleaseContext, act_on_releases
 from service.releases.errors import HookForbiddenError
 from service.releases.intake import authentic_watch, take_delivery
 from service.releases.poller import poll_watch
+from service.releases.rights import WatchRights
 from service.releases.schema import Watch, WatchRules
 from service.releases.store import WatchStore
 from service.releases.watches import create_watch, sync_watch
@@ -41,6 +43,7 @@ class Watcher:
     store: WatchStore
     jobs: SqlJobStore
     vault: CredentialVault
+    tenancy: Tenancy
     watch: Watch
 
     def receive(self, event: WebhookEvent) -> int:
@@ -57,7 +60,7 @@ class Watcher:
     def act(self) -> list[Job]:
         """Decide about releases, twice as two processes would, and return every job there is."""
         hub = HuggingFaceMetadata(self.client)
-        context = ReleaseContext(self.store, self.jobs, hub, wake=lambda: None, core_version="1.0")
+        context = ReleaseContext(self.store, self.jobs, hub, lambda: None, "1.0", WatchRights(self.tenancy))
         for _ in range(2):
             act_on_releases(context)
         return list(self.jobs.list(JobFilter(), limit=200).jobs)
@@ -78,7 +81,7 @@ def watcher(hub_server: HubServer, tmp_path: Path) -> Iterator[Watcher]:
         per_day=1000,
     )
     watch = create_watch(rules, owner="alice", store=store, vault=vault)
-    made = Watcher(hub_server, client, store, SqlJobStore(engine), vault, watch)
+    made = Watcher(hub_server, client, store, SqlJobStore(engine), vault, Tenancy(engine), watch)
     made.poll()
     webhooks = HuggingFaceWebhooks(client)
     assert (

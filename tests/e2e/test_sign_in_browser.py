@@ -17,6 +17,8 @@ from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter
+from service.jobs.tenancy import Tenancy
+from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
 from service.keys.store import KeyStore
 from service.notifications.store import NotificationStore
@@ -75,6 +77,8 @@ def url(job_store: MemoryJobStore, tmp_path: Path) -> Iterator[str]:
         )
         app_context = AppContext(
             store=job_store,
+            tenancy=Tenancy(engine),
+            uploads=TextUploads(engine),
             wake=lambda: None,
             hubs=ConfiguredHubs(HubSettings(source_hub="folder"), data_dir=tmp_path),
             hub_url=provider.url,

@@ -18,6 +18,8 @@ from service.hub.settings import HubSettings
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import IDEMPOTENCY_LIFETIME
+from service.jobs.tenancy import Tenancy
+from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
 from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
@@ -101,6 +103,12 @@ def vault() -> CredentialVault:
 
 
 @pytest.fixture
+def tenancy(engine: Engine) -> Tenancy:
+    """Nothing lent and nothing published."""
+    return Tenancy(engine)
+
+
+@pytest.fixture
 def hubs(hub_dir: Path) -> ConfiguredHubs:
     """The folder hub, for sources and destinations."""
     return ConfiguredHubs(HubSettings(source_hub="folder"), data_dir=hub_dir.parent)
@@ -122,6 +130,7 @@ def app_context(
     watches: WatchStore,
     notifications: NotificationStore,
     vault: CredentialVault,
+    tenancy: Tenancy,
     engine: Engine,
     hub_url: str,
 ) -> AppContext:
@@ -135,6 +144,8 @@ def app_context(
         watches=watches,
         notifications=notifications,
         vault=vault,
+        tenancy=tenancy,
+        uploads=TextUploads(engine),
         hub_url=hub_url,
         collectors=(InstallationCollector(engine, deliveries=notifications.counts),),
     )

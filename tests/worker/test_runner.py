@@ -9,21 +9,27 @@ from typing import Any
 
 import pytest
 
-from service.hub.errors import HubError, HubUnavailableError, RemoteCodeError
+from service.hub.errors import DestinationConflictError, HubError, HubUnavailableError, RemoteCodeError
+from service.jobs.errors import DestinationTakenError
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import RetryPolicy
 from service.jobs.schema import Job, JobState, Lease
+from service.jobs.tenancy import LOCAL_OWNER, Tenancy
 from service.jobs.windows import job_recipe
 from service.jobs.work import JobDestination, JobSource, JobText, WorkBase
+from service.platform.columns import metadata
+from service.platform.database import open_database
 from srr_core.errors import ResumeMismatchError, StopRequested, StorageError
 from srr_core.recipe import named_recipe
 from srr_core.recipe.stages import Stage
 from srr_core.recipe.verdicts import CompatibilityRow
 from srr_core.report import Report
+from tests.service.models import safetensors
 from tests.service.submitting import submission, submitted
 from tests.worker.artifacts import report, write_artifact
 from worker.folder_hub import FolderHub
 from worker.hub import PublishedCommit
+from worker.hub_access import HubAccess
 from worker.progress import ProgressRecorder
 from worker.run_context import LeaseLostError, RunContext
 from worker.runner import CARRIED_OUT_BY, run
@@ -52,6 +58,7 @@ class Shop:
     source: FolderHub
     destination: Unreliable
     workspace: Workspace
+    tenancy: Tenancy
     calls: list[dict[str, Any]] = field(default_factory=list)
     during: Callable[[], None] = lambda: None
     free_bytes: int = 1 << 40
@@ -70,9 +77,9 @@ class Shop:
         (destination / "adapter_config.json").write_text(json.dumps(adapter))
         return made
 
-    def submit(self, **fields: Any) -> Job:
+    def submit(self, *, owner: str = "me", **fields: Any) -> Job:
         defaults = {"source": JobSource(model_id="acme/base"), "destination": JobDestination(repo_id="acme/base-srr")}
-        return submitted(self.store, submission(**(defaults | fields)))
+        return submitted(self.store, submission(**(defaults | fields)), owner=owner)
 
     def attempt(self, job: Job, attempt: int = 1) -> Job:
         claim = self.store.claim(job.id, attempt, worker="w", lasts=LEASE)
@@ -80,7 +87,8 @@ class Shop:
         run(
             RunContext(
                 lease=claim.lease,
-                token=None,
+                access=HubAccess(),
+                tenant=self.tenancy.of(job.owner),
                 store=self.store,
                 source_hub=lambda model_id: self.source,
                 destination_hub=self.destination,
@@ -88,6 +96,8 @@ class Shop:
                 device="cpu",
                 require_free=self.require_free,
                 workspace=self.workspace,
+                cache=self.workspace.root / "cache",
+                datasets=None,
                 progress=ProgressRecorder(self.store, claim.lease),
                 asked_to_stop=lambda: False,
                 smoke_test=self.smoke_test,
@@ -104,9 +114,9 @@ class Shop:
         if needed > self.free_bytes:
             raise StorageError("full")
 
-    def release(self, folder: Path, content: str = "weights", **config: Any) -> str:
+    def release(self, folder: Path, rows: int = 4, **config: Any) -> str:
         folder.mkdir(exist_ok=True)
-        (folder / "model.safetensors").write_text(content)
+        (folder / "model.safetensors").write_bytes(safetensors({"lm_head.weight": (rows, 4)}))
         (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], **config}))
         return self.source.import_model(folder, "acme/base")
 
@@ -116,10 +126,13 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     workspaces = Workspaces(tmp_path / "scratch", reserve_bytes=0)
     hubs = FolderHub(tmp_path / "source"), Unreliable(tmp_path / "destination")
     job_id = "job_00000000000000000000000000"
+    engine = open_database(f"sqlite:///{tmp_path / 'tenancy.sqlite3'}")
+    metadata.create_all(engine)
     with workspaces.hold(job_id) as (workspace, _):
-        shop = Shop(MemoryJobStore(retries=RetryPolicy(first=timedelta(0))), *hubs, workspace)
+        shop = Shop(MemoryJobStore(retries=RetryPolicy(first=timedelta(0))), *hubs, workspace, Tenancy(engine))
         shop.release(tmp_path / "model")
         yield shop
+    engine.dispose()
 
 
 def test_servers_of_the_worker_run_what_was_published_and_the_result_says_so(shop: Shop) -> None:
@@ -210,7 +223,7 @@ def test_later_attempt_stays_at_the_commit_of_the_first(shop: Shop, tmp_path: Pa
         shop.attempt(job)
     first = shop.store.get(job.id).work.source.sha
     shop.store.requeue(Lease(job.id, 1, "w"))
-    moved = shop.release(tmp_path / "model", "newer weights")
+    moved = shop.release(tmp_path / "model", rows=8)
 
     done = shop.attempt(job, 2)
 
@@ -269,8 +282,10 @@ def test_foreign_destination_is_refused_before_hours_of_work(shop: Shop, tmp_pat
     (other / "model.safetensors").write_bytes(b"somebody's work")
     shop.destination.import_model(other, "acme/base-srr")
 
-    with pytest.raises(HubError):
+    with pytest.raises(DestinationTakenError):
         shop.attempt(shop.submit())
+    with pytest.raises(DestinationConflictError):
+        shop.attempt(shop.submit(owner=LOCAL_OWNER))
 
     assert shop.calls == []
 

@@ -122,6 +122,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
         "expert_layer_period": 2,
         "expert_layer_offset": 1,
     },
+    "kimi_linear": {"linear_head_dim": 2 * HEAD},  # inputs of its gates, which a group has to divide
     "lfm2_moe": {"num_hidden_layers": 2, "layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "llama4_text": {
         "intermediate_size_mlp": INNER,

@@ -88,7 +88,7 @@ def test_every_response_forbids_inline_and_foreign_scripts(http: TestClient) -> 
 @pytest.mark.parametrize(
     ("changes", "field", "known"),
     [
-        ({"sauce": 1}, "body.sauce", "source, recipe, destination"),
+        ({"sauce": 1}, "body.sauce", "kind, recipe, destination"),
         ({"source": {"model": "a/b"}}, "body.source.model", "model_id, revision"),
         ({"recipe": {"name": "srr", "ranc": 4}}, "body.recipe.ranc", "rank"),
         ({"recipe": {"name": "srr", "quantizer": {"num_bitz": 2}}}, "body.recipe.quantizer.mxint.num_bitz", "num_bits"),

@@ -9,6 +9,7 @@ from service.hub.cached import MAX_REMEMBERED, REMEMBER_SECONDS, REST_SECONDS, C
 from service.hub.client import HubClient
 from service.hub.errors import HubUnavailableError, ModelNotFoundError
 from service.hub.metadata import HuggingFaceMetadata
+from tests.hub_server.failures import Failure
 from tests.hub_server.server import HubServer
 from tests.service.models import model_files, write_model
 from worker.folder_hub import FolderHub
@@ -91,3 +92,26 @@ def test_a_hub_that_did_not_answer_is_left_alone_for_a_moment(hub_server: HubSer
         hub.resolve("org/model")
 
     assert resting.value.retry_after_seconds == REST_SECONDS
+
+
+def test_a_hub_that_cannot_be_reached_with_one_token_is_asked_with_the_others(clock: Clock) -> None:
+    hub = CachedMetadata(HuggingFaceMetadata(HubClient("http://127.0.0.1:9", attempts=1)), clock=clock)
+    with pytest.raises(HubUnavailableError):
+        hub.resolve("org/model", token="hf_alice")
+
+    with pytest.raises(HubUnavailableError, match="a moment ago"):
+        hub.resolve("org/other", token="hf_alice")
+    with pytest.raises(HubUnavailableError, match="for org/model"):
+        hub.resolve("org/model", token="hf_bob")
+
+
+def test_a_hub_that_answers_is_not_left_alone_whatever_it_answers(hub_server: HubServer, clock: Clock) -> None:
+    hub_server.add_model("org/model", model_files())
+    hub_server.fail("info", Failure.disconnect(after_handling=False), path_contains="org/broken")
+    hub_server.fail("info", Failure.status(503), path_contains="org/broken")
+    hub = CachedMetadata(HuggingFaceMetadata(HubClient(hub_server.url, attempts=1)), clock=clock)
+
+    for _ in range(2):
+        with pytest.raises(HubUnavailableError):
+            hub.resolve("org/broken")
+        assert hub.resolve("org/model").model_id == "org/model"

@@ -97,6 +97,16 @@ def test_report_of_an_unfinished_job_is_not_ready(store: JobStore, make_job: Mak
         store.report(job.id)
 
 
+def test_success_without_a_result_needs_no_publishing(store: JobStore, make_job: MakeJob) -> None:
+    job = store.add(make_job())
+    claimed(store, job)
+
+    assert store.succeed(Lease(job.id, 1, "w1"), result=None, report={"measurements": []})
+
+    done = store.get(job.id)
+    assert (done.state, done.result, done.has_report) == (JobState.SUCCEEDED, None, True)
+
+
 def test_success_needs_publishing_first(store: JobStore, make_job: MakeJob) -> None:
     job = store.add(make_job())
     claimed(store, job)

@@ -104,7 +104,6 @@ def test_scope_is_required(store: KeyStore) -> None:
     ("quota", "usage"),
     [
         (Quota(max_queued=2), Usage(queued=2, running=0, running_seconds=0)),
-        (Quota(max_running=1), Usage(queued=0, running=1, running_seconds=0)),
         (Quota(minutes_per_day=1.5), Usage(queued=0, running=0, running_seconds=90)),
     ],
 )
@@ -112,6 +111,10 @@ def test_used_up_quota_is_refused(quota: Quota, usage: Usage) -> None:
     with pytest.raises(QuotaExceededError):
         require_quota(quota, usage)
     require_quota(Quota(max_queued=None, max_running=None), usage)
+
+
+def test_jobs_at_work_keep_no_other_from_waiting() -> None:
+    require_quota(Quota(max_running=1), Usage(queued=0, running=1, running_seconds=0))
 
 
 @given(st.text(max_size=80))

@@ -143,7 +143,7 @@ def test_only_slack_gets_the_escapes_of_slack(office: Office) -> None:
 
 def test_url_that_the_client_refuses_is_a_failed_try(office: Office) -> None:
     made = office.endpoint()
-    old = made.endpoint.model_copy(update={"url": "https://example.org/a\x00b"})  # from before such URLs were refused
+    old = made.endpoint.model_copy(update={"url": "https://example.org/a\x01b"})  # from before such URLs were refused
     office.store.replace_rules(old.id, old, forgive=False)
     office.run_job()
     write_messages(office.context)

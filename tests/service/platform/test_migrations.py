@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine
 
+from service.jobs.schema import JobFailure, JobResult
 from service.jobs.sql_store import SqlJobStore
+from service.jobs.tenancy import Tenancy
+from service.jobs.work import JobDestination
 from service.keys.tables import api_keys
 from service.notifications.schema import Endpoint
 from service.notifications.store import NotificationStore
@@ -21,6 +24,7 @@ from service.platform.columns import metadata
 from service.platform.database import migrate, open_database, reading, writing
 from service.platform.errors import StoreUnavailableError
 from service.releases.tables import watches
+from tests.service.submitting import submission, submitted
 
 OTHER_ROOMS = (api_keys, endpoints, watches)
 """One table of every room beside the jobs: importing it adds the room's tables to the metadata."""
@@ -76,14 +80,39 @@ def test_endpoints_that_are_off_stay_off_on_the_way_back_and_forth(engine: Engin
     ]
     [store.add(endpoint, sealed_secrets=[]) for endpoint in made]
 
+    downgrade(engine, "0005")
+    migrate(engine)
+
+    assert {one.id: one for one in store.list()} == {one.id: one for one in made}
+
+
+def test_the_publisher_of_what_is_there_already_is_whoever_published_last(engine: Engine) -> None:
+    migrate(engine)
+    store = SqlJobStore(engine)
+    ended = [("ann", "Acme/Out", True), ("bob", "acme/out", True), ("eve", "acme/out", False), ("ann", "acme/b", True)]
+    for owner, repo_id, succeeds in ended:
+        job = submitted(store, submission(destination=JobDestination(repo_id=repo_id)), owner=owner)
+        claim = store.claim(job.id, job.attempt, worker="w", lasts=timedelta(minutes=1))
+        assert claim is not None
+        if succeeds:
+            store.publishing(claim.lease)
+            result = JobResult(repo_id=repo_id, commit_sha="a" * 40, commit_url="https://hub.example/c")
+            store.succeed(claim.lease, result=result, report={})
+        else:
+            store.fail(claim.lease, JobFailure(code="internal", message="m", retryable=False))
+
+    downgrade(engine, "0010")
+    migrate(engine)
+
+    assert [Tenancy(engine).publisher(repo_id) for repo_id in ("acme/out", "acme/b", "acme/c")] == ["bob", "ann", None]
+
+
+def downgrade(engine: Engine, revision: str) -> None:
     with writing(engine) as connection:
         config = Config()
         config.set_main_option("script_location", "service:platform/migrations")
         config.attributes["connection"] = connection
-        command.downgrade(config, "0005")
-    migrate(engine)
-
-    assert {one.id: one for one in store.list()} == {one.id: one for one in made}
+        command.downgrade(config, revision)
 
 
 def test_database_that_does_not_answer_is_reported_without_its_password() -> None:

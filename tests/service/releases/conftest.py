@@ -16,11 +16,13 @@ from service.hub.releases import FolderReleases
 from service.jobs.credentials import CredentialVault
 from service.jobs.schema import Job, JobFilter, SealedSecret
 from service.jobs.sql_store import SqlJobStore
+from service.jobs.tenancy import Tenancy
 from service.jobs.work import JobDestination, JobSource
 from service.platform.database import migrate, open_database
 from service.releases.act import ReleaseContext, act_on_releases
 from service.releases.intake import authentic_watch, take_delivery
 from service.releases.poller import poll_watch
+from service.releases.rights import WatchRights
 from service.releases.schema import Release, Watch, WatchRules
 from service.releases.store import WatchStore
 from service.releases.watches import SECRET_EXPIRES, create_watch
@@ -99,11 +101,17 @@ class Town:
         return ReleaseContext(
             watches=self.store,
             jobs=self.jobs,
-            hub=hub or self.hub,
+            hub=lambda _: hub or self.hub,
             wake=lambda: None,
             core_version="0.1.0",
+            rights=self.rights,
             clock=self.clock,
         )
+
+    @property
+    def rights(self) -> WatchRights:
+        """What watches may do where artifacts go to the folder."""
+        return WatchRights(Tenancy(self.engine))
 
     def submitted(self) -> list[Job]:
         """Return the jobs there are, oldest first."""

@@ -14,9 +14,11 @@ from service.hub.errors import HubError, HubUnavailableError, InvalidTokenError
 from service.hub.metadata import HuggingFaceMetadata
 from service.hub.releases import HuggingFaceReleases
 from service.jobs.credentials import CredentialVault
+from service.jobs.tenancy import Tenancy
 from service.platform.database import migrate, open_database
 from service.releases.poller import poll_watch, poll_watches, wait_after
 from service.releases.preview import preview_watch
+from service.releases.rights import WatchRights
 from service.releases.schema import ReleaseState, Watch, WatchRules
 from service.releases.store import WatchStore
 from service.releases.watches import change_watch, create_watch
@@ -35,6 +37,7 @@ class Lookout:
     vault: CredentialVault
     hub: HuggingFaceReleases
     metadata: HuggingFaceMetadata
+    tenancy: Tenancy
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def rules(self, **changes: Any) -> WatchRules:
@@ -54,9 +57,13 @@ class Lookout:
             self.rules(**changes), owner="alice", store=self.store, vault=self.vault, clock=lambda: self.now
         )
 
+    def rights(self, token: str | None = None) -> WatchRights:
+        """What watches may do: alice is lent acme."""
+        return WatchRights(self.tenancy, token)
+
     def round(self, token: str | None = None) -> int:
         """Do the duty of one process once."""
-        return poll_watches(self.store, self.hub, token=token, clock=lambda: self.now)
+        return poll_watches(self.store, self.hub, self.rights(token), clock=lambda: self.now)
 
     def asked(self, part: str = "") -> int:
         """Return how many requests the server has had whose path ends so."""
@@ -73,7 +80,10 @@ def lookout(hub_server: HubServer, tmp_path: Path) -> Iterator[Lookout]:
     migrate(engine)
     vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
     client = HubClient(hub_server.url, attempts=1)
-    yield Lookout(hub_server, WatchStore(engine), vault, HuggingFaceReleases(client), HuggingFaceMetadata(client))
+    tenancy = Tenancy(engine)
+    tenancy.lend("alice", "acme")
+    hub, metadata = HuggingFaceReleases(client), HuggingFaceMetadata(client)
+    yield Lookout(hub_server, WatchStore(engine), vault, hub, metadata, tenancy)
     engine.dispose()
 
 
@@ -95,7 +105,7 @@ def test_model_that_cannot_be_read_does_not_stop_the_preview(lookout: Lookout) -
     lookout.server.add_model("acme/disabled", FILES, disabled=True)
     lookout.server.add_model("acme/model", FILES)
 
-    rows = preview_watch(watch, releases=lookout.hub, hub=lookout.metadata)
+    rows = preview_watch(watch, releases=lookout.hub, hub=lambda _: lookout.metadata, rights=lookout.rights())
 
     assert [row.repo_id for row in rows] == ["acme/model"]
 

@@ -261,7 +261,7 @@ def test_preview_says_what_would_have_been_done_and_changes_nothing(town: Town) 
     town.release("acme/large", "x" * 50)
     watch = town.watch(max_weight_bytes=10)
 
-    rows = preview_watch(watch, releases=FolderReleases(town.hub), hub=town.hub)
+    rows = preview_watch(watch, releases=FolderReleases(town.hub), hub=lambda _: town.hub, rights=town.rights)
 
     skipped = [row for row in rows if row.repo_id == "acme/large"]
     wanted = [row for row in rows if row.repo_id == "acme/model"]
@@ -278,7 +278,7 @@ def test_preview_refuses_the_rules_that_a_watch_would_be_refused_for(town: Town)
     watch = town.watch().model_copy(update={"destination": "ours/static"})
 
     with pytest.raises(InvalidWatchError, match="one repository"):
-        preview_watch(watch, releases=FolderReleases(town.hub), hub=town.hub)
+        preview_watch(watch, releases=FolderReleases(town.hub), hub=lambda _: town.hub, rights=town.rights)
 
 
 class RecordedWebhooks:

@@ -26,7 +26,7 @@ def test_it_is_shown_apart_and_the_others_are_polled(town: Town) -> None:
     rewrite(town, strange, recipes=[{"name": "ternary", "quantizer": {"kind": "ternary"}}])
     town.release("acme/model")
 
-    polled = poll_watches(town.store, FolderReleases(town.hub), clock=town.clock)
+    polled = poll_watches(town.store, FolderReleases(town.hub), town.rights, clock=town.clock)
 
     looked = town.store.look("alice")
     assert polled == 1

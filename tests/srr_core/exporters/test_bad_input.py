@@ -91,7 +91,7 @@ def with_one_factor_missing(folder):
 DAMAGE = {
     "truncated shard": (lambda f: cut(f, SHARD, 1), rf"{SHARD}: .*truncated"),
     "half a shard": (lambda f: cut(f, SHARD, 30_000), rf"{SHARD}: .*truncated"),
-    "empty shard": (lambda f: (f / SHARD).write_bytes(b""), rf"{SHARD}: not a safetensors file"),
+    "empty shard": (lambda f: (f / SHARD).write_bytes(b""), rf"{SHARD}: is empty"),
     "missing shard": (lambda f: (f / SHARD).unlink(), rf"{INDEX}: names {SHARD}, which is missing"),
     "missing index": (lambda f: (f / INDEX).unlink(), rf"no model\.safetensors or {INDEX}"),
     "truncated adapter": (lambda f: cut(f, ADAPTER_WEIGHTS, 1), rf"{ADAPTER_WEIGHTS}: .*truncated"),

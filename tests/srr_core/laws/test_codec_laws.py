@@ -12,6 +12,7 @@ from srr_core.formats.stored_forms import byte_codec, word_codec
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import QuantizerBase, Recipe, cost, override
 from srr_core.recipe.compatibility import compatibility
+from srr_core.recipe.verdicts import CompatibilityRow
 from srr_core.types import IntegerTensor, QuantizedTensor
 from tests.srr_core.laws.cases import every_quantizer, gaussian, quantized
 
@@ -28,10 +29,14 @@ def assert_same(found: QuantizedTensor, wanted: QuantizedTensor) -> None:
     assert torch.equal(found.dequantize(), wanted.dequantize())
 
 
-def verdict(spec: QuantizerBase, runtime: str) -> str:
+def verdict_row(spec: QuantizerBase, runtime: str) -> CompatibilityRow:
     found = compatibility(Recipe(quantizer=spec), [WHOLE], architecture="LlamaForCausalLM")
     (row,) = [row for row in found if row.runtime.startswith(runtime)]
-    return row.verdict
+    return row
+
+
+def verdict(spec: QuantizerBase, runtime: str) -> str:
+    return verdict_row(spec, runtime).verdict
 
 
 @every_quantizer
@@ -106,18 +111,24 @@ def test_the_answer_about_stock_loaders_is_what_the_layout_does(spec: QuantizerB
 
 
 @every_quantizer
-def test_an_export_that_is_promised_is_exact(spec: QuantizerBase) -> None:
+def test_an_export_that_is_promised_to_be_exact_is(spec: QuantizerBase) -> None:
     grid = spec.uniform_grid
-    is_promised = {name: verdict(spec, name) == "yes" for name in ("llama.cpp", "GPTQ kernels")}
-    assert grid is not None or not any(is_promised.values())
+    gguf = verdict_row(spec, "llama.cpp")
+    assert gguf.verdict == "yes"
+    is_exact = gguf.reason.endswith("holds Q exactly") or "holds Q exactly;" in gguf.reason
+    is_served = verdict(spec, "GPTQ kernels") == "yes"
+    assert grid is not None or not (is_exact or is_served)
     if grid is None:
         return
     result = quantized(spec, gaussian(*WHOLE))
     assert isinstance(result, IntegerTensor)
 
-    if is_promised["llama.cpp"]:
+    if is_exact:
         assert encode("layer", result, grid, allow_inexact=False).inexact == 0
-    if is_promised["GPTQ kernels"]:
+    if "no block type holds" in gguf.reason:
+        with pytest.raises(ExportError, match="no GGUF block type"):
+            encode("layer", result, grid, allow_inexact=False)
+    if is_served:
         assert gptq_tensors("layer", result, grid)["layer.scales"].t().to(torch.float32).equal(result.scale)
 
 

@@ -21,9 +21,11 @@ from service.jobs.credentials import CredentialVault
 from service.jobs.policy import RetryPolicy
 from service.jobs.schema import Job, JobState
 from service.jobs.sql_store import SqlJobStore
+from service.jobs.tenancy import Tenancy
 from service.jobs.work import JobDestination, JobSource
 from service.platform.clock import utc_now
 from service.platform.database import migrate, open_database, reading
+from tests.service.models import safetensors
 from tests.service.submitting import submission, submitted
 from tests.worker.supervised import stand_in
 from worker.folder_hub import FolderHub
@@ -94,9 +96,21 @@ class Bench:
         )
 
     def supervisor(
-        self, behaviour: str, *, worker: str = "w1", health: Health | None = None, **limits: Any
+        self,
+        behaviour: str,
+        *,
+        worker: str = "w1",
+        health: Health | None = None,
+        own_token: str | None = None,
+        hub_url: str | None = None,
+        **limits: Any,
     ) -> Supervisor:
-        """Build a supervisor whose jobs behave as named in `stand_in.BEHAVIOURS`."""
+        """Build a supervisor whose jobs behave as named in `stand_in.BEHAVIOURS`.
+
+        Args:
+            hub_url: Where the Hub is, for sources and destinations; None: the folder hub is used for both.
+        """
+        kind = "folder" if hub_url is None else "huggingface"
         return Supervisor(
             self.store,
             Workspaces(self.scratch, reserve_bytes=0),
@@ -104,12 +118,17 @@ class Bench:
             worker=worker,
             command=(sys.executable, "-m", stand_in.__name__),
             vault=self.vault,
+            own_token=own_token,
+            loan_of=Tenancy(self.engine).loan,
             health=health,
             environment={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "SERVICE_DATA_DIR": str(self.data_dir),
-                "SERVICE_SOURCE_HUB": "folder",
+                "SERVICE_SOURCE_HUB": kind,
+                "SERVICE_DESTINATION_HUB": kind,
+                "SERVICE_HUB_URL": hub_url or "http://127.0.0.1:9",
+                "HF_HUB_DISABLE_XET": "1",
                 "WORKER_DISK_RESERVE_BYTES": "0",
                 "SRR_STAND_IN": behaviour,
             },
@@ -159,7 +178,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     hub = FolderHub(data_dir / "hub")
     model = tmp_path / "model"
     model.mkdir()
-    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "model.safetensors").write_bytes(safetensors())
     (model / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     hub.import_model(model, "acme/base")
     vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))

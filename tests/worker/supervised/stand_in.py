@@ -121,6 +121,13 @@ def leak(folder: Path, _: Callable[[], bool]) -> None:
     (folder.parent.parent / "seen").write_bytes(command + Path("/proc/self/environ").read_bytes())
 
 
+def tell_environment(folder: Path, _: Callable[[], bool]) -> None:
+    """Write down what anybody with a shell, or a bug in a library, could read of this process."""
+    seen = [Path("/proc/self", name).read_bytes() for name in ("environ", "cmdline")]
+    seen.append("\n".join(f"{name}={value}" for name, value in os.environ.items()).encode())
+    (folder.parents[2] / "environment").write_bytes(b"\n".join(seen))
+
+
 BEHAVIOURS: dict[str, Callable[[Path, Callable[[], bool]], None]] = {
     "succeed": lambda *_: None,
     "wait": wait,
@@ -134,6 +141,7 @@ BEHAVIOURS: dict[str, Callable[[Path, Callable[[], bool]], None]] = {
     "fill": fill,
     "swell": swell,
     "leak": leak,
+    "tell_environment": tell_environment,
 }
 
 if __name__ == "__main__":

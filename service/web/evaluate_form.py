@@ -1,0 +1,114 @@
+"""The form of an evaluation: what was typed becomes a submission, or a message beside each wrong field."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from service.jobs.schema import JobSubmission
+from service.jobs.work import EvaluateWork, JobDestination, JobSource, StoredText
+from service.web.forms import VISIBILITY, FormError, Gathered, SubmitForm, read_tags
+from service.web.wording import sentence
+from srr_core.errors import RecipeError
+from srr_core.recipe.evaluations import EVALUATION_KINDS, AnyEvaluationSpec, EvaluationKind, parse_evaluations
+from srr_core.recipe.glue_tasks import GLUE_TASKS
+from srr_core.recipe.task_suites import SUITES
+
+KINDS: Final[Mapping[EvaluationKind, tuple[str, str]]] = {
+    "divergence": ("Divergence from the model it is compared with", "Needs fewest tokens to tell two models apart."),
+    "perplexity": ("Perplexity per token", "Over windows of the text."),
+    "word-perplexity": ("Perplexity per word", "As the published tables; over raw pages of the text."),
+    "harness": ("Tasks of lm-evaluation-harness", "Questions with answers; the suite quick needs no network."),
+    "glue": ("A task of GLUE", "For classifiers that were fine-tuned for it."),
+    "sentence-similarity": ("Sentence similarity", "For embedding models."),
+    "speed-memory": ("Speed and memory", "Load time, resident memory, tokens per second."),
+}
+"""What can be measured, in words, and what it is good for."""
+OPTIONS: Final[Mapping[str, tuple[EvaluationKind, tuple[str, ...]]]] = {
+    "suite": ("harness", tuple(SUITES)),
+    "task": ("glue", tuple(GLUE_TASKS)),
+}
+"""Choices that belong to one kind."""
+TEXT_FIELDS = (
+    "model_id",
+    "revision",
+    "reference_id",
+    "reference_revision",
+    *EVALUATION_KINDS,
+    *OPTIONS,
+    "limit",
+    "repo_id",
+    "visibility",
+    "tags",
+    "force",
+)
+FILE_FIELDS = ("text", "pairs")
+
+
+def submission(form: SubmitForm) -> JobSubmission:
+    """Return what a form asks for.
+
+    Raises:
+        FormError: at least one field is wrong; every wrong one is named.
+    """
+    gathered, values = Gathered(), form.values
+    source = gathered.value(lambda: JobSource(model_id=values["model_id"], revision=values["revision"] or "main"))
+    reference = destination = None
+    if values["reference_id"]:
+        reference = gathered.value(
+            lambda: JobSource(model_id=values["reference_id"], revision=values["reference_revision"] or "main"),
+            called={"model_id": "reference_id", "revision": "reference_revision"},
+        )
+    if values["repo_id"]:
+        destination = gathered.value(
+            lambda: JobDestination(repo_id=values["repo_id"], private=VISIBILITY.get(values["visibility"]))
+        )
+    evaluators = gathered.value(lambda: _evaluators(values))
+    tags = gathered.value(lambda: read_tags(values["tags"]))
+    if gathered.messages or source is None:
+        raise FormError(gathered.messages)
+    work = EvaluateWork(
+        source=source,
+        reference=reference,
+        destination=destination,
+        evaluators=evaluators or (),
+        text=_stored(form, "text"),
+        pairs=_stored(form, "pairs"),
+    )
+    return JobSubmission(work=work, tags=tags or ())
+
+
+def values_of(work: EvaluateWork) -> dict[str, str]:
+    """Return the fields that would submit an evaluation again; fields of evaluators without a place here are lost."""
+    options = {kind: name for name, (kind, _) in OPTIONS.items()}
+    chosen: dict[str, str] = {spec.kind: "on" for spec in work.evaluators}
+    for spec in work.evaluators:
+        if spec.kind in options:
+            chosen[options[spec.kind]] = str(getattr(spec, options[spec.kind]) or "")
+    reference, destination = work.reference, work.destination
+    words = {value: word for word, value in VISIBILITY.items()}
+    return dict.fromkeys(TEXT_FIELDS, "") | {
+        "model_id": work.source.model_id,
+        "revision": work.source.revision,
+        "reference_id": reference.model_id if reference else "",
+        "reference_revision": reference.revision if reference else "",
+        "repo_id": destination.repo_id if destination else "",
+        "visibility": words[destination.private] if destination else "",
+        **chosen,
+    }
+
+
+def _evaluators(values: Mapping[str, str]) -> tuple[AnyEvaluationSpec, ...]:
+    kinds = [kind for kind in EVALUATION_KINDS if values[kind]]
+    assigned = [
+        f'{kind}.{name}="{values[name]}"' for name, (kind, _) in OPTIONS.items() if values[name] and kind in kinds
+    ]
+    if values["limit"]:
+        assigned += [f"{kind}.limit={values['limit']}" for kind in ("harness", "glue") if kind in kinds]
+    try:
+        return parse_evaluations(kinds, assigned)
+    except RecipeError as error:
+        raise FormError({"limit" if ".limit" in str(error) else "": sentence(str(error))}) from error
+
+
+def _stored(form: SubmitForm, name: str) -> StoredText | None:
+    text = form.texts.get(name)
+    return None if text is None else StoredText(text=text)

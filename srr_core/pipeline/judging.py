@@ -1,0 +1,80 @@
+"""What is written, read back: compared bit for bit with what was computed, loaded by stock tools, and measured."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from srr_core.evaluators import EVALUATORS, ModelPair
+from srr_core.formats.artifact import open_artifact
+from srr_core.models.architecture import Architecture
+from srr_core.models.blockwise import BlockwiseModel
+from srr_core.pipeline.memory import may_reload
+from srr_core.pipeline.plan import RunPlan
+from srr_core.pipeline.run_monitor import RunMonitor
+from srr_core.recipe.stages import Stage
+from srr_core.report import Measurement
+from srr_core.verification.carried import verify_carried
+from srr_core.verification.dense_view import DenseView
+from srr_core.verification.reload import verify_logits, verify_structure
+from srr_core.verification.verify import ExpectedLayer, verify_artifact
+
+RELOAD_TOKENS = 32
+
+
+def verify_written(
+    plan: RunPlan, artifact: Path, expected: Sequence[ExpectedLayer], monitor: RunMonitor
+) -> tuple[str, ...]:
+    """Check that an artifact holds what was computed, and that its loaders compute the same with it.
+
+    Returns:
+        What the report must say.
+    Raises:
+        VerificationError: the first difference.
+    """
+    with monitor.stage(Stage.VERIFY, len(expected)):
+        verify_artifact(artifact, expected, on_layer=monitor.stepper(Stage.VERIFY))
+        verify_structure(artifact)
+        verify_carried(plan.source, artifact, plan.calibration.ids[0])
+        parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
+        if not may_reload(parameters):
+            return (
+                "reloading the whole model was not tried: it would take more memory than the run itself; every layer "
+                "was read back and compared bit for bit, and has its place in the stock model",
+            )
+        check = verify_logits(artifact, plan.calibration.ids[:1, :RELOAD_TOKENS])
+    loader = (
+        "stock transformers" if open_artifact(artifact).layout.stock_loadable else "our loader, which this layout needs"
+    )
+    return (f"reloaded with {loader}: outputs within {check.difference:.1e} of Q + L·R",)
+
+
+def evaluate_written(
+    plan: RunPlan, folder: Path, monitor: RunMonitor, *, stage: Stage = Stage.EVALUATE
+) -> tuple[Measurement, ...]:
+    """Measure an artifact beside its source by the evaluators of the recipe; nothing where there is no text for it.
+
+    Args:
+        stage: That the time counts to.
+    """
+    windows, spec = plan.evaluation, plan.recipe.evaluation
+    if windows is None or spec is None:
+        return ()
+    transposed = frozenset(layer.name for layer in plan.layers.layers if layer.is_transposed and not layer.is_stacked)
+    artifact = open_artifact(folder)
+    evaluators = [EVALUATORS.build(evaluator) for evaluator in spec.evaluators]
+    with monitor.stage(stage, 2 * len(plan.layers.blocks)):
+        pair = ModelPair(
+            source=BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device),
+            compressed=BlockwiseModel(
+                Architecture(plan.source),
+                DenseView(artifact, transposed=transposed),
+                plan.layers.in_artifact(),
+                plan.device,
+            ),
+            source_folder=plan.source,
+            artifact=folder,
+            windows=windows,
+            batch_size=spec.batch_size,
+            paired_windows=max(evaluator.paired_windows for evaluator in evaluators),
+            after_block=monitor.stepper(stage),
+        )
+        return tuple(row for evaluator in evaluators for row in evaluator.measure(pair))

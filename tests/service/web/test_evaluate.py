@@ -1,0 +1,87 @@
+"""The form of an evaluation and the page of its job, without a script."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.jobs.memory_store import MemoryJobStore
+from service.jobs.work import EvaluateWork
+from tests.service import finished
+from tests.service.web.visiting import only_job, token_of
+
+pytestmark = pytest.mark.usefixtures("org_model")
+
+
+def test_the_form_becomes_an_evaluation(http: TestClient, job_store: MemoryJobStore) -> None:
+    token = token_of(http, "/evaluate")
+    data = {
+        "csrf_token": token,
+        "model_id": "org/model",
+        "reference_id": "org/model",
+        "divergence": "on",
+        "harness": "on",
+        "suite": "quick",
+        "limit": "20",
+        "tags": "nightly",
+    }
+    answer = http.post("/evaluate", data=data, files={"text": ("text.txt", "Some words.")}, follow_redirects=False)
+
+    assert answer.status_code == 303
+    work = job_store.get(only_job(job_store)).work
+    assert isinstance(work, EvaluateWork)
+    assert [spec.model_dump(include={"kind", "suite", "limit"}, exclude_none=True) for spec in work.evaluators] == [
+        {"kind": "divergence"},
+        {"kind": "harness", "suite": "quick", "limit": 20},
+    ]
+    assert work.destination is None
+    assert work.text is not None
+    assert job_store.text(str(work.text.sha256)) == "Some words."
+    again = http.get(f"/evaluate?from={only_job(job_store)}").text
+    assert 'value="quick" selected' in again
+    assert http.get(f"/?from={only_job(job_store)}").url.path == "/evaluate"
+
+
+@pytest.mark.parametrize(
+    ("typed", "field", "said"),
+    [
+        ({"model_id": "nobody"}, "model_id", "Write it as organization/name"),
+        ({"model_id": "org/model", "reference_id": "nobody"}, "reference_id", "Write it as organization/name"),
+        ({"model_id": "org/model", "harness": "on", "limit": "many"}, "limit", "integer"),
+        ({"model_id": "org/model", "divergence": "on"}, "", "needs a model to compare with"),
+    ],
+)
+def test_a_wrong_field_is_shown_with_what_was_typed(
+    http: TestClient, typed: dict[str, str], field: str, said: str
+) -> None:
+    answer = http.post("/evaluate", data={**typed, "csrf_token": token_of(http, "/evaluate")})
+
+    assert answer.status_code == 422
+    assert said in answer.text
+    assert not field or f'id="{field}-error"' in answer.text
+    assert f'value="{typed["model_id"]}"' in answer.text
+
+
+def test_the_page_of_the_job_shows_what_was_measured(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.measured(job_store)
+
+    page = http.get(f"/jobs/{job.id}").text
+    assert "Divergence from the source" in page
+    assert "± 0.0014" in page
+    assert "not published" in page
+    assert f"/jobs/{job.id}/report" in page
+    assert "Compared with org/model" in http.get(f"/jobs/{job.id}/report").text
+
+
+def test_lists_and_comparisons_tell_the_kinds_apart(http: TestClient, job_store: MemoryJobStore) -> None:
+    finished.measured(job_store)
+    page = http.get("/jobs").text
+    assert "Evaluation" in page
+    assert 'name="job"' not in page
+    assert "No finished job" in http.get("/compare?model_id=org/model-srr").text
+
+
+def test_a_finished_compression_leads_to_its_evaluation(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.succeeded(job_store)
+    assert f'href="/evaluate?from={job.id}"' in http.get(f"/jobs/{job.id}").text
+    form = http.get(f"/evaluate?from={job.id}").text
+    assert 'value="org/model-srr"' in form
+    assert 'value="org/model"' in form

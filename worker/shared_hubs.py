@@ -1,0 +1,47 @@
+"""What a job may read and where it may publish, among the owners that share a worker, whatever kind of work it is."""
+
+from service.hub.destination import Destination
+from service.hub.folder import visible
+from service.hub.model import ResolvedModel
+from service.jobs.work import JobSource
+from worker.run_context import RunContext
+
+
+def resolved(source: JobSource, context: RunContext) -> ResolvedModel:
+    """Return a model at its commit, as the owner of the job sees it. A later attempt keeps the commit of the first.
+
+    Raises:
+        HubError: it is not there, or not for them; private models of others cannot be told from none.
+    """
+    hub = context.source_hub(source.model_id)
+    revision, token = source.sha or source.revision, context.access.token_for(source.model_id)
+    model = hub.resolve(source.model_id, revision, token=token)
+    if token is not None and context.access.own is None and not context.tenant.loan.covers(model.model_id):
+        # It was renamed, and the token that was lent for its old place sees more than its new owner allows.
+        model = hub.resolve(source.model_id, revision)
+    return visible(model, is_local=hub.is_local, may_see=context.tenant.sees_local)
+
+
+def destination(repo_id: str, context: RunContext) -> Destination:
+    """Return a repository that the owner of the job may publish to.
+
+    Raises:
+        HubTokenNeededError, DestinationTakenError: they may not, or what is there is somebody else's.
+    """
+    hub, token = context.destination_hub, context.access.token_for(repo_id)
+    if not hub.is_local and token is None:
+        context.tenant.require_loan(repo_id)
+    found = hub.destination(repo_id, token=token)
+    if hub.is_local or context.access.own is None:
+        context.tenant.require_destination(repo_id, is_free=found.is_empty)
+    return found
+
+
+def write_down_publisher(repo_id: str, context: RunContext) -> None:
+    """Write the owner of the job down as the publisher of a repository, before anything is there.
+
+    Raises:
+        DestinationTakenError: somebody else was faster.
+    """
+    is_own = context.access.own is not None and not context.destination_hub.is_local
+    context.tenant.publish(repo_id, with_own_token=is_own)

@@ -13,7 +13,7 @@ KINDS = {
     ("causal", "deepseek_v3"): "stock",  # PEFT takes its dense and shared MLPs for experts
     ("causal", "qwen3_next"): "stock",  # shared experts beside linear attention
     ("causal", "laguna"): "stock",  # loaders rename the path of a module once more
-    ("causal", "kimi_linear"): "own",  # names on disk are not those of the modules; one layer is narrower than a block
+    ("causal", "kimi_linear"): "stock",  # names on disk are not those of the modules
     ("causal", "deepseek_v4"): "stock",  # a renaming that is not meant, and a Linear that is none
     ("causal", "bamba"): "stock",  # blocks that return more than hidden states
     ("causal", "hy_v4"): "own",  # a block that asks for what an earlier one returned

@@ -171,4 +171,4 @@ CARDS: Mapping[str, Callable[[Any, Any], str]] = {
 def _lines_of_the_block(front: str) -> set[str]:
     """Return the keys that a hostile word would have added to the metadata."""
     known = {"base_model", "base_model_relation", "language", "library_name", "license", "license_link", "license_name"}
-    return set(yaml.safe_load(front)) - known - {"model-index", "pipeline_tag", "tags"}
+    return set(yaml.safe_load(front)) - known - {"model-index", "model_name", "pipeline_tag", "tags"}

@@ -48,16 +48,7 @@ def test_no_file_outside_of_its_folder_is_ever_fetched(installation: Installatio
     revision = installation.hub.repository("org/model").head.oid
 
     with pytest.raises(DownloadCorruptedError):
-        fetch_file(
-            client,
-            "org/model",
-            RepoFile(name, 4),
-            inside,
-            repo_type="model",
-            revision=revision,
-            token=None,
-            meter=meter,
-        )
+        fetch_file(client, "org/model", listed, inside, repo_type="model", revision=revision, token=None, meter=meter)
 
     assert len(installation.hub.requests) == asked
     assert list((tmp_path / "deep").rglob("*")) == [inside.parent, inside]

@@ -92,6 +92,10 @@ class DatasetHub:
         )
         return folder / path
 
+    def name_of(self, dataset: str, revision: str, *, token: str | None = None) -> str:
+        """Return what a dataset is called now: after a rename, not as it was asked for. Raises HubError."""
+        return str(self._info(dataset, revision, token).id)
+
     def _info(self, dataset: str, revision: str, token: str | None) -> DatasetInfo:
         api = self._client.api
         return self._client.ask(

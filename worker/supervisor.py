@@ -253,7 +253,7 @@ class Supervisor:
             # Never with the worker's instead: it might read, or publish as, somebody the caller never meant.
             raise CredentialError("the Hub token of this job has expired; sign in again, or retry with a token")
         loan = self._loan_of(job.owner)
-        named = [source.model_id for source in job.work.models]
+        named = [*(source.model_id for source in job.work.models), *job.work.datasets]
         named += [] if job.work.published_to is None else [job.work.published_to.repo_id]
         return HubAccess.lending(self._own_token, [repo_id for repo_id in named if loan.covers(repo_id)])
 

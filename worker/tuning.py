@@ -17,7 +17,7 @@ from srr_core.recipe.tuning import RecipeStart, RecompressedResult
 from srr_core.tuners.report import REPORT_NAME, CheckpointRow, TuningReport
 from worker.publisher import carry_legal_files, check_adapter, publish_folder, quant_method
 from worker.run_context import Finished, RunContext
-from worker.shared_hubs import destination, resolved, write_down_publisher
+from worker.shared_hubs import destination, resolved, training_file, write_down_publisher
 from worker.tuning_card import tuning_card
 
 if TYPE_CHECKING:  # torch: only what computes pays for it
@@ -74,18 +74,7 @@ def _download(work: FinetuneWork, model: ResolvedModel, context: RunContext) -> 
     context.workspace.data.mkdir(exist_ok=True)
     if not isinstance(work.data, DatasetFile):
         return _written(work.data, context, f"data{_ENDINGS[work.data.format]}")
-    if context.datasets is None:
-        raise TrainingDataError(
-            f"dataset {work.data.dataset} is on the Hub, and this worker fetches nothing there; upload the rows"
-        )
-    file = context.datasets().fetch(
-        work.data.dataset,
-        work.data.revision,
-        work.data.path,
-        context.workspace.data,
-        token=context.access.token_for(work.data.dataset),
-        should_stop=context.should_stop,
-    )
+    file = training_file(work.data, context)
     context.progress.say(f"Downloaded {work.data.path} of dataset {work.data.dataset}.")
     return file
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from service.api.markdown_tables import cell, table
 from service.api.tuning_markdown import tuning_markdown
 from service.jobs.reports import AnyReport
+from service.platform.markdown import cell, table
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import LayerReport, Measurement, Report
 from srr_core.tuners.report import TuningReport

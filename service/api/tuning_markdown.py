@@ -1,7 +1,7 @@
 """The report of a fine-tuning in words and tables, for people who read Markdown."""
 
-from service.api.markdown_tables import cell, table
 from service.jobs.tuned import chosen_cell, start_words
+from service.platform.markdown import cell, table
 from srr_core.tuners.report import TuningReport
 
 

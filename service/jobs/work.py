@@ -86,6 +86,11 @@ class WorkBase(_Frozen):
         return (self.source,)
 
     @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets of the hub it reads as its owner may; public ones of evaluators are nobody's."""
+        return ()
+
+    @property
     def published_to(self) -> JobDestination | None:
         """Where the result is published; None for work that publishes nothing."""
         return None
@@ -250,6 +255,11 @@ class FinetuneWork(WorkBase):
         if isinstance(self.tuning.start, ArtifactStart) and starts_fresh is None:
             return self
         return self.model_copy(update={"tuning": self.tuning.resolved(starts_fresh=starts_fresh)})
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """What it learns from, where that lies on the hub."""
+        return (self.data.dataset,) if isinstance(self.data, DatasetFile) else ()
 
     @property
     def published_to(self) -> JobDestination:

@@ -172,10 +172,16 @@ def _named(document: object) -> object:
         raise ValueError(str(error)) from error
 
 
-def _with_text(data: AnyTrainingData | None) -> AnyTrainingData | None:
-    if isinstance(data, TrainingData) and data.text is None:
-        raise ValueError("give the rows as text, or a file of a dataset on the Hub")
+def _with_rows(data: AnyTrainingData | None) -> AnyTrainingData | None:
+    if isinstance(data, TrainingData) and data.text is None and data.sha256 is None:
+        raise ValueError("give the rows as text or by the sha256 of an uploaded one, or a file of a dataset on the Hub")
     return data
+
+
+def _with_text(text: StoredText | None) -> StoredText | None:
+    if text is not None and text.text is None and text.sha256 is None:
+        raise ValueError("give a text, or the sha256 of an uploaded one")
+    return text
 
 
 class FinetuneCreate(_JobBody):
@@ -185,21 +191,24 @@ class FinetuneCreate(_JobBody):
 
     kind: Literal["finetune"]
     destination: JobDestination
-    data: Annotated[AnyTrainingData, AfterValidator(_with_text)] = Field(
-        description="Rows to learn from: the text of a file, or a file of a dataset on the Hub at a commit."
+    data: Annotated[AnyTrainingData, AfterValidator(_with_rows)] = Field(
+        description="Rows to learn from: the text of a file, the `sha256` of an uploaded one, or a file of a dataset "
+        "on the Hub at a commit."
     )
     tuning: Annotated[TuningSpec, BeforeValidator(_named, json_schema_input_type=dict[str, Any])] = Field(
         default=TuningSpec(),
         description="Fields of the fine-tuning that differ from the usual ones. `start` and `task` may be names, such "
         'as `"srr"` or `"artifact"`, and `"instructions"` or `"glue:sst2"`; `"auto"` is answered with what it is.',
     )
-    validation: Annotated[TrainingData | None, AfterValidator(_with_text)] = Field(
+    validation: Annotated[TrainingData | None, AfterValidator(_with_rows)] = Field(
         default=None, description="Rows to judge by; by default a share of the others."
     )
-    calibration: StoredText | None = Field(
+    calibration: Annotated[StoredText | None, AfterValidator(_with_text)] = Field(
         default=None, description="Where something is compressed; by default a slice of WikiText-2."
     )
-    neutral: StoredText | None = Field(default=None, description="To measure on how far the model moves.")
+    neutral: Annotated[StoredText | None, AfterValidator(_with_text)] = Field(
+        default=None, description="To measure on how far the model moves."
+    )
     acknowledge_license: bool = Field(
         default=False,
         description="You have read the model's licence and it allows this. Needed where the Hub says none, or `other`.",

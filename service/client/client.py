@@ -148,8 +148,8 @@ class Client(Administration):
             "source": {"model_id": model_id, "revision": revision},
             "reference": None if reference is None else {"model_id": reference, "revision": reference_revision},
             "evaluators": list(evaluators),
-            "text": None if text is None else {"text": text},
-            "pairs": None if pairs is None else {"text": pairs},
+            "text": None if text is None else self._named({"text": text}),
+            "pairs": None if pairs is None else self._named({"text": pairs}),
             "destination": None if destination is None else {"repo_id": destination, "private": private},
             **choices,
         }
@@ -173,7 +173,8 @@ class Client(Administration):
         """Queue a fine-tuning and return it.
 
         Args:
-            data: `{"text": ..., "format": "jsonl"}`, or `{"dataset": ..., "revision": COMMIT, "path": ...}`.
+            data: `{"text": ..., "format": "jsonl"}`, or `{"dataset": ..., "revision": COMMIT, "path": ...}`. A long
+                text is uploaded by itself.
             tuning: Fields that differ from the usual ones; `start` and `task` may be names.
             validation: Rows to judge by, with their text; a share of the others by default.
             neutral: A text to measure on how far the model moves.
@@ -186,11 +187,11 @@ class Client(Administration):
             "kind": "finetune",
             "source": {"model_id": model_id, "revision": revision},
             "destination": {"repo_id": destination, "private": private},
-            "data": data,
+            "data": self._named(data),
             "tuning": tuning or {},
-            "validation": validation,
-            "calibration": None if calibration is None else {"text": calibration},
-            "neutral": None if neutral is None else {"text": neutral},
+            "validation": self._named(validation),
+            "calibration": None if calibration is None else self._named({"text": calibration}),
+            "neutral": None if neutral is None else self._named({"text": neutral}),
             "acknowledge_license": acknowledge_license,
             **choices,
         }

@@ -301,7 +301,11 @@ Work = Annotated[CompressWork | EvaluateWork | FinetuneWork, Field(discriminator
 """Every kind there is."""
 
 
-def named_texts(work: Work) -> set[str]:
-    """Return the digests of texts that work names instead of bringing them."""
-    fields = (getattr(work, name) for name in type(work).model_fields)
-    return {one.sha256 for one in fields if isinstance(one, StoredText) and one.text is None and one.sha256 is not None}
+def named_texts(work: Work) -> dict[str, str]:
+    """Return the digests of texts that work names instead of bringing them, by its fields."""
+    fields = {name: getattr(work, name) for name in type(work).model_fields}
+    return {
+        name: value.sha256
+        for name, value in fields.items()
+        if isinstance(value, StoredText) and value.text is None and value.sha256 is not None
+    }

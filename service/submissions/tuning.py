@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible, check_license
+from service.jobs.uploads import OwnTexts
 from service.jobs.work import FinetuneWork, TrainingData
 from service.submissions.examination import Examination
 from service.submissions.fleet import Fleet
@@ -17,12 +18,13 @@ from srr_core.tuners.sketch import sketch
 
 SCRATCH_FACTOR = 4
 """Scratch space as a multiple of the download, as the worker reserves it."""
+_DATA, _VALIDATION = "body.data", "body.validation"
 _ENDINGS = {"jsonl": ".jsonl", "csv": ".csv", "tsv": ".tsv", "text": ".txt"}
 _OURS = frozenset({"report.json", "tuning.json"})
 
 
-def look_at_tuning(found: Examination, work: FinetuneWork, hub: HubMetadata, fleet: Fleet) -> None:
-    """Run the checks of a fine-tuning on a model that was resolved, and on the rows that came with it."""
+def look_at_tuning(found: Examination, work: FinetuneWork, hub: HubMetadata, fleet: Fleet, texts: OwnTexts) -> None:
+    """Run the checks of a fine-tuning on a model that was resolved, and on the rows it came with or names."""
     model = found.model
     if model is not None:
         found.attempt(SOURCE, lambda: _check_start(work, model))
@@ -33,8 +35,10 @@ def look_at_tuning(found: Examination, work: FinetuneWork, hub: HubMetadata, fle
             found.attempt(
                 "body.acknowledge_license", lambda: check_license(model, acknowledged=work.acknowledge_license)
             )
-    found.attempt("body.data", lambda: _look_at_rows(found, work))
-    found.attempt("body.validation", lambda: _look_at_validation(work))
+    if not found.is_refused(_DATA):
+        found.attempt(_DATA, lambda: _look_at_rows(found, work, texts))
+    if not found.is_refused(_VALIDATION):
+        found.attempt(_VALIDATION, lambda: _look_at_validation(work, texts))
 
 
 def _check_start(work: FinetuneWork, model: ResolvedModel) -> None:
@@ -54,20 +58,23 @@ def _download(model: ResolvedModel) -> int:
     return sum(file.size_bytes for file in model.whole_downloads)
 
 
-def _look_at_rows(found: Examination, work: FinetuneWork) -> None:
+def _look_at_rows(found: Examination, work: FinetuneWork, texts: OwnTexts) -> None:
     if isinstance(work.data, TrainingData):
-        found.data = _sketched(work.data, work.tuning, "data")
+        found.data = _sketched(work.data, work.tuning, texts, "data")
 
 
-def _look_at_validation(work: FinetuneWork) -> None:
+def _look_at_validation(work: FinetuneWork, texts: OwnTexts) -> None:
     if work.validation is not None:
-        _sketched(work.validation, work.tuning, "validation")
+        _sketched(work.validation, work.tuning, texts, "validation")
 
 
-def _sketched(data: TrainingData, spec: TuningSpec, name: str) -> DataSketch | None:
-    if data.text is None:
+def _sketched(data: TrainingData, spec: TuningSpec, texts: OwnTexts, name: str) -> DataSketch | None:
+    text = data.text
+    if text is None and data.sha256 is not None:
+        text = texts.text(data.sha256)
+    if text is None:
         return None
     with TemporaryDirectory(prefix="srr-rows-") as folder:
         file = Path(folder) / f"{name}{_ENDINGS[data.format]}"
-        file.write_bytes(data.text.encode(errors="replace"))
+        file.write_bytes(text.encode(errors="replace"))
         return sketch(file, spec)

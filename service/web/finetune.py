@@ -87,6 +87,7 @@ async def check_finetuning(request: Request, pages: PagesDep, caller: JobReader,
                     services.store,
                     services.fleet,
                     tenant=services.tenancy.of(caller.owner),
+                    texts=services.uploads.of(caller.owner),
                     token=token,
                 )
             )

@@ -94,6 +94,7 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
                 services.store,
                 services.fleet,
                 tenant=services.tenancy.of(caller.owner),
+                texts=services.uploads.of(caller.owner),
                 token=token,
             )
         )

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from pydantic import BaseModel
+
 from service.jobs.ports import JobStore
 from service.jobs.schema import Job, JobFailure, JobResult, JobSubmission, Lease
 from service.jobs.work import EvaluateWork, FinetuneWork, JobDestination, JobSource, TrainingData
@@ -81,7 +83,7 @@ def succeeded(store: JobStore, *, document: Report | None = None, **choices: Any
     return finish(store, job, document=document)
 
 
-def finish(store: JobStore, job: Job, *, document: Report | None = None) -> Job:
+def finish(store: JobStore, job: Job, *, document: BaseModel | None = None) -> Job:
     """Let a running job succeed."""
     result = JobResult(
         repo_id=job.work.destination.repo_id, commit_sha="b" * 40, commit_url="https://hub.example/commit/b"

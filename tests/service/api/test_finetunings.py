@@ -50,6 +50,7 @@ def test_the_same_rows_and_fields_are_the_same_job(http: TestClient) -> None:
         ({"recipe": "srr"}, "invalid_request", "body.recipe"),
         ({"data": None}, "invalid_request", "body.data"),
         ({"data": {}}, "invalid_request", "body.data"),
+        ({"neutral": {}}, "invalid_request", "body.neutral"),
         ({"data": {"dataset": "org/rows", "revision": "main", "path": "a.jsonl"}}, "invalid_request", "revision"),
         ({"data": {"dataset": "org/rows", "revision": "a" * 40, "path": "../a.jsonl"}}, "invalid_request", "path"),
         ({"data": {"text": "x", "sha256": "a" * 64}}, "invalid_job", ""),
@@ -85,6 +86,38 @@ def test_rows_that_cannot_be_learned_are_refused_by_their_number(http: TestClien
 
     assert problem["code"] == "invalid_training_data"
     assert "row 3" in problem["detail"]
+
+
+def test_uploaded_rows_are_looked_at_like_those_that_come_along(http: TestClient, job_store: MemoryJobStore) -> None:
+    rows, others = (
+        http.post("/v1/texts", content=text.encode()).json()["sha256"]
+        for text in (finished.ROWS, finished.ROWS + '{"prompt": "only"}\n')
+    )
+    named, broken = {**BODY, "data": {"sha256": rows}}, {**BODY, "data": {"sha256": others}}
+
+    shown = http.post("/v1/jobs:validate", json=named).json()
+    job = http.post("/v1/jobs", json=named)
+    brought = http.post("/v1/jobs", json=BODY)
+    refused = [http.post(path, json=broken).json() for path in ("/v1/jobs", "/v1/jobs:validate")]
+    judged = http.post("/v1/jobs", json={**named, "validation": {"sha256": others}}).json()
+
+    assert (shown["valid"], shown["data"]["rows"]) == (True, 2)
+    assert (job.status_code, job.json()["work"]["data"]["sha256"]) == (202, rows)
+    assert brought.json()["id"] == job.json()["id"]  # the same rows, however they came
+    assert "row 3" in refused[0]["detail"]
+    assert [problem["code"] for problem in refused[1]["problems"]] == ["invalid_training_data"]
+    assert [error["field"] for error in judged["errors"]] == ["body.validation"]
+
+
+@pytest.mark.parametrize("field", ["data", "validation", "calibration", "neutral"])
+def test_a_text_that_was_not_uploaded_is_refused_once_and_by_its_field(http: TestClient, field: str) -> None:
+    body = {**BODY, field: {"sha256": "0" * 64}}
+
+    refused, validation = (http.post(path, json=body).json() for path in ("/v1/jobs", "/v1/jobs:validate"))
+
+    assert refused["code"] == "text_not_found"
+    assert [error["field"] for error in refused["errors"]] == [f"body.{field}"]
+    assert [problem["code"] for problem in validation["problems"]] == ["text_not_found"]
 
 
 def test_a_validation_shows_what_would_be_learned(http: TestClient) -> None:

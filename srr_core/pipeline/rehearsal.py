@@ -121,7 +121,7 @@ def _copy(plan: RunPlan, scratch: Path) -> RunPlan | None:
         windows = _windows(model)
         if not bool(torch.isfinite(outputs_of(model, windows.ids)).all()):
             return None
-        model.to(torch.bfloat16).save_pretrained(source)
+        model.bfloat16().save_pretrained(source)
         architecture = Architecture(source)
         weights, _ = open_source(source, architecture)
         layers = plan_layers(architecture, weights.entries)
@@ -161,8 +161,8 @@ def _random_model(architecture: Architecture) -> PreTrainedModel | None:
     return model
 
 
-def _windows(model: PreTrainedModel) -> TokenWindows:
-    rows = min(VOCABULARY, int(model.get_input_embeddings().weight.shape[0]))  # type: ignore[no-untyped-call,arg-type,union-attr]  # of transformers
+def _windows(model: Any) -> TokenWindows:
+    rows = min(VOCABULARY, int(model.get_input_embeddings().weight.shape[0]))
     # The lower half holds special tokens, some of which stand for images.
     ids = torch.randint(rows // 2, rows, (SEQUENCES, LENGTH), generator=torch.Generator().manual_seed(0))
     return TokenWindows(ids)
@@ -172,7 +172,7 @@ def _recipe(plan: RunPlan) -> Recipe:
     """Return a recipe whose result is of the plan's layout and as cheap as can be."""
     asked = plan.recipe
     is_native = plan.layout.stock_loadable
-    batches = {"num_sequences": SEQUENCES, "sequence_length": LENGTH, "batch_size": BATCH}
+    batches: dict[str, Any] = {"num_sequences": SEQUENCES, "sequence_length": LENGTH, "batch_size": BATCH}
     return asked.model_copy(
         update={
             "target": "any",

@@ -12,6 +12,7 @@ from srr_core.pipeline.budgeting import TABLE_FILE, carry, spend_budget
 from srr_core.pipeline.judging import evaluate_written, verify_written
 from srr_core.pipeline.layers import LayerCompressor, finished_layers
 from srr_core.pipeline.plan import RunPlan, plan_run
+from srr_core.pipeline.rehearsal import rehearse
 from srr_core.pipeline.repairing import Repaired, repair
 from srr_core.pipeline.reporting import build_report
 from srr_core.pipeline.run_monitor import RunMonitor
@@ -79,6 +80,7 @@ def compress(
             evaluation_text=evaluation_text,
             device=device,
         )
+        rehearse(plan, should_stop=should_stop)
         monitor.advance(Stage.PLAN)
     with closing(WorkFolder(destination, plan.fingerprint())) as work:
         report = _run(plan, work, monitor, scores)

@@ -30,10 +30,17 @@ def verify_written(
     Raises:
         VerificationError: the first difference.
     """
+    verify_carried(plan.source, artifact, plan.calibration.ids[0])
+    return verify_weights(plan, artifact, expected, monitor)
+
+
+def verify_weights(
+    plan: RunPlan, artifact: Path, expected: Sequence[ExpectedLayer], monitor: RunMonitor
+) -> tuple[str, ...]:
+    """Do as `verify_written` does for the weights alone."""
     with monitor.stage(Stage.VERIFY, len(expected)):
         verify_artifact(artifact, expected, on_layer=monitor.stepper(Stage.VERIFY))
         verify_structure(artifact)
-        verify_carried(plan.source, artifact, plan.calibration.ids[0])
         parameters = sum(entry.num_bytes // entry.dtype.itemsize for entry in plan.weights.entries.values())
         if not may_reload(parameters):
             return (

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from srr_core.errors import RecipeError
 from srr_core.recipe.budget import BudgetSpec
-from srr_core.recipe.known_fields import what_is_known
+from srr_core.recipe.complaints import complaints
 from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
 from srr_core.recipe.recipe import Recipe
@@ -322,10 +322,5 @@ def _validated(data: Mapping[str, Any]) -> Recipe:
 
 
 def describe_validation(error: ValidationError) -> str:
-    """Return one line naming each wrong field, what was given and what is allowed."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'recipe'}: {item['msg']}"
-        + ("" if isinstance(item["input"], dict) else f" (got {item['input']!r})")
-        + what_is_known(Recipe, item["type"], item["loc"])
-        for item in error.errors(include_url=False, include_context=False)
-    )
+    """Return one line naming each wrong field of a recipe, what it must be, and what was given."""
+    return complaints(error, Recipe, whole="recipe")

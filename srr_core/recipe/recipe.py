@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from srr_core.recipe.base import Spec
 from srr_core.recipe.budget import MAX_RANK, BudgetSpec, Setting
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
+from srr_core.recipe.complaints import complaint
 from srr_core.recipe.quantizers import FLOAT16_BITS, MXIntSpec, QuantizerSpec
 from srr_core.recipe.rank_selectors import RankSelectorSpec, SpectralSpec
 from srr_core.recipe.repair import RepairSpec
@@ -110,10 +111,10 @@ class Recipe(Spec):
         try:
             chosen = type(options).model_validate(values)
         except ValidationError as error:
-            wrong = error.errors()[0]
+            wrong = error.errors(include_url=False)[0]
             raise ValueError(
                 f"the {options.kind} grid cannot have {setting.num_bits} bits in groups of "  # type: ignore[attr-defined]  # every grid has a kind
-                f"{setting.group_size}: {wrong['msg']}"
+                f"{setting.group_size}: {wrong['loc'][-1]} {complaint(wrong)}"
             ) from error
         if not quantizer.grid_path:
             return chosen  # type: ignore[return-value]  # a grid that is its own quantizer

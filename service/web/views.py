@@ -15,7 +15,7 @@ from srr_core.recipe.stages import Stage
 from srr_core.report import LayerReport, Report
 from srr_core.tuners.data_report import Preview
 
-_PART_OF = dict.fromkeys((Stage.SEARCH, Stage.CALIBRATE, Stage.LEARN, Stage.REPAIR), Stage.COMPRESS)
+_PART_OF = dict.fromkeys((Stage.SEARCH, Stage.CALIBRATE, Stage.LEARN, Stage.BASELINES, Stage.REPAIR), Stage.COMPRESS)
 """Calibration and compression alternate block by block; a reader sees one stage."""
 
 STATE_LABELS: Mapping[JobState, str] = {

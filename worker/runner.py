@@ -8,6 +8,7 @@ changes nothing.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from service.jobs.numbers import numbers_of
 from service.jobs.work import CompressWork, EvaluateWork, FinetuneWork, WorkBase
 from worker.compression import compress_and_publish
 from worker.evaluation import evaluate_and_publish
@@ -33,4 +34,7 @@ def run(context: RunContext) -> None:
     finished = CARRIED_OUT_BY[type(job.work)](job, job.work, context)
     report = finished.report.model_dump(mode="json")
     context.progress.settle(should_stop=context.should_stop)
-    context.require_ours(context.store.succeed(context.lease, result=finished.result, report=report))
+    result = finished.result
+    if result is not None:
+        result = result.model_copy(update={"numbers": numbers_of(finished.report)})
+    context.require_ours(context.store.succeed(context.lease, result=result, report=report))

@@ -13,6 +13,7 @@ from service.api.recipes import recipe_resource
 from service.api.schemas import EventData, job_resource
 from service.api.workers import worker_resource
 from service.edge.problem import Problem, ProblemField
+from service.jobs.numbers import JobNumbers
 from service.jobs.schema import Job, JobResult, JobState
 from service.jobs.work import CompressWork, JobDestination, JobSource
 from service.jobs.workers import Worker
@@ -27,6 +28,15 @@ from srr_core.report import Environment, Measurement
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _JOB_ID = "job_01k9z6h3v2m8q4t7w1x5y0c3d6"
 _SHA = "0123456789abcdef0123456789abcdef01234567"
+_NUMBERS = JobNumbers(
+    divergence=0.0312,
+    divergence_error=0.0014,
+    perplexity=9.61,
+    perplexity_change=0.021,
+    bits_of_model=5.1,
+    bits_per_weight=4.25,
+    size_bytes=702_000_000,
+)
 
 
 def examples() -> dict[str, Any]:
@@ -49,7 +59,7 @@ def _values() -> Iterator[BaseModel]:
                 recipe=recipe,
             ),
             tags=("nightly",),
-            result=JobResult(repo_id="org/model-gptq-4bit", commit_sha=_SHA, commit_url=commit_url),
+            result=JobResult(repo_id="org/model-gptq-4bit", commit_sha=_SHA, commit_url=commit_url, numbers=_NUMBERS),
             has_report=True,
             created_at=_NOW,
             updated_at=_NOW + timedelta(minutes=42),

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 PATIENCE_SECONDS = 20.0
 """How long the head of a request may take, and how long its body may stand still."""
@@ -40,10 +40,16 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _awaits_head(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        cycle = self._cycle()
+        return cycle is None or cycle.response_complete
 
     def _awaits_body(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body
+        cycle = self._cycle()
+        return cycle is not None and not cycle.response_complete and cycle.more_body
+
+    def _cycle(self) -> RequestResponseCycle | None:
+        # The server's annotation leaves out that there is none before the first request.
+        return self.cycle
 
     def _wait(self) -> None:
         if self._deadline is None and not self.transport.is_closing():

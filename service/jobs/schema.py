@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.jobs.numbers import JobNumbers
 from service.jobs.work import Work
 from srr_core.recipe.stages import Stage
 from srr_core.recipe.verdicts import CompatibilityRow
@@ -60,6 +61,9 @@ class JobResult(_Frozen):
     commit_url: str
     runtimes: tuple[CompatibilityRow, ...] = Field(
         default=(), description="Servers on the worker that ran the published model; empty where none is installed."
+    )
+    numbers: JobNumbers | None = Field(
+        default=None, description="The numbers of its report that lists show; null for jobs of versions before 0.2."
     )
 
 

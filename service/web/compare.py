@@ -8,8 +8,19 @@ from starlette.responses import Response
 from service.edge.dependencies import JobReader, StoreDep
 from service.jobs.access import owned_job
 from service.jobs.schema import Job, JobFilter, JobId, JobState
-from service.web.comparing import MEASURES, NARROW, WIDE, Measure, candidates, quality, scatter_chart
+from service.web.comparing import (
+    ERROR,
+    MEASURES,
+    NARROW,
+    WIDE,
+    Measure,
+    candidates,
+    qualities,
+    quality,
+    scatter_chart,
+)
 from service.web.dependencies import PagesDep
+from service.web.layer_differences import MAX_SHOWN, difference_charts, layer_rows
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
 MAX_COMPARED = 50
@@ -24,8 +35,13 @@ def compare_page(
     model_id: Annotated[str, Query(max_length=96)] = "",
     job: Annotated[list[JobId] | None, Query(max_length=MAX_COMPARED)] = None,
     by: Annotated[Measure, Query()] = "bits",
+    metric: Annotated[str, Query(max_length=64)] = "",
+    base: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
-    """Show the chosen results of one model side by side, or all of them; without a name, of the latest one."""
+    """Show the chosen results of one model side by side, or all of them; without a name, of the latest one.
+
+    Layers are compared with those of `base`, or of the first result that is shown.
+    """
     chosen = [owned_job(store, job_id, caller.owner) for job_id in job or ()]
     done = JobFilter(owner=caller.owner, kind="compress", states=(JobState.SUCCEEDED,))
     latest = store.list(done, limit=MAX_COMPARED).jobs
@@ -38,7 +54,9 @@ def compare_page(
     jobs += [one for one in mine if one.id not in known]
     found = candidates(jobs, [store.report(one.id) for one in jobs], chosen=[one.id for one in mine])
     shown = [one for one in found if one.is_chosen]
-    measured = quality(shown)
+    measured = quality(shown, metric)
+    first = next((one for one in shown if one.job.id == base), shown[0] if shown else None)
+    beside = [one for one in shown if one is not first][:MAX_SHOWN]
     return pages.render(
         request,
         "compare.html",
@@ -48,7 +66,14 @@ def compare_page(
         candidates=found,
         is_choice=bool(mine),
         quality=measured,
+        qualities=qualities(shown),
+        base=first,
+        beside=beside,
+        shown=shown,
+        layers=layer_rows([one.report for one in (first, *beside)]) if first and beside else [],
+        differences=difference_charts(first.report, [one.report for one in beside]) if first else [],
         by=by,
+        metric=measured.metric or ERROR,
         measures=MEASURES,
         charts=[scatter_chart(shown, measured, measure=by, extent=extent) for extent in (WIDE, NARROW)],
     )

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import structlog
 
+from service.jobs.numbers import bits_of_model
 from service.jobs.reports import compression_report
 from service.jobs.schema import Job
 from service.platform.errors import UnreadableError
@@ -16,6 +17,8 @@ from srr_core.report import Measurement, Report
 
 _log = structlog.get_logger(__name__)
 Measure = Literal["bits", "size"]
+ERROR = "error"
+"""The name of the error of the layers in an address."""
 MEASURES: Mapping[Measure, str] = {"bits": "bits per weight", "size": "size of the files"}
 WIDE, NARROW = (760, 340), (360, 300)
 """Two sizes of one picture: scaled down to a phone, the letters of the wide one could not be read."""
@@ -42,6 +45,11 @@ class Candidate:
         return next((row for row in self.report.measurements if row.metric == metric), None)
 
     @property
+    def bits_of_model(self) -> float | None:
+        """Bits per weight over the whole model."""
+        return bits_of_model(self.report)
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the weight files."""
         return self.report.size_bytes.compressed
@@ -54,10 +62,17 @@ class Quality:
     name: str
     metric: str | None
     """None for the error of the layers, which every report has."""
-    values: tuple[float, ...]
+    values: tuple[float | None, ...]
+    """None for a result without it, or with one measured in another way."""
     source: float | None
     digits: int
     direction: Direction = "lower"
+    protocol: str = ""
+
+    @property
+    def missing(self) -> int:
+        """How many results are in the table and not in the chart."""
+        return sum(value is None for value in self.values)
 
 
 @dataclass(frozen=True)
@@ -114,16 +129,41 @@ def candidates(
     ]
 
 
-def quality(found: Sequence[Candidate]) -> Quality:
-    """Return the first metric that all results have by one protocol on one text, and the output error otherwise."""
-    for first in found[0].report.measurements if found else ():
-        rows = [row for one in found if (row := one.measured(first.metric)) is not None]
-        if len(rows) == len(found) and len({(row.text and row.text.token_sha256, row.protocol) for row in rows}) == 1:
-            values = tuple(row.compressed for row in rows)
-            digits = 3 if max(values) >= 1 else 4
-            return Quality(first.title, first.metric, values, first.source, digits, first.direction)
+def qualities(found: Sequence[Candidate]) -> dict[str, str]:
+    """Return what results can be compared by: the name of every metric that any of them has, and its words."""
+    rows = {row.metric: row.title for one in found for row in one.report.measurements}
+    return rows | {ERROR: "Mean output error"}
+
+
+def quality(found: Sequence[Candidate], wanted: str = "") -> Quality:
+    """Return what the vertical axis shows.
+
+    Args:
+        wanted: A metric, or `error`; results that have it by another protocol or on another text than the first one
+            that has it are left out of it. Without it or with an unknown one, the first metric that all results have
+            by one protocol on one text, and the error of the layers otherwise.
+    """
+    if wanted != ERROR:
+        metrics = [wanted] if wanted in qualities(found) else []
+        for first in [row for one in found for row in one.report.measurements if row.metric in metrics][:1]:
+            return _by_metric(found, first)
+        for first in found[0].report.measurements if found else ():
+            shown = _by_metric(found, first)
+            if not shown.missing:
+                return shown
     errors = tuple(one.report.mean_output_error for one in found)
     return Quality("Mean output error", metric=None, values=errors, source=None, digits=4)
+
+
+def _by_metric(found: Sequence[Candidate], first: Measurement) -> Quality:
+    rows = [one.measured(first.metric) for one in found]
+    values = tuple(row.compressed if row is not None and _way(row) == _way(first) else None for row in rows)
+    digits = 3 if max(value for value in values if value is not None) >= 1 else 4
+    return Quality(first.title, first.metric, values, first.source, digits, first.direction, first.protocol)
+
+
+def _way(row: Measurement) -> tuple[object, str]:
+    return row.text and row.text.token_sha256, row.protocol
 
 
 def scatter_chart(
@@ -133,13 +173,14 @@ def scatter_chart(
 
     Neither axis begins at zero: what matters is which result is better, and by how much on the scale of the others.
     """
-    if not found:
+    shown_here = [(one, value) for one, value in zip(found, shown.values, strict=True) if value is not None]
+    if not shown_here:
         return None
     width, height = extent
-    unit, suffix = (1, "") if measure == "bits" else _unit(max(one.size_bytes for one in found))
-    sizes = [one.bits if measure == "bits" else one.size_bytes / unit for one in found]
+    unit, suffix = (1, "") if measure == "bits" else _unit(max(one.size_bytes for one, _ in shown_here))
+    sizes = [one.bits if measure == "bits" else one.size_bytes / unit for one, _ in shown_here]
     x_values = nice_ticks(min(sizes), max(sizes), count=4 if width > NARROW[0] else 3)
-    levels = [*shown.values, *([] if shown.source is None else [shown.source])]
+    levels = [*(value for _, value in shown_here), *([] if shown.source is None else [shown.source])]
     y_values = nice_ticks(min(levels), max(levels))
 
     def x_of(value: float) -> float:
@@ -153,13 +194,13 @@ def scatter_chart(
     return ScatterChart(
         dots=tuple(
             Dot(
-                x=x_of(sizes[number - 1]),
+                x=x_of(place),
                 y=y_of(value),
-                number=number,
+                number=one.number or 0,
                 label=f"{one.report.recipe.name}: {one.bits:.2f} bits per weight, "
                 f"{size(one.size_bytes)}, {shown.name.lower()} {value:.{shown.digits}f}",
             )
-            for number, (one, value) in enumerate(zip(found, shown.values, strict=True), start=1)
+            for (one, value), place in zip(shown_here, sizes, strict=True)
         ),
         x_ticks=tuple(Tick(y=x_of(value), label=label + suffix) for value, label in _labelled(x_values)),
         y_ticks=tuple(Tick(y=y_of(value), label=label) for value, label in _labelled(y_values)),

@@ -1,8 +1,9 @@
 """The filters of the list of jobs, as they stand in its address."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
+from urllib.parse import urlencode
 
 from service.jobs.schema import JobFilter, JobState
 
@@ -19,6 +20,7 @@ class JobQuery:
     tag: str = ""
     since: str = ""
     until: str = ""
+    sort: str = ""
 
     @classmethod
     def of(cls, typed: Mapping[str, str]) -> "JobQuery":
@@ -42,7 +44,12 @@ class JobQuery:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is filtered."""
-        return self == JobQuery()
+        return replace(self, sort="") == JobQuery()
+
+    def address(self, **changes: str) -> str:
+        """Return the query of an address with these filters, and with some of them replaced."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)} | changes
+        return urlencode({name: value for name, value in values.items() if value})
 
     @property
     def has_more(self) -> bool:

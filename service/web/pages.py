@@ -31,8 +31,9 @@ from service.web.filtering import JobQuery
 from service.web.form_page import PREVIEW_SHAPE, FormPage, namespace_of, preview_of
 from service.web.forms import FormError, SubmitForm, chosen_recipe, read_form, submission, typed_values
 from service.web.hub_access import job_token
+from service.web.job_rows import Listing, headings, is_order, list_jobs
 from service.web.rendering import is_fragment
-from service.web.searching import MAX_SCANNED, find_jobs
+from service.web.searching import MAX_SCANNED
 from service.web.views import STATE_LABELS, JobView, job_view
 from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
@@ -41,7 +42,6 @@ router = APIRouter(include_in_schema=False, default_response_class=Response)
 for part in (compare.router, evaluate.router, finetune.router, workers.router, usage.router):
     router.include_router(part)
 
-JOBS_PER_PAGE = 25
 _EVENTS_PER_READ = 500
 # Progress events are the many; the job itself says how far it is.
 _SHOWN_KINDS: tuple[EventKind, ...] = ("state", "layer", "log")
@@ -136,21 +136,30 @@ def jobs_page(
     caller: JobReader,
     store: StoreDep,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
+    page: Annotated[int, Query(ge=1, le=MAX_SCANNED)] = 1,
 ) -> Response:
-    """List jobs, newest first, those that match the filters in the address."""
+    """List jobs with what came of them: those that match the filters in the address, ordered as it says."""
     query = JobQuery.of(request.query_params)
-    found = find_jobs(store, query.filter(caller.owner), query.text, limit=JOBS_PER_PAGE, cursor=cursor)
-    following = request.url.include_query_params(cursor=found.next_cursor).query if found.next_cursor else None
+    listing = list_jobs(store, query.filter(caller.owner), query.text, sort=query.sort, cursor=cursor, page=page)
     return pages.render(
         request,
         "jobs.html",
-        found=found,
+        listing=listing,
         scanned=MAX_SCANNED,
         query=query,
-        next_query=following,
+        next_query=_next_query(request, listing),
+        headings=headings(query.sort),
+        is_ordered=is_order(query.sort),
         states=STATE_LABELS,
         recipes=PRESETS,
     )
+
+
+def _next_query(request: Request, listing: Listing) -> str | None:
+    if listing.next_page is not None:
+        return request.url.include_query_params(page=listing.next_page).query
+    cursor = listing.found.next_cursor
+    return None if cursor is None else request.url.include_query_params(cursor=cursor).query
 
 
 @router.get("/jobs/{job_id}")

@@ -40,6 +40,21 @@ def find_jobs(store: JobReading, filter: JobFilter, text: str, *, limit: int, cu
     return Found(tuple(found), cursor, is_cut=True)
 
 
+def scanned(store: JobReading, filter: JobFilter, text: str) -> Found:
+    """Return every job that matches among the latest `MAX_SCANNED`, newest first, on one page."""
+    found: list[Job] = []
+    strange: list[UnreadableJob] = []
+    cursor: str | None = None
+    for _ in range(MAX_SCANNED // _BATCH):
+        page = store.list(filter, limit=_BATCH, cursor=cursor)
+        found += [job for job in page.jobs if not text or contains(job, text)]
+        strange += page.unreadable
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return Found(tuple(found), None, tuple(strange), is_cut=cursor is not None)
+
+
 def contains(job: Job, text: str) -> bool:
     """Whether a text is part of the names a job is known by; case does not count."""
     return any(text.casefold() in name.casefold() for name in (job.work.source.model_id, job.work.destination_id))

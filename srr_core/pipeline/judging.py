@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -110,7 +111,7 @@ def evaluate_beside(
             paired_windows=max(evaluator.paired_windows for evaluator in evaluators),
             variants=Variants(
                 writers=[functools.partial(writer.write, baseline) for baseline in baselines],
-                timed=lambda: monitor.timed(Stage.BASELINES),
+                timed=functools.partial(monitor.timed, Stage.BASELINES) if baselines else nullcontext,
             ),
             after_block=monitor.stepper(stage),
         )

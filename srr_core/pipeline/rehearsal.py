@@ -31,6 +31,7 @@ from srr_core.models.architecture import Architecture
 from srr_core.models.layers import plan_layers
 from srr_core.models.miniature import VOCABULARY, miniature
 from srr_core.pipeline.assemble import assemble
+from srr_core.pipeline.baselines import Baselines
 from srr_core.pipeline.judging import evaluate_written, verify_weights
 from srr_core.pipeline.layers import LayerCompressor, finished_layers
 from srr_core.pipeline.plan import RunPlan, choose_layout, choose_targets
@@ -101,7 +102,7 @@ def _carry_out(copy: RunPlan, monitor: RunMonitor) -> None:
     work = WorkFolder(copy.destination, {})
     try:
         with monitor.stage(Stage.COMPRESS, len(copy.layers.layers)):
-            LayerCompressor(copy, work, monitor).run()
+            LayerCompressor(copy, work, monitor, Baselines(copy, work, monitor)).run()
         with monitor.stage(Stage.ASSEMBLE, 1):
             assemble(copy, work)
         layers = tuple(ExpectedLayer(layer.name, record.digest) for layer, record in finished_layers(copy, work))
@@ -181,6 +182,7 @@ def _recipe(plan: RunPlan) -> Recipe:
             "iterations": 1,
             "budget": None,
             "repair": None,
+            "baselines": (),
             "calibration": CalibrationSpec(**batches, inputs=asked.calibration.inputs),
             "evaluation": None if asked.evaluation is None else EvaluationSpec(**batches),
             "min_share": 0.0,

@@ -184,7 +184,7 @@ def test_results_are_found_chosen_and_compared(
     with visit(browser, url, viewport=viewport, java_script_enabled=javascript) as page:
         page.goto("/jobs")
         page.get_by_label("Model or destination").fill("org/mod")
-        page.get_by_role("button", name="Filter").click()
+        page.get_by_role("button", name="Show").click()
         expect(page.get_by_role("row")).to_have_count(3)
         page.get_by_role("checkbox", name="srr").check()
         page.get_by_role("checkbox", name="qera-exact").check()

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from service.jobs.numbers import numbers_of
 from service.jobs.ports import JobStore
 from service.jobs.schema import Job, JobFailure, JobResult, JobSubmission, Lease
 from service.jobs.work import EvaluateWork, FinetuneWork, JobDestination, JobSource, TrainingData
@@ -77,16 +78,19 @@ def failed(store: JobStore, message: str = "the model is gated", **choices: Any)
     return store.get(job.id)
 
 
-def succeeded(store: JobStore, *, document: Report | None = None, **choices: Any) -> Job:
+def succeeded(store: JobStore, *, document: Report | None = None, has_numbers: bool = True, **choices: Any) -> Job:
     """Return a job with a result and a report."""
     job = running(store, **choices)
-    return finish(store, job, document=document)
+    return finish(store, job, document=document, has_numbers=has_numbers)
 
 
-def finish(store: JobStore, job: Job, *, document: BaseModel | None = None) -> Job:
-    """Let a running job succeed."""
+def finish(store: JobStore, job: Job, *, document: BaseModel | None = None, has_numbers: bool = True) -> Job:
+    """Let a running job succeed; without its numbers, as a worker of an earlier version did."""
     result = JobResult(
-        repo_id=job.work.destination.repo_id, commit_sha="b" * 40, commit_url="https://hub.example/commit/b"
+        repo_id=job.work.destination.repo_id,
+        commit_sha="b" * 40,
+        commit_url="https://hub.example/commit/b",
+        numbers=numbers_of(document or report()) if has_numbers else None,
     )
     store.publishing(Lease(job.id, 1, WORKER))
     store.succeed(Lease(job.id, 1, WORKER), result=result, report=(document or report()).model_dump(mode="json"))
@@ -234,6 +238,27 @@ def tuning() -> TuningReport:
         seconds={"train": 0.2},
         notes=("a note",),
     )
+
+
+def diverging(value: float, *, size_bytes: int = 5_242_880, seconds: float = 0.1) -> Report:
+    """Return a complete report with a divergence in front of its perplexity."""
+    row = Measurement(
+        evaluator="divergence",
+        metric="divergence@32",
+        title="Divergence from the source",
+        unit="nats per token",
+        direction="lower",
+        source=0.0,
+        compressed=value,
+        standard_error=value / 20,
+        protocol="full softmax in float32",
+        tokens=124,
+        text=report().calibration,
+    )
+    whole = report()
+    sizes = whole.size_bytes.model_copy(update={"compressed": size_bytes})
+    changes = {"measurements": (row, *whole.measurements), "size_bytes": sizes, "seconds": {"compress": seconds}}
+    return whole.model_copy(update=changes)
 
 
 def report(*, layer_name: str = "model.layers.0.mlp.up_proj", perplexity: float = 38.5) -> Report:

@@ -45,7 +45,7 @@ def test_the_form_becomes_an_evaluation(http: TestClient, job_store: MemoryJobSt
     [
         ({"model_id": "nobody"}, "model_id", "Write it as organization/name"),
         ({"model_id": "org/model", "reference_id": "nobody"}, "reference_id", "Write it as organization/name"),
-        ({"model_id": "org/model", "harness": "on", "limit": "many"}, "limit", "integer"),
+        ({"model_id": "org/model", "harness": "on", "limit": "many"}, "limit", "whole number"),
         ({"model_id": "org/model", "divergence": "on"}, "", "needs a model to compare with"),
     ],
 )

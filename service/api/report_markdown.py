@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 from service.jobs.reports import AnyReport
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import LayerReport, Measurement, Report
+from srr_core.telling.cautions import cautions
+from srr_core.telling.frontier import frontier
+from srr_core.telling.verdict import verdict
 
 _BYTES_PER_MEBIBYTE = 1024 * 1024
 
@@ -17,12 +20,32 @@ def markdown(report: AnyReport) -> str:
 def _compression(report: Report) -> str:
     sections = (
         _summary(report),
+        _verdict(report),
         _measurements(report.measurements),
         _layers(report),
         _kept(report),
         _notes(report.notes),
     )
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _verdict(report: Report) -> str:
+    rows = [
+        (
+            _cell(row.name),
+            str(row.size_bytes) + (f" ({row.size_note})" if row.size_note else ""),
+            "–" if row.bits_per_weight is None else f"{row.bits_per_weight:.3f}",
+            "–" if row.divergence is None else f"{row.divergence:.4g}",
+            "–" if row.divergence_error is None else f"{row.divergence_error:.2g}",
+            "–" if row.perplexity is None else f"{row.perplexity:.4f}",
+        )
+        for row in frontier(report)
+    ]
+    header = ("", "Bytes", "Bits per weight", "Divergence", "Standard error", "Perplexity")
+    found = "".join(f"\n- {_cell(words)}" for words in cautions(report))
+    return f"## Verdict\n\n{_cell(verdict(report).sentence)}\n\n{_table(header, rows)}" + (
+        f"\n{found}" if found else ""
+    )
 
 
 def _evaluation(report: EvaluationReport) -> str:

@@ -23,7 +23,7 @@ from service.platform.clock import utc_now
 from service.platform.errors import UnreadableError
 from service.submissions.preflight import refused, validate
 from service.submissions.schema import ProblemNote
-from service.web import choices, compare, evaluate, submitting, usage, workers
+from service.web import choices, compare, evaluate, report_files, submitting, usage, workers
 from service.web.again import values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
@@ -38,7 +38,7 @@ from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
-for part in (compare.router, evaluate.router, workers.router, usage.router):
+for part in (compare.router, evaluate.router, report_files.router, workers.router, usage.router):
     router.include_router(part)
 
 JOBS_PER_PAGE = 25

@@ -1,0 +1,54 @@
+"""What the page of a report shows first: the verdict, what speaks against it, and the pictures."""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from srr_core.report import LayerReport, Report
+from srr_core.telling.cautions import cautions
+from srr_core.telling.frontier import FrontierRow, frontier
+from srr_core.telling.gallery import pictures
+from srr_core.telling.heat_picture import worst_layers
+from srr_core.telling.pictures import NARROW, WIDE, Picture
+from srr_core.telling.size_picture import kept_reasons
+from srr_core.telling.verdict import Verdict, verdict
+
+
+@dataclass(frozen=True)
+class ShownPicture:
+    """One picture in both extents; a page shows the one that fits."""
+
+    picture: Picture
+    drawings: tuple[Markup, Markup]
+    """Wide, then narrow."""
+
+
+@dataclass(frozen=True)
+class ReportStory:
+    """The beginning of a report's page."""
+
+    verdict: Verdict
+    cautions: tuple[str, ...]
+    frontier: tuple[FrontierRow, ...]
+    pictures: dict[str, ShownPicture]
+    """By name, in order."""
+    worst: tuple[LayerReport, ...]
+    kept_reasons: tuple[str, ...]
+
+
+def report_story(report: Report) -> ReportStory:
+    """Return the story of a report, from it alone."""
+    pairs = zip(pictures(report, WIDE), pictures(report, NARROW), strict=True)
+    return ReportStory(
+        verdict=verdict(report),
+        cautions=cautions(report),
+        frontier=frontier(report),
+        pictures={wide.name: ShownPicture(wide, _drawings(wide, narrow)) for wide, narrow in pairs},
+        worst=worst_layers(report),
+        kept_reasons=kept_reasons(report),
+    )
+
+
+def _drawings(wide: Picture, narrow: Picture) -> tuple[Markup, Markup]:
+    # Every word in a drawing is escaped by the functions that draw it.
+    return Markup(wide.inline("wide-only")), Markup(narrow.inline("narrow-only"))  # noqa: S704

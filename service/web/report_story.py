@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from srr_core.report import LayerReport, Report
 from srr_core.telling.cautions import cautions
 from srr_core.telling.frontier import FrontierRow, frontier
@@ -19,8 +17,8 @@ class ShownPicture:
     """One picture in both extents; a page shows the one that fits."""
 
     picture: Picture
-    drawings: tuple[Markup, Markup]
-    """Wide, then narrow."""
+    drawings: tuple[str, str]
+    """Wide, then narrow; every word in them is escaped by the functions that draw."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,10 @@ def report_story(report: Report) -> ReportStory:
         verdict=verdict(report),
         cautions=cautions(report),
         frontier=frontier(report),
-        pictures={wide.name: ShownPicture(wide, _drawings(wide, narrow)) for wide, narrow in pairs},
+        pictures={
+            wide.name: ShownPicture(wide, (wide.inline("wide-only"), narrow.inline("narrow-only")))
+            for wide, narrow in pairs
+        },
         worst=worst_layers(report),
         kept_reasons=kept_reasons(report),
     )
-
-
-def _drawings(wide: Picture, narrow: Picture) -> tuple[Markup, Markup]:
-    # Every word in a drawing is escaped by the functions that draw it.
-    return Markup(wide.inline("wide-only")), Markup(narrow.inline("narrow-only"))  # noqa: S704

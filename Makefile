@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $(STAMP)
 
-demo: setup ## Compress the bundled model through the service; MODEL=org/name takes one from the Hub.
+demo: setup ## Three methods at the same bits through the service, and a verdict; MODEL=org/name takes one from the Hub.
 	$(BIN)/srr demo $(if $(MODEL),--model "$(MODEL)")
 
 test: setup ## Run every test.

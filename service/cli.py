@@ -202,10 +202,10 @@ def demo(
     *,
     exit_when_done: Annotated[bool, typer.Option("--exit", help="Stop the service after the report.")] = False,
 ) -> None:
-    """Start a service, compress a small model through it and show the report."""
-    from service.commands.recipe_option import chosen_recipe
+    """Start a service, compress a small model and say whether it was worth it; with srr-fast if no recipe is named."""
+    from service.commands.recipe_option import DEMO_RECIPE, chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments, target=target)
+    chosen = chosen_recipe(recipe or DEMO_RECIPE, assignments, target=target)
     worker_command("demo")(model=model, recipe=chosen, data_dir=data_dir, exit_when_done=exit_when_done)
 
 

@@ -11,6 +11,7 @@ from service.platform.markdown import cell, code, table
 from srr_core.recipe import Recipe
 from srr_core.recipe.servers import PLAIN_WORD_BITS
 from srr_core.report import LayerReport, Measurement, Report
+from worker.card_pictures import picture_sections, verdict_section
 from worker.card_uses import use_sections
 
 CARD_TAG = "srr"
@@ -31,10 +32,12 @@ def model_card(report: Report, *, repo_id: str, source: ResolvedModel, quant_met
     """
     sections = (
         _title(report, repo_id, source),
+        verdict_section(report),
         _loading(report, repo_id, quant_method),
         *use_sections(report, repo_id, is_stock=quant_method == COMPRESSED_TENSORS),
         _results(report),
         _layers(report.layers),
+        *picture_sections(report),
         _method(report.recipe),
         _provenance(report, source),
         _limitations(report, source),

@@ -11,6 +11,7 @@ from srr_core.checkpoint.carried_files import is_legal
 from srr_core.errors import VerificationError
 from srr_core.report import Report
 from worker.card import COMPRESSED_TENSORS, model_card
+from worker.card_pictures import write_card
 from worker.hub import ModelHub, PublishedCommit
 
 _REQUIRED_FILES = ("config.json", "report.json", "recipe.json")
@@ -30,7 +31,8 @@ def publish_artifact(
 ) -> PublishedCommit:
     """Publish an artifact and return its commit; a job that published before gets the commit it made then.
 
-    The card is written into `directory`, and LICENSE, NOTICE and USE_POLICY files of the source are added to it.
+    The card and its pictures are written into `directory`, and LICENSE, NOTICE and USE_POLICY files of the source are
+    added to it.
 
     Raises:
         VerificationError: the directory is not a complete artifact of this report.
@@ -40,7 +42,7 @@ def publish_artifact(
     check_adapter(directory, repo_id)
     carry_legal_files(source_directory, directory)
     card = model_card(report, repo_id=repo_id, source=source, quant_method=quant_method(directory))
-    (directory / "README.md").write_text(card, encoding="utf-8")
+    write_card(directory, card, report)
     return publish_folder(
         hub,
         directory,

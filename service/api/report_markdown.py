@@ -7,6 +7,9 @@ from service.jobs.reports import AnyReport
 from service.platform.markdown import cell, table
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import LayerReport, Measurement, Report
+from srr_core.telling.cautions import cautions
+from srr_core.telling.frontier import frontier
+from srr_core.telling.verdict import verdict
 from srr_core.tuners.report import TuningReport
 
 _BYTES_PER_MEBIBYTE = 1024 * 1024
@@ -22,12 +25,30 @@ def markdown(report: AnyReport) -> str:
 def _compression(report: Report) -> str:
     sections = (
         _summary(report),
+        _verdict(report),
         _measurements(report.measurements),
         _layers(report),
         _kept(report),
         _notes(report.notes),
     )
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _verdict(report: Report) -> str:
+    rows = [
+        (
+            cell(row.name),
+            str(row.size_bytes) + (f" ({row.size_note})" if row.size_note else ""),
+            "–" if row.bits_per_weight is None else f"{row.bits_per_weight:.3f}",
+            "–" if row.divergence is None else f"{row.divergence:.4g}",
+            "–" if row.divergence_error is None else f"{row.divergence_error:.2g}",
+            "–" if row.perplexity is None else f"{row.perplexity:.4f}",
+        )
+        for row in frontier(report)
+    ]
+    header = ("", "Bytes", "Bits per weight", "Divergence", "Standard error", "Perplexity")
+    found = "".join(f"\n- {cell(words)}" for words in cautions(report))
+    return f"## Verdict\n\n{cell(verdict(report).sentence)}\n\n{table(header, rows)}" + (f"\n{found}" if found else "")
 
 
 def _evaluation(report: EvaluationReport) -> str:

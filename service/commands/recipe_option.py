@@ -12,6 +12,9 @@ from srr_core.recipe.budgeted import BUDGET_RECIPE, budgeted, size_in_bytes
 COMMAND_RECIPE = "srr"
 """Of commands that name none; the service proposes another, `srr_core.recipe.DEFAULT_RECIPE`."""
 
+DEMO_RECIPE = "srr-fast"
+"""The best one that takes seconds on the demo model; `srr-best` learns for minutes."""
+
 
 def chosen_recipe(
     name_or_file: str | None,

@@ -14,6 +14,10 @@ from service.commands.progress import ProgressBar, training_text
 from service.jobs.schema import TERMINAL_STATES, JobState
 from srr_core.recipe import PRESETS, Recipe
 from srr_core.report import Measurement, Report
+from srr_core.telling.cautions import cautions
+from srr_core.telling.frontier import frontier
+from srr_core.telling.pictures import size_words
+from srr_core.telling.verdict import verdict
 from srr_core.tuners.report import TuningReport
 
 _LATEST = 20
@@ -134,13 +138,13 @@ def print_job(job: JobResource) -> None:
 
 def print_summary(job: JobResource, report: Report) -> None:
     """Print the numbers that matter of a finished job, and where the result is."""
-    print_report(report)
     if job.result is not None:
         print_line(f"published   {job.result.repo_id}: {job.result.commit_url}")
+    print_report(report)
 
 
 def print_report(report: Report) -> None:
-    """Print the numbers that matter of a report."""
+    """Print the numbers that matter of a report, and at the end what they come to."""
     bits, size = report.bits_per_weight, report.size_bytes
     print_line(f"recipe      {report.recipe.name}: {report.recipe.title}")
     print_line(
@@ -149,6 +153,15 @@ def print_report(report: Report) -> None:
     print_line(f"size        {size.source / 2**20:.1f} MiB → {size.compressed / 2**20:.1f} MiB")
     print_line(f"error       {report.mean_output_error:.4f} mean output error over {len(report.layers)} layers")
     print_measurements(report.measurements)
+    for row in frontier(report)[1:-1]:
+        found = "not measured" if row.divergence is None else f"divergence {row.divergence:.4g}"
+        note = f", {row.size_note}" if row.size_note else ""
+        print_line(
+            f"beside it   {row.name}: {found}, {row.bits_per_weight:.2f} bits, {size_words(row.size_bytes)}{note}"
+        )
+    for caution in cautions(report):
+        print_line(f"caution     {caution}")
+    print_line(f"verdict     {verdict(report).sentence}")
 
 
 def print_measurements(rows: Sequence[Measurement]) -> None:

@@ -35,7 +35,8 @@ def can_say(recipe: Recipe) -> bool:
     usual = _options(PRESETS[recipe.name])
     values = {name: text if text != usual[name] else "" for name, text in _options(recipe).items()}
     try:
-        return chosen_recipe({"recipe": recipe.name, **values}).digest() == recipe.digest()
+        said = chosen_recipe({"recipe": recipe.name, **values})
+        return (said.digest(), said.baselines) == (recipe.digest(), recipe.baselines)
     except FormError:
         return False
 

@@ -23,7 +23,7 @@ from service.platform.clock import utc_now
 from service.platform.errors import UnreadableError
 from service.submissions.preflight import refused, validate
 from service.submissions.schema import ProblemNote
-from service.web import choices, compare, evaluate, finetune, submitting, usage, workers
+from service.web import choices, compare, evaluate, finetune, report_files, submitting, usage, workers
 from service.web.again import values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
@@ -39,7 +39,7 @@ from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
-for part in (compare.router, evaluate.router, finetune.router, workers.router, usage.router):
+for part in (compare.router, evaluate.router, finetune.router, report_files.router, workers.router, usage.router):
     router.include_router(part)
 
 _EVENTS_PER_READ = 500

@@ -19,6 +19,7 @@ from service.submissions.caller import Caller
 from service.web import formatting
 from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS
+from service.web.report_story import report_story
 from service.web.training import tuning_charts
 from service.web.views import report_charts, sorted_layers
 from service.web.wording import FORMS, KIND_LABELS, SCOPE_WORDS, sentence
@@ -35,7 +36,7 @@ def is_fragment(request: Request) -> bool:
 
 
 class Pages:
-    """Renders pages. Everything a template prints is escaped; nothing is ever marked safe."""
+    """Renders pages. Everything a template prints is escaped, but for drawings, whose words are escaped where drawn."""
 
     def __init__(self, guard: FormGuard, *, hub_url: str | None, has_sign_in: bool) -> None:
         self.guard = guard
@@ -109,7 +110,13 @@ class Pages:
         if not isinstance(parsed, Report):
             return self.render(request, f"report_{job.work.kind}.html", job=job, report=parsed)
         return self.render(
-            request, "report.html", job=job, report=parsed, layers=sorted_layers(parsed), charts=report_charts(parsed)
+            request,
+            "report.html",
+            job=job,
+            report=parsed,
+            layers=sorted_layers(parsed),
+            charts=report_charts(parsed),
+            story=report_story(parsed),
         )
 
 

@@ -2,13 +2,17 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
 from srr_core.recipe import Recipe, named_recipe, override
+from srr_core.telling.verdict import verdict
+from tests.srr_core.telling import reports as compared
 from tests.worker.artifacts import SHA, layer, report, source
 from worker.card import model_card
+from worker.card_pictures import write_card
 
 
 def _metadata(text: str) -> dict[str, object]:
@@ -202,3 +206,33 @@ def test_tags_of_the_sources_card_are_kept_and_no_markup_gets_in() -> None:
     data = _metadata(model_card(report(), repo_id="alice/out", source=source(card={"tags": tags})))
 
     assert data["tags"][-2:] == ["chat", "code"]  # type: ignore[index]
+
+
+def test_the_card_begins_with_the_verdict_of_the_report_and_its_picture() -> None:
+    made = compared.report()
+    text = model_card(made, repo_id="alice/out", source=source())
+
+    assert f"**{verdict(made).sentence}**" in text
+    assert text.index("## Was it worth it?") < text.index("## How to load")
+    assert "](pictures/frontier.svg)" in text
+    assert "| `gptq` | 4.8 MiB | 4.25 | 0.0187 ± 0.0002 | 38.500 |" in text
+
+
+def test_every_file_that_a_card_names_lies_beside_it(tmp_path: Path) -> None:
+    made = compared.report()
+    text = model_card(made, repo_id="alice/out", source=source())
+
+    write_card(tmp_path, text, made)
+
+    named = set(re.findall(r"\]\((pictures/[^)]+)\)", text))
+    assert named == {
+        f"pictures/{name}.{ending}" for name in ("frontier", "size", "errors") for ending in ("svg", "csv")
+    }
+    assert all((tmp_path / name).is_file() for name in named)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
+
+
+def test_doubts_are_in_the_card() -> None:
+    text = model_card(compared.report(evaluation_seen=1.0), repo_id="alice/out", source=source())
+
+    assert "* 100 % of the windows it was measured on lie in the text it was calibrated on" in text

@@ -56,6 +56,7 @@ def test_checkpoint_report_recipe_card_and_licence_are_one_commit(
         "report.json",
         "recipe.json",
         "README.md",
+        "pictures",
         "LICENSE",
         "USE_POLICY.md",
     }

@@ -1,6 +1,7 @@
 """The pages, as a browser without JavaScript uses them."""
 
 import re
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from fastapi.testclient import TestClient
 from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter, Lease
+from srr_core.telling.gallery import pictures
+from srr_core.telling.verdict import verdict
 from tests.service import finished
 from tests.service.web.visiting import FORM, token_of
+from tests.srr_core.telling import reports as compared
 from worker.folder_hub import FolderHub
 
 pytestmark = pytest.mark.usefixtures("org_model")
@@ -118,6 +122,56 @@ def test_the_report_page_shows_the_numbers(http: TestClient, job_store: MemoryJo
     assert "38.500" in page
     assert "+0.0397 ± 0.0021 nats per token" in page
     assert "outside the repeated blocks" in page
+
+
+def test_the_report_page_begins_with_the_verdict_and_its_picture(http: TestClient, job_store: MemoryJobStore) -> None:
+    document = compared.report()
+    job = finished.succeeded(job_store, document=document)
+
+    page = http.get(f"/jobs/{job.id}/report").text
+
+    assert (
+        page.index(escape(verdict(document).sentence).replace("&#x27;", "&#39;"))
+        < page.index("<svg")
+        < page.index("<h2>Result</h2>")
+    )
+    assert escape(pictures(document)[0].alt) in page
+    assert page.count('class="picture wide-only"') == page.count('class="picture narrow-only"') == 3
+    assert not re.search(r"<style|\sstyle=", page)
+
+
+def test_the_same_stored_report_gives_the_same_page_byte_for_byte(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.succeeded(job_store, document=compared.report())
+
+    first, second = (http.get(f"/jobs/{job.id}/report").text for _ in range(2))
+
+    assert first == second
+
+
+@pytest.mark.parametrize("name", ["frontier", "size", "errors"])
+def test_a_picture_of_a_report_is_a_file_with_its_numbers_beside_it(
+    name: str, http: TestClient, job_store: MemoryJobStore
+) -> None:
+    document = compared.report()
+    job = finished.succeeded(job_store, document=document)
+    picture = next(one for one in pictures(document) if one.name == name)
+
+    drawing, numbers = (
+        http.get(f"/jobs/{job.id}/report/picture", params={"name": name, "ending": ending}) for ending in ("svg", "csv")
+    )
+
+    assert (drawing.text, drawing.headers["content-type"]) == (picture.svg(), "image/svg+xml")
+    assert (numbers.text, numbers.headers["content-type"]) == (picture.csv(), "text/csv; charset=utf-8")
+    assert all(one.headers["content-disposition"].startswith("attachment") for one in (drawing, numbers))
+
+
+def test_a_report_without_a_divergence_has_no_frontier_to_download(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.succeeded(job_store)
+
+    assert http.get(f"/jobs/{job.id}/report/picture?name=frontier").status_code == 409
+    assert http.get(f"/jobs/{job.id}/report/picture?name=other").status_code == 422
+    page = http.get(f"/jobs/{job.id}/report")
+    assert (page.status_code, "no divergence" in page.text) == (200, False)
 
 
 def test_jobs_are_filtered_by_state_and_model(http: TestClient, job_store: MemoryJobStore) -> None:

@@ -1,0 +1,50 @@
+"""What the page of a report shows first: the verdict, what speaks against it, and the pictures."""
+
+from dataclasses import dataclass
+
+from srr_core.report import LayerReport, Report
+from srr_core.telling.cautions import cautions
+from srr_core.telling.frontier import FrontierRow, frontier
+from srr_core.telling.gallery import pictures
+from srr_core.telling.heat_picture import worst_layers
+from srr_core.telling.pictures import NARROW, WIDE, Picture
+from srr_core.telling.size_picture import kept_reasons
+from srr_core.telling.verdict import Verdict, verdict
+
+
+@dataclass(frozen=True)
+class ShownPicture:
+    """One picture in both extents; a page shows the one that fits."""
+
+    picture: Picture
+    drawings: tuple[str, str]
+    """Wide, then narrow; every word in them is escaped by the functions that draw."""
+
+
+@dataclass(frozen=True)
+class ReportStory:
+    """The beginning of a report's page."""
+
+    verdict: Verdict
+    cautions: tuple[str, ...]
+    frontier: tuple[FrontierRow, ...]
+    pictures: dict[str, ShownPicture]
+    """By name, in order."""
+    worst: tuple[LayerReport, ...]
+    kept_reasons: tuple[str, ...]
+
+
+def report_story(report: Report) -> ReportStory:
+    """Return the story of a report, from it alone."""
+    pairs = zip(pictures(report, WIDE), pictures(report, NARROW), strict=True)
+    return ReportStory(
+        verdict=verdict(report),
+        cautions=cautions(report),
+        frontier=frontier(report),
+        pictures={
+            wide.name: ShownPicture(wide, (wide.inline("wide-only"), narrow.inline("narrow-only")))
+            for wide, narrow in pairs
+        },
+        worst=worst_layers(report),
+        kept_reasons=kept_reasons(report),
+    )

@@ -1,6 +1,7 @@
 """Connections that send no complete request: closed after a while, so that nobody keeps them all by sending nothing."""
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -40,10 +41,11 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _awaits_head(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        cycle: Any = self.cycle  # None before the first request, whatever its annotation says
+        return cycle is None or cycle.response_complete
 
     def _awaits_body(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body
+        return not self._awaits_head() and self.cycle.more_body
 
     def _wait(self) -> None:
         if self._deadline is None and not self.transport.is_closing():

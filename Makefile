@@ -12,7 +12,7 @@ TORCH_PIP_ARGS ?=
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test chaos check lint docs bench mutants lock clean
+.PHONY: help setup demo test chaos check lint docs audit load zoo bench mutants lock clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -57,7 +57,7 @@ audit: setup ## Known holes of what is installed, and build/sbom.json (CycloneDX
 		grep -qE 'ConnectionError|ConnectTimeout|ReadTimeout|Max retries|No module named' build/audit.log && \
 		echo "audit: no index is reachable, or pip-audit is missing; nothing was checked" || { cat build/audit.log; exit 1; }; }
 
-check: lint docs ## Everything before a commit: lint, then the tests that are not slow.
+check: lint docs audit ## Everything before a commit: lint, known holes, then the tests that are not slow.
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow"
 
 zoo: setup ## Try every class of transformers' tables and write tests/zoo/TABLE.tsv; half an hour on one core.
@@ -67,6 +67,11 @@ bench: setup ## Run every benchmark on a quiet machine; BENCHMARKS.md holds the 
 	@set -e; for script in benchmarks/[a-z]*.py; do \
 		echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename $$script .py)"; \
 	done
+
+# More: LOAD="--clients 50 --seconds 60".
+LOAD ?=
+load: setup ## Overload a real installation and see where it bends, what it sheds, and whether it comes back.
+	$(BIN)/python -m benchmarks.overload $(LOAD)
 
 mutants: setup ## How much of the modules their tests hold; SAMPLE=N faults of each module, all of them take hours.
 	$(BIN)/python -m benchmarks.mutants $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULES)

@@ -66,6 +66,7 @@ from service.keys.access import lack_of_room, owner_quota
 from service.keys.rate_limit import FallbackRateLimiter, MemoryRateLimiter, RateLimiter, RedisRateLimiter
 from service.keys.store import KeyStore
 from service.metrics import InstallationCollector
+from service.metrics.loop import loop_lag, watched_loop
 from service.notifications.delivering import DeliveryContext, send_messages, write_messages
 from service.notifications.messages import watch_payload
 from service.notifications.sending import Sender
@@ -114,7 +115,7 @@ def create_app(
             hubs = ConfiguredHubs(hub_settings, data_dir=jobs_settings.data_dir)
             watches, notifications = WatchStore(jobs.engine), NotificationStore(jobs.engine)
             uploads = TextUploads(jobs.engine)
-            broker = BrokerWatch(jobs.queue)
+            broker, lag = BrokerWatch(jobs.queue), loop_lag()
             maintenance = jobs.maintenance(uploads.forget_expired, broker.look)
             # A Hub that limits our rate makes its client sleep for minutes, and receivers may be slow: neither waits
             # for the other, and the messages to the workers wait for none.
@@ -136,14 +137,18 @@ def create_app(
                 tenancy=jobs.tenancy,
                 uploads=uploads,
                 hub_url=hub_settings.endpoint,
-                collectors=(InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),),
+                collectors=(
+                    InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),
+                    lag,
+                ),
             )
             app.state.services = _services(app, settings, context)
             threads = (maintenance, releases, deliveries)
             for thread in threads:
                 thread.start()
             try:
-                yield
+                async with watched_loop(lag):
+                    yield
             finally:
                 for thread in reversed(threads):
                     await run_sync(thread.stop)

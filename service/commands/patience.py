@@ -1,8 +1,9 @@
 """Connections that send no complete request: closed after a while, so that nobody keeps them all by sending nothing."""
 
 import asyncio
+from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 PATIENCE_SECONDS = 20.0
 """How long the head of a request may take, and how long its body may stand still."""
@@ -40,16 +41,11 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _awaits_head(self) -> bool:
-        cycle = self._cycle()
+        cycle: Any = self.cycle  # None before the first request, whatever its annotation says
         return cycle is None or cycle.response_complete
 
     def _awaits_body(self) -> bool:
-        cycle = self._cycle()
-        return cycle is not None and not cycle.response_complete and cycle.more_body
-
-    def _cycle(self) -> RequestResponseCycle | None:
-        # The server's annotation leaves out that there is none before the first request.
-        return self.cycle
+        return not self._awaits_head() and self.cycle.more_body
 
     def _wait(self) -> None:
         if self._deadline is None and not self.transport.is_closing():

@@ -30,6 +30,7 @@ from service.api import (
     recipes,
     reports,
     texts,
+    trainings,
     usage,
     watches,
     workers,
@@ -60,6 +61,7 @@ from service.jobs.outbox import BrokerWatch
 from service.jobs.ports import JobStore
 from service.jobs.settings import JobsSettings
 from service.jobs.tenancy import Tenancy
+from service.jobs.trainings import Trainings
 from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
 from service.keys.access import lack_of_room, owner_quota
@@ -204,6 +206,7 @@ def _services(app: FastAPI, settings: ServiceSettings, context: AppContext) -> S
             max_streams=settings.max_streams,
             max_streams_of_one=None if settings.sign_in == "none" else settings.max_streams_of_one,
         ),
+        trainings=Trainings(context.store),
         hubs=context.hubs,
         hub_url=context.hub_url,
         fleet=Fleet(context.workers),
@@ -353,6 +356,7 @@ def _shell(settings: ServiceSettings, hub_url: str, lifespan: Lifespan | None = 
     for module in (
         jobs,
         texts,
+        trainings,
         events,
         reports,
         models,

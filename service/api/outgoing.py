@@ -10,6 +10,16 @@ from service.jobs.schema import JobFailure, JobId, JobState
 from service.notifications.schema import NoticeType
 
 
+class CheckpointNotice(BaseModel):
+    """A checkpoint of a fine-tuning; the latest of those that were made since the message before."""
+
+    cell: int = Field(default=0, description="Which training of a grid, from 0.")
+    step: int
+    scores: dict[str, float] = {}
+    is_best: bool = False
+    url: str = Field(description="The checkpoints over REST.")
+
+
 class JobNotice(BaseModel):
     """Thin on purpose: ask the API for the rest."""
 
@@ -24,6 +34,7 @@ class JobNotice(BaseModel):
     page: str = Field(description="The job for people.")
     commit_url: str | None = Field(default=None, description="Only when it succeeded.")
     failure: JobFailure | None = Field(default=None, description="Only when it failed.")
+    checkpoint: CheckpointNotice | None = Field(default=None, description="Only of `job.checkpoint`.")
 
 
 class EndpointNotice(BaseModel):
@@ -64,7 +75,7 @@ class WatchMessage(BaseModel):
 
 
 class JobMessage(BaseModel):
-    """A change of a job's state."""
+    """A change of a job's state, or a checkpoint of its training."""
 
     type: NoticeType
     timestamp: datetime

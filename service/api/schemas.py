@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.edge.fields import HubToken
 from service.jobs.eta import remaining_seconds
 from service.jobs.schema import Job, JobFailure, JobId, JobResult, JobState, UnreadableJob
+from service.jobs.trainings import MAX_CHECKPOINTS, CellSeries, Checkpoint
 from service.jobs.work import CompressWork, JobDestination, JobSource, JobText, RepoId, Work
 from service.platform.clock import utc_now
 from srr_core.recipe import Recipe
@@ -113,6 +114,22 @@ class EventList(BaseModel):
     """Some events of a job, in order."""
 
     events: list[EventData]
+
+
+class MetricSeries(BaseModel):
+    """The metrics of a fine-tuning so far."""
+
+    steps: int = Field(description="Of one training, as planned; 0 before the data is checked.")
+    trainings: int = Field(description="Learning rates and seeds of the grid; 1 without one.")
+    cells: list[CellSeries] = Field(description="Those that have begun.")
+
+
+class CheckpointList(BaseModel):
+    """The checkpoints of a fine-tuning, in order."""
+
+    checkpoints: list[Checkpoint] = Field(
+        description=f"Of each training the best one and the latest {MAX_CHECKPOINTS}."
+    )
 
 
 class RecipeResource(BaseModel):

@@ -10,10 +10,11 @@ from typing import Any, TypedDict, Unpack
 import httpx2
 from pydantic import BaseModel, RootModel, ValidationError
 
-from service.api.schemas import EventData, EventList, JobList, JobResource, RecipeList
+from service.api.schemas import CheckpointList, EventData, EventList, JobList, JobResource, MetricSeries, RecipeList
 from service.client.administration import Administration
 from service.client.errors import JobFailedError, UnreachableError
 from service.jobs.schema import TERMINAL_STATES, JobState, UnreadableJob
+from service.jobs.trainings import Checkpoint
 from service.jobs.work import UploadedText
 from service.submissions.schema import ModelResource, Validation
 from srr_core.evaluation_report import EvaluationReport
@@ -265,6 +266,14 @@ class Client(Administration):
     def tuning(self, job_id: str) -> TuningReport:
         """Return the report of a fine-tuning that succeeded."""
         return self._call(TuningReport, "GET", f"/v1/jobs/{job_id}/report")
+
+    def metrics(self, job_id: str) -> MetricSeries:
+        """Return the thinned series of a fine-tuning so far."""
+        return self._call(MetricSeries, "GET", f"/v1/jobs/{job_id}/metrics")
+
+    def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
+        """Return the checkpoints of a fine-tuning, in order."""
+        return tuple(self._call(CheckpointList, "GET", f"/v1/jobs/{job_id}/checkpoints").checkpoints)
 
     def report(self, job_id: str) -> Report:
         """Return the report of a compression that succeeded."""

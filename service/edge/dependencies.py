@@ -21,6 +21,7 @@ from service.jobs.credentials import CredentialVault
 from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import Job, JobId
 from service.jobs.tenancy import Tenancy
+from service.jobs.trainings import Trainings
 from service.jobs.uploads import TextUploads
 from service.jobs.workers import WorkerRegistry
 from service.keys.schema import Scope
@@ -49,6 +50,7 @@ class Services:
     broker_answers: Callable[[], bool]
     """Whether the broker did when it was asked last; returns at once."""
     feed: EventFeed
+    trainings: Trainings
     hubs: Hubs
     hub_url: str
     """Where the Hub is, without a slash at the end."""

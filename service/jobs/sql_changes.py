@@ -15,6 +15,8 @@ from service.jobs.sql_statements import delete_messages, read_job, replace_crede
 from service.jobs.transitions import HELD_STATES, state_event, waits_before_next_attempt
 
 _JOBS = tables.jobs.c
+CHECKPOINT = "checkpoint"
+"""Stands in a notice where the others have a state."""
 
 
 class ChangeWriter:
@@ -65,8 +67,14 @@ class ChangeWriter:
         self.append(connection, job.id, job.attempt, "state", state_event(job))
         self._notice(connection, job)
 
-    def _notice(self, connection: Connection, job: Job) -> None:
-        notice = {"job_id": job.id, "owner": job.owner, "state": str(job.state), "attempt": job.attempt}
+    def tell(self, connection: Connection, job: Job, kind: EventKind, data: Mapping[str, Any]) -> JobEvent | None:
+        """Append what a worker tells of a job; others are to be notified of checkpoints."""
+        if kind == CHECKPOINT:
+            self._notice(connection, job, CHECKPOINT)
+        return self.append(connection, job.id, job.attempt, kind, data)
+
+    def _notice(self, connection: Connection, job: Job, what: str | None = None) -> None:
+        notice = {"job_id": job.id, "owner": job.owner, "state": what or str(job.state), "attempt": job.attempt}
         connection.execute(insert(tables.job_notices).values(**notice, created_at=self._clock()))
 
     def append(

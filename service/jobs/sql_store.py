@@ -246,9 +246,8 @@ class SqlJobStore(JobStore):
     @override
     def append_event(self, lease: Lease, kind: EventKind, data: Mapping[str, Any]) -> JobEvent | None:
         with writing(self._engine) as connection:
-            if lock_held(connection, lease) is None:
-                return None
-            return self._writer.append(connection, lease.job_id, lease.attempt, kind, data)
+            job = lock_held(connection, lease)
+            return None if job is None else self._writer.tell(connection, job, kind, data)
 
     @override
     def events(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection, delete, insert, select
@@ -13,11 +14,12 @@ from service.jobs import tables
 from service.jobs.credentials import CredentialVault
 from service.jobs.errors import CredentialError
 from service.jobs.schema import Job
+from service.jobs.sql_changes import CHECKPOINT
 from service.jobs.sql_statements import read_job
 from service.notifications.endpoints import open_secrets
 from service.notifications.errors import EndpointNotFoundError
 from service.notifications.judging import judge
-from service.notifications.messages import job_payload, message_to
+from service.notifications.messages import checkpoint_payload, job_payload, message_to
 from service.notifications.schema import Attempt, Delivery, DeliveryState, Endpoint
 from service.notifications.sending import Outcome, Send
 from service.notifications.store import NotificationStore, delivery_values
@@ -67,20 +69,32 @@ def write_messages(context: DeliveryContext) -> int:
         )
         notices = connection.execute(query).all()
         wanted = context.store.list() if notices else []
+        latest = {notice.job_id: notice.id for notice in notices if notice.state == CHECKPOINT}
         for notice in notices:
+            if notice.state == CHECKPOINT and notice.id != latest[notice.job_id]:
+                continue  # a fast training makes many in a round, and the last one says it all
             for endpoint in wanted:
                 is_for_it = endpoint.owner == notice.owner and f"job.{notice.state}" in endpoint.types
                 if is_for_it and endpoint.enabled:
                     job = _readable_job(connection, notice.job_id)
                     if job is None:
                         continue
-                    payload = job_payload(job, state=notice.state, at=notice.created_at, base_url=context.base_url)
+                    payload = _payload(connection, job, notice, context)
                     message = message_to(endpoint.id, payload, now=context.clock())
                     connection.execute(insert(deliveries).values(delivery_values(message)))
                     written += 1
         ids = [notice.id for notice in notices]
         connection.execute(delete(tables.job_notices).where(tables.job_notices.c.id.in_(ids)))
     return written
+
+
+def _payload(connection: Connection, job: Job, notice: Any, context: DeliveryContext) -> dict[str, Any]:
+    if notice.state != CHECKPOINT:
+        return job_payload(job, state=notice.state, at=notice.created_at, base_url=context.base_url)
+    column = tables.job_events.c
+    told = select(column.data).where(column.job_id == job.id, column.kind == CHECKPOINT)
+    data = connection.execute(told.order_by(column.sequence.desc()).limit(1)).scalar_one()
+    return checkpoint_payload(job, data, at=notice.created_at, base_url=context.base_url)
 
 
 def _readable_job(connection: Connection, job_id: str) -> Job | None:

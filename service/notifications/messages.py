@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from service.jobs.schema import Job
-from service.notifications.schema import DISABLED_TYPE, TEST_TYPE, WATCH_TYPE, Delivery, Endpoint
+from service.notifications.schema import CHECKPOINT_TYPE, DISABLED_TYPE, TEST_TYPE, WATCH_TYPE, Delivery, Endpoint
 from service.platform.ids import new_id
 
 Payload = dict[str, Any]
@@ -32,6 +32,18 @@ def job_payload(job: Job, *, state: str, at: datetime, base_url: str) -> dict[st
     if state == "failed" and job.failure is not None:
         data["failure"] = {"code": job.failure.code, "message": job.failure.message}
     return {"type": f"job.{state}", "timestamp": at.isoformat(), "data": data}
+
+
+def checkpoint_payload(job: Job, told: Mapping[str, Any], *, at: datetime, base_url: str) -> Payload:
+    """Return the body of a message about a checkpoint; several since the last message are one, about the latest.
+
+    Args:
+        told: What the worker said of it.
+    """
+    payload = job_payload(job, state=str(job.state), at=at, base_url=base_url)
+    facts = {name: told[name] for name in ("cell", "step", "scores", "is_best") if name in told}
+    payload["data"]["checkpoint"] = facts | {"url": f"{base_url}/v1/jobs/{job.id}/checkpoints"}
+    return payload | {"type": CHECKPOINT_TYPE}
 
 
 def trial_payload(*, at: datetime) -> dict[str, Any]:
@@ -95,7 +107,8 @@ def mail(payload: Mapping[str, Any]) -> tuple[str, str]:
         return "SRR: a webhook endpoint was switched off", f"{said}\n\nEndpoints: {data['page']}\n"
     if payload["type"] == WATCH_TYPE:
         return "SRR: a watch fails", f"{said}\n\nWatch: {data['page']}\n"
-    subject = f"SRR: {data['model_id']} {data['state']}"
+    news = "checkpoint" if payload["type"] == CHECKPOINT_TYPE else data["state"]
+    subject = f"SRR: {data['model_id']} {news}"
     lines = [said, "", f"Job:         {data['page']}"]
     lines += [f"Destination: {data['destination']}", f"Recipe:      {data['recipe']}"]
     if "commit_url" in data:
@@ -123,6 +136,10 @@ def _sentence(payload: Mapping[str, Any], form: _Form) -> str:
         name = form.link(data["page"], data["name"])
         return f"⚠️ The watch {name} fails again and again: {form.text(data['reason'])} Next try: {data['next_try']}."
     mark = _MARKS.get(data["state"], "▶️")
+    if payload["type"] == CHECKPOINT_TYPE:
+        place = f"checkpoint at step {data['checkpoint'].get('step')}"
+        best = ", the best so far" if data["checkpoint"].get("is_best") else ""
+        return f"💾 {form.link(data['page'], data['model_id'])} with {form.text(data['recipe'])}: {place}{best}."
     said = f"{mark} {form.link(data['page'], data['model_id'])} with {form.text(data['recipe'])}: {data['state']}."
     if "commit_url" in data:
         said += f" Published as {form.link(data['commit_url'], data['destination'])}."

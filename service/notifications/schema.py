@@ -7,10 +7,18 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 NoticeType = Literal[
-    "job.queued", "job.running", "job.publishing", "job.succeeded", "job.failed", "job.canceling", "job.canceled"
+    "job.queued",
+    "job.running",
+    "job.checkpoint",
+    "job.publishing",
+    "job.succeeded",
+    "job.failed",
+    "job.canceling",
+    "job.canceled",
 ]
 ALL_TYPES: tuple[NoticeType, ...] = get_args(NoticeType)
 DEFAULT_TYPES: tuple[NoticeType, ...] = ("job.succeeded", "job.failed", "job.canceled")
+CHECKPOINT_TYPE = "job.checkpoint"
 TEST_TYPE = "endpoint.test"
 DISABLED_TYPE = "endpoint.disabled"
 """Goes to all other endpoints of an owner, whatever they asked for: who was told nothing could not ask for more."""

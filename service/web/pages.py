@@ -18,6 +18,7 @@ from service.jobs.ports import JobReading
 from service.jobs.reports import AnyReport, job_report
 from service.jobs.retry import retry
 from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
+from service.jobs.trainings import Trainings
 from service.jobs.work import CompressWork
 from service.platform.clock import utc_now
 from service.platform.errors import UnreadableError
@@ -45,7 +46,6 @@ for part in (compare.router, evaluate.router, finetune.router, report_files.rout
 _EVENTS_PER_READ = 500
 # Progress events are the many; the job itself says how far it is.
 _SHOWN_KINDS: tuple[EventKind, ...] = ("state", "layer", "log")
-_TRAINING_KINDS: tuple[EventKind, ...] = ("metrics", "checkpoint", "data")
 
 
 @router.get("/")
@@ -170,7 +170,7 @@ def job_page(
     return pages.render(
         request,
         "job.html",
-        view=read_view(services.store, job),
+        view=read_view(services.store, services.trainings, job),
         source_url=_source_url(services, job),
         group=choices.group_size(job.work.recipe) if isinstance(job.work, CompressWork) else None,
         is_same=bool(same),
@@ -178,9 +178,9 @@ def job_page(
 
 
 @router.get("/jobs/{job_id}/live")
-def job_fragment(request: Request, pages: PagesDep, job: OwnedJob, store: StoreDep) -> Response:
+def job_fragment(request: Request, pages: PagesDep, job: OwnedJob, services: ServicesDep) -> Response:
     """Show the part of a job's page that changes while it runs."""
-    return pages.render(request, "job_live.html", view=read_view(store, job))
+    return pages.render(request, "job_live.html", view=read_view(services.store, services.trainings, job))
 
 
 @router.post("/jobs/{job_id}/cancel")
@@ -231,17 +231,21 @@ def recipes_page(request: Request, pages: PagesDep) -> Response:
     return pages.render(request, "recipes.html", recipes=PRESETS.values(), default=DEFAULT_RECIPE, shape=PREVIEW_SHAPE)
 
 
-def read_view(store: JobReading, job: Job) -> JobView:
+def read_view(store: JobReading, trainings: Trainings, job: Job) -> JobView:
     """Return what the page of a job shows, read in batches."""
     events: list[JobEvent] = []
-    shown = _SHOWN_KINDS + (_TRAINING_KINDS if job.work.kind == "finetune" else ())
     while batch := store.events(
-        job.id, after=events[-1].sequence if events else 0, limit=_EVENTS_PER_READ, kinds=shown
+        job.id, after=events[-1].sequence if events else 0, limit=_EVENTS_PER_READ, kinds=_SHOWN_KINDS
     ):
         events.extend(batch)
     position = store.queue_position(job.id) if job.state is JobState.QUEUED else None
     return job_view(
-        job, events, queue_position=position, can_compare=_has_rivals(store, job), report=_report_of(store, job)
+        job,
+        events,
+        queue_position=position,
+        can_compare=_has_rivals(store, job),
+        training=trainings.of(job.id) if job.work.kind == "finetune" else None,
+        report=_report_of(store, job),
     )
 
 

@@ -1,27 +1,15 @@
 """What the pages show of a training: how its loss falls, how fast it is, which checkpoints there are."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from service.jobs.schema import JobEvent
+from service.jobs.trainings import Checkpoint, SeriesPoint, TrainingRecord
 from service.jobs.tuned import chosen_cell
 from service.web.curves import CurveChart, curve_chart
-from srr_core.tuners.data_report import Preview
 from srr_core.tuners.report import TuningReport
 
 _VALIDATION_LOSS = "validation_loss"
 _SHOWN_CHECKPOINTS = 20
-
-
-@dataclass(frozen=True)
-class CheckpointView:
-    """A checkpoint that is durable."""
-
-    step: int
-    num_bytes: int
-    scores: Mapping[str, float]
-    is_best: bool
 
 
 @dataclass(frozen=True)
@@ -37,7 +25,7 @@ class TrainingView:
     """Of its last step."""
     loss: CurveChart | None
     learning_rate: CurveChart | None
-    checkpoints: tuple[CheckpointView, ...]
+    checkpoints: tuple[Checkpoint, ...]
     """The latest, newest first."""
 
 
@@ -49,31 +37,25 @@ class TuningCharts:
     learning_rate: CurveChart | None
 
 
-def training_view(events: Sequence[JobEvent]) -> TrainingView | None:
-    """Return what the events of a fine-tuning say about its training; None before its first step.
-
-    Steps that a later attempt did again are shown as they were last.
-    """
-    rows = list(_rows(events))
-    if not rows:
+def training_view(record: TrainingRecord) -> TrainingView | None:
+    """Return what a fine-tuning has told of its training; None before its first step or evaluation."""
+    series = next((cell for cell in record.cells if cell.cell == record.current), None)
+    if series is None or not (series.training or series.validation):
         return None
-    cell = int(rows[-1].get("cell", 0))
-    own = [row for row in rows if int(row.get("cell", 0)) == cell]
-    steps = {int(row["step"]): row for row in own if "loss" in row}
-    scored = {int(row["step"]): row for row in own if _VALIDATION_LOSS in row}
-    plan = next((event.data for event in reversed(events) if event.kind == "data"), {})
-    last = max(steps, default=0)
-    total = int(plan.get("report", {}).get("steps", last))
-    losses, validated = _points(steps, "loss"), _points(scored, _VALIDATION_LOSS)
+    last = int(record.latest.get("step", 0))
+    total = record.steps or last
+    own = [row for row in record.checkpoints if row.cell == record.current]
     return TrainingView(
         step=last,
         steps=max(total, last),
-        number=cell + 1,
-        total=max(len(plan.get("cells", ())), cell + 1),
-        latest=steps.get(last, {}),
-        loss=curve_chart([losses, validated], last_step=total),
-        learning_rate=curve_chart([_points(steps, "learning_rate")], last_step=total),
-        checkpoints=tuple(_checkpoints(events, cell)),
+        number=record.current + 1,
+        total=record.total,
+        latest=record.latest,
+        loss=curve_chart(
+            [_points(series.training, "loss"), _points(series.validation, _VALIDATION_LOSS)], last_step=total
+        ),
+        learning_rate=curve_chart([_points(series.training, "learning_rate")], last_step=total),
+        checkpoints=tuple(own[: -_SHOWN_CHECKPOINTS - 1 : -1]),
     )
 
 
@@ -92,35 +74,5 @@ def tuning_charts(report: TuningReport) -> TuningCharts:
     )
 
 
-def data_previews(events: Iterable[JobEvent]) -> tuple[Preview, ...]:
-    """Return the examples the worker has rendered, the parts that are learned marked."""
-    told = [event.data for event in events if event.kind == "data"]
-    found = told[-1].get("report", {}).get("previews", ()) if told else ()
-    return tuple(Preview.model_validate(preview, extra="ignore") for preview in found)
-
-
-def _rows(events: Iterable[JobEvent]) -> Iterator[Mapping[str, Any]]:
-    for event in events:
-        if event.kind == "metrics":
-            yield from (row for row in event.data.get("rows", ()) if "step" in row)
-
-
-def _points(rows: Mapping[int, Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    return [(step, float(row[name])) for step, row in sorted(rows.items()) if name in row]
-
-
-def _checkpoints(events: Sequence[JobEvent], cell: int) -> Iterator[CheckpointView]:
-    told = {
-        int(event.data["step"]): event.data
-        for event in events
-        if event.kind == "checkpoint" and event.data.get("cell", 0) == cell and "step" in event.data
-    }
-    best = max((step for step, data in told.items() if data.get("is_best")), default=None)
-    for step in sorted(told, reverse=True)[:_SHOWN_CHECKPOINTS]:
-        data = told[step]
-        yield CheckpointView(
-            step=step,
-            num_bytes=int(data.get("num_bytes", 0)),
-            scores=dict(data.get("scores", {})),
-            is_best=step == best,
-        )
+def _points(series: Sequence[SeriesPoint], name: str) -> list[tuple[float, float]]:
+    return [(point.step, point.values[name]) for point in series if name in point.values]

@@ -8,9 +8,10 @@ from typing import Any
 from service.jobs.eta import remaining_seconds
 from service.jobs.reports import AnyReport
 from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
+from service.jobs.trainings import TrainingRecord
 from service.web.charts import Chart, bar_chart
 from service.web.formatting import duration
-from service.web.training import TrainingView, data_previews, training_view
+from service.web.training import TrainingView, training_view
 from srr_core.recipe.stages import Stage
 from srr_core.report import LayerReport, Report
 from srr_core.tuners.data_report import Preview
@@ -117,6 +118,7 @@ def job_view(
     *,
     queue_position: int | None = None,
     can_compare: bool = False,
+    training: TrainingRecord | None = None,
     report: AnyReport | None = None,
     now: datetime | None = None,
 ) -> JobView:
@@ -141,8 +143,8 @@ def job_view(
         resumed_layers=resumed,
         queue_position=queue_position,
         can_compare=can_compare,
-        training=training_view(events),
-        previews=data_previews(events),
+        training=None if training is None else training_view(training),
+        previews=() if training is None else training.previews,
         report=report,
     )
 

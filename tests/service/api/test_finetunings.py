@@ -148,3 +148,30 @@ def test_a_dataset_of_the_hub_is_left_to_the_worker(http: TestClient) -> None:
     job = http.post("/v1/jobs", json={**BODY, "data": data}).json()
 
     assert job["work"]["data"] == data
+
+
+def test_the_series_and_checkpoints_of_a_running_training_are_served(
+    http: TestClient, job_store: MemoryJobStore
+) -> None:
+    job = finished.training(job_store)
+
+    metrics = http.get(f"/v1/jobs/{job.id}/metrics").json()
+    checkpoints = http.get(f"/v1/jobs/{job.id}/checkpoints").json()
+
+    assert (metrics["steps"], metrics["trainings"]) == (2, 2)
+    (cell,) = metrics["cells"]
+    assert (cell["cell"], cell["learning_rate"]) == (0, 1e-4)
+    assert cell["training"] == [
+        {"step": 1, "merged": 1, "values": {"loss": 2.5, "learning_rate": 1e-4, "tokens_per_second": 321.0}}
+    ]
+    assert cell["validation"] == [{"step": 1, "merged": 1, "values": {"validation_loss": 2.25}}]
+    assert checkpoints == {
+        "checkpoints": [{"cell": 0, "step": 1, "num_bytes": 2_097_152, "scores": {"loss": 2.25}, "is_best": True}]
+    }
+
+
+def test_a_job_that_trains_nothing_has_no_series(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.succeeded(job_store)
+
+    assert http.get(f"/v1/jobs/{job.id}/metrics").json() == {"steps": 0, "trainings": 0, "cells": []}
+    assert http.get(f"/v1/jobs/{job.id}/checkpoints").json() == {"checkpoints": []}

@@ -198,6 +198,13 @@ def test_the_reports_of_other_kinds_are_read(client: Client, job_store: MemoryJo
     assert client.evaluation(finished.measured(job_store).id) == finished.evaluation()
 
 
+def test_the_series_and_checkpoints_of_a_training_are_read(client: Client, job_store: MemoryJobStore) -> None:
+    job = finished.training(job_store)
+
+    assert [point.values["loss"] for point in client.metrics(job.id).cells[0].training] == [2.5]
+    assert [(row.step, row.is_best) for row in client.checkpoints(job.id)] == [(1, True)]
+
+
 def test_nobody_there_is_said(client: Client) -> None:
     with Client("http://127.0.0.1:9") as nobody, pytest.raises(UnreachableError, match="no service answers"):
         nobody.recipes()

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
+from service.api.outgoing import JobMessage
 from service.jobs.credentials import CredentialVault
+from service.jobs.schema import Lease
 from service.notifications.delivering import RETRY_AFTER, send_messages, write_messages
 from service.notifications.endpoints import (
     change_endpoint,
@@ -25,7 +27,8 @@ from service.notifications.messages import body, mail, slack_body
 from service.notifications.schema import Delivery, DeliveryState, Endpoint, EndpointRules
 from service.notifications.sending import Outcome
 from service.notifications.store import NotificationStore
-from tests.service.notifications.conftest import Office
+from tests.service.notifications.conftest import LEASE, Office
+from tests.service.submitting import submitted
 
 
 def test_end_of_a_job_is_told_once_to_its_owner(office: Office) -> None:
@@ -50,6 +53,30 @@ def test_every_change_is_told_to_those_who_ask_for_it(office: Office) -> None:
 
     types = [delivery.type for delivery in reversed(office.store.deliveries(endpoint.id))]
     assert types == ["job.queued", "job.running", "job.publishing", "job.succeeded"]
+
+
+def test_checkpoints_of_one_round_are_one_message_about_the_latest(office: Office) -> None:
+    asked, other = office.endpoint(types=("job.checkpoint",)).endpoint, office.endpoint().endpoint
+    job = submitted(office.jobs, owner="alice")
+    lease = Lease(job.id, 1, "w")
+    office.jobs.claim(job.id, 1, worker="w", lasts=LEASE)
+    for step in (10, 20):
+        told = {"cell": 0, "step": step, "num_bytes": 5, "scores": {"loss": 1.5}, "is_best": step == 20}
+        office.jobs.append_event(lease, "checkpoint", told)
+    office.deliver()
+    office.jobs.append_event(lease, "checkpoint", {"cell": 0, "step": 30})
+    office.deliver()
+
+    second, first = office.store.deliveries(asked.id)
+    message = JobMessage.model_validate(first.payload)
+    assert (message.type, message.data.state) == ("job.checkpoint", "running")
+    assert message.data.checkpoint is not None
+    assert (message.data.checkpoint.step, message.data.checkpoint.is_best) == (20, True)
+    assert message.data.checkpoint.url == f"https://srr.example/v1/jobs/{job.id}/checkpoints"
+    assert second.payload["data"]["checkpoint"]["step"] == 30
+    assert "checkpoint at step 20, the best so far." in slack_body(first.payload)
+    assert mail(first.payload)[0] == "SRR: org/model checkpoint"
+    assert office.store.deliveries(other.id) == []
 
 
 def test_several_writers_at_once_write_each_message_once(office: Office) -> None:

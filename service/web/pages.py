@@ -13,6 +13,7 @@ from service.hub.errors import HubUnavailableError, InvalidRepoIdError
 from service.hub.folder import MAIN
 from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
+from service.jobs.destinations import same_destination
 from service.jobs.errors import InvalidJobError
 from service.jobs.ports import JobReading
 from service.jobs.reports import AnyReport, job_report
@@ -231,7 +232,12 @@ def read_view(store: JobReading, job: Job) -> JobView:
         events.extend(batch)
     position = store.queue_position(job.id) if job.state is JobState.QUEUED else None
     return job_view(
-        job, events, queue_position=position, can_compare=_has_rivals(store, job), report=_report_of(store, job)
+        job,
+        events,
+        queue_position=position,
+        same_destination=same_destination(job, store),
+        can_compare=_has_rivals(store, job),
+        report=_report_of(store, job),
     )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -25,12 +25,15 @@ from service.commands.options import (
     TargetSizeOption,
     TokenOption,
 )
+from service.commands.places import require_folder, require_free, require_source, require_usable
 from service.commands.repair import repair
 from service.commands.submit_app import submit_evaluation
 from service.commands.submit_tuning import submit_finetuning
 from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from service.client import Client
 
 app = typer.Typer(
@@ -99,6 +102,8 @@ def compress(
 
     budget: Any = {"target_bits": target_bits, "target_size": target_size, "target_kl": target_kl}
     chosen = chosen_recipe(recipe, assignments, seed=seed, target=target, **budget)
+    require_source(source)
+    require_free(destination)
     worker_command("compress")(
         source,
         destination,
@@ -128,6 +133,7 @@ def inspect(
     from service.commands.recipe_option import chosen_recipe
 
     chosen = chosen_recipe(recipe, assignments, target=target)
+    require_source(source)
     command = worker_command("inspect", "worker.model_commands")
     command(
         source,
@@ -154,6 +160,8 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Convert a compressed model for other tools, exactly or, if that is allowed, nearly."""
+    require_folder(artifact)
+    require_free(destination)
     chosen = [*assignments, "allow_inexact=true"] if allow_inexact else assignments
     command = worker_command("export", "worker.model_commands")
     command(artifact, destination, target=to, assignments=chosen, as_json=json)
@@ -171,6 +179,7 @@ def serve(
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".srr"),
 ) -> None:
     """Run the whole service on this machine: API, pages, worker and a hub made of folders. Loopback only."""
+    require_usable(data_dir)
     from service.commands.serve import run_embedded
 
     hub = worker_command("seed", "worker.hub_commands")(data_dir)
@@ -203,6 +212,7 @@ def demo(
     exit_when_done: Annotated[bool, typer.Option("--exit", help="Stop the service after the report.")] = False,
 ) -> None:
     """Start a service, compress a small model and say whether it was worth it; with srr-fast if no recipe is named."""
+    require_usable(data_dir)
     from service.commands.recipe_option import DEMO_RECIPE, chosen_recipe
 
     chosen = chosen_recipe(recipe or DEMO_RECIPE, assignments, target=target)
@@ -330,12 +340,36 @@ def logs(
 def main() -> None:
     """Run the command line; every failure is one line on standard error and an exit code."""
     try:
-        app()
+        left = app(prog_name="srr", standalone_mode=False)
+    except typer.TyperException as error:
+        _exit_with_usage(error)
+    except typer.Abort:
+        sys.exit(_EXIT_FAILED)
     except Exception as error:  # noqa: BLE001  # the edge: what is not a known failure is raised again
         _exit_with(error)
+    else:
+        sys.exit(left if isinstance(left, int) else 0)  # an exit code where a command asked for one
 
 
-def _exit_with(error: Exception) -> None:
+def _exit_with_usage(error: typer.TyperException) -> NoReturn:
+    """Say in one line what is wrong with the words of a command, and where they are explained."""
+    told = error.format_message()
+    if told.lstrip().startswith("Usage:"):  # nothing was asked for, and the answer is the help
+        sys.stderr.write(f"{told}\n")
+        sys.exit(error.exit_code)
+    cause: BaseException | None = error.__cause__ or error.__context__
+    if type(cause).__name__ == "ValidationError":
+        from srr_core.recipe.complaints import complaint
+
+        wrong = "; ".join(complaint(item) for item in cast("ValidationError", cause).errors(include_url=False))
+        told = f"{told.partition(': ')[0]}: {wrong}"
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "srr"
+    sys.stderr.write(f"srr: {' '.join(told.split()).rstrip('.')}; see {command} --help\n")
+    sys.exit(error.exit_code)
+
+
+def _exit_with(error: Exception) -> NoReturn:
     code = _exit_code(error)
     if code is None:
         raise error

@@ -49,11 +49,7 @@ def compress(
     as_json: bool,
 ) -> None:
     """Compress a folder or a model of the Hub into a new folder and print the report."""
-    require_source(source)
-    from srr_core.checkpoint.writer import require_free
     from srr_core.pipeline import compress as run
-
-    require_free(destination)
 
     quiet_libraries()
     with stop_on_interrupt() as should_stop, ProgressBar(f"{source} → {destination}") as progress:
@@ -150,14 +146,6 @@ def naming_both_places(source: str) -> Iterator[None]:
     except HubError as error:
         code = EXIT_FAILED if isinstance(error, HubUnavailableError) else EXIT_BAD_INPUT
         raise CommandError(f"{source} is no folder here, and as a model of the Hub: {error}", exit_code=code) from error
-
-
-def require_source(source: str) -> None:
-    """Refuse a name that can be neither a folder nor a model of the Hub. Raises CommandError."""
-    # Before torch is imported: a misspelt folder is said at once.
-    is_repository = source.count("/") == 1 and not source.startswith(("/", "."))
-    if not Path(source).is_dir() and not is_repository:
-        raise CommandError(f"{source} is neither a folder nor a model like org/name", exit_code=EXIT_BAD_INPUT)
 
 
 def local_source(

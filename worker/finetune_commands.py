@@ -12,7 +12,7 @@ from srr_core.recipe.tuning import RecipeStart, RecompressedResult, TuningSpec
 from srr_core.recipe.tuning_options import ARTIFACT, with_start
 from srr_core.tuners.data_report import DataReport, Preview
 from srr_core.tuners.report import TuningReport
-from worker.commands import download_folder, local_source, quiet_libraries, require_source, stop_on_interrupt
+from worker.commands import download_folder, local_source, quiet_libraries, stop_on_interrupt
 
 if TYPE_CHECKING:  # torch: only what computes pays for it
     from service.hub.model import ResolvedModel
@@ -43,13 +43,10 @@ def finetune(
     Args:
         has_start: Whether the user named a start; a model compressed by us is otherwise taken as it is.
     """
-    require_source(source)
-    from srr_core.checkpoint.writer import require_free
     from srr_core.pipeline.finetune import finetune as run
     from srr_core.pipeline.tuning_plan import plan_tuning
     from srr_core.tuners.folders import is_artifact
 
-    require_free(destination)
     quiet_libraries()
     with stop_on_interrupt() as should_stop, ProgressBar(f"{source} → {destination}") as progress:
         folder, model = local_source(source, revision, destination, hub_token, progress, should_stop)

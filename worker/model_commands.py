@@ -82,8 +82,6 @@ def export(artifact: Path, destination: Path, *, target: str, assignments: list[
         spec: ExportSpec = TypeAdapter(ExportSpec).validate_python({"kind": target, **parse_assignments(assignments)})
     except ValidationError as error:
         raise CommandError(f"invalid export: {describe_validation(error)}", exit_code=EXIT_BAD_INPUT) from error
-    if not artifact.is_dir():
-        raise CommandError(f"{artifact} is not a folder", exit_code=EXIT_BAD_INPUT)
     try:
         remarks = run_export(artifact, destination, spec)
     except ModuleNotFoundError as error:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from examples import CALIBRATION_TEXT, EVALUATION_TEXT
 from service.commands.output import print_json, print_line
+from service.commands.places import require_source
 from service.commands.progress import ProgressBar
 from service.commands.remote import print_report
 from srr_core.checkpoint.index import read_json
-from srr_core.checkpoint.writer import require_free
 from srr_core.errors import CheckpointError
 from srr_core.pipeline.repair_artifact import repair_artifact
 from srr_core.recipe import RepairSpec
@@ -19,7 +19,6 @@ from worker.commands import (
     download_folder,
     local_source,
     quiet_libraries,
-    require_source,
     stop_on_interrupt,
     write_card,
 )
@@ -39,7 +38,6 @@ def repair(
     as_json: bool,
 ) -> None:
     """Repair an artifact into a new folder and print what became better."""
-    require_free(destination)
     stated = _source_of(artifact)
     name = source or stated.id
     require_source(name)

@@ -11,6 +11,7 @@ from service.api.schemas import JobList, JobResource, RetryBody, job_resource
 from service.edge.dependencies import JobIdPath, JobReader, JobWriter, OwnedJob, ServicesDep, StoreDep
 from service.edge.problems import problem_responses
 from service.jobs.cancel import cancel
+from service.jobs.destinations import same_destination
 from service.jobs.retry import retry
 from service.jobs.schema import JobFilter, JobState
 from service.jobs.work import RepoId
@@ -58,7 +59,8 @@ def create_job(
     """Run the checks of `POST /v1/jobs:validate`, queue the job and answer at once.
 
     Several obstacles are all in `errors`. A Hub that does not answer stops nothing: the answer says in `unchecked` what
-    was not asked, and the worker checks it before it downloads anything.
+    was not asked, and the worker checks it before it downloads anything. Nor does a job of yours that has not ended and
+    publishes to the same repository: `same_destination` names it.
     """
     job = submit_checked(
         body.submission(),
@@ -70,7 +72,7 @@ def create_job(
     )
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(POLL_SECONDS)
-    return job_resource(job)
+    return job_resource(job, same_destination=same_destination(job, services.store))
 
 
 @router.get(
@@ -122,7 +124,7 @@ def list_jobs(
 @router.get("/{job_id}", operation_id="getJob", summary="Look at a job", responses=problem_responses(*_NOT_FOUND))
 def get_job(job: OwnedJob, store: StoreDep) -> JobResource:
     """Return the job as it is now."""
-    return job_resource(job, queue_position=store.queue_position(job.id))
+    return job_resource(job, queue_position=store.queue_position(job.id), same_destination=same_destination(job, store))
 
 
 @router.post(

@@ -77,6 +77,11 @@ class JobResource(BaseModel):
         description="What could not be checked when the job was submitted, because a hub did not answer. Its worker "
         "checks it before it downloads anything; empty from then on.",
     )
+    same_destination: tuple[JobId, ...] = Field(
+        default=(),
+        description="Your earlier jobs that have not ended and publish to the same repository; what ends last lies on "
+        "top. Looked up by `POST /v1/jobs` and `GET /v1/jobs/{job_id}` only.",
+    )
     result: JobResult | None
     failure: JobFailure | None
     needs_hub_token: bool = Field(
@@ -166,7 +171,7 @@ def text_summary(text: JobText | None) -> TextSummary | None:
     return TextSummary(sha256=text.sha256, num_sequences=text.num_sequences, sequence_length=text.sequence_length)
 
 
-def job_resource(job: Job, *, queue_position: int | None = None) -> JobResource:
+def job_resource(job: Job, *, queue_position: int | None = None, same_destination: tuple[str, ...] = ()) -> JobResource:
     """Return a job as clients see it."""
     now, work = utc_now(), job.work
     seconds = remaining_seconds(job, now)
@@ -179,6 +184,7 @@ def job_resource(job: Job, *, queue_position: int | None = None) -> JobResource:
             "eta": None if seconds is None else now + timedelta(seconds=seconds),
             "needs_hub_token": job.needs_hub_token,
             "queue_position": queue_position,
+            "same_destination": same_destination,
             "destination": work.published_to,
             "recipe": work.recipe if isinstance(work, CompressWork) else None,
             "calibration": text_summary(work.calibration) if isinstance(work, CompressWork) else None,

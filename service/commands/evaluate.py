@@ -8,6 +8,7 @@ import typer
 from service.commands.keys_app import JsonOption
 from service.commands.local import worker_command
 from service.commands.options import Device
+from service.commands.places import require_source
 
 DEFAULT_CACHE = Path("~/.cache/srr")
 DEFAULT_OUTPUT = Path("evaluation.json")
@@ -60,6 +61,9 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure a model, an artifact, or one against the other."""
+    for name in (model, source):
+        if name is not None:
+            require_source(name)
     command = worker_command("evaluate", "worker.evaluate_command")
     command(
         model,

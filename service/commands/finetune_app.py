@@ -11,6 +11,7 @@ from service.commands.keys_app import JsonOption
 from service.commands.local import worker_command
 from service.commands.options import CalibrationOption, Device, SeedOption, TokenOption
 from service.commands.output import EXIT_BAD_INPUT, CommandError
+from service.commands.places import require_free, require_source
 
 if TYPE_CHECKING:  # the recipe vocabulary costs a fifth of a second, which `srr --help` need not pay
     from srr_core.recipe.tuning import TuningSpec
@@ -82,6 +83,8 @@ def finetune(
     Slowing the preserved directions (--set slowing.kind=...) by gradient does nothing under AdamW; learning-rate does.
     """
     chosen = chosen_tuning(spec, start=start, task=task, rank=rank, assignments=assignments, seed=seed)
+    require_source(model)
+    require_free(destination)
     worker_command("finetune", "worker.finetune_commands")(
         model,
         data,

@@ -128,6 +128,8 @@ def print_job(job: JobResource) -> None:
     }
     if job.queue_position is not None:
         facts["queue"] = f"{job.queue_position} ahead"
+    if job.same_destination:
+        facts["also there"] = f"{', '.join(job.same_destination)}: what ends last lies on top"
     if job.result is not None:
         facts["commit"] = job.result.commit_url
     if job.failure is not None:

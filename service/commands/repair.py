@@ -8,6 +8,7 @@ import typer
 from service.commands.keys_app import JsonOption
 from service.commands.local import worker_command
 from service.commands.options import CalibrationOption, Device, EvaluationOption, TokenOption
+from service.commands.places import require_folder, require_free
 
 
 def repair(
@@ -32,6 +33,8 @@ def repair(
     json: JsonOption = False,
 ) -> None:
     """Let L·R and scales of an artifact learn from its source; its codes and its size stay."""
+    require_folder(artifact)
+    require_free(destination)
     from service.commands.recipe_option import repair_spec
 
     worker_command("repair", "worker.repair_command")(

@@ -20,6 +20,7 @@ from service.app import create_app
 from service.commands.occupancy import occupying
 from service.commands.output import EXIT_BAD_INPUT, CommandError, status_console
 from service.commands.patience import PatientProtocol
+from service.commands.places import require_usable
 from service.jobs.settings import JobsSettings
 from service.platform.logging import configure_logging
 from service.platform.tracing import configure_tracing
@@ -67,7 +68,7 @@ def embedded_service(*, port: int, data_dir: Path) -> Iterator[str]:
     Raises:
         CommandError: the data directory or the port is taken, the server does not start, or the worker ends.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    require_usable(data_dir)
     data_dir = data_dir.resolve()
     with occupying(data_dir) as note_address:
         listener = listen(LOOPBACK, port)

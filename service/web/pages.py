@@ -13,6 +13,7 @@ from service.hub.errors import HubUnavailableError, InvalidRepoIdError
 from service.hub.folder import MAIN
 from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
+from service.jobs.destinations import same_destination
 from service.jobs.errors import InvalidJobError
 from service.jobs.ports import JobReading
 from service.jobs.reports import AnyReport, job_report
@@ -243,6 +244,7 @@ def read_view(store: JobReading, trainings: Trainings, job: Job) -> JobView:
         job,
         events,
         queue_position=position,
+        same_destination=same_destination(job, store),
         can_compare=_has_rivals(store, job),
         training=trainings.of(job.id) if job.work.kind == "finetune" else None,
         report=_report_of(store, job),

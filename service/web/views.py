@@ -82,6 +82,8 @@ class JobView:
     resumed_layers: int | None
     """How many layers this attempt took over from earlier ones; None when it has told nothing of layers yet."""
     queue_position: int | None
+    same_destination: tuple[str, ...] = ()
+    """Ids of earlier jobs that publish to the same repository."""
     can_compare: bool = False
     """Whether there is another result of the same model."""
     training: TrainingView | None = None
@@ -117,6 +119,7 @@ def job_view(
     events: Sequence[JobEvent],
     *,
     queue_position: int | None = None,
+    same_destination: tuple[str, ...] = (),
     can_compare: bool = False,
     training: TrainingRecord | None = None,
     report: AnyReport | None = None,
@@ -142,6 +145,7 @@ def job_view(
         remaining=None if left is None else duration(left),
         resumed_layers=resumed,
         queue_position=queue_position,
+        same_destination=same_destination,
         can_compare=can_compare,
         training=None if training is None else training_view(training),
         previews=() if training is None else training.previews,

@@ -85,13 +85,20 @@ def test_recipes_are_printed_as_a_table_and_as_json(srr: Command) -> None:
     [
         (("compress", "model", "out", "--recipe", "nope"), "unknown recipe 'nope'"),
         (("compress", "model", "out", "--set", "rank"), "'rank' is not PATH=VALUE"),
-        (("compress", "model", "out", "--set", "quantizer.num_bits=17"), "must be at most 8"),
+        (("compress", "model", "out", "--set", "quantizer.num_bits=17"), "num_bits: must be at most 8 (got 17)"),
         (("compress", "./no-such-folder", "out"), "./no-such-folder is neither a folder nor a model"),
         (("compress", "org/model", "."), ". exists already; choose a new folder"),
         (("compress", "org/model", "out", "--calibration-text", "no.txt"), "'no.txt' does not exist"),
         (("compress", "model", "out", "--device", "tpu"), "'tpu' is not one of"),
         (("submit", "org/model"), "Missing option '--destination'"),
         (("frobnicate",), "No such command 'frobnicate'"),
+        (("compress", "org/model", "out", "--sett", "rank=4"), "No such option: --sett"),
+        (("compress",), "Missing argument 'SOURCE'; see srr compress --help"),
+        (("serve", "--port", "70000"), "Invalid value for '--port': must be at most 65535; see srr serve --help"),
+        (("serve", "--data-dir", __file__), "test_cli.py cannot be used: File exists; name a directory"),
+        (("demo", "--data-dir", __file__), "test_cli.py cannot be used: File exists; name a directory"),
+        (("export", "./no-such-folder", "out", "--to", "gguf"), "no-such-folder is not a folder"),
+        (("evaluate", "./no-such-folder"), "./no-such-folder is neither a folder nor a model"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(srr: Command, arguments: tuple[str, ...], message: str) -> None:
@@ -99,8 +106,36 @@ def test_bad_input_is_one_line_and_exit_code_2(srr: Command, arguments: tuple[st
 
     assert done.returncode == 2
     assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("srr: ")
+    assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_nothing_asked_for_is_answered_with_the_help(srr: Command) -> None:
+    done, asked = srr(), srr("compress", "--help")
+
+    assert (done.returncode, asked.returncode) == (2, 0)
+    assert done.stderr.startswith("Usage: srr [OPTIONS] COMMAND")
+    assert asked.stdout.startswith("Usage: srr compress")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("compress", "./none", "out"), ("inspect", "./none"), ("export", "./none", "out", "--to", "gguf")],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_folder_that_is_not_there_is_said_before_anything_slow_is_imported(arguments: tuple[str, ...]) -> None:
+    code = (
+        "import sys; from service.cli import main\n"
+        f"sys.argv = ['srr', *{arguments!r}]\n"
+        "try: main()\n"
+        "except SystemExit as left: code = left.code\n"
+        "print(code, [name for name in ('torch', 'fastapi', 'sqlalchemy', 'httpx') if name in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.strip() == "2 []"
 
 
 def test_the_installed_command_fails_like_the_one_in_this_process() -> None:

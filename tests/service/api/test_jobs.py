@@ -26,6 +26,24 @@ def test_a_submitted_job_is_accepted_and_found_at_its_location(http: TestClient,
     assert job["queue_position"] == 0
 
 
+def test_a_second_job_to_one_destination_names_the_first_until_it_has_ended(http: TestClient) -> None:
+    first = http.post("/v1/jobs", json=BODY).json()
+    elsewhere = http.post("/v1/jobs", json={**BODY, "destination": {"repo_id": "org/other"}}).json()
+    second = http.post("/v1/jobs", json={**BODY, "recipe": {"name": "srr", "rank": 8}})
+
+    assert second.status_code == 202
+    assert second.json()["same_destination"] == [first["id"]]
+    assert (first["same_destination"], elsewhere["same_destination"]) == ([], [])
+    page = http.get(f"/jobs/{second.json()['id']}").text
+    assert f'href="/jobs/{first["id"]}"' in page
+    assert "What ends last lies on top." in page
+
+    http.post(f"/v1/jobs/{first['id']}/cancel")
+
+    assert http.get(second.headers["location"]).json()["same_destination"] == []
+    assert "lies on top" not in http.get(f"/jobs/{second.json()['id']}").text
+
+
 def test_an_object_recipe_replaces_fields_of_the_one_it_names(http: TestClient) -> None:
     recipe = {"name": "srr", "quantizer": {"num_bits": 2, "block_size": 16}, "rank": 8}
 

@@ -26,6 +26,7 @@ from service.commands.options import (
 )
 from service.commands.submit_app import submit_evaluation
 from service.commands.watches_app import watches_app
+from service.commands.webhooks_app import webhooks_app
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -44,6 +45,7 @@ app.command("evaluate")(evaluate)
 app.command()(submit_evaluation)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
+app.add_typer(webhooks_app, name="webhook")
 
 _EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
 _BAD_REQUESTS = frozenset({400, 404, 409, 413, 422})

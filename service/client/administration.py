@@ -9,12 +9,16 @@ from service.api.key_schemas import KeyList, KeyResource, NewKey, UsageResource
 from service.api.worker_schemas import WorkerList
 from service.client.connection import Connection
 from service.keys.schema import KeyCreate
-from service.notifications.schema import Endpoint, NewEndpoint
-from service.releases.schema import Watch
+from service.notifications.schema import Delivery, Endpoint, NewEndpoint
+from service.releases.schema import Preview, Watch
 
 
 class _Watches(BaseModel):
     watches: tuple[Watch, ...]
+
+
+class _Previews(BaseModel):
+    previews: tuple[Preview, ...]
 
 
 class _Endpoints(BaseModel):
@@ -40,6 +44,10 @@ class Administration(Connection):
         """Make a watch; the rules are the body of `POST /v1/watches`."""
         return self._call(Watch, "POST", "/v1/watches", json=rules)
 
+    def preview_watch(self, rules: Mapping[str, Any], *, days: int = 30) -> tuple[Preview, ...]:
+        """Return what a watch with these rules would have done in the last days, and make none."""
+        return self._call(_Previews, "POST", "/v1/watches/preview", json=rules, params={"days": days}).previews
+
     def delete_watch(self, watch_id: str) -> None:
         """End a watch."""
         self._call(_Nothing, "DELETE", f"/v1/watches/{watch_id}")
@@ -51,6 +59,10 @@ class Administration(Connection):
     def create_endpoint(self, rules: Mapping[str, Any]) -> NewEndpoint:
         """Make an endpoint and return it with its secret; the rules are the body of `POST /v1/webhook-endpoints`."""
         return self._call(NewEndpoint, "POST", "/v1/webhook-endpoints", json=rules)
+
+    def test_endpoint(self, endpoint_id: str) -> Delivery:
+        """Queue a message that only tests an endpoint."""
+        return self._call(Delivery, "POST", f"/v1/webhook-endpoints/{endpoint_id}/test")
 
     def delete_endpoint(self, endpoint_id: str) -> None:
         """End an endpoint."""

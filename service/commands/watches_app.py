@@ -1,10 +1,15 @@
 """The words of `srr watch`. Like the rest of the command line, it imports what a command needs when it runs."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from service.commands.keys_app import JsonOption
+from service.commands.submit_app import DEFAULT_URL, KEY, URL, PrivateOption
+
+AcknowledgeOption = Annotated[
+    bool, typer.Option("--acknowledge-license", help="The terms of these models were read and allow this.")
+]
 
 watches_app = typer.Typer(help="Look after watches on the Hub.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,3 +27,132 @@ def sync_watches(
     from service.commands import watches
 
     watches.sync(base_url=base_url, hub_token=hub_token, as_json=json)
+
+
+def _rules(
+    name: str,
+    pattern: str,
+    *,
+    destination: str,
+    recipes: list[str],
+    branches: list[str],
+    tags: list[str],
+    private: bool | None,
+    acknowledge_license: bool,
+) -> dict[str, Any]:
+    rules: dict[str, Any] = {
+        "name": name,
+        "pattern": pattern,
+        "destination": destination,
+        "private": private,
+        "acknowledge_license": acknowledge_license,
+    }
+    lists = {"recipes": recipes, "branches": branches, "tags": tags}
+    return rules | {field: values for field, values in lists.items() if values}
+
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What to call the watch.")]
+PatternArgument = Annotated[str, typer.Argument(metavar="ORG/MODEL", help="Models; the model may hold * and ?.")]
+DestinationOption = Annotated[
+    str,
+    typer.Option("--destination", "-d", help="Repository, of {owner}, {name}, {recipe}, {bits} and {ref}."),
+]
+RecipesOption = Annotated[
+    list[str], typer.Option("--recipe", "-r", help="A name from `srr recipes`; may be repeated.", metavar="NAME")
+]
+BranchesOption = Annotated[list[str], typer.Option("--branch", help="main if none; may be repeated.", metavar="GLOB")]
+TagsOption = Annotated[
+    list[str], typer.Option("--tag", help="Tags that are releases; may be repeated.", metavar="GLOB")
+]
+
+
+@watches_app.command("add")
+def add_watch(
+    name: NameArgument,
+    pattern: PatternArgument,
+    destination: DestinationOption,
+    recipes: RecipesOption = [],  # noqa: B006  # Typer copies it
+    branches: BranchesOption = [],  # noqa: B006  # Typer copies it
+    tags: TagsOption = [],  # noqa: B006  # Typer copies it
+    url: Annotated[str, URL] = DEFAULT_URL,
+    api_key: Annotated[str | None, KEY] = None,
+    *,
+    private: PrivateOption = None,
+    acknowledge_license: AcknowledgeOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Watch models and compress what is released."""
+    from service.client import Client
+    from service.commands import watches_remote
+
+    rules = _rules(
+        name,
+        pattern,
+        destination=destination,
+        recipes=recipes,
+        branches=branches,
+        tags=tags,
+        private=private,
+        acknowledge_license=acknowledge_license,
+    )
+    with Client(url, api_key=api_key) as client:
+        watches_remote.add_watch(client, rules, as_json=json)
+
+
+@watches_app.command("preview")
+def preview_watch(
+    pattern: PatternArgument,
+    destination: DestinationOption,
+    recipes: RecipesOption = [],  # noqa: B006  # Typer copies it
+    branches: BranchesOption = [],  # noqa: B006  # Typer copies it
+    tags: TagsOption = [],  # noqa: B006  # Typer copies it
+    days: Annotated[int, typer.Option(help="How far back to look.", min=1, max=90)] = 30,
+    url: Annotated[str, URL] = DEFAULT_URL,
+    api_key: Annotated[str | None, KEY] = None,
+    *,
+    private: PrivateOption = None,
+    acknowledge_license: AcknowledgeOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Say what a watch would have done about the releases of the last days, and make none."""
+    from service.client import Client
+    from service.commands import watches_remote
+
+    rules = _rules(
+        "preview",
+        pattern,
+        destination=destination,
+        recipes=recipes,
+        branches=branches,
+        tags=tags,
+        private=private,
+        acknowledge_license=acknowledge_license,
+    )
+    with Client(url, api_key=api_key) as client:
+        watches_remote.preview_watch(client, rules, days=days, as_json=json)
+
+
+@watches_app.command("list")
+def list_watches(
+    url: Annotated[str, URL] = DEFAULT_URL, api_key: Annotated[str | None, KEY] = None, *, json: JsonOption = False
+) -> None:
+    """Show your watches."""
+    from service.client import Client
+    from service.commands import watches_remote
+
+    with Client(url, api_key=api_key) as client:
+        watches_remote.list_watches(client, as_json=json)
+
+
+@watches_app.command("remove")
+def remove_watch(
+    watch: Annotated[str, typer.Argument(metavar="WATCH", help="The id of a watch.")],
+    url: Annotated[str, URL] = DEFAULT_URL,
+    api_key: Annotated[str | None, KEY] = None,
+) -> None:
+    """End a watch; its jobs stay."""
+    from service.client import Client
+    from service.commands import watches_remote
+
+    with Client(url, api_key=api_key) as client:
+        watches_remote.remove_watch(client, watch)

@@ -12,6 +12,7 @@ from service.jobs.work import EvaluateWork
 from service.platform.clock import utc_now
 from service.submissions.caller import Caller
 from service.web import evaluate_form, submitting
+from service.web.again import earlier_job, repeated
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep
 from service.web.form_page import messages_of
@@ -48,11 +49,14 @@ async def submit_evaluation(request: Request, pages: PagesDep, caller: JobWriter
         form = SubmitForm(values=typed_values(data, fields), texts={})
         try:
             form = await read_form(data, fields=fields, files=files)
+            earlier = earlier_job(form.values, services.store, caller.owner)
+            before = earlier.work if earlier is not None and isinstance(earlier.work, EvaluateWork) else None
+            wanted = repeated(evaluate_form.submission(form, earlier=before), earlier, services.store.text)
             return await submitting.submit_form(
                 request,
                 services,
                 caller,
-                evaluate_form.submission(form),
+                wanted,
                 hub_token=form.hub_token,
                 force=bool(form.values["force"]),
                 began=began,
@@ -63,7 +67,7 @@ async def submit_evaluation(request: Request, pages: PagesDep, caller: JobWriter
 
 def _values_of(job: Job) -> dict[str, str]:
     if isinstance(job.work, EvaluateWork):
-        return evaluate_form.values_of(job.work)
+        return evaluate_form.values_of(job.work, job=job)
     # What another job made, against what it was made from.
     made = EvaluateWork(
         source=job.work.source.model_copy(update={"model_id": job.work.destination_id, "revision": "main"}),

@@ -1,14 +1,21 @@
 """The form of an evaluation: what was typed becomes a submission, or a message beside each wrong field."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from service.jobs.schema import JobSubmission
+from service.jobs.schema import Job, JobSubmission
 from service.jobs.work import EvaluateWork, JobDestination, JobSource, StoredText
 from service.web.forms import VISIBILITY, FormError, Gathered, SubmitForm, read_tags
 from service.web.wording import sentence
 from srr_core.errors import RecipeError
-from srr_core.recipe.evaluations import EVALUATION_KINDS, AnyEvaluationSpec, EvaluationKind, parse_evaluations
+from srr_core.recipe.evaluations import (
+    EVALUATION_KINDS,
+    AnyEvaluationSpec,
+    EvaluationKind,
+    GlueSpec,
+    HarnessSpec,
+    parse_evaluations,
+)
 from srr_core.recipe.glue_tasks import GLUE_TASKS
 from srr_core.recipe.task_suites import SUITES
 
@@ -27,7 +34,10 @@ OPTIONS: Final[Mapping[str, tuple[EvaluationKind, tuple[str, ...]]]] = {
     "task": ("glue", tuple(GLUE_TASKS)),
 }
 """Choices that belong to one kind."""
+_LIMITED: Final = ("harness", "glue")
+"""Kinds that can be told to ask fewer questions."""
 TEXT_FIELDS = (
+    "again",
     "model_id",
     "revision",
     "reference_id",
@@ -43,8 +53,11 @@ TEXT_FIELDS = (
 FILE_FIELDS = ("text", "pairs")
 
 
-def submission(form: SubmitForm) -> JobSubmission:
+def submission(form: SubmitForm, *, earlier: EvaluateWork | None = None) -> JobSubmission:
     """Return what a form asks for.
+
+    Args:
+        earlier: The evaluation it repeats; evaluators keep the fields of theirs that have no place in the form.
 
     Raises:
         FormError: at least one field is wrong; every wrong one is named.
@@ -61,7 +74,7 @@ def submission(form: SubmitForm) -> JobSubmission:
         destination = gathered.value(
             lambda: JobDestination(repo_id=values["repo_id"], private=VISIBILITY.get(values["visibility"]))
         )
-    evaluators = gathered.value(lambda: _evaluators(values))
+    evaluators = gathered.value(lambda: _evaluators(values, earlier))
     tags = gathered.value(lambda: read_tags(values["tags"]))
     if gathered.messages or source is None:
         raise FormError(gathered.messages)
@@ -76,13 +89,18 @@ def submission(form: SubmitForm) -> JobSubmission:
     return JobSubmission(work=work, tags=tags or ())
 
 
-def values_of(work: EvaluateWork) -> dict[str, str]:
-    """Return the fields that would submit an evaluation again; fields of evaluators without a place here are lost."""
+def values_of(work: EvaluateWork, *, job: Job | None = None) -> dict[str, str]:
+    """Return the fields that would submit an evaluation again; what has no place in them is taken from the job."""
     options = {kind: name for name, (kind, _) in OPTIONS.items()}
     chosen: dict[str, str] = {spec.kind: "on" for spec in work.evaluators}
     for spec in work.evaluators:
         if spec.kind in options:
             chosen[options[spec.kind]] = str(getattr(spec, options[spec.kind]) or "")
+    limits = _limits(work.evaluators)
+    if len(limits) == 1:
+        chosen["limit"] = str(limits.pop() or "")
+    if job is not None:
+        chosen |= {"again": job.id, "tags": ", ".join(job.tags)}
     reference, destination = work.reference, work.destination
     words = {value: word for word, value in VISIBILITY.items()}
     return dict.fromkeys(TEXT_FIELDS, "") | {
@@ -96,17 +114,36 @@ def values_of(work: EvaluateWork) -> dict[str, str]:
     }
 
 
-def _evaluators(values: Mapping[str, str]) -> tuple[AnyEvaluationSpec, ...]:
+def _evaluators(values: Mapping[str, str], earlier: EvaluateWork | None) -> tuple[AnyEvaluationSpec, ...]:
     kinds = [kind for kind in EVALUATION_KINDS if values[kind]]
     assigned = [
         f'{kind}.{name}="{values[name]}"' for name, (kind, _) in OPTIONS.items() if values[name] and kind in kinds
     ]
     if values["limit"]:
-        assigned += [f"{kind}.limit={values['limit']}" for kind in ("harness", "glue") if kind in kinds]
+        assigned += [f"{kind}.limit={values['limit']}" for kind in _LIMITED if kind in kinds]
     try:
-        return parse_evaluations(kinds, assigned)
+        chosen = parse_evaluations(kinds, assigned)
     except RecipeError as error:
         raise FormError({"limit" if ".limit" in str(error) else "": sentence(str(error))}) from error
+    before = {spec.kind: spec for spec in earlier.evaluators} if earlier else {}
+    shown = {"kind", *OPTIONS}
+    if values["limit"] or len(_limits(before.values())) == 1:
+        shown.add("limit")
+    return tuple(_continued(spec, before.get(spec.kind), shown) for spec in chosen)
+
+
+def _continued(spec: AnyEvaluationSpec, before: AnyEvaluationSpec | None, shown: set[str]) -> AnyEvaluationSpec:
+    """Return an evaluator with the fields of an earlier one that the form does not show."""
+    if before is None:
+        return spec
+    kept = {name: getattr(before, name) for name in type(before).model_fields if name not in shown}
+    if isinstance(spec, HarnessSpec) and spec.suite is not None:
+        del kept["tasks"]  # a suite was chosen instead
+    return spec.model_copy(update=kept)
+
+
+def _limits(specs: Iterable[AnyEvaluationSpec]) -> set[int | None]:
+    return {spec.limit for spec in specs if isinstance(spec, HarnessSpec | GlueSpec)}
 
 
 def _stored(form: SubmitForm, name: str) -> StoredText | None:

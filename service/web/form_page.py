@@ -11,19 +11,21 @@ from starlette.responses import Response
 from service.accounts.errors import HubAccessEndedError
 from service.edge.dependencies import Services
 from service.jobs.schema import Job
-from service.jobs.work import CompressWork
 from service.submissions.caller import Caller
 from service.submissions.preflight import refused
 from service.submissions.schema import ProblemNote, Validation
 from service.web import choices
-from service.web.again import can_say
+from service.web.again import base_of, earlier_job
 from service.web.estimates import estimate_rows, relevant_rows
 from service.web.forms import ADVANCED_FIELDS, FILE_FIELDS, FormError, chosen_recipe, default_destination
+from service.web.goals import DEFAULT_GOAL, GOALS
 from service.web.hub_access import brings_hub_access
+from service.web.recipe_fields import own_words
 from service.web.rendering import Pages, is_fragment
 from service.web.sign_in import account_sign_in_url
 from service.web.wording import sentence
-from srr_core.recipe import DEFAULT_RECIPE, PRESETS, Recipe
+from srr_core.recipe import DEFAULT_RECIPE, PRESETS, Recipe, named_recipe
+from srr_core.recipe.targets import USUAL, unserved
 
 PREVIEW_SHAPE = (4096, 4096)
 """The layer whose bits per weight the preview tells: the attention of a 7B model, for instance."""
@@ -76,8 +78,12 @@ class FormPage:
         again: Job | None = None,
         sign_in_again: str | None = None,
     ) -> Response:
-        values["recipe"] = values["recipe"] if values["recipe"] in PRESETS else DEFAULT_RECIPE
-        summary = preview_of(values, namespace_of(self.caller))
+        again = again or earlier_job(values, self.services.store, self.caller.owner)
+        base = base_of(again)
+        known = {*PRESETS, *([base.name] if base else [])}
+        values["recipe"] = values["recipe"] if values["recipe"] in known else ""
+        values["goal"] = values["goal"] if values["goal"] in GOALS else DEFAULT_GOAL
+        summary = preview_of(values, namespace_of(self.caller), base)
         wrong = messages or {}
         return self.pages.render(
             self.request,
@@ -86,12 +92,13 @@ class FormPage:
             values=values,
             messages=wrong,
             recipes=PRESETS.values(),
+            base=base,
             default=DEFAULT_RECIPE,
+            goals=GOALS,
             choices=choices,
             is_advanced=any(values[name] for name in ADVANCED_FIELDS)
             or bool({*ADVANCED_FIELDS, *FILE_FIELDS} & wrong.keys()),
             again=again,
-            is_again_whole=again is None or not isinstance(again.work, CompressWork) or can_say(again.work.recipe),
             sign_in_again=sign_in_again,
             has_hub_access=brings_hub_access(self.caller, self.services),
             **summary,
@@ -109,16 +116,20 @@ def messages_of(error: Exception) -> dict[str, str]:
     return error.messages if isinstance(error, FormError) else {"": sentence(str(error.__cause__ or error))}
 
 
-def preview_of(values: dict[str, str], owner: str) -> dict[str, Any]:
-    """Return what a form as it stands would do."""
+def preview_of(values: dict[str, str], owner: str, base: Recipe | None = None) -> dict[str, Any]:
+    """Return what a form as it stands would do, and what its empty fields stand for."""
     try:
-        recipe = chosen_recipe(values)
+        recipe = chosen_recipe(values, base=base)
     except FormError as error:
-        return {"recipe": None, "problem": str(error), "destination": None, "bits": None}
+        nothing = dict.fromkeys(("recipe", "destination", "bits", "warning"))
+        return {**nothing, "problem": str(error), "own": own_words(named_recipe(DEFAULT_RECIPE))}
+    bare = {name: values.get(name, "") for name in ("recipe", "goal")}
     model_id = values["model_id"]
     destination = values["repo_id"] or (default_destination(model_id, recipe, owner=owner) if model_id else None)
     return {
         "recipe": recipe,
+        "own": own_words(chosen_recipe(bare, base=base)),
+        "warning": unserved(recipe, USUAL),
         "problem": None,
         "destination": destination,
         "bits": recipe.bits_per_weight(*PREVIEW_SHAPE),
@@ -126,6 +137,11 @@ def preview_of(values: dict[str, str], owner: str) -> dict[str, Any]:
 
 
 def _checked(validation: Validation | None, recipe: Recipe | None = None) -> dict[str, Any]:
+    warning = unserved(recipe, USUAL) if recipe else None
+    if validation and warning:
+        # The summary above says it already, of any model.
+        notes = [note for note in validation.notes if sentence(warning) != sentence(note)]
+        validation = validation.model_copy(update={"notes": notes})
     estimate = validation.estimate if validation else None
     return {
         "validation": validation,

@@ -14,6 +14,7 @@ from service.jobs.schema import JobSubmission
 from service.jobs.tenancy import LOCAL_OWNER
 from service.jobs.work import CompressWork, JobDestination, JobSource, JobText
 from service.web import choices
+from service.web.goals import GOALS, with_goal
 from service.web.wording import complaints, sentence
 from srr_core.errors import RecipeError
 from srr_core.recipe import DEFAULT_RECIPE, Recipe, named_recipe, override
@@ -33,7 +34,17 @@ ADVANCED_FIELDS = (
     "tags",
     "force",
 )
-TEXT_FIELDS = ("model_id", "revision", "repo_id", "visibility", "recipe", "acknowledge_license", *ADVANCED_FIELDS)
+TEXT_FIELDS = (
+    "again",
+    "model_id",
+    "revision",
+    "goal",
+    "repo_id",
+    "visibility",
+    "recipe",
+    "acknowledge_license",
+    *ADVANCED_FIELDS,
+)
 FILE_FIELDS = ("calibration_text", "evaluation_text")
 VISIBILITY: Final[Mapping[str, bool | None]] = {"": None, "private": True, "public": False}
 WINDOW_FIELDS = ("num_sequences", "sequence_length")
@@ -89,15 +100,15 @@ def typed_values(data: Mapping[str, Any], fields: Sequence[str] = TEXT_FIELDS) -
     return {name: str(data.get(name, "")).strip() for name in fields}
 
 
-def submission(form: SubmitForm, *, owner: str) -> JobSubmission:
-    """Return what a form asks for.
+def submission(form: SubmitForm, *, owner: str, base: Recipe | None = None) -> JobSubmission:
+    """Return what a form asks for; `base` as in `chosen_recipe`.
 
     Raises:
         FormError: at least one field is wrong; every wrong one is named.
     """
     gathered = Gathered()
     values = form.values
-    recipe = gathered.value(lambda: chosen_recipe(values)) or named_recipe(DEFAULT_RECIPE)
+    recipe = gathered.value(lambda: chosen_recipe(values, base=base)) or named_recipe(DEFAULT_RECIPE)
     source = gathered.value(lambda: JobSource(model_id=values["model_id"], revision=values["revision"] or "main"))
     # An empty destination follows from the model, so that a wrong model is blamed once and where it was typed.
     follows = default_destination(values["model_id"], recipe, owner=owner) if source else "org/model"
@@ -120,14 +131,21 @@ def submission(form: SubmitForm, *, owner: str) -> JobSubmission:
     return JobSubmission(work=work, tags=tags or ())
 
 
-def chosen_recipe(values: Mapping[str, str]) -> Recipe:
-    """Return the recipe that the form names, with the advanced fields that were filled in.
+def chosen_recipe(values: Mapping[str, str], *, base: Recipe | None = None) -> Recipe:
+    """Return the recipe that the form names, or that serves its goal, with the advanced fields that were filled in.
+
+    Args:
+        base: Stands in for the recipe of its name: that of an earlier job which is more than the form can say.
 
     Raises:
-        FormError: an unknown recipe, or a number that is none or out of range.
+        FormError: an unknown goal or recipe, or a number that is none or out of range.
     """
+    if values.get("goal") and values["goal"] not in GOALS:
+        raise FormError({"goal": f"One of {', '.join(GOALS)}."})
+    values = {**dict.fromkeys(TEXT_FIELDS, ""), **with_goal(values)}
     try:
-        recipe = named_recipe(values["recipe"] or DEFAULT_RECIPE)
+        is_base = base is not None and values["recipe"] == base.name
+        recipe = base if base is not None and is_base else named_recipe(values["recipe"] or DEFAULT_RECIPE)
     except RecipeError as error:
         raise FormError({"recipe": sentence(str(error))}) from error
     try:

@@ -25,8 +25,8 @@ from service.platform.clock import utc_now
 from service.platform.errors import UnreadableError
 from service.submissions.preflight import refused, validate
 from service.submissions.schema import ProblemNote
-from service.web import choices, compare, evaluate, finetune, report_files, submitting, usage, workers
-from service.web.again import values_of
+from service.web import api_docs, choices, compare, evaluate, finetune, report_files, submitting, usage, workers
+from service.web.again import base_of, earlier_job, repeated, values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
 from service.web.filtering import JobQuery
@@ -41,8 +41,8 @@ from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
-for part in (compare.router, evaluate.router, finetune.router, report_files.router, workers.router, usage.router):
-    router.include_router(part)
+for part in (api_docs, compare, evaluate, finetune, report_files, workers, usage):
+    router.include_router(part.router)
 
 _EVENTS_PER_READ = 500
 # Progress events are the many; the job itself says how far it is.
@@ -68,10 +68,11 @@ def submit_page(
 
 
 @router.get("/preview")
-def preview(request: Request, pages: PagesDep, caller: JobReader) -> Response:
+def preview(request: Request, pages: PagesDep, caller: JobReader, store: StoreDep) -> Response:
     """Show what the form as it stands would do. A fragment for the form page."""
     values = typed_values(request.query_params)
-    return pages.render(request, "preview.html", values=values, **preview_of(values, namespace_of(caller)))
+    base = base_of(earlier_job(values, store, caller.owner))
+    return pages.render(request, "preview.html", values=values, **preview_of(values, namespace_of(caller), base))
 
 
 @router.post("/check")
@@ -86,7 +87,8 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         # Half a name is no mistake yet.
         return page.check(values, None)
     try:
-        wanted = submission(SubmitForm(values=values, texts={}), owner=namespace_of(caller))
+        base = base_of(earlier_job(values, services.store, caller.owner))
+        wanted = submission(SubmitForm(values=values, texts={}), owner=namespace_of(caller), base=base)
         token = job_token(typed, request, caller, services).text
         validation = await run_sync(
             lambda: validate(
@@ -103,7 +105,7 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         return page.refuse_check(values, error)
     except HubUnavailableError as error:
         validation = refused(ProblemNote(code=error.code, message=str(error)))
-    return page.check(values, validation, chosen_recipe(values))
+    return page.check(values, validation, chosen_recipe(values, base=base))
 
 
 @router.post("/jobs")
@@ -116,7 +118,9 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
         form = SubmitForm(values=typed_values(data), texts={})
         try:
             form = await read_form(data)
-            wanted = submission(form, owner=namespace_of(caller))
+            earlier = earlier_job(form.values, services.store, caller.owner)
+            wanted = submission(form, owner=namespace_of(caller), base=base_of(earlier))
+            wanted = repeated(wanted, earlier, services.store.text)
             return await submitting.submit_form(
                 request,
                 services,

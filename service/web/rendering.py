@@ -63,7 +63,9 @@ class Pages:
         self._environment.globals["kind_labels"] = KIND_LABELS
         self._environment.globals["has_sign_in"] = has_sign_in
         self._environment.globals["scope_words"] = SCOPE_WORDS
-        self._environment.globals["typed_fields"] = ", ".join(f"#{name}" for name in TEXT_FIELDS)
+        self._environment.globals["typed_fields"] = ", ".join(
+            "[name=goal]:checked" if name == "goal" else f"#{name}" for name in TEXT_FIELDS
+        )
 
     def render(self, request: Request, template: str, *, status: int = 200, **context: Any) -> Response:
         """Return a page, with a form token that fits the visitor's cookie."""

@@ -86,8 +86,11 @@ def test_the_summary_follows_what_is_typed(browser: Browser, url: str) -> None:
         expect(page.locator("#preview")).to_contain_text(
             f"org/model-{DEFAULT_RECIPE}-{named_recipe(DEFAULT_RECIPE).quantization_bits}bit"
         )
+        page.get_by_text("Research").click()
         page.get_by_label("Recipe", exact=True).select_option("qera-exact")
         expect(page.locator("#preview")).to_contain_text("org/model-qera-exact-3bit")
+        page.get_by_text("Advanced").click()
+        expect(page.get_by_label("Bits per code")).to_have_attribute("placeholder", "3")
 
 
 def test_the_keyboard_reaches_the_content_first(browser: Browser, url: str) -> None:

@@ -17,6 +17,18 @@ if (form) {
     check.replaceChildren();
     tell(true);
   });
+  // An empty field stands for what the recipe says: another recipe, another value.
+  const showOwn = () => {
+    for (const own of document.querySelectorAll("#own-values [data-field]")) {
+      const field = document.getElementById(own.dataset.field);
+      if (field instanceof HTMLSelectElement) {
+        field.options[0].textContent = `As the recipe says: ${own.textContent}`;
+      } else if (field) {
+        field.placeholder = own.textContent;
+      }
+    }
+  };
+  document.addEventListener("htmx:after:swap", showOwn);
   document.addEventListener("htmx:before:request", () => tell(check.childElementCount === 0));
   document.addEventListener("htmx:after:swap", () => tell(check.childElementCount === 0));
   document.addEventListener("htmx:error", () => tell(false));

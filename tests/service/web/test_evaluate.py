@@ -1,11 +1,16 @@
 """The form of an evaluation and the page of its job, without a script."""
 
+import re
+
 import pytest
 from fastapi.testclient import TestClient
 
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.work import EvaluateWork
+from service.jobs.schema import JobFilter, JobSubmission
+from service.jobs.work import EvaluateWork, JobSource, StoredText
+from srr_core.recipe.evaluations import HarnessSpec, TextDivergenceSpec
 from tests.service import finished
+from tests.service.submitting import submitted
 from tests.service.web.visiting import only_job, token_of
 
 pytestmark = pytest.mark.usefixtures("org_model")
@@ -38,6 +43,37 @@ def test_the_form_becomes_an_evaluation(http: TestClient, job_store: MemoryJobSt
     again = http.get(f"/evaluate?from={only_job(job_store)}").text
     assert 'value="quick" selected' in again
     assert http.get(f"/?from={only_job(job_store)}").url.path == "/evaluate"
+
+
+def test_running_an_evaluation_again_loses_nothing(http: TestClient, job_store: MemoryJobStore) -> None:
+    work = EvaluateWork(
+        source=JobSource(model_id="org/model"),
+        reference=JobSource(model_id="org/model"),
+        evaluators=(
+            TextDivergenceSpec(num_sequences=5, sequence_length=64),
+            HarnessSpec(tasks=("arc_easy",), num_fewshot=3, limit=10),
+        ),
+        text=StoredText(text="Some words."),
+    )
+    first = submitted(job_store, JobSubmission(work=work, tags=("nightly",), max_attempts=2), owner="local")
+
+    page = http.get("/evaluate", params={"from": first.id}).text
+    typed = {
+        "csrf_token": token_of(http, "/evaluate"),
+        "force": "on",
+        "divergence": "on",
+        "harness": "on",
+        **dict(re.findall(r'name="(again|model_id|reference_id|limit|tags)" value="([^"]*)"', page)),
+    }
+    answer = http.post("/evaluate", data=typed)
+
+    assert answer.status_code == 200
+    latest = job_store.list(JobFilter(), limit=1).jobs[0]
+    assert latest.id != first.id
+    assert latest.work.model_dump(include={"evaluators", "text"}) == first.work.model_dump(
+        include={"evaluators", "text"}
+    )
+    assert (latest.tags, latest.max_attempts) == (first.tags, first.max_attempts)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,33 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import JobFilter
-from srr_core.recipe import DEFAULT_RECIPE
+from service.jobs.schema import JobFilter, JobSubmission
+from service.jobs.work import CompressWork, JobDestination, JobSource, JobText
+from service.web.forms import chosen_recipe, typed_values
+from service.web.goals import DEFAULT_GOAL, GOALS
+from srr_core.recipe import DEFAULT_RECIPE, named_recipe, override
 from tests.service import finished
+from tests.service.submitting import submitted
 from tests.service.web.visiting import FORM, only_job, token_of
 from worker.folder_hub import FolderHub
 
 pytestmark = pytest.mark.usefixtures("org_model")
+
+
+def work_of(**fields: Any) -> CompressWork:
+    """Return a compression of the model that is there."""
+    usual = {
+        "source": JobSource(model_id="org/model"),
+        "destination": JobDestination(repo_id="org/out", private=True),
+        "recipe": named_recipe("srr"),
+    }
+    return CompressWork(**usual | fields)
 
 
 def test_a_form_becomes_a_job_and_leads_to_its_page(http: TestClient, job_store: MemoryJobStore) -> None:
@@ -112,14 +127,118 @@ def test_running_again_repeats_every_choice(http: TestClient, job_store: MemoryJ
     assert latest.model_dump(include=kept) == job_store.get(first).model_dump(include=kept)
 
 
-def test_a_recipe_the_form_cannot_say_is_not_passed_off_as_repeated(
+def typed_in(page: str) -> dict[str, str]:
+    """Return the fields of the form as a browser would send them."""
+    inputs = re.findall(r'<input (?![^>]*"checkbox")(?:type="\w+" )?id="(\w+)" name="\w+"[^>]*? value="([^"]*)"', page)
+    ticks = re.findall(r'<input id="(\w+)" name="\w+" type="checkbox" value="(on)" checked', page)
+    selects = re.findall(r'<select id="(\w+)"(?:(?!</select>).)*<option value="([^"]*)" selected>', page, re.DOTALL)
+    return dict(inputs) | dict(ticks) | dict(selects)
+
+
+ODD_JOBS: dict[str, CompressWork] = {
+    "options without a field": work_of(
+        recipe=override(named_recipe("srr"), {"quantizer.exponent": "search", "rank": 7})
+    ),
+    "a recipe of its own": work_of(recipe=override(named_recipe("gptq"), {"name": "mine", "quantizer.damping": 0.5})),
+    "texts": work_of(calibration=JobText(text="mine"), evaluation=JobText(text="yours", num_sequences=3)),
+    "windows of one text only": work_of(calibration=JobText(num_sequences=8, sequence_length=64)),
+    "a licence that was read": work_of(acknowledge_license=True),
+}
+
+
+@pytest.mark.parametrize("work", ODD_JOBS.values(), ids=ODD_JOBS)
+def test_running_again_loses_nothing(http: TestClient, job_store: MemoryJobStore, work: CompressWork) -> None:
+    first = submitted(job_store, JobSubmission(work=work, tags=("a", "b"), max_attempts=5), owner="local")
+
+    page = http.get("/", params={"from": first.id}).text
+    response = http.post("/jobs", data={**typed_in(page), "force": "on", "csrf_token": token_of(http)})
+
+    assert response.status_code == 200
+    latest = job_store.list(JobFilter(), limit=1).jobs[0]
+    assert latest.id != first.id
+    kept = {"tags": True, "max_attempts": True, "work": {"source": {"sha"}}}
+    pinned = latest.work.model_copy(update={"source": first.work.source})
+    assert latest.model_copy(update={"work": pinned}).model_dump(include={"tags", "max_attempts", "work"}) == (
+        first.model_dump(include=set(kept))
+    )
+
+
+def test_a_change_of_what_has_no_field_is_kept_beside_what_is_typed(
     http: TestClient, job_store: MemoryJobStore
 ) -> None:
-    known = finished.queued(job_store)
-    damped = finished.queued(job_store, options={"quantizer": {"exponent": "search"}})
+    first = finished.queued(job_store, options={"quantizer": {"exponent": "search"}})
 
-    assert "without a field" not in http.get("/", params={"from": known.id}).text
-    assert "without a field" in http.get("/", params={"from": damped.id}).text
+    page = http.get("/", params={"from": first.id}).text
+    http.post("/jobs", data={**typed_in(page), "rank": "9", "csrf_token": token_of(http)})
+
+    recipe = job_store.list(JobFilter(), limit=1).jobs[0].work.recipe
+    assert "without a field" in page
+    assert (recipe.rank, recipe.quantizer.exponent) == (9, "search")
+
+
+def test_the_name_of_a_job_of_somebody_else_repeats_nothing(http: TestClient, job_store: MemoryJobStore) -> None:
+    theirs = finished.queued(job_store, owner="somebody", options={"quantizer": {"exponent": "search"}})
+
+    http.post("/jobs", data={**FORM, "again": theirs.id, "csrf_token": token_of(http)})
+
+    (mine,) = job_store.list(JobFilter(owner="local"), limit=10).jobs
+    assert mine.work.recipe == named_recipe("srr")
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_a_goal_fills_in_the_form(http: TestClient, goal: str) -> None:
+    fields = GOALS[goal].fields
+
+    recipe = chosen_recipe(typed_values({"goal": goal}))
+    summary = http.get("/preview", params={"goal": goal, "model_id": "org/model"}).text
+
+    assert (recipe.name, recipe.target) == (fields["recipe"], fields.get("target", "any"))
+    assert f"org/model-{recipe.name}" in summary
+    assert "notice bad" not in summary
+
+
+def test_a_goal_becomes_a_job(http: TestClient, job_store: MemoryJobStore) -> None:
+    http.post("/jobs", data={**FORM, "recipe": "", "goal": "close", "csrf_token": token_of(http)})
+
+    recipe = job_store.get(only_job(job_store)).work.recipe
+    assert recipe.name == "srr-fast"
+    assert recipe.budget is not None
+    assert recipe.budget.target_kl == 0.02
+
+
+def test_a_recipe_by_its_name_replaces_the_goal_and_a_typed_size_that_of_the_goal(
+    http: TestClient, job_store: MemoryJobStore
+) -> None:
+    form = {**FORM, "goal": "close", "csrf_token": token_of(http)}
+    http.post("/jobs", data={**form, "recipe": "lqer"})
+    http.post("/jobs", data={**form, "recipe": "", "target_bits": "3"})
+
+    sized, named = (job.work.recipe for job in job_store.list(JobFilter(), limit=2).jobs)
+    assert (named.name, named.budget) == ("lqer", None)
+    assert sized.budget is not None
+    assert (sized.budget.target_bits, sized.budget.target_kl) == (3.0, None)
+
+
+def test_empty_fields_show_what_the_recipe_says(http: TestClient) -> None:
+    page = http.get("/", params={"recipe": "qera-exact"}).text
+    summary = http.get("/preview", params={"recipe": "lqer"}).text
+
+    assert re.search(r'id="rank"[^>]* placeholder="32"', page)
+    assert "As the recipe says: Autocorrelation of the inputs (QERA, exact)" in page
+    assert '<span data-field="scaling">Largest mean magnitude of each input (LQER)</span>' in summary
+
+
+def test_a_result_that_no_fast_server_takes_is_warned_of_before_anything_is_typed(http: TestClient) -> None:
+    assert "No server takes this result packed" in http.get("/preview", params={"recipe": "qlora"}).text
+    assert "No server takes this result packed" not in http.get("/preview", params={"goal": "vllm"}).text
+
+
+def test_a_warning_of_the_summary_is_not_repeated_by_the_check(http: TestClient) -> None:
+    form = {**FORM, "recipe": "qlora", "csrf_token": token_of(http)}
+
+    page = http.post("/check", data=form).text
+
+    assert page.count("No server takes this result packed") == 1
 
 
 def test_the_form_repeats_nothing_of_a_job_of_somebody_else(http: TestClient, job_store: MemoryJobStore) -> None:
@@ -168,7 +287,8 @@ def test_a_wrong_field_gets_a_sentence_of_its_own(http: TestClient, field: str, 
 def test_the_form_says_why_it_proposes_what_it_proposes(http: TestClient) -> None:
     page = http.get("/").text
 
-    assert f'<option value="{DEFAULT_RECIPE}" selected>' in page
+    assert f'name="goal" value="{DEFAULT_GOAL}" checked' in page
+    assert GOALS[DEFAULT_GOAL].fields["recipe"] == DEFAULT_RECIPE
     assert f"{DEFAULT_RECIPE} is proposed because" in page
     assert "All recipes" in page
 

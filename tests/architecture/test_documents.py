@@ -22,6 +22,25 @@ def test_links_of_the_documents_lead_somewhere() -> None:
     assert [f"{document.name}: {target}" for document, target in links if not (document.parent / target).exists()] == []
 
 
+def test_every_promise_of_security_names_a_test_that_is_there() -> None:
+    rows = [row for row in (ROOT / "SECURITY.md").read_text("utf-8").splitlines() if row.startswith("| ")][1:]
+    places = [(row, name) for row in rows for name in re.findall(r"`([\w/.]+)`", row.split(" | ")[-1])]
+    written = {name for name in (ROOT / "tests" / "attacks").glob("test_*.py") if f"{name.name}`" in "".join(rows)}
+
+    assert len(rows) > 15
+    assert [row for row in rows if not row.split(" | ")[-1].strip(" |")] == []
+    assert [name for _, name in places if not _tries(name)] == []
+    # An attack nobody promises to withstand is a promise that was forgotten.
+    assert sorted(path.name for path in set((ROOT / "tests" / "attacks").glob("test_*.py")) - written) == [
+        "test_failing_watches.py",
+        "test_redis_away.py",
+    ]
+
+
+def _tries(name: str) -> bool:
+    return any((ROOT / folder / name).exists() for folder in ("", "tests/attacks"))
+
+
 def test_the_readme_lists_exactly_the_named_recipes() -> None:
     section = README.split("\n## Recipes\n")[1].split("\n## ")[0]
     listed = {name for row in RECIPE_ROW.findall(section) for name in re.findall(r"`([^`]+)`", row)}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.commands.admin_app import admin_app
 from service.commands.evaluate import evaluate
 from service.commands.finetune_app import finetune
 from service.commands.hub_app import hub_app
@@ -24,7 +25,9 @@ from service.commands.options import (
     TargetSizeOption,
     TokenOption,
 )
+from service.commands.repair import repair
 from service.commands.submit_app import submit_evaluation
+from service.commands.submit_tuning import submit_finetuning
 from service.commands.watches_app import watches_app
 from service.commands.webhooks_app import webhooks_app
 
@@ -41,8 +44,11 @@ app = typer.Typer(
 
 app.command()(finetune)
 app.add_typer(keys_app, name="keys")
+app.add_typer(admin_app, name="admin")
 app.command("evaluate")(evaluate)
+app.command("repair")(repair)
 app.command()(submit_evaluation)
+app.command()(submit_finetuning)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
 app.add_typer(webhooks_app, name="webhook")

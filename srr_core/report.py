@@ -221,6 +221,26 @@ class RepairReport(_Frozen):
     """The measurements of the report as they were before, on text that neither calibration nor repair saw."""
 
 
+class BaselineReport(_Frozen):
+    """A simple method at the bits nearest to the recipe's, quantized and measured in the same run, and not written."""
+
+    recipe: Recipe
+    """A run of it gives this result; behind compressed blocks the statistics are those of the run it was beside."""
+    bits_per_weight: float
+    """Over the compressed weights, scales counted."""
+    size_bytes: int
+    """Of all weight files that a run of it would write."""
+    mean_output_error: float
+    measurements: tuple[Measurement, ...]
+    """On the windows at which the artifact's divergence is measured; a perplexity is over these alone."""
+    divergence_gap: float | None = None
+    """Divergence of the artifact less that of the baseline, paired window by window; None where it was not measured."""
+    divergence_gap_error: float | None = None
+    """Its standard error over windows; None with a single one."""
+    seconds: float
+    """Of quantizing its layers."""
+
+
 class Report(_Frozen):
     """The whole result of one run. `report.json` in every artifact is this document."""
 
@@ -233,11 +253,15 @@ class Report(_Frozen):
     measurements: tuple[Measurement, ...]
     """The most telling first."""
     calibration: TextReport
+    evaluation_seen: float = 0.0
+    """Share of the evaluation windows that lie in the calibration text; 0 in older reports, too."""
     layers: tuple[LayerReport, ...]
     budget: BudgetReport | None = None
     """Where layers have settings of their own."""
     repair: RepairReport | None = None
     """Where L·R and scales learned at the end; the errors of layers are those before."""
+    baselines: tuple[BaselineReport, ...] = ()
+    """In the order the recipe names them; their time is the stage `baselines`."""
     kept: tuple[KeptTensor, ...]
     environment: Environment
     seconds: dict[str, float]

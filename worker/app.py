@@ -17,6 +17,7 @@ from celery import Celery, signals
 from service.hub.settings import HubSettings
 from service.jobs.errors import CredentialError
 from service.jobs.maintenance import Duty
+from service.jobs.night import NightShift
 from service.jobs.opening import Jobs, open_jobs
 from service.jobs.queue import create_celery
 from service.jobs.settings import JobsSettings
@@ -137,8 +138,16 @@ def _health(name: str, settings: WorkerSettings, jobs: Jobs, *more: Check) -> He
     def tell(complaint: str | None) -> None:
         registry.complain(name, complaint)
 
+    shift = NightShift(jobs.engine)
+
+    def set_apart() -> str | None:
+        try:
+            return shift.apart(name, socket.gethostname())
+        except StoreUnavailableError:
+            return None  # a claim asks the same database
+
     checks = machine_checks(settings, HubSettings(), _workspaces(settings, jobs))
-    return Health((*checks, *more), tell=tell)
+    return Health((set_apart, *checks, *more), tell=tell)
 
 
 def _probe_command(settings: WorkerSettings) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from service.hub.model import ResolvedModel
+from service.platform.markdown import cell, code, table
 from srr_core.recipe import Recipe
 from srr_core.recipe.servers import PLAIN_WORD_BITS
 from srr_core.report import LayerReport, Measurement, Report
@@ -95,7 +96,7 @@ def _title(report: Report, repo_id: str, source: ResolvedModel) -> str:
         f"{_linked(source)} with its linear layers written as W ≈ Q"
         f"{' + L·R' if recipe.rank else ''}: {recipe.quantization_bits}-bit weights Q "
         f"({bits.quantized:.2f} bits per weight with scales){correction}, {bits.total:.2f} bits per weight in all. "
-        f"Method: `{recipe.name}`{_sentence(recipe.title)}"
+        f"Method: {code(recipe.name)}{_sentence(cell(recipe.title))}"
     )
 
 
@@ -152,12 +153,15 @@ def _results(report: Report) -> str:
         ("Weight files", _megabytes(size.source), _megabytes(size.compressed)),
         ("Bits per compressed weight, in the files", "", f"{report.bits_per_weight.stored:.2f}"),
         ("Mean output error of a layer", "0", f"{report.mean_output_error:.4f}"),
-        *((f"{row.metric}, {row.direction} is better", _source(row), _compressed(row)) for row in report.measurements),
+        *(
+            (f"{cell(row.metric)}, {row.direction} is better", _source(row), _compressed(row))
+            for row in report.measurements
+        ),
     ]
-    protocols = "\n".join(f"\n`{row.metric}`: {row.protocol}" for row in report.measurements)
+    protocols = "\n".join(f"\n{code(row.metric)}: {cell(row.protocol)}" for row in report.measurements)
     return (
         "## Results\n\n"
-        + _table(("", "source", "this model"), rows)
+        + table(("", "source", "this model"), rows)
         + "\n\nOutput error is ‖x(W − Ŵ)‖ / ‖xW‖ over the calibration inputs."
         + (protocols or "\n\nNo text was given to evaluate on.")
     )
@@ -169,14 +173,14 @@ def _source(row: Measurement) -> str:
 
 def _compressed(row: Measurement) -> str:
     note = row.note()
-    return row.number(row.compressed) + (f" ({note})" if note else "")
+    return row.number(row.compressed) + (f" ({cell(note)})" if note else "")
 
 
 def _layers(layers: Sequence[LayerReport]) -> str:
     worst = sorted(layers, key=lambda layer: layer.output_error, reverse=True)[:_WORST_LAYERS]
     rows = [
         (
-            f"`{layer.name}`",
+            code(layer.name),
             f"{layer.shape[0]}×{layer.shape[1]}",
             f"{layer.preserved_rank} of {layer.rank}",
             f"{layer.output_error:.4f}",
@@ -191,24 +195,24 @@ def _layers(layers: Sequence[LayerReport]) -> str:
         if any(layer.preserved_rank for layer in layers)
         else ""
     )
-    return f"## Layers\n\n{shown}{alone}\n\n{_table(header, rows)}"
+    return f"## Layers\n\n{shown}{alone}\n\n{table(header, rows)}"
 
 
 def _method(recipe: Recipe) -> str:
-    reference = f"Reference: {recipe.reference}\n\n" if recipe.reference else ""
+    reference = f"Reference: {cell(recipe.reference)}\n\n" if recipe.reference else ""
     return f"## Recipe\n\n{reference}```json\n{json.dumps(recipe.model_dump(mode='json'), indent=2)}\n```"
 
 
 def _provenance(report: Report, source: ResolvedModel) -> str:
     environment, calibration = report.environment, report.calibration
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(environment.versions.items()))
+    versions = cell(", ".join(f"{name} {version}" for name, version in sorted(environment.versions.items())))
     lines = (
         f"* Source: `{source.model_id}`" + (f" at commit `{source.sha}`" if source.sha else ", a folder"),
         f"* Calibration: {calibration.sequences} sequences of {calibration.sequence_length} tokens, token ids sha256 "
-        f"`{calibration.token_sha256}`",
-        f"* Made by srr_core {environment.core_version} on {environment.device} with {versions}",
+        + code(calibration.token_sha256),
+        f"* Made by srr_core {cell(environment.core_version)} on {cell(environment.device)} with {versions}",
         f"* Recipe digest: `{report.recipe.digest()}`",
-        *(f"* Noted: {_plain(note)}" for note in report.notes),
+        *(f"* Noted: {cell(note)}" for note in report.notes),
     )
     origin = source.model_id if source.url else "FOLDER_OF_THE_SOURCE"
     revision = f" --revision {source.sha}" if source.url else ""
@@ -224,11 +228,11 @@ def _provenance(report: Report, source: ResolvedModel) -> str:
 
 def _limitations(report: Report, source: ResolvedModel) -> str:
     licensed = (
-        f"The licence is that of the source ({_plain(source.license)}) and its terms apply."
+        f"The licence is that of the source ({cell(source.license)}) and its terms apply."
         if source.license
         else "The source names no licence; ask its owner before using or sharing this model."
     )
-    metrics = "".join(f"{row.title.lower()}, " for row in report.measurements)
+    metrics = "".join(f"{cell(row.title).lower()}, " for row in report.measurements)
     lines = [
         f"* Measured were {metrics}and layer errors only; no downstream task was run.",
         "* Numbers per token compare only with models of the same tokenizer, under the same protocol.",
@@ -239,15 +243,5 @@ def _limitations(report: Report, source: ResolvedModel) -> str:
     return "## Limitations\n\n" + "\n".join(lines)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
-
-
-def _plain(text: str) -> str:
-    """Return words of a stranger as one line that cannot start markup of its own."""
-    return " ".join(text.split()).replace("`", "'").replace("<", "&lt;").replace("[", "(").replace("]", ")")

@@ -67,7 +67,7 @@ def compress(
             device=device,
             on_progress=lambda step: _show(progress, step),
             should_stop=should_stop,
-            before_publish=lambda artifact, report: _write_card(artifact, destination.name, report, model or folder),
+            before_publish=lambda artifact, report: write_card(artifact, destination.name, report, model or folder),
         )
     shutil.rmtree(download_folder(destination), ignore_errors=True)
     if as_json:
@@ -189,7 +189,8 @@ def local_source(
     return folder, model
 
 
-def _write_card(artifact: Path, name: str, report: "Report", model: "ResolvedModel | Path") -> None:
+def write_card(artifact: Path, name: str, report: "Report", model: "ResolvedModel | Path") -> None:
+    """Write the README of an artifact on disk."""
     from worker.card import model_card
     from worker.publisher import quant_method
 

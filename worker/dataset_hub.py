@@ -11,7 +11,7 @@ from service.hub.client import HubClient
 from service.hub.errors import HubRefusedError
 from service.hub.model import RepoFile
 from service.hub.translation import Subject
-from srr_core.errors import EvaluationError
+from srr_core.errors import EvaluationError, TrainingDataError
 from srr_core.evaluators.dataset_folder import DATA_SUFFIXES, LOCK_FILE, DatasetFolder, DatasetLock, PinnedDataset
 from worker.download_meter import DownloadMeter, OnBytes, ShouldStop
 from worker.hub_files import fetch_file
@@ -57,6 +57,45 @@ class DatasetHub:
         known = folder.lock().datasets
         return {dataset: known[dataset] for dataset in datasets}
 
+    def fetch(
+        self,
+        dataset: str,
+        revision: str,
+        path: str,
+        folder: Path,
+        *,
+        token: str | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Path:
+        """Fetch one file of a dataset at a commit, checked, and return where it lies.
+
+        Raises:
+            HubError: the hub refuses or cannot be reached.
+            TrainingDataError: there is no such file, or it is too large.
+            StopRequested: `should_stop` said so.
+        """
+        listed = {file.path: file for file in _listed(self._info(dataset, revision, token))}
+        file = listed.get(path)
+        if file is None:
+            raise TrainingDataError(f"dataset {dataset} has no file {path} at commit {revision[:12]}")
+        if file.size_bytes > MAX_DATASET_BYTES:
+            raise TrainingDataError(f"{path} of dataset {dataset} has {file.size_bytes:,} bytes; name a smaller file")
+        fetch_file(
+            self._client,
+            dataset,
+            file,
+            folder,
+            repo_type="dataset",
+            revision=revision,
+            token=token,
+            meter=DownloadMeter(file.size_bytes, None, should_stop),
+        )
+        return folder / path
+
+    def name_of(self, dataset: str, revision: str, *, token: str | None = None) -> str:
+        """Return what a dataset is called now: after a rename, not as it was asked for. Raises HubError."""
+        return str(self._info(dataset, revision, token).id)
+
     def _info(self, dataset: str, revision: str, token: str | None) -> DatasetInfo:
         api = self._client.api
         return self._client.ask(
@@ -100,8 +139,8 @@ class DatasetHub:
         return pinned
 
 
-def _data_files(dataset: str, info: DatasetInfo) -> list[RepoFile]:
-    listed = [
+def _listed(info: DatasetInfo) -> list[RepoFile]:
+    return [
         RepoFile(
             sibling.rfilename,
             sibling.size or 0,
@@ -110,6 +149,10 @@ def _data_files(dataset: str, info: DatasetInfo) -> list[RepoFile]:
         )
         for sibling in info.siblings or ()
     ]
+
+
+def _data_files(dataset: str, info: DatasetInfo) -> list[RepoFile]:
+    listed = _listed(info)
     data = [file for file in listed if file.path.endswith(DATA_SUFFIXES)]
     if not data:
         made = any(file.path.endswith(".py") for file in listed)

@@ -19,7 +19,7 @@ from srr_core.recipe.stages import Stage
 from worker.evaluation_card import evaluation_card
 from worker.publisher import publish_folder
 from worker.run_context import Finished, RunContext
-from worker.shared_hubs import destination, resolved, write_down_publisher
+from worker.shared_hubs import destination, kept_results, resolved, write_down_publisher
 
 if TYPE_CHECKING:  # torch: only what computes pays for it
     from srr_core.evaluators.subject import Files
@@ -114,7 +114,7 @@ def _evaluate(work: EvaluateWork, models: _Models, context: RunContext) -> Evalu
             files=files,
             datasets=datasets,
             cache=context.cache / "datasets",
-            source_results=context.cache / "sources",
+            source_results=kept_results(reference, context),
             model_id=models.model.model_id,
             model_revision=models.model.sha,
             source_id=None if reference is None else reference.model_id,

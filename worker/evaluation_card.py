@@ -1,10 +1,9 @@
 """README.md beside a published evaluation.json, from the report. Pure: the same report, the same card."""
 
-from collections.abc import Iterable, Sequence
-
 from huggingface_hub import EvalResult, ModelCardData
 
 from service.hub.model import ResolvedModel
+from service.platform.markdown import cell, code, table
 from srr_core.evaluation_report import EvaluatedModel, EvaluationReport
 from srr_core.report import Measurement
 from worker.card import CARD_TAG
@@ -53,39 +52,34 @@ def _title(report: EvaluationReport, repo_id: str) -> str:
 
 
 def _named(model: EvaluatedModel) -> str:
-    return f"`{model.id}`" + (f" at commit `{model.sha[:12]}`" if model.sha else "")
+    return code(model.id) + (f" at commit {code(model.sha[:12])}" if model.sha else "")
 
 
 def _results(report: EvaluationReport) -> str:
     header = ("", *(() if report.source is None else ("compared with",)), "this model", "better", "difference or error")
     rows = [
         (
-            row.title,
+            cell(row.title),
             *(() if report.source is None else ("–" if row.source is None else row.number(row.source),)),
             row.number(row.compressed),
             row.direction,
-            row.note() or "–",
+            cell(row.note()) or "–",
         )
         for row in report.measurements
     ]
-    return "## Results\n\n" + _table(header, rows)
+    return "## Results\n\n" + table(header, rows)
 
 
 def _protocols(report: EvaluationReport) -> str:
-    return "## Protocols\n\n" + "\n".join(f"* `{row.metric}`: {row.protocol}" for row in report.measurements)
+    return "## Protocols\n\n" + "\n".join(f"* {code(row.metric)}: {cell(row.protocol)}" for row in report.measurements)
 
 
 def _provenance(report: EvaluationReport) -> str:
     environment = report.environment
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(environment.versions.items()))
+    versions = cell(", ".join(f"{name} {version}" for name, version in sorted(environment.versions.items())))
     lines = (
-        f"* Measured by srr_core {environment.core_version} on {environment.device} with {versions}",
-        *(f"* Dataset `{name}` at commit `{sha}`" for name, sha in sorted(report.datasets.items())),
-        *(f"* Noted: {note}" for note in report.notes),
+        f"* Measured by srr_core {cell(environment.core_version)} on {cell(environment.device)} with {versions}",
+        *(f"* Dataset {code(name)} at commit {code(sha)}" for name, sha in sorted(report.datasets.items())),
+        *(f"* Noted: {cell(note)}" for note in report.notes),
     )
     return "## Provenance\n\n" + "\n".join(lines)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

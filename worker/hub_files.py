@@ -6,8 +6,10 @@ from typing import Literal
 from huggingface_hub import hf_hub_download
 
 from service.hub.client import HubClient
+from service.hub.errors import DownloadCorruptedError
 from service.hub.model import RepoFile
 from service.hub.translation import Subject
+from srr_core.checkpoint.carried_files import is_inside
 from worker.download_meter import DownloadMeter
 from worker.integrity import verify_file
 
@@ -26,9 +28,11 @@ def fetch_file(
     """Put a file into a directory, under its own path, and check its size and hash.
 
     Raises:
-        HubError: the hub refuses, cannot be reached, or sent something else.
+        HubError: the hub refuses, cannot be reached, sent something else, or lists what leads out of its folder.
         StopRequested: the meter's caller asked for it.
     """
+    if not is_inside(file.path):
+        raise DownloadCorruptedError(f"{repo_id} lists {file.path!r}, which is no file of its own folder.")
 
     def fetch() -> None:
         meter.check()

@@ -41,6 +41,8 @@ class Stop:
     failure: JobFailure | None = None
 
 
+_READING = frozenset({Stage.PLAN, Stage.VALIDATE})
+"""Stages in which a stranger's tokenizer and texts are read, and nothing else."""
 INTERRUPTED = Stop("interrupted")
 _LEASE_LOST = Stop("lease_lost")
 _CANCELED = Stop("canceled")
@@ -94,7 +96,7 @@ class LeaseKeeper:
 
     def _state(self) -> JobState | None:
         job = self._store.get(self._held.job_id)
-        if job.stage is not Stage.PLAN:
+        if job.stage not in _READING:
             self._planning_since = None
         elif self._planning_since is None:
             self._planning_since = self._clock()

@@ -21,6 +21,8 @@ _log = structlog.get_logger(__name__)
 
 _MINIMUM_SECONDS = 0.5
 _RETRY_SECONDS = 0.5
+_METRICS_SECONDS = 2.0
+"""Steps of a training are recorded together: small models make hundreds in a second."""
 _LAYERS: tuple[EventKind, ...] = ("layer",)
 T = TypeVar("T")
 
@@ -49,15 +51,36 @@ class ProgressRecorder:
         self._share = 0.0
         self._told_at = float("-inf")
         self._waiting: deque[tuple[EventKind, dict[str, Any]]] = deque()
+        self._rows: list[dict[str, float]] = []
+        self._flushed_at = clock()
         self.is_lost = False
         self.shares: Shares = COMPRESSION
         """How much of the whole each stage is; set once the kind of work is known."""
 
     def on_progress(self, progress: "Progress") -> None:
-        """Record a step of the core: a `layer` event for a finished layer, a `progress` event at most every 0.5 s."""
+        """Record a step of the core: a `layer` event for a finished layer, `metrics` of a training, progress."""
         if progress.layer is not None and progress.metrics:
             self._append("layer", _layer_data(progress))
+        elif progress.stage == Stage.TRAIN and progress.metrics:
+            self._learned(dict(progress.metrics))
         self.advance(Stage(progress.stage), progress.completed, progress.total)
+
+    def tell(self, kind: EventKind, data: dict[str, Any]) -> None:
+        """Append an event of another kind; what was learned before it is told first."""
+        self.flush()
+        self._append(kind, data)
+
+    def flush(self) -> None:
+        """Record the steps of a training that were kept back."""
+        if self._rows:
+            rows, self._rows = self._rows, []
+            self._append("metrics", {"rows": rows})
+        self._flushed_at = self._clock()
+
+    def _learned(self, row: dict[str, float]) -> None:
+        self._rows.append(row)
+        if self._clock() - self._flushed_at >= _METRICS_SECONDS:
+            self.flush()
 
     def on_bytes(self, completed: int, total: int) -> None:
         """Record how much of the source has arrived."""
@@ -93,6 +116,7 @@ class ProgressRecorder:
 
     def settle(self, *, should_stop: Callable[[], bool]) -> None:
         """Write what waits for the database, for as long as it is away; returns when that succeeds or we must stop."""
+        self.flush()
         self._persist(self._write_waiting, should_stop)
 
     def _persist(self, action: Callable[[], T], should_stop: Callable[[], bool]) -> T | None:

@@ -37,7 +37,7 @@ def publish_artifact(
         HubError: as `ModelHub.prepare` and `ModelHub.publish` say.
     """
     _check_complete(directory, report)
-    _check_adapter(directory, repo_id)
+    check_adapter(directory, repo_id)
     carry_legal_files(source_directory, directory)
     card = model_card(report, repo_id=repo_id, source=source, quant_method=quant_method(directory))
     (directory / "README.md").write_text(card, encoding="utf-8")
@@ -104,8 +104,12 @@ def _check_complete(directory: Path, report: Report) -> None:
         raise VerificationError("report.json is not the report of this run; nothing was published. Run the job again.")
 
 
-def _check_adapter(directory: Path, repo_id: str) -> None:
-    """An adapter that names another repository makes transformers load Q from there, or nothing at all."""
+def check_adapter(directory: Path, repo_id: str) -> None:
+    """Refuse an adapter that names another repository: transformers would load Q from there, or nothing at all.
+
+    Raises:
+        VerificationError: it does.
+    """
     path = directory / "adapter_config.json"
     if not path.is_file():
         return

@@ -67,7 +67,7 @@ class RunContext:
     """Raises StorageError unless so many bytes fit."""
     workspace: Workspace
     cache: Path
-    """What jobs of this machine share: public datasets, and what sources scored."""
+    """What jobs of this machine share: public datasets, and what public sources scored."""
     datasets: "Callable[[], DatasetHub] | None"
     """Where public datasets are fetched from; None where nothing may be fetched."""
     progress: ProgressRecorder

@@ -1,9 +1,13 @@
 """What a job may read and where it may publish, among the owners that share a worker, whatever kind of work it is."""
 
+import hashlib
+from pathlib import Path
+
 from service.hub.destination import Destination
 from service.hub.folder import visible
 from service.hub.model import ResolvedModel
-from service.jobs.work import JobSource
+from service.jobs.work import DatasetFile, JobSource
+from srr_core.errors import TrainingDataError
 from worker.run_context import RunContext
 
 
@@ -20,6 +24,35 @@ def resolved(source: JobSource, context: RunContext) -> ResolvedModel:
         # It was renamed, and the token that was lent for its old place sees more than its new owner allows.
         model = hub.resolve(source.model_id, revision)
     return visible(model, is_local=hub.is_local, may_see=context.tenant.sees_local)
+
+
+def training_file(data: DatasetFile, context: RunContext) -> Path:
+    """Return a file of a dataset, fetched into the workspace as the owner of the job sees it.
+
+    Raises:
+        HubError: the dataset is not there, or not for them; private ones of others cannot be told from none.
+        TrainingDataError: it has no such file, or this worker fetches nothing.
+        StopRequested: the job was asked to stop.
+    """
+    if context.datasets is None:
+        raise TrainingDataError(
+            f"dataset {data.dataset} is on the Hub, and this worker fetches nothing there; upload the rows"
+        )
+    hub, token = context.datasets(), context.access.token_for(data.dataset)
+    if token is not None and context.access.own is None:
+        # As with models: behind a new name may lie what the token sees and its borrower does not.
+        current = hub.name_of(data.dataset, data.revision, token=token)
+        token = token if context.tenant.loan.covers(current) else None
+    return hub.fetch(
+        data.dataset, data.revision, data.path, context.workspace.data, token=token, should_stop=context.should_stop
+    )
+
+
+def kept_results(source: ResolvedModel | None, context: RunContext) -> Path:
+    """Return the folder where what a source scored is kept: everybody's for a public one, else the owner's alone."""
+    if source is None or not (source.private or source.gated):
+        return context.cache / "sources"
+    return context.cache / "sources-of-owners" / hashlib.sha256(context.tenant.owner.encode()).hexdigest()
 
 
 def destination(repo_id: str, context: RunContext) -> Destination:

@@ -241,7 +241,7 @@ class Supervisor:
         if status == STOPPED_STATUS:  # somebody else asked it to stop: a service manager ends every process at once
             return self._store.requeue(lease)
         self._on_crash()
-        return self._store.fail(lease, _crash(status, self._store.get(lease.job_id).stage, workspace.finished_layers()))
+        return self._store.fail(lease, _crash(status, self._store.get(lease.job_id).stage, workspace))
 
     def _access(self, claim: Claim) -> HubAccess:
         job = claim.job
@@ -253,7 +253,7 @@ class Supervisor:
             # Never with the worker's instead: it might read, or publish as, somebody the caller never meant.
             raise CredentialError("the Hub token of this job has expired; sign in again, or retry with a token")
         loan = self._loan_of(job.owner)
-        named = [source.model_id for source in job.work.models]
+        named = [*(source.model_id for source in job.work.models), *job.work.datasets]
         named += [] if job.work.published_to is None else [job.work.published_to.repo_id]
         return HubAccess.lending(self._own_token, [repo_id for repo_id in named if loan.covers(repo_id)])
 
@@ -279,7 +279,7 @@ def _child_environment(environment: Mapping[str, str] | None, workspace: Workspa
     }
 
 
-def _crash(status: int, stage: Stage | None, finished_layers: int) -> JobFailure:
+def _crash(status: int, stage: Stage | None, workspace: Workspace) -> JobFailure:
     """Return the failure of a crash. Its message is its fingerprint: crashes at another place are other failures."""
     if status == -signal.SIGKILL:
         ended = "was killed; the machine may have run out of memory"
@@ -287,7 +287,9 @@ def _crash(status: int, stage: Stage | None, finished_layers: int) -> JobFailure
         ended = f"was ended by signal {signal.Signals(-status).name}"
     else:
         ended = f"ended with status {status} and no result"
-    place = f"in stage {stage or 'start'}, with {finished_layers} layers finished"
+    checkpoint = workspace.latest_checkpoint()
+    kept = f" and {checkpoint} kept" if checkpoint else ""
+    place = f"in stage {stage or 'start'}, with {workspace.finished_layers()} layers finished{kept}"
     return JobFailure(code=CRASH_CODE, message=f"The process of the job {ended}; it was {place}.", retryable=True)
 
 

@@ -1,10 +1,11 @@
 """The model card of a fine-tuning, from its report and its source. Pure: the same report, the same card."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from huggingface_hub import ModelCardData
 
 from service.hub.model import ResolvedModel
+from service.platform.markdown import cell, code, table
 from srr_core.tuners.report import REPORT_NAME, CellReport, EvaluationRow, TuningReport
 from worker.card import CARD_TAG, COMPRESSED_TENSORS
 
@@ -51,23 +52,25 @@ def start_name(report: TuningReport) -> str:
     if start.kind != "recipe":
         return _STARTS[start.kind]
     recipe = start.recipe
-    return f"`{recipe.name}` on {recipe.quantizer.kind}, {recipe.quantizer.bits_per_weight:.2f} bits per weight in Q"
+    return (
+        f"{code(recipe.name)} on {recipe.quantizer.kind}, {recipe.quantizer.bits_per_weight:.2f} bits per weight in Q"
+    )
 
 
 def _summary(report: TuningReport, source: ResolvedModel) -> str:
     origin = f"[{source.model_id}]({source.url})" if source.url else f"`{source.model_id}`"
     return (
         f"{origin}, fine-tuned. It began at {start_name(report)}; an adapter of rank {report.start.rank} was trained "
-        f"on the frozen base in float32. The base is unchanged: SHA-256 `{report.start.base_sha256}`."
+        f"on the frozen base in float32. The base is unchanged: SHA-256 {code(report.start.base_sha256)}."
     )
 
 
 def _results(report: TuningReport) -> str:
     rows = [
-        (name, f"{report.start_scores[name]:.4f}" if name in report.start_scores else "–", f"{value:.4f}")
+        (cell(name), f"{report.start_scores[name]:.4f}" if name in report.start_scores else "–", f"{value:.4f}")
         for name, value in report.scores.items()
     ]
-    text = "## Results\n\n" + _table(("on the validation examples", "before", "after"), rows)
+    text = "## Results\n\n" + table(("on the validation examples", "before", "after"), rows)
     if len(report.rates) > 1:
         rates = [
             (
@@ -78,7 +81,9 @@ def _results(report: TuningReport) -> str:
             )
             for rate in report.rates
         ]
-        text += "\n\n" + _table(("learning rate", f"mean best {report.metric}", "standard deviation", "seeds"), rates)
+        text += "\n\n" + table(
+            ("learning rate", f"mean best {cell(report.metric)}", "standard deviation", "seeds"), rates
+        )
         text += "\n\nThe learning rate was chosen by these means, on the validation examples."
     if report.neutral is not None:
         neutral = report.neutral
@@ -91,17 +96,17 @@ def _results(report: TuningReport) -> str:
 
 
 def _curve(report: TuningReport) -> str:
-    cell = _chosen(report)
-    shown = _thinned(cell.evaluations, _CURVE_ROWS)
-    losses = {row.step: row.loss for row in cell.rows}
+    chosen = _chosen(report)
+    shown = _thinned(chosen.evaluations, _CURVE_ROWS)
+    losses = {row.step: row.loss for row in chosen.rows}
     rows = [
         (str(row.step), f"{losses[row.step]:.4f}" if row.step in losses else "–", f"{row.scores[report.metric]:.4f}")
         for row in shown
     ]
-    head = ("step", "training loss", f"validation {report.metric}")
+    head = ("step", "training loss", f"validation {cell(report.metric)}")
     rate, seed = report.chosen
     return (
-        f"## Curve\n\nLearning rate {rate:g}, seed {seed}; published is step {cell.best_step}.\n\n{_table(head, rows)}"
+        f"## Curve\n\nLearning rate {rate:g}, seed {seed}; published is step {chosen.best_step}.\n\n{table(head, rows)}"
     )
 
 
@@ -138,19 +143,19 @@ def _data(report: TuningReport) -> str:
         ("tokens that are learned", f"{training.trained_tokens:,}", f"{validation.trained_tokens:,}"),
         ("cut to the window", str(training.truncated), str(validation.truncated)),
     ]
-    digest = report.data.sha256.split()[0]
-    table = _table(("", "training", "validation"), rows)
-    return f"## Data\n\nTask `{report.spec.task.kind}`, file SHA-256 `{digest}`.\n\n{table}"
+    digest = code(report.data.sha256.split()[0])
+    sizes = table(("", "training", "validation"), rows)
+    return f"## Data\n\nTask `{report.spec.task.kind}`, file SHA-256 {digest}.\n\n{sizes}"
 
 
 def _provenance(report: TuningReport, source: ResolvedModel) -> str:
     environment = report.environment
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(environment.versions.items()))
+    versions = cell(", ".join(f"{name} {version}" for name, version in sorted(environment.versions.items())))
     lines = (
         f"* Source: `{source.model_id}`" + (f" at commit `{source.sha}`" if source.sha else ", a folder"),
-        f"* Made by srr_core {environment.core_version} on {environment.device} with {versions}",
+        f"* Made by srr_core {cell(environment.core_version)} on {cell(environment.device)} with {versions}",
         f"* `{REPORT_NAME}` holds the whole specification, every step and every evaluation.",
-        *(f"* Noted: {_plain(note)}" for note in report.notes),
+        *(f"* Noted: {cell(note)}" for note in report.notes),
     )
     return "## Provenance\n\n" + "\n".join(lines)
 
@@ -165,7 +170,7 @@ def _limitations() -> str:
 
 
 def _chosen(report: TuningReport) -> CellReport:
-    return next(cell for cell in report.cells if (cell.learning_rate, cell.seed) == report.chosen)
+    return next(one for one in report.cells if (one.learning_rate, one.seed) == report.chosen)
 
 
 def _thinned(rows: Sequence[EvaluationRow], count: int) -> list[EvaluationRow]:
@@ -174,13 +179,3 @@ def _thinned(rows: Sequence[EvaluationRow], count: int) -> list[EvaluationRow]:
         return list(rows)
     places = sorted({round(index * (len(rows) - 1) / (count - 1)) for index in range(count)})
     return [rows[place] for place in places]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _plain(text: str) -> str:
-    """Return words of a stranger as one line that cannot start markup of its own."""
-    return " ".join(text.split()).replace("`", "'").replace("<", "&lt;").replace("[", "(").replace("]", ")")

@@ -52,6 +52,11 @@ class Workspace:
         return self.root / "evaluation.txt"
 
     @property
+    def data(self) -> Path:
+        """Where what the job learns from lies."""
+        return self.root / "data"
+
+    @property
     def hub_home(self) -> Path:
         """Cache of the Hub client; never shared between jobs, or one tenant could read another's private model."""
         return self.root / "hub-home"
@@ -64,6 +69,12 @@ class Workspace:
     def finished_layers(self) -> int:
         """Return how many layers the core has made durable in work that is not finished."""
         return sum(1 for _ in self.root.glob("*.partial/layers/*.json"))
+
+    def latest_checkpoint(self) -> str:
+        """Return which checkpoint of which training the core has made durable last; empty before the first."""
+        found = (path.parts for path in self.root.glob("*.partial/cells/*/checkpoints/step-*"))
+        training, _, step = max((parts[-3:] for parts in found), default=("", "", ""))
+        return f"{step} of training {training}" if step else ""
 
     def size_bytes(self) -> int:
         """Return the space its files take. Files that vanish meanwhile count as nothing."""

@@ -140,5 +140,5 @@ def _values() -> Iterator[BaseModel]:
         instance="/v1/jobs",
         code="invalid_request",
         request_id="0123456789abcdef0123456789abcdef",
-        errors=[ProblemField(field="body.source.model_id", message="Field required")],
+        errors=[ProblemField(field="body.source.model_id", message="is needed")],
     )

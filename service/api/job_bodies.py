@@ -10,18 +10,24 @@ from service.edge.fields import MAX_TAGS, HubToken
 from service.edge.fields import Tag as JobTag
 from service.jobs.schema import JobSubmission
 from service.jobs.work import (
+    AnyTrainingData,
     CompressWork,
     EvaluateWork,
+    FinetuneWork,
     JobDestination,
     JobSource,
     JobText,
     RepoId,
     StoredText,
+    TrainingData,
     Work,
     each_once,
 )
+from srr_core.errors import RecipeError
 from srr_core.recipe import DEFAULT_RECIPE, parse_recipe
 from srr_core.recipe.evaluations import EVALUATION_KINDS, AnyEvaluationSpec, EvaluationKind
+from srr_core.recipe.tuning import TuningSpec
+from srr_core.recipe.tuning_options import with_names
 
 _SUBMISSION: dict[str, Any] = {
     "source": {"model_id": "org/model", "revision": "main"},
@@ -39,6 +45,14 @@ _EVALUATION: dict[str, Any] = {
     "source": {"model_id": "org/model-srr"},
     "reference": {"model_id": "org/model"},
     "evaluators": ["divergence", {"kind": "harness", "suite": "quick", "limit": 100}],
+}
+
+_TUNING: dict[str, Any] = {
+    "kind": "finetune",
+    "source": {"model_id": "org/model"},
+    "destination": {"repo_id": "org/model-tuned"},
+    "data": {"text": '{"prompt": "What is 2 + 2?", "completion": "4"}\n', "format": "jsonl"},
+    "tuning": {"start": "srr", "task": "instructions", "rank": 32, "schedule": {"epochs": 2}},
 }
 
 
@@ -151,6 +165,70 @@ class EvaluationCreate(_JobBody):
         )
 
 
+def _named(document: object) -> object:
+    try:
+        return with_names(document)
+    except RecipeError as error:  # pydantic collects ValueErrors, with the place they belong to
+        raise ValueError(str(error)) from error
+
+
+def _with_rows(data: AnyTrainingData | None) -> AnyTrainingData | None:
+    if isinstance(data, TrainingData) and data.text is None and data.sha256 is None:
+        raise ValueError("give the rows as text or by the sha256 of an uploaded one, or a file of a dataset on the Hub")
+    return data
+
+
+def _with_text(text: StoredText | None) -> StoredText | None:
+    if text is not None and text.text is None and text.sha256 is None:
+        raise ValueError("give a text, or the sha256 of an uploaded one")
+    return text
+
+
+class FinetuneCreate(_JobBody):
+    """A request to fine-tune a model, compressed where the start needs it, and publish the result."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_TUNING]})
+
+    kind: Literal["finetune"]
+    destination: JobDestination
+    data: Annotated[AnyTrainingData, AfterValidator(_with_rows)] = Field(
+        description="Rows to learn from: the text of a file, the `sha256` of an uploaded one, or a file of a dataset "
+        "on the Hub at a commit."
+    )
+    tuning: Annotated[TuningSpec, BeforeValidator(_named, json_schema_input_type=dict[str, Any])] = Field(
+        default=TuningSpec(),
+        description="Fields of the fine-tuning that differ from the usual ones. `start` and `task` may be names, such "
+        'as `"srr"` or `"artifact"`, and `"instructions"` or `"glue:sst2"`; `"auto"` is answered with what it is.',
+    )
+    validation: Annotated[TrainingData | None, AfterValidator(_with_rows)] = Field(
+        default=None, description="Rows to judge by; by default a share of the others."
+    )
+    calibration: Annotated[StoredText | None, AfterValidator(_with_text)] = Field(
+        default=None, description="Where something is compressed; by default a slice of WikiText-2."
+    )
+    neutral: Annotated[StoredText | None, AfterValidator(_with_text)] = Field(
+        default=None, description="To measure on how far the model moves."
+    )
+    acknowledge_license: bool = Field(
+        default=False,
+        description="You have read the model's licence and it allows this. Needed where the Hub says none, or `other`.",
+    )
+
+    def work(self) -> FinetuneWork:
+        """Return the fine-tuning, its "auto" resolved as far as it is known."""
+        work = FinetuneWork(
+            source=self.source.as_source(),
+            destination=self.destination,
+            tuning=self.tuning,
+            data=self.data,
+            validation=self.validation,
+            calibration=self.calibration,
+            neutral=self.neutral,
+            acknowledge_license=self.acknowledge_license,
+        )
+        return work.resolved()
+
+
 def _kind_of(body: Any) -> Any:
     if isinstance(body, dict):
         return body.get("kind", "compress")
@@ -158,11 +236,13 @@ def _kind_of(body: Any) -> Any:
 
 
 AnyJobCreate = Annotated[
-    Annotated[JobCreate, Tag("compress")] | Annotated[EvaluationCreate, Tag("evaluate")],
+    Annotated[JobCreate, Tag("compress")]
+    | Annotated[EvaluationCreate, Tag("evaluate")]
+    | Annotated[FinetuneCreate, Tag("finetune")],
     Discriminator(
         _kind_of,
         custom_error_type="unknown_kind",
-        custom_error_message="the body is an object whose kind is compress (by default) or evaluate",
+        custom_error_message="the body is an object whose kind is compress (by default), evaluate or finetune",
     ),
 ]
 """A request for a job of any kind; without a kind, a compression."""

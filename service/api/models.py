@@ -49,5 +49,12 @@ def inspect(body: InspectBody, caller: JobReader, services: ServicesDep) -> Mode
 def validate_job(body: AnyJobCreate, caller: JobReader, services: ServicesDep) -> Validation:
     """Run every check that a job would meet, and change nothing. A job that would fail is still a 200 here."""
     token = body.hub_token.get_secret_value() if body.hub_token else None
-    tenant = services.tenancy.of(caller.owner)
-    return validate(body.work(), services.hubs, services.store, services.fleet, tenant=tenant, token=token)
+    return validate(
+        body.work(),
+        services.hubs,
+        services.store,
+        services.fleet,
+        tenant=services.tenancy.of(caller.owner),
+        texts=services.uploads.of(caller.owner),
+        token=token,
+    )

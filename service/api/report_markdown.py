@@ -1,17 +1,22 @@
 """A report in words and tables, for people who read Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from service.api.tuning_markdown import tuning_markdown
 from service.jobs.reports import AnyReport
+from service.platform.markdown import cell, table
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import LayerReport, Measurement, Report
+from srr_core.tuners.report import TuningReport
 
 _BYTES_PER_MEBIBYTE = 1024 * 1024
 
 
 def markdown(report: AnyReport) -> str:
     """Return the report as Markdown. Names from the model cannot break out of their table cell."""
-    return _evaluation(report) if isinstance(report, EvaluationReport) else _compression(report)
+    if isinstance(report, EvaluationReport):
+        return _evaluation(report)
+    return tuning_markdown(report) if isinstance(report, TuningReport) else _compression(report)
 
 
 def _compression(report: Report) -> str:
@@ -28,11 +33,11 @@ def _compression(report: Report) -> str:
 def _evaluation(report: EvaluationReport) -> str:
     models = [("Model", report.model), *([] if report.source is None else [("Compared with", report.source)])]
     rows = [
-        *((word, f"{_cell(model.id)} at {_cell(model.sha or 'no commit')}") for word, model in models),
-        ("Computed on", f"{_cell(report.environment.device)} in {sum(report.seconds.values()):.1f} s"),
-        *((f"Dataset {_cell(name)}", _cell(sha)) for name, sha in sorted(report.datasets.items())),
+        *((word, f"{cell(model.id)} at {cell(model.sha or 'no commit')}") for word, model in models),
+        ("Computed on", f"{cell(report.environment.device)} in {sum(report.seconds.values()):.1f} s"),
+        *((f"Dataset {cell(name)}", cell(sha)) for name, sha in sorted(report.datasets.items())),
     ]
-    summary = f"# {_cell(report.model.id)}, measured\n\n" + _table(("", ""), rows)
+    summary = f"# {cell(report.model.id)}, measured\n\n" + table(("", ""), rows)
     sections = (summary, _measurements(report.measurements, column="Model"), _notes(report.notes))
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -41,45 +46,45 @@ def _summary(report: Report) -> str:
     bits, size = report.bits_per_weight, report.size_bytes
     calibration, environment = report.calibration, report.environment
     rows = (
-        ("Source", f"{_cell(report.source.id)} at {_cell(report.source.sha or 'no commit, a local folder')}"),
-        ("Recipe", f"{_cell(report.recipe.name)}: {_cell(report.recipe.title)}"),
+        ("Source", f"{cell(report.source.id)} at {cell(report.source.sha or 'no commit, a local folder')}"),
+        ("Recipe", f"{cell(report.recipe.name)}: {cell(report.recipe.title)}"),
         ("Bits per weight", f"{bits.total:.3f} ({bits.quantized:.3f} quantized + {bits.low_rank:.3f} low-rank)"),
         ("Size", f"{_mebibytes(size.compressed)}, from {_mebibytes(size.source)}"),
         ("Mean output error", f"{report.mean_output_error:.4f}"),
         ("Calibration", f"{calibration.sequences} windows of {calibration.sequence_length} tokens"),
-        ("Computed on", f"{_cell(environment.device)} in {sum(report.seconds.values()):.1f} s"),
+        ("Computed on", f"{cell(environment.device)} in {sum(report.seconds.values()):.1f} s"),
     )
-    return f"# {_cell(report.source.id)}, compressed\n\n" + _table(("", ""), rows)
+    return f"# {cell(report.source.id)}, compressed\n\n" + table(("", ""), rows)
 
 
 def _measurements(measurements: Sequence[Measurement], *, column: str = "Compressed") -> str:
     if not measurements:
         return ""
     rows = [_measurement(row) for row in measurements]
-    protocols = "\n".join(f"- {_cell(row.metric)}: {_cell(row.protocol)}" for row in measurements)
+    protocols = "\n".join(f"- {cell(row.metric)}: {cell(row.protocol)}" for row in measurements)
     header = ("Metric", "Source", column, "Tokens", "Better", "Difference or error")
-    return "## Evaluation\n\n" + _table(header, rows) + f"\n\n{protocols}"
+    return "## Evaluation\n\n" + table(header, rows) + f"\n\n{protocols}"
 
 
 def _measurement(row: Measurement) -> tuple[str, ...]:
     return (
-        _cell(row.metric),
+        cell(row.metric),
         "–" if row.source is None else f"{row.source:.4f}",
         f"{row.compressed:.4f}",
         "–" if row.tokens is None else f"{row.tokens:,}",
         row.direction,
-        _cell(row.note()) or "–",
+        cell(row.note()) or "–",
     )
 
 
 def _layers(report: Report) -> str:
     header = ("Layer", "Shape", "Rank", "Preserved", "Output error", "Without L·R", "Bits per weight")
-    return "## Layers\n\n" + _table(header, [_layer(layer) for layer in report.layers])
+    return "## Layers\n\n" + table(header, [_layer(layer) for layer in report.layers])
 
 
 def _layer(layer: LayerReport) -> tuple[str, ...]:
     return (
-        _cell(layer.name),
+        cell(layer.name),
         f"{layer.shape[0]} × {layer.shape[1]}",
         str(layer.rank),
         str(layer.preserved_rank),
@@ -92,21 +97,12 @@ def _layer(layer: LayerReport) -> tuple[str, ...]:
 def _kept(report: Report) -> str:
     if not report.kept:
         return ""
-    rows = [(_cell(tensor.name), _cell(tensor.reason)) for tensor in report.kept]
-    return "## Kept in source precision\n\n" + _table(("Weight", "Why"), rows)
+    rows = [(cell(tensor.name), cell(tensor.reason)) for tensor in report.kept]
+    return "## Kept in source precision\n\n" + table(("Weight", "Why"), rows)
 
 
 def _notes(notes: Sequence[str]) -> str:
-    return "## Notes\n\n" + "\n".join(f"- {_cell(note)}" for note in notes) if notes else ""
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").split())
+    return "## Notes\n\n" + "\n".join(f"- {cell(note)}" for note in notes) if notes else ""
 
 
 def _mebibytes(size: int) -> str:

@@ -33,7 +33,8 @@ _MEDIA_TYPES: dict[str, Format] = {
     responses={
         200: {
             "model": AnyReport,
-            "description": "`report.json` of the artifact or `evaluation.json`, or the same as a page or as Markdown.",
+            "description": "`report.json` of an artifact, `evaluation.json` or `tuning.json`, or the same as a "
+            "page or as Markdown.",
             "content": {
                 "text/html": {"schema": {"type": "string"}},
                 "text/markdown": {"schema": {"type": "string"}},

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.edge.fields import HubToken
 from service.jobs.eta import remaining_seconds
 from service.jobs.schema import Job, JobFailure, JobId, JobResult, JobState, UnreadableJob
-from service.jobs.work import JobDestination, JobSource, JobText, RepoId, Work
+from service.jobs.work import CompressWork, JobDestination, JobSource, JobText, RepoId, Work
 from service.platform.clock import utc_now
 from srr_core.recipe import Recipe
 
@@ -163,9 +163,9 @@ def job_resource(job: Job, *, queue_position: int | None = None) -> JobResource:
             "needs_hub_token": job.needs_hub_token,
             "queue_position": queue_position,
             "destination": work.published_to,
-            "recipe": getattr(work, "recipe", None),
-            "calibration": text_summary(getattr(work, "calibration", None)),
-            "evaluation": text_summary(getattr(work, "evaluation", None)),
+            "recipe": work.recipe if isinstance(work, CompressWork) else None,
+            "calibration": text_summary(work.calibration) if isinstance(work, CompressWork) else None,
+            "evaluation": text_summary(work.evaluation) if isinstance(work, CompressWork) else None,
             "events_url": f"/v1/jobs/{job.id}/events",
             "report_url": f"/v1/jobs/{job.id}/report" if job.has_report else None,
         }

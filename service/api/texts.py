@@ -1,4 +1,4 @@
-"""Texts to calibrate or evaluate on, uploaded by themselves."""
+"""Texts to calibrate on, to evaluate on and to learn from, uploaded by themselves."""
 
 from http import HTTPStatus
 
@@ -31,7 +31,7 @@ _BODY = {
     ),
 )
 async def upload_text(request: Request, caller: JobWriter, services: ServicesDep) -> UploadedText:
-    """Keep a text for a week; jobs of yours name it as `{"sha256": ...}` in `calibration` or `evaluation`.
+    """Keep a text for a week; jobs of yours name it as `{"sha256": ...}` wherever they take a text.
 
     Texts of up to a few hundred kilobytes may also be sent within the job.
     """

@@ -18,6 +18,7 @@ from service.jobs.work import UploadedText
 from service.submissions.schema import ModelResource, Validation
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Report, read_report
+from srr_core.tuners.report import TuningReport
 
 _RECONNECT_SECONDS = 1.0
 _LONG_TEXT = 20_000
@@ -147,9 +148,51 @@ class Client(Administration):
             "source": {"model_id": model_id, "revision": revision},
             "reference": None if reference is None else {"model_id": reference, "revision": reference_revision},
             "evaluators": list(evaluators),
-            "text": None if text is None else {"text": text},
-            "pairs": None if pairs is None else {"text": pairs},
+            "text": None if text is None else self._named({"text": text}),
+            "pairs": None if pairs is None else self._named({"text": pairs}),
             "destination": None if destination is None else {"repo_id": destination, "private": private},
+            **choices,
+        }
+        return self.create(body, idempotency_key=key)
+
+    def finetune(
+        self,
+        model_id: str,
+        *,
+        destination: str,
+        data: Mapping[str, Any],
+        tuning: Mapping[str, Any] | None = None,
+        validation: Mapping[str, Any] | None = None,
+        revision: str = "main",
+        private: bool | None = None,
+        calibration: str | None = None,
+        neutral: str | None = None,
+        acknowledge_license: bool = False,
+        **choices: Unpack[JobChoices],
+    ) -> JobResource:
+        """Queue a fine-tuning and return it.
+
+        Args:
+            data: `{"text": ..., "format": "jsonl"}`, or `{"dataset": ..., "revision": COMMIT, "path": ...}`. A long
+                text is uploaded by itself.
+            tuning: Fields that differ from the usual ones; `start` and `task` may be names.
+            validation: Rows to judge by, with their text; a share of the others by default.
+            neutral: A text to measure on how far the model moves.
+
+        Raises:
+            ApiError, UnreachableError: as `submit` says.
+        """
+        key = choices.pop("idempotency_key", None)
+        body = {
+            "kind": "finetune",
+            "source": {"model_id": model_id, "revision": revision},
+            "destination": {"repo_id": destination, "private": private},
+            "data": self._named(data),
+            "tuning": tuning or {},
+            "validation": self._named(validation),
+            "calibration": None if calibration is None else self._named({"text": calibration}),
+            "neutral": None if neutral is None else self._named({"text": neutral}),
+            "acknowledge_license": acknowledge_license,
             **choices,
         }
         return self.create(body, idempotency_key=key)
@@ -218,6 +261,10 @@ class Client(Administration):
     def evaluation(self, job_id: str) -> EvaluationReport:
         """Return the report of an evaluation that succeeded."""
         return self._call(EvaluationReport, "GET", f"/v1/jobs/{job_id}/report")
+
+    def tuning(self, job_id: str) -> TuningReport:
+        """Return the report of a fine-tuning that succeeded."""
+        return self._call(TuningReport, "GET", f"/v1/jobs/{job_id}/report")
 
     def report(self, job_id: str) -> Report:
         """Return the report of a compression that succeeded."""

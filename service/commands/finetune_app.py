@@ -1,8 +1,9 @@
 """`srr finetune` as it is typed; what it does needs torch and stands in the worker."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,9 @@ from service.commands.keys_app import JsonOption
 from service.commands.local import worker_command
 from service.commands.options import CalibrationOption, Device, SeedOption, TokenOption
 from service.commands.output import EXIT_BAD_INPUT, CommandError
+
+if TYPE_CHECKING:  # the recipe vocabulary costs a fifth of a second, which `srr --help` need not pay
+    from srr_core.recipe.tuning import TuningSpec
 
 StartOption = Annotated[
     str | None,
@@ -77,20 +81,7 @@ def finetune(
 
     Slowing the preserved directions (--set slowing.kind=...) by gradient does nothing under AdamW; learning-rate does.
     """
-    from srr_core.recipe import parse_assignments
-    from srr_core.recipe.tuning import TuningSpec
-    from srr_core.recipe.tuning_options import parse_tuning, with_fields, with_rank, with_start, with_task
-
-    chosen = TuningSpec() if spec is None else parse_tuning(_document(spec))
-    if start is not None:
-        chosen = with_start(chosen, start)
-    if task is not None:
-        chosen = with_task(chosen, task)
-    if rank is not None:
-        chosen = with_rank(chosen, rank)
-    changes = parse_assignments(assignments) | ({} if seed is None else {"seed": seed})
-    if changes:
-        chosen = with_fields(chosen, changes)
+    chosen = chosen_tuning(spec, start=start, task=task, rank=rank, assignments=assignments, seed=seed)
     worker_command("finetune", "worker.finetune_commands")(
         model,
         data,
@@ -106,6 +97,31 @@ def finetune(
         only_check=check,
         as_json=json,
     )
+
+
+def chosen_tuning(
+    spec: Path | None,
+    *,
+    start: str | None,
+    task: str | None,
+    rank: int | None,
+    assignments: Sequence[str],
+    seed: int | None,
+) -> "TuningSpec":
+    """Return the fine-tuning that the options say. Raises CommandError, RecipeError."""
+    from srr_core.recipe import parse_assignments
+    from srr_core.recipe.tuning import TuningSpec
+    from srr_core.recipe.tuning_options import parse_tuning, with_fields, with_rank, with_start, with_task
+
+    chosen = TuningSpec() if spec is None else parse_tuning(_document(spec))
+    if start is not None:
+        chosen = with_start(chosen, start)
+    if task is not None:
+        chosen = with_task(chosen, task)
+    if rank is not None:
+        chosen = with_rank(chosen, rank)
+    changes = parse_assignments(assignments) | ({} if seed is None else {"seed": seed})
+    return with_fields(chosen, changes) if changes else chosen
 
 
 def _document(file: Path) -> dict[str, Any]:

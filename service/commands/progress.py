@@ -9,6 +9,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from service.commands.output import status_console
 
+_SAID = {"loss": "loss", "learning_rate": "learning rate", "validation_loss": "validation loss"}
+"""Of the rows of a training."""
+
 
 class ProgressBar:
     """Shows one bar with the stage and the last finished layer. On no terminal, one line per stage."""
@@ -49,6 +52,8 @@ class ProgressBar:
             self.advance(str(data.get("state", "")), None)
         elif kind == "layer":
             self.remark(f"{data.get('layer', '')}  error {float(data.get('output_error', 0.0)):.4f}")
+        elif text := training_text(kind, data):
+            self.remark(text)
 
     def advance(self, stage: str, share: float | None) -> None:
         """Show the stage and how much of the whole is done, from 0 to 1."""
@@ -66,3 +71,15 @@ class ProgressBar:
         """Show a word beside the bar."""
         if self._task is not None:
             self._progress.update(self._task, remark=escape(text))
+
+
+def training_text(kind: str, data: Mapping[str, Any]) -> str:
+    """Return an event of a training in words: its last step and evaluation; empty for other events."""
+    if kind == "checkpoint":
+        return f"checkpoint at step {data.get('step')}"
+    rows = data.get("rows") if kind == "metrics" else None
+    if not rows:
+        return ""
+    said = {name: value for row in rows for name, value in row.items() if name in _SAID}
+    words = [f"{label} {said[name]:.4g}" for name, label in _SAID.items() if name in said]
+    return ", ".join([f"step {rows[-1].get('step', 0):.0f}", *words])

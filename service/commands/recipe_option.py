@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.commands.output import EXIT_BAD_INPUT, CommandError
-from srr_core.recipe import PRESETS, Recipe, override, parse_assignments, parse_recipe
+from srr_core.recipe import PRESETS, Recipe, RepairSpec, override, parse_assignments, parse_recipe
 from srr_core.recipe.budgeted import BUDGET_RECIPE, budgeted, size_in_bytes
 
 COMMAND_RECIPE = "srr"
@@ -38,6 +38,13 @@ def chosen_recipe(
     size = None if target_size is None else size_in_bytes(target_size)
     recipe = _chosen(name_or_file or BUDGET_RECIPE, assignments, seed=seed, target=target)
     return budgeted(recipe, target_bits=target_bits, target_size_bytes=size, target_kl=target_kl)
+
+
+def repair_spec(assignments: Sequence[str]) -> RepairSpec:
+    """Return the repair that options describe. Raises RecipeError as `chosen_recipe` does."""
+    changes = {f"repair.{path}": value for path, value in parse_assignments(assignments).items()}
+    repair = override(Recipe(repair=RepairSpec()), changes).repair
+    return repair or RepairSpec()
 
 
 def _chosen(name_or_file: str, assignments: Sequence[str], *, seed: int | None, target: str | None) -> Recipe:

@@ -10,10 +10,11 @@ from rich.table import Table
 from service.api.schemas import EventData, JobResource
 from service.client import Client
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
-from service.commands.progress import ProgressBar
+from service.commands.progress import ProgressBar, training_text
 from service.jobs.schema import TERMINAL_STATES, JobState
 from srr_core.recipe import PRESETS, Recipe
 from srr_core.report import Measurement, Report
+from srr_core.tuners.report import TuningReport
 
 _LATEST = 20
 
@@ -157,6 +158,17 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         print_line(f"evaluation  {row.metric}: {before}{row.number(row.compressed)} {row.note()}".rstrip())
 
 
+def print_scores(report: TuningReport) -> None:
+    """Print the numbers that matter of a fine-tuning, the start's before the result's."""
+    for name, value in report.scores.items():
+        before = f"{report.start_scores[name]:.4f} → " if name in report.start_scores else ""
+        print_line(f"{name:<12}{before}{value:.4f}")
+    rate, seed = report.chosen
+    print_line(f"chosen      learning rate {rate:g}, seed {seed}")
+    if report.neutral is not None:
+        print_line(f"drift       {report.neutral.divergence:.4f} nats per token on the neutral text")
+
+
 def _print_state(job: JobResource, *, as_json: bool) -> None:
     if as_json:
         print_json(job.model_dump(mode="json"))
@@ -193,7 +205,7 @@ def _log_text(event: EventData) -> str:
         return f"{event.data.get('layer')}: output error {error:.4f}" if isinstance(error, float) else ""
     if event.kind == "state":
         return str(event.data.get("state", ""))
-    return ""
+    return training_text(event.kind, event.data)
 
 
 def _text(path: Path | None) -> Mapping[str, Any] | None:

@@ -19,6 +19,7 @@ from pydantic import HttpUrl
 from service.app import create_app
 from service.commands.occupancy import occupying
 from service.commands.output import EXIT_BAD_INPUT, CommandError, status_console
+from service.commands.patience import PatientProtocol
 from service.jobs.settings import JobsSettings
 from service.platform.logging import configure_logging
 from service.platform.tracing import configure_tracing
@@ -215,6 +216,7 @@ def _server(settings: ServiceSettings, jobs_settings: JobsSettings) -> uvicorn.S
         lifespan="on",
         timeout_graceful_shutdown=_GRACE_SECONDS,
         server_header=False,
+        http=PatientProtocol,
     )
     return uvicorn.Server(config)
 

@@ -117,7 +117,13 @@ class KeyHolders:
 
 
 def _key_caller(key: ApiKey) -> Caller:
-    return Caller(owner=key.owner, scopes=_scopes(key.owner, key.scopes), quota=key.quota, key_id=key.id)
+    return Caller(
+        owner=key.owner,
+        scopes=_scopes(key.owner, key.scopes),
+        quota=key.quota,
+        key_id=key.id,
+        key_expires_at=key.expires_at,
+    )
 
 
 def _account_caller(account: Account) -> Caller:

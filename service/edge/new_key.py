@@ -1,4 +1,4 @@
-"""Making an API key on behalf of somebody who holds one: never with more than they have."""
+"""Making an API key on behalf of somebody who holds one: never with more than they have, nor for longer."""
 
 from datetime import timedelta
 
@@ -20,8 +20,15 @@ def new_key(body: KeyCreate, caller: Caller, keys: KeyStore) -> tuple[ApiKey, st
     if excess:
         raise MissingScopeError(f"a key cannot give away what it does not have: {', '.join(excess)}")
     quota = _quota(body, caller)
-    lifetime = None if body.expires_in_days is None else timedelta(days=body.expires_in_days)
-    issued = issue_key(keys, name=body.name, owner=caller.owner, scopes=body.scopes, quota=quota, lifetime=lifetime)
+    issued = issue_key(
+        keys,
+        name=body.name,
+        owner=caller.owner,
+        scopes=body.scopes,
+        quota=quota,
+        lifetime=None if body.expires_in_days is None else timedelta(days=body.expires_in_days),
+        not_after=caller.key_expires_at,
+    )
     return issued.key, issued.text
 
 

@@ -14,7 +14,7 @@ from service.edge.problem import Problem, ProblemField
 from service.submissions.refusal import SubmissionRefusedError
 from srr_core.errors import RecipeError
 from srr_core.recipe import Recipe
-from srr_core.recipe.known_fields import what_is_known
+from srr_core.recipe.complaints import complaint
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 MAX_FIELDS = 20
@@ -112,11 +112,8 @@ def recipe_fields(error: RecipeError) -> list[ProblemField]:
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
         return [ProblemField(field="body.recipe", message=str(error))]
-    items = cause.errors(include_url=False, include_context=False)
-    return [
-        _field(("body", "recipe", *item["loc"]), item["msg"] + what_is_known(Recipe, item["type"], item["loc"]))
-        for item in items[:MAX_FIELDS]
-    ]
+    items = cause.errors(include_url=False)
+    return [_field(("body", "recipe", *item["loc"]), complaint(item, Recipe)) for item in items[:MAX_FIELDS]]
 
 
 def _invalid_field(request: Request, item: Mapping[str, Any]) -> ProblemField:
@@ -127,7 +124,7 @@ def _invalid_field(request: Request, item: Mapping[str, Any]) -> ProblemField:
     if location[:1] == ("body",) and len(location) > 1 and location[1] in members:
         # Which member of the union was meant is no part of the path that the client wrote.
         model, location = members[location[1]], (location[0], *location[2:])
-    return ProblemField(field=_dotted(location), message=item["msg"] + _known(model, item["type"], location))
+    return _field(location, _complaint(model, item, location))
 
 
 def _members(annotation: object) -> dict[object, type[BaseModel]]:
@@ -139,10 +136,10 @@ def _members(annotation: object) -> dict[object, type[BaseModel]]:
     return found
 
 
-def _known(model: object, error_type: str, location: Sequence[int | str]) -> str:
+def _complaint(model: object, item: Mapping[str, Any], location: Sequence[int | str]) -> str:
     if not isinstance(model, type) or not issubclass(model, BaseModel) or location[:1] != ("body",):
-        return ""
-    return what_is_known(model, error_type, location[1:])
+        return complaint(item)
+    return complaint(item, model, location[1:])
 
 
 def new_problem(

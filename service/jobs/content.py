@@ -28,8 +28,8 @@ def content_key(work: WorkBase, *, source_sha: str, core_version: str) -> str:
 
 
 def _part(value: object, dumped: object) -> object:
-    if isinstance(value, Recipe):
-        return value.digest()
+    if isinstance(value, Recipe):  # what it is compared with is not in the weights, but in the report beside them
+        return [value.digest(), *value.baselines] if value.baselines else value.digest()
     if isinstance(value, JobText):
         return [value.sha256, value.num_sequences, value.sequence_length]
     return dumped

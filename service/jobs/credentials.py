@@ -50,6 +50,17 @@ class CredentialVault:
         except InvalidToken as error:
             raise CredentialError("the Hub token of this job cannot be decrypted with the configured keys") from error
 
+    def seal_anew(self, ciphertext: bytes) -> bytes:
+        """Return a stored secret sealed with the first key.
+
+        Raises:
+            CredentialError: it was changed, or its key is no longer known.
+        """
+        try:
+            return self._fernet.rotate(ciphertext)
+        except InvalidToken as error:
+            raise CredentialError("a stored secret cannot be decrypted with the configured keys") from error
+
 
 def brings_own_token(owner: str) -> bool:
     """Whether the jobs of an owner use Hub tokens of their own and never the worker's.

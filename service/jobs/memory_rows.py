@@ -1,11 +1,11 @@
 """What the memory store keeps of each job."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from service.jobs.schema import Job, JobEvent, JobFilter, SealedSecret
+from service.jobs.schema import Job, JobEvent, JobFilter, JobState, SealedSecret, Usage
 from service.jobs.transitions import HELD_STATES
 
 
@@ -51,3 +51,14 @@ def has_room(job: Job, rows: Iterable[Row]) -> bool:
     """Whether the owner of a job has fewer at work than it was submitted to wait for."""
     held = sum(row.job.owner == job.owner and row.job.state in HELD_STATES for row in rows)
     return job.max_running is None or held < job.max_running
+
+
+def usage_of(jobs: Sequence[Job], *, since: datetime, now: datetime) -> Usage:
+    """Return what an owner's jobs take now, and have taken since a moment."""
+    recent = [job for job in jobs if job.started_at and (job.finished_at or now) > since]
+    seconds = [(job.finished_at or now) - max(job.started_at or since, since) for job in recent]
+    return Usage(
+        queued=sum(job.state is JobState.QUEUED for job in jobs),
+        running=sum(job.state in HELD_STATES for job in jobs),
+        running_seconds=sum(one.total_seconds() for one in seconds),
+    )

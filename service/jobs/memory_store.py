@@ -17,7 +17,7 @@ from service.jobs.errors import (
     ReportNotReadyError,
     TextNotFoundError,
 )
-from service.jobs.memory_rows import Message, Row, has_room, matches
+from service.jobs.memory_rows import Message, Row, has_room, matches, usage_of
 from service.jobs.policy import IDEMPOTENCY_LIFETIME, ROOM_AGAIN, USAGE_WINDOW, RetryPolicy
 from service.jobs.ports import Admit, JobStore
 from service.jobs.schema import (
@@ -314,14 +314,7 @@ class MemoryJobStore(JobStore):
     def usage(self, owner: str, *, since: datetime) -> Usage:
         with self._lock:
             mine = [row.job for row in self._rows.values() if row.job.owner == owner]
-        running = [job for job in mine if job.state in HELD_STATES]
-        recent = [job for job in mine if job.started_at and (job.finished_at or self._clock()) > since]
-        seconds = [(job.finished_at or self._clock()) - max(job.started_at or since, since) for job in recent]
-        return Usage(
-            queued=sum(job.state is JobState.QUEUED for job in mine),
-            running=len(running),
-            running_seconds=sum(one.total_seconds() for one in seconds),
-        )
+        return usage_of(mine, since=since, now=self._clock())
 
     @override
     def ping(self) -> None:

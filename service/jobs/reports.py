@@ -8,13 +8,15 @@ from service.jobs.schema import Job
 from service.platform.errors import UnreadableError
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Report, read_report
+from srr_core.tuners.report import TuningReport
 
-AnyReport = Report | EvaluationReport
+AnyReport = Report | EvaluationReport | TuningReport
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], AnyReport]] = MappingProxyType(
     {
         "compress": read_report,
         "evaluate": lambda stored: EvaluationReport.model_validate(stored, extra="ignore"),
+        "finetune": lambda stored: TuningReport.model_validate(stored, extra="ignore"),
     }
 )
 """By kind of work."""

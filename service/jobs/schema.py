@@ -33,7 +33,8 @@ class JobState(StrEnum):
 JOB_SCHEMA_VERSION = 2
 """1 was a compression, flat. `upgrade.py` reads both."""
 EVENT_SCHEMA_VERSION = 1
-EventKind = Literal["state", "progress", "layer", "log"]
+EventKind = Literal["state", "progress", "layer", "log", "metrics", "checkpoint", "data"]
+"""The last three are of fine-tunings: rows of the training, a checkpoint that is durable, the report on its data."""
 TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED})
 
 

@@ -1,6 +1,6 @@
 """Statements on the tables of jobs that several methods of the store share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -165,6 +165,12 @@ def resend_missing(connection: Connection, *, sent_before: datetime, in_broker: 
         return 0
     oldest = select(_OUTBOX.id).where(_OUTBOX.sent_at < sent_before).order_by(_OUTBOX.id).limit(missing)
     return connection.execute(update(tables.job_outbox).where(_OUTBOX.id.in_(oldest)).values(sent_at=None)).rowcount
+
+
+def note_sent(connection: Connection, outbox_ids: Sequence[int], *, now: datetime) -> None:
+    """Write down that messages have reached the broker."""
+    outbox = tables.job_outbox
+    connection.execute(update(outbox).where(outbox.c.id.in_(outbox_ids)).values(sent_at=now))
 
 
 def delete_expired(connection: Connection, *, now: datetime) -> int:

@@ -57,6 +57,7 @@ from service.jobs.sql_statements import (
     insert_tags,
     insert_texts,
     lock_held,
+    note_sent,
     read_job,
     read_report,
     redirect_key,
@@ -343,9 +344,7 @@ class SqlJobStore(JobStore):
         if not outbox_ids:
             return
         with writing(self._engine) as connection:
-            connection.execute(
-                update(tables.job_outbox).where(_OUTBOX.id.in_(outbox_ids)).values(sent_at=self._clock())
-            )
+            note_sent(connection, outbox_ids, now=self._clock())
 
     @override
     def resend_lost(self, *, sent_before: datetime, in_broker: int) -> int:

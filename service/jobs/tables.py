@@ -194,6 +194,15 @@ workers = Table(
     Column("trouble", Sentence(400)),
 )
 
+set_apart = Table(
+    "set_apart",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("reason", Sentence(200), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+)
+"""Workers, hosts, or `*` for all, that the operator keeps from taking jobs."""
+
 lent_namespaces = Table(
     "lent_namespaces",
     metadata,

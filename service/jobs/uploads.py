@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, Text, cast, delete, func, insert, select, update
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, Engine, Text, cast, delete, func, insert, sel
 from service.jobs import tables
 from service.jobs.errors import InvalidJobError, TextNotFoundError, TooManyTextsError
 from service.jobs.sql_statements import insert_texts, lock_owner
-from service.jobs.work import MAX_TEXT_CHARACTERS, UploadedText, Work, named_texts
+from service.jobs.work import MAX_TEXT_CHARACTERS, UploadedText
 from service.platform.clock import utc_now
 from service.platform.database import reading, writing
 
@@ -21,8 +22,40 @@ _FORGOTTEN_AT_ONCE = 20
 _UPLOADS, _TEXTS = tables.uploaded_texts.c, tables.job_texts.c
 
 
+@dataclass(frozen=True)
+class OwnTexts:
+    """What one owner has uploaded. A digest alone opens nothing: it must be of a text of one's own."""
+
+    engine: Engine
+    owner: str
+
+    def require(self, sha256: str) -> None:
+        """Refuse the digest of a text that the owner has not uploaded.
+
+        Raises:
+            TextNotFoundError: there is none, or it is somebody else's; the answer is the same.
+        """
+        query = select(_UPLOADS.sha256).where(_UPLOADS.owner == self.owner, _UPLOADS.sha256 == sha256)
+        with reading(self.engine) as connection:
+            if connection.execute(query).first() is None:
+                raise _not_uploaded(sha256)
+
+    def text(self, sha256: str) -> str:
+        """Return a text. Raises what `require` raises."""
+        query = (
+            select(_TEXTS.utf8)
+            .join(tables.uploaded_texts, _UPLOADS.sha256 == _TEXTS.sha256)
+            .where(_UPLOADS.owner == self.owner, _UPLOADS.sha256 == sha256)
+        )
+        with reading(self.engine) as connection:
+            utf8 = connection.execute(query).scalar_one_or_none()
+        if utf8 is None:
+            raise _not_uploaded(sha256)
+        return bytes(utf8).decode()
+
+
 class TextUploads:
-    """What each owner has uploaded. A digest alone opens nothing: it must be of a text of one's own."""
+    """What each owner has uploaded."""
 
     def __init__(self, engine: Engine, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._engine = engine
@@ -47,20 +80,9 @@ class TextUploads:
             insert_texts(connection, {digest: text})
         return UploadedText(sha256=digest, num_bytes=len(utf8), kept_until=now + KEPT)
 
-    def require(self, owner: str, work: Work) -> None:
-        """Refuse work that names a text which its owner has not uploaded.
-
-        Raises:
-            TextNotFoundError: there is none, or it is somebody else's; the answer is the same.
-        """
-        wanted = named_texts(work)
-        if not wanted:
-            return
-        query = select(_UPLOADS.sha256).where(_UPLOADS.owner == owner, _UPLOADS.sha256.in_(wanted))
-        with reading(self._engine) as connection:
-            missing = wanted - set(connection.execute(query).scalars())
-        if missing:
-            raise TextNotFoundError(f"you have uploaded no text with the digest {min(missing)}; POST /v1/texts first")
+    def of(self, owner: str) -> "OwnTexts":
+        """Return what one owner has uploaded, to be read."""
+        return OwnTexts(self._engine, owner)
 
     def forget_expired(self) -> int:
         """Delete some of the uploads that are too old, with their texts where no job has them. A periodic duty."""
@@ -72,6 +94,10 @@ class TextUploads:
                 connection.execute(gone)
                 _delete_unnamed(connection, digest)
         return len(rows)
+
+
+def _not_uploaded(sha256: str) -> TextNotFoundError:
+    return TextNotFoundError(f"you have uploaded no text with the digest {sha256}; POST /v1/texts first")
 
 
 def _decoded(utf8: bytes) -> str:

@@ -1,13 +1,14 @@
 """What a job is to do, as a value: one kind of work per class, told apart by `kind`."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from srr_core.recipe import Recipe
 from srr_core.recipe.evaluations import EVALUATION_KINDS, AnyEvaluationSpec
-from srr_core.recipe.stages import COMPRESSION, EVALUATION, Shares, Stage
+from srr_core.recipe.stages import COMPRESSION, EVALUATION, TUNING, Shares, Stage
+from srr_core.recipe.tuning import ArtifactStart, RecipeStart, TuningSpec
 
 RepoId = Annotated[
     str,
@@ -19,6 +20,8 @@ RepoId = Annotated[
     ),
 ]
 MAX_TEXT_CHARACTERS = 4_000_000
+MAX_DATA_CHARACTERS = 16_000_000
+"""Of training data that comes with a job: half of the largest request. Larger data lies in a dataset of the Hub."""
 
 
 class _Frozen(BaseModel):
@@ -81,6 +84,11 @@ class WorkBase(_Frozen):
     def models(self) -> tuple[JobSource, ...]:
         """The models it reads, the source first."""
         return (self.source,)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets of the hub it reads as its owner may; public ones of evaluators are nobody's."""
+        return ()
 
     @property
     def published_to(self) -> JobDestination | None:
@@ -201,11 +209,103 @@ class EvaluateWork(WorkBase):
         return tuple(stage for stage in self.shares if stage is not Stage.PUBLISH or self.destination is not None)
 
 
-Work = Annotated[CompressWork | EvaluateWork, Field(discriminator="kind")]
+class TrainingData(StoredText):
+    """Rows to learn from that come with the job."""
+
+    text: str | None = Field(default=None, min_length=1, max_length=MAX_DATA_CHARACTERS)
+    format: Literal["jsonl", "csv", "tsv", "text"] = Field(default="jsonl", description="What the text is.")
+
+
+class DatasetFile(_Frozen):
+    """Rows to learn from in a dataset of the Hub. A commit, because a branch would move between two attempts."""
+
+    dataset: RepoId
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="A commit of the dataset.")
+    path: str = Field(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*\.(jsonl|ndjson|csv|tsv|parquet|txt)$",
+        description="One file of it: JSON lines, CSV, TSV, Parquet or text.",
+    )
+
+
+def _data_tag(data: Any) -> str:
+    is_dataset = "dataset" in data if isinstance(data, dict) else isinstance(data, DatasetFile)
+    return "dataset" if is_dataset else "upload"
+
+
+AnyTrainingData = Annotated[
+    Annotated[TrainingData, Tag("upload")] | Annotated[DatasetFile, Tag("dataset")], Discriminator(_data_tag)
+]
+
+
+class FinetuneWork(WorkBase):
+    """Compress a model where the start needs it, train L·R on it, and publish the result."""
+
+    kind: Literal["finetune"] = "finetune"
+    destination: JobDestination
+    tuning: TuningSpec
+    data: AnyTrainingData
+    validation: TrainingData | None = Field(default=None, description="Rows to judge by; else a share of the others.")
+    calibration: StoredText | None = Field(default=None, description="Where something is compressed.")
+    neutral: StoredText | None = Field(default=None, description="To measure on how far the model moves.")
+
+    def resolved(self, *, starts_fresh: bool | None = None) -> Self:
+        """Return the work without any "auto", as far as that is known; see `TuningSpec.resolved`."""
+        if isinstance(self.tuning.start, ArtifactStart) and starts_fresh is None:
+            return self
+        return self.model_copy(update={"tuning": self.tuning.resolved(starts_fresh=starts_fresh)})
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """What it learns from, where that lies on the hub."""
+        return (self.data.dataset,) if isinstance(self.data, DatasetFile) else ()
+
+    @property
+    def published_to(self) -> JobDestination:
+        """The destination."""
+        return self.destination
+
+    @property
+    def takes_artifact(self) -> bool:
+        """Whether its source is a result of ours, taken as it is."""
+        return isinstance(self.tuning.start, ArtifactStart)
+
+    @property
+    def recipe_name(self) -> str:
+        """The recipe it starts from; the kind of start where there is none."""
+        start = self.tuning.start
+        return start.recipe.name if isinstance(start, RecipeStart) else start.kind
+
+    @property
+    def detail(self) -> str:
+        """Task, learning rate and epochs."""
+        tuning = self.tuning
+        rate = tuning.optimizer.learning_rate
+        said = "learning rate auto" if rate == "auto" else f"learning rate {rate:g}"
+        return f"{tuning.task.kind}, {said}, {tuning.schedule.epochs} epochs"
+
+    @property
+    def shares(self) -> Shares:
+        """Those of a fine-tuning."""
+        return TUNING
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages, without a compression where the start is one already or needs none."""
+        compresses = isinstance(self.tuning.start, RecipeStart)
+        return tuple(stage for stage in self.shares if stage is not Stage.COMPRESS or compresses)
+
+
+Work = Annotated[CompressWork | EvaluateWork | FinetuneWork, Field(discriminator="kind")]
 """Every kind there is."""
 
 
-def named_texts(work: Work) -> set[str]:
-    """Return the digests of texts that work names instead of bringing them."""
-    fields = (getattr(work, name) for name in type(work).model_fields)
-    return {one.sha256 for one in fields if isinstance(one, StoredText) and one.text is None and one.sha256 is not None}
+def named_texts(work: Work) -> dict[str, str]:
+    """Return the digests of texts that work names instead of bringing them, by its fields."""
+    fields = {name: getattr(work, name) for name in type(work).model_fields}
+    return {
+        name: value.sha256
+        for name, value in fields.items()
+        if isinstance(value, StoredText) and value.text is None and value.sha256 is not None
+    }

@@ -30,11 +30,18 @@ def issue_key(
     scopes: Sequence[Scope],
     quota: Quota | None = None,
     lifetime: timedelta | None = None,
+    not_after: datetime | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> IssuedKey:
-    """Make a key and return it with its text, which cannot be shown again. None lives until it is revoked."""
+    """Make a key and return it with its text, which cannot be shown again.
+
+    Args:
+        lifetime: None: until it is revoked.
+        not_after: When it ends at the latest, whatever the lifetime.
+    """
     key_id, text, digest = new_secret()
     now = clock()
+    ends = [end for end in (None if lifetime is None else now + lifetime, not_after) if end is not None]
     key = ApiKey(
         id=key_id,
         name=name,
@@ -42,7 +49,7 @@ def issue_key(
         scopes=tuple(dict.fromkeys(scopes)),
         quota=quota or Quota(),
         created_at=now,
-        expires_at=None if lifetime is None else now + lifetime,
+        expires_at=min(ends, default=None),
     )
     store.add(key, digest)
     return IssuedKey(key=key, text=text)

@@ -13,7 +13,7 @@ _log = structlog.get_logger(__name__)
 
 _WINDOW_SECONDS = 60.0
 REST_SECONDS = 5.0
-"""For so long a Redis that did not answer is not asked again, or every request would wait for its time limit."""
+"""A Redis that did not answer rests these seconds, or every request would wait for its time limit."""
 _MAX_KEYS = 100_000
 """Buckets kept in memory; beyond that the full ones are forgotten, which only ever allows more."""
 

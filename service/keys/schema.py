@@ -61,7 +61,9 @@ class KeyCreate(BaseModel):
 
     name: str = Field(min_length=1, max_length=100)
     scopes: tuple[Scope, ...] = Field(min_length=1, description="Not more than the key that asks has.")
-    expires_in_days: int | None = Field(default=90, ge=1, le=3650, description="Null: until it is revoked.")
+    expires_in_days: int | None = Field(
+        default=90, ge=1, le=3650, description="Null: until it is revoked. No key outlives the one that makes it."
+    )
     max_queued: int | None = Field(default=None, ge=0, description=f"Jobs that wait at once. {_AS_MINE}")
     max_running: int | None = Field(default=None, ge=0, description=f"Jobs that run at once. {_AS_MINE}")
     minutes_per_day: float | None = Field(

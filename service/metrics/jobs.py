@@ -100,7 +100,7 @@ def _stage_seconds(connection: Connection, since: datetime) -> Mapping[str, floa
     query = (
         select(_JOBS.id, tables.job_reports.c.report)
         .join(tables.jobs, _JOBS.id == tables.job_reports.c.job_id)
-        .where(_JOBS.state == str(JobState.SUCCEEDED), _JOBS.finished_at > since, _JOBS.kind != "evaluate")
+        .where(_JOBS.state == str(JobState.SUCCEEDED), _JOBS.finished_at > since, _JOBS.kind == "compress")
         .order_by(_JOBS.finished_at.desc())
         .limit(_RECENT_JOBS)
     )

@@ -1,6 +1,6 @@
 """Endpoints and deliveries in the database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -72,6 +72,16 @@ class NotificationStore:
         if found is None:
             raise EndpointNotFoundError(f"no endpoint has the id {endpoint_id!r}")
         return [str(secret) for secret in found]
+
+    def seal_anew(self, seal: Callable[[bytes], bytes]) -> int:
+        """Seal the secrets of all endpoints anew, and return of how many."""
+        with writing(self.engine) as connection:
+            rows = connection.execute(select(_ENDPOINTS.id, _ENDPOINTS.secrets).with_for_update()).all()
+            for endpoint_id, sealed in rows:
+                parts = (secret.partition("|") for secret in sealed)  # as `endpoints` writes them: until when, and what
+                anew = [f"{until}|{seal(text.encode()).decode()}" for until, _, text in parts]
+                connection.execute(update(endpoints).where(_ENDPOINTS.id == endpoint_id).values(secrets=anew))
+        return len(rows)
 
     def replace_secrets(self, endpoint_id: str, sealed_secrets: Sequence[str]) -> None:
         """Store the sealed secrets of an endpoint, newest first."""

@@ -62,8 +62,8 @@ def poll_watches(
     """Poll every enabled watch whose turn it is, and return how many releases are new. A periodic duty.
 
     Several processes may do this at once: each poll is made by one of them. One that fails is logged, noted at the
-    watch and repeated after a while that grows; one whose process dies is repeated when the next is due. The owner is
-    told of the failure after TELL_AFTER others in a row, once.
+    watch and repeated after a while that grows; one whose process dies is repeated when the next is due. After
+    TELL_AFTER failures in a row the owner is notified, once.
     """
     found = 0
     for watch in store.list():

@@ -1,6 +1,6 @@
 """Watches and releases in the database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -59,6 +59,14 @@ class WatchStore:
         with reading(self._engine) as connection:
             found = connection.execute(select(_WATCHES.secret).where(_WATCHES.id == watch_id)).scalar_one_or_none()
         return None if found is None else bytes(found)
+
+    def seal_anew(self, seal: Callable[[bytes], bytes]) -> int:
+        """Seal the secrets of all watches anew, and return how many."""
+        with writing(self._engine) as connection:
+            rows = connection.execute(select(_WATCHES.id, _WATCHES.secret).with_for_update()).all()
+            for watch_id, secret in rows:
+                connection.execute(update(watches).where(_WATCHES.id == watch_id).values(secret=seal(bytes(secret))))
+        return len(rows)
 
     def get_with_secret(self, watch_id: str) -> tuple[Watch, bytes] | None:
         """Return a watch and its sealed secret in one look, or None when there is no such watch."""

@@ -21,6 +21,8 @@ class Caller:
     quota: Quota | None = None
     """None for the local user, who shares this machine with nobody."""
     key_id: str | None = None
+    key_expires_at: datetime | None = None
+    """When the key they come with ends; None for never, and for whoever needs none."""
     account: Account | None = None
     """The account of the Hub they have signed in with, if it was one."""
 

@@ -11,6 +11,7 @@ from service.jobs.errors import JobError
 from service.platform.text import clean
 from service.submissions.refusal import Obstacle
 from srr_core.errors import SrrError
+from srr_core.tuners.data_report import DataSketch
 
 
 @dataclass
@@ -21,6 +22,8 @@ class Examination:
     reference: ResolvedModel | None = None
     """What the model is compared with."""
     weights: Weights | None = None
+    data: DataSketch | None = None
+    """What rows that came with the job are."""
     destination: Destination | None = None
     private: bool | None = None
     obstacles: list[Obstacle] = field(default_factory=list)

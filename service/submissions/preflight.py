@@ -1,6 +1,7 @@
 """Every check that can be made before a job is queued: of the model, of the destination, of the workers."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from service.hub.chosen import Hubs
 from service.hub.destination import Holding, check_destination
@@ -17,8 +18,9 @@ from service.hub.weights import Weights
 from service.jobs.hub_tokens import require_hub_token
 from service.jobs.ports import JobReading
 from service.jobs.tenancy import Tenant
+from service.jobs.uploads import OwnTexts
 from service.jobs.windows import job_recipe
-from service.jobs.work import CompressWork, EvaluateWork, JobDestination, JobSource, Work
+from service.jobs.work import CompressWork, EvaluateWork, FinetuneWork, JobDestination, JobSource, Work, named_texts
 from service.platform.text import clean
 from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes, size_note
 from service.submissions.evaluation import look_at_evaluation
@@ -26,6 +28,7 @@ from service.submissions.examination import Examination
 from service.submissions.fleet import Fleet
 from service.submissions.refusal import DESTINATION, RECIPE, REFERENCE, SOURCE, Obstacle
 from service.submissions.schema import ModelResource, ProblemNote, Validation
+from service.submissions.tuning import look_at_tuning
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.architectures import check_config
 from srr_core.recipe.compatibility import compatibility, rope_type
@@ -34,7 +37,11 @@ from srr_core.recipe.targets import Model, require_target, unserved
 from srr_core.recipe.verdicts import CompatibilityRow
 
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
-_HOLDING: Mapping[str, Holding] = {"compress": "compression", "evaluate": "evaluation"}
+_HOLDING: Mapping[str, Holding] = {
+    "compress": "compression",
+    "evaluate": "evaluation",
+    "finetune": "fine-tuning",
+}
 _OUR_WORD = "the worker looks with a token of its own, so the job may still work"
 
 
@@ -53,7 +60,9 @@ def inspect_model(
     return _resource(found)
 
 
-def examine(work: Work, hubs: Hubs, fleet: Fleet, *, tenant: Tenant, token: str | None = None) -> Examination:
+def examine(
+    work: Work, hubs: Hubs, fleet: Fleet, *, tenant: Tenant, texts: OwnTexts, token: str | None = None
+) -> Examination:
     """Run every check of a submission and change nothing. Raises nothing: what is wrong is in the result.
 
     Only what is certain is an obstacle. A hub that does not answer, and what a worker with a token of its own may
@@ -64,6 +73,8 @@ def examine(work: Work, hubs: Hubs, fleet: Fleet, *, tenant: Tenant, token: str 
     found.attempt("body.hub_token", lambda: require_hub_token(token))
     if found.obstacles:
         return found  # no question can be asked with it
+    for name, digest in named_texts(work).items():
+        found.attempt(f"body.{name}", partial(texts.require, digest))
     found.attempt(SOURCE, lambda: check_repo_id(source.model_id))
     if destination is not None:
         found.attempt(DESTINATION, lambda: check_repo_id(destination.repo_id))
@@ -73,6 +84,8 @@ def examine(work: Work, hubs: Hubs, fleet: Fleet, *, tenant: Tenant, token: str 
         if isinstance(work, EvaluateWork):
             found.attempt(REFERENCE, lambda: _resolve_reference(found, work, hubs, fleet, tenant, token))
             look_at_evaluation(found, work, fleet)
+        elif isinstance(work, FinetuneWork):
+            look_at_tuning(found, work, hub, fleet, texts)
         else:
             _look_at_model(found, hub, token)
             _look_at_terms(found, work, hub)
@@ -85,14 +98,21 @@ def examine(work: Work, hubs: Hubs, fleet: Fleet, *, tenant: Tenant, token: str 
 
 
 def validate(
-    work: Work, hubs: Hubs, store: JobReading, fleet: Fleet, *, tenant: Tenant, token: str | None = None
+    work: Work,
+    hubs: Hubs,
+    store: JobReading,
+    fleet: Fleet,
+    *,
+    tenant: Tenant,
+    texts: OwnTexts,
+    token: str | None = None,
 ) -> Validation:
     """Run every check of a submission and say what it would lead to.
 
     Raises:
         HubUnavailableError: the hub does not answer, so nothing can be said.
     """
-    found = examine(work, hubs, fleet, tenant=tenant, token=token)
+    found = examine(work, hubs, fleet, tenant=tenant, texts=texts, token=token)
     found.require_answers()
     destination, model, weights = found.destination, found.model, found.weights
     return Validation(
@@ -109,6 +129,7 @@ def validate(
         compatibility=_runtimes(job_recipe(work), model, weights)
         if isinstance(work, CompressWork) and model is not None
         else [],
+        data=found.data,
     )
 
 

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, Field
 
 from srr_core.recipe.verdicts import CompatibilityRow
+from srr_core.tuners.data_report import DataSketch
 
 
 class ProblemNote(BaseModel):
@@ -62,3 +63,8 @@ class Validation(BaseModel):
     )
     estimate: Estimate | None
     compatibility: list[CompatibilityRow] = Field(description="Which runtimes load the result, and how we know.")
+    data: DataSketch | None = Field(
+        default=None,
+        description="What the rows of a fine-tuning are, as far as that is known without the tokenizer: pieces of "
+        "three examples, those that would be learned marked.",
+    )

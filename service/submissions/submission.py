@@ -70,8 +70,8 @@ def submit_checked(
     again before it downloads.
 
     Raises:
-        HubError, SrrError, JobError: the first obstacle; its cause names all of them.
-        TextNotFoundError: it names a text that the caller has not uploaded.
+        HubError, SrrError, JobError: the first obstacle; its cause names all of them. TextNotFoundError among them: it
+            names a text that the caller has not uploaded.
         QuotaExceededError: the caller has used up what they may have.
     """
     checked = check_submission(
@@ -88,10 +88,16 @@ def submit_checked(
     before = replay(checked, services.store)
     if before is not None:
         return before
-    services.uploads.require(caller.owner, submission.work)
     caller.require_room(services.store)
     work = submission.work
-    found = examine(work, services.hubs, services.fleet, tenant=services.tenancy.of(caller.owner), token=hub_token)
+    found = examine(
+        work,
+        services.hubs,
+        services.fleet,
+        tenant=services.tenancy.of(caller.owner),
+        texts=services.uploads.of(caller.owner),
+        token=hub_token,
+    )
     refuse(found.obstacles)
     sha = found.model.sha if found.model is not None else None
     known = sha or services.hubs.known_sha(work.source.model_id, work.source.revision)

@@ -81,17 +81,19 @@ def can_say(recipe: Recipe) -> bool:
     usual = recipe_fields(PRESETS[recipe.name])
     values = {name: text if text != usual[name] else "" for name, text in recipe_fields(recipe).items()}
     try:
-        return chosen_recipe({"recipe": recipe.name, **values}).digest() == recipe.digest()
+        said = chosen_recipe({"recipe": recipe.name, **values})
     except FormError:
         return False
+    # What it is compared with is no part of the digest: it changes nothing of the result.
+    return (said.digest(), said.baselines) == (recipe.digest(), recipe.baselines)
 
 
 def _text_fields(wanted: JobSubmission) -> tuple[str, ...]:
     if isinstance(wanted.work, EvaluateWork):
         return ("text", "pairs")
-    if wanted.work.recipe.evaluation is None:
-        return ("calibration",)
-    return ("calibration", "evaluation")
+    if not isinstance(wanted.work, CompressWork):
+        return ()
+    return ("calibration",) if wanted.work.recipe.evaluation is None else ("calibration", "evaluation")
 
 
 def _kept(wanted: JobSubmission, job: Job, name: str, read_text: ReadText) -> StoredText | None:

@@ -23,7 +23,7 @@ KINDS: Final[Mapping[EvaluationKind, tuple[str, str]]] = {
     "divergence": ("Divergence from the model it is compared with", "Needs fewest tokens to tell two models apart."),
     "perplexity": ("Perplexity per token", "Over windows of the text."),
     "word-perplexity": ("Perplexity per word", "As the published tables; over raw pages of the text."),
-    "harness": ("Tasks of lm-evaluation-harness", "Questions with answers; `quick` needs no network."),
+    "harness": ("Tasks of lm-evaluation-harness", "Questions with answers; the suite quick needs no network."),
     "glue": ("A task of GLUE", "For classifiers that were fine-tuned for it."),
     "sentence-similarity": ("Sentence similarity", "For embedding models."),
     "speed-memory": ("Speed and memory", "Load time, resident memory, tokens per second."),

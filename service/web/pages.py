@@ -23,7 +23,7 @@ from service.platform.clock import utc_now
 from service.platform.errors import UnreadableError
 from service.submissions.preflight import refused, validate
 from service.submissions.schema import ProblemNote
-from service.web import api_docs, choices, compare, evaluate, submitting, usage, workers
+from service.web import api_docs, choices, compare, evaluate, finetune, submitting, usage, workers
 from service.web.again import base_of, earlier_job, repeated, values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
@@ -39,12 +39,14 @@ from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
-for part in (api_docs.router, compare.router, evaluate.router, workers.router, usage.router):
+_PARTS = (api_docs.router, compare.router, evaluate.router, finetune.router, workers.router, usage.router)
+for part in _PARTS:
     router.include_router(part)
 
 _EVENTS_PER_READ = 500
 # Progress events are the many; the job itself says how far it is.
 _SHOWN_KINDS: tuple[EventKind, ...] = ("state", "layer", "log")
+_TRAINING_KINDS: tuple[EventKind, ...] = ("metrics", "checkpoint", "data")
 
 
 @router.get("/")
@@ -95,6 +97,7 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
                 services.store,
                 services.fleet,
                 tenant=services.tenancy.of(caller.owner),
+                texts=services.uploads.of(caller.owner),
                 token=token,
             )
         )
@@ -236,8 +239,9 @@ def recipes_page(request: Request, pages: PagesDep) -> Response:
 def read_view(store: JobReading, job: Job) -> JobView:
     """Return what the page of a job shows, read in batches."""
     events: list[JobEvent] = []
+    shown = _SHOWN_KINDS + (_TRAINING_KINDS if job.work.kind == "finetune" else ())
     while batch := store.events(
-        job.id, after=events[-1].sequence if events else 0, limit=_EVENTS_PER_READ, kinds=_SHOWN_KINDS
+        job.id, after=events[-1].sequence if events else 0, limit=_EVENTS_PER_READ, kinds=shown
     ):
         events.extend(batch)
     position = store.queue_position(job.id) if job.state is JobState.QUEUED else None

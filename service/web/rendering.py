@@ -14,13 +14,16 @@ from service.edge.problem import Problem
 from service.edge.sessions import SESSION_COOKIE
 from service.jobs.reports import job_report
 from service.jobs.schema import Job
+from service.jobs.tuned import chosen_cell, start_words
 from service.submissions.caller import Caller
 from service.web import formatting
 from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS
+from service.web.training import tuning_charts
 from service.web.views import report_charts, sorted_layers
 from service.web.wording import FORMS, KIND_LABELS, SCOPE_WORDS, sentence
 from srr_core.report import Report
+from srr_core.tuners.report import TuningReport
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -54,6 +57,7 @@ class Pages:
             "sentence": sentence,
         }
         self._environment.filters["pair"] = lambda word: (word, word)
+        self._environment.globals["start_words"] = start_words
         self._environment.globals["forms"] = FORMS
         self._environment.globals["kind_labels"] = KIND_LABELS
         self._environment.globals["has_sign_in"] = has_sign_in
@@ -92,6 +96,18 @@ class Pages:
     def report(self, request: Request, job: Job, report: Mapping[str, Any]) -> Response:
         """Return the page of a report."""
         parsed = job_report(job, report)
+        if isinstance(parsed, TuningReport):
+            cell = chosen_cell(parsed)
+            names = tuple(dict.fromkeys(name for row in cell.evaluations for name in row.scores))
+            return self.render(
+                request,
+                "report_finetune.html",
+                job=job,
+                report=parsed,
+                cell=cell,
+                names=names,
+                charts=tuning_charts(parsed),
+            )
         if not isinstance(parsed, Report):
             return self.render(request, f"report_{job.work.kind}.html", job=job, report=parsed)
         return self.render(

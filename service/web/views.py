@@ -10,10 +10,12 @@ from service.jobs.reports import AnyReport
 from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
 from service.web.charts import Chart, bar_chart
 from service.web.formatting import duration
+from service.web.training import TrainingView, data_previews, training_view
 from srr_core.recipe.stages import Stage
 from srr_core.report import LayerReport, Report
+from srr_core.tuners.data_report import Preview
 
-_PART_OF = dict.fromkeys((Stage.SEARCH, Stage.CALIBRATE, Stage.LEARN, Stage.REPAIR), Stage.COMPRESS)
+_PART_OF = dict.fromkeys((Stage.SEARCH, Stage.CALIBRATE, Stage.LEARN, Stage.BASELINES, Stage.REPAIR), Stage.COMPRESS)
 """Calibration and compression alternate block by block; a reader sees one stage."""
 
 STATE_LABELS: Mapping[JobState, str] = {
@@ -81,6 +83,10 @@ class JobView:
     queue_position: int | None
     can_compare: bool = False
     """Whether there is another result of the same model."""
+    training: TrainingView | None = None
+    """Of a fine-tuning, from its first step on."""
+    previews: tuple[Preview, ...] = ()
+    """Examples of the rows of a fine-tuning."""
     report: AnyReport | None = None
     """What the page shows of a finished job of a kind whose report has no page of its own."""
 
@@ -135,6 +141,8 @@ def job_view(
         resumed_layers=resumed,
         queue_position=queue_position,
         can_compare=can_compare,
+        training=training_view(events),
+        previews=data_previews(events),
         report=report,
     )
 

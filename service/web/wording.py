@@ -28,9 +28,9 @@ _COMPLAINTS: Final[Mapping[str, str]] = {
 }
 """By pydantic's kinds of error; what is not here says it itself, with `value_error` in front of its own words."""
 
-FORMS: Final[Mapping[str, str]] = {"compress": "/", "evaluate": "/evaluate"}
+FORMS: Final[Mapping[str, str]] = {"compress": "/", "evaluate": "/evaluate", "finetune": "/finetune"}
 """Where a job of each kind is asked for."""
-KIND_LABELS: Final[Mapping[str, str]] = {"compress": "Compression", "evaluate": "Evaluation"}
+KIND_LABELS: Final[Mapping[str, str]] = {"compress": "Compression", "evaluate": "Evaluation", "finetune": "Fine-tuning"}
 """Kinds of work, for people."""
 
 SCOPE_WORDS: Final[Mapping[Scope, str]] = {

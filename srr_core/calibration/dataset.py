@@ -16,6 +16,9 @@ from srr_core.report import TextReport
 CHARACTERS_PER_TOKEN = 16
 """More than any common tokenizer's average on prose, so that a prefix of the text is almost always enough."""
 
+RUN_TOKENS = 32
+_TOKEN_BYTES = 8
+
 
 @dataclass(frozen=True)
 class TokenWindows:
@@ -31,9 +34,19 @@ class TokenWindows:
         """Return the first windows, or all where there are not so many."""
         return TokenWindows(self.ids[:count])
 
+    def share_within(self, other: "TokenWindows") -> float:
+        """Return the share of these windows whose text lies in the text of other ones, whatever their length.
+
+        A window is known by a run of tokens from its middle, long enough to stand in no two texts by chance.
+        """
+        text, length = _bytes(other.ids), self.ids.shape[1]
+        start = max((length - RUN_TOKENS) // 2, 0)
+        runs = self.ids[:, start : start + RUN_TOKENS]
+        return sum(_lies_in(_bytes(run), text) for run in runs) / len(runs)
+
     def describe(self) -> TextReport:
         """Return counts and a SHA-256 of the token ids as little-endian 64-bit integers."""
-        digest = hashlib.sha256(self.ids.contiguous().numpy().astype("<i8").tobytes())
+        digest = hashlib.sha256(_bytes(self.ids))
         sequences, length = self.ids.shape
         return TextReport(
             sequences=sequences, sequence_length=length, tokens=self.ids.numel(), token_sha256=digest.hexdigest()
@@ -95,3 +108,14 @@ def cut_windows(
 
 def _tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, verbose=False)["input_ids"])
+
+
+def _bytes(ids: Int64[Tensor, "..."]) -> bytes:
+    return ids.contiguous().numpy().astype("<i8").tobytes()
+
+
+def _lies_in(run: bytes, text: bytes) -> bool:
+    place = text.find(run)
+    while place >= 0 and place % _TOKEN_BYTES:
+        place = text.find(run, place + 1)
+    return place >= 0

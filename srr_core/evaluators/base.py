@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from srr_core.calibration.dataset import TokenWindows
-from srr_core.evaluators.tokens import TokenScores, score_tokens
+from srr_core.evaluators.tokens import TokenScores, Variants, score_tokens
 from srr_core.models.blockwise import BlockwiseModel
 from srr_core.recipe import EvaluatorBase
 from srr_core.report import Measurement
@@ -28,6 +28,8 @@ class ModelPair:
     batch_size: int
     paired_windows: int = 0
     """Windows, from the first, at which both models' distributions are compared; see `Evaluator.paired_windows`."""
+    variants: Variants | None = None
+    """Other weights that are measured beside the compressed ones; see `Evaluator.measure_variant`."""
     after_block: Callable[[object], None] | None = None
     """Called after every block of either model; may raise to stop."""
 
@@ -40,6 +42,7 @@ class ModelPair:
             self.windows,
             batch_size=self.batch_size,
             num_paired=min(self.paired_windows, len(self.windows.ids)),
+            variants=self.variants,
             after_block=self.after_block,
         )
 
@@ -65,6 +68,10 @@ class Evaluator(ABC, Generic[SpecT]):
         Raises:
             StopRequested: `after_block` said so.
         """
+
+    def measure_variant(self, scores: TokenScores, windows: TokenWindows) -> tuple[Measurement, ...]:
+        """Return the same of a variant; nothing where it takes more than what a variant makes of each token."""
+        return ()
 
 
 AnyEvaluator = Evaluator[Any]

@@ -1,7 +1,11 @@
 """How far the distribution of the next token has moved from the source's."""
 
+from typing_extensions import override
+
+from srr_core.calibration.dataset import TokenWindows
 from srr_core.evaluators.base import Evaluator, ModelPair
 from srr_core.evaluators.sampling import mean_of_windows
+from srr_core.evaluators.tokens import TokenScores
 from srr_core.recipe import DivergenceSpec
 from srr_core.report import Measurement
 
@@ -22,8 +26,12 @@ class DivergenceEvaluator(Evaluator[DivergenceSpec]):
 
     def measure(self, pair: ModelPair) -> tuple[Measurement, Measurement]:
         """Return the divergence and the agreement."""
-        tokens, length = pair.tokens, pair.windows.ids.shape[1]
-        windows = pair.windows.first(self.spec.num_sequences)
+        return self.measure_variant(pair.tokens, pair.windows)
+
+    @override
+    def measure_variant(self, tokens: TokenScores, all_windows: TokenWindows) -> tuple[Measurement, Measurement]:
+        length = all_windows.ids.shape[1]
+        windows = all_windows.first(self.spec.num_sequences)
         values = tokens.divergences[: len(windows.ids)]
         mean, agreement = mean_of_windows(values), mean_of_windows(tokens.agreements[: len(values)].double())
         ordered = values.flatten().sort().values

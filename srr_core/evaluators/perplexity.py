@@ -2,9 +2,12 @@
 
 import math
 
+from typing_extensions import override
+
 from srr_core.calibration.dataset import TokenWindows
 from srr_core.evaluators.base import Evaluator, ModelPair
 from srr_core.evaluators.sampling import mean_of_windows
+from srr_core.evaluators.tokens import TokenScores
 from srr_core.recipe import PerplexitySpec
 from srr_core.report import Measurement
 
@@ -22,13 +25,16 @@ class PerplexityEvaluator(Evaluator[PerplexitySpec]):
 
     def measure(self, pair: ModelPair) -> tuple[Measurement]:
         """Return one row."""
-        tokens = pair.tokens
+        return self.measure_variant(pair.tokens, pair.windows)
+
+    @override
+    def measure_variant(self, tokens: TokenScores, windows: TokenWindows) -> tuple[Measurement]:
         source, compressed = mean_of_windows(tokens.source_losses), mean_of_windows(tokens.compressed_losses)
         moved = mean_of_windows(tokens.compressed_losses.double() - tokens.source_losses.double())
         return (
             Measurement(
                 evaluator=self.spec.kind,
-                metric=f"token_perplexity@{pair.windows.ids.shape[1]}",
+                metric=f"token_perplexity@{windows.ids.shape[1]}",
                 title=self.spec.title,
                 unit="",
                 direction="lower",
@@ -37,9 +43,9 @@ class PerplexityEvaluator(Evaluator[PerplexitySpec]):
                 difference=moved.mean,
                 difference_unit="nats per token",
                 standard_error=moved.standard_error,
-                protocol=describe_protocol(pair.windows),
+                protocol=describe_protocol(windows),
                 tokens=tokens.source_losses.numel(),
-                text=pair.windows.describe(),
+                text=windows.describe(),
             ),
         )
 

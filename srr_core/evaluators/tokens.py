@@ -1,8 +1,8 @@
 """What two models make of every token of a text, each run once and block by block, no logits kept."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import torch
@@ -31,6 +31,18 @@ class TokenScores:
     """KL(source ‖ compressed) of the next token's distribution in nats, of the first windows."""
     agreements: Bool[Tensor, "paired predicted"]
     """Whether both models find the same token likeliest."""
+    variants: tuple["TokenScores", ...] = ()
+    """Of other weights that ran beside the source, of the paired windows alone, in the place of the compressed ones."""
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Other weights for the blocks of the source, run while each of its blocks is in memory."""
+
+    writers: Sequence[Callable[[int], None]] = ()
+    """Each lets the loaded block of an index compute with its weights, whatever was written there before."""
+    timed: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
+    """Stands around what they take."""
 
 
 def score_tokens(
@@ -40,25 +52,33 @@ def score_tokens(
     *,
     batch_size: int,
     num_paired: int = 0,
+    variants: Variants | None = None,
     after_block: AfterBlock | None = None,
     logit_bytes: int = LOGIT_BYTES,
 ) -> TokenScores:
     """Run both models over all windows and return what they make of each token.
 
-    Memory: one block and the hidden states of all windows, and of the source those of the paired windows once more.
+    Memory: one block and the hidden states of all windows, and of the source those of the paired windows once more;
+    with variants, those of the paired windows once more for each.
 
     Args:
         num_paired: Windows, from the first, at which the two distributions are compared.
+        variants: To be compared with the source beside the compressed model.
         after_block: Called after every block of either model; may raise to stop.
         logit_bytes: Of the logits of one model that are held at once; it changes no number beyond rounding.
     """
     rows = max(1, logit_bytes // (4 * source.vocabulary_size))
+    beside = variants or Variants()
     with torch.no_grad():
-        stream = _run(source, windows, batch_size, after_block)
+        stream, branches = _run_beside(source, windows, batch_size, beside, after_block, num_paired=num_paired)
         with source.outer_weights():
             before = _finished(source, stream)
             kept = [window.clone() for window in before[:num_paired]]
             rest = _losses(source, before[num_paired:], windows.ids[num_paired:], rows)
+            with beside.timed():
+                others = [_finished(source, own) for own in branches]
+                scored = _paired(source, [source] * len(others), kept, others, windows.ids, rows)
+                del others, branches
         del stream, before
         stream = _run(compressed, windows, batch_size, after_block)
         with ExitStack() as held:
@@ -68,17 +88,14 @@ def score_tokens(
             if num_paired and not _are_equal(source.outer_tensors(), compressed.outer_tensors()):
                 held.enter_context(source.outer_weights())
                 head = source
-            paired = [
-                _compare(head, compressed, *row, rows)
-                for row in zip(kept, after[:num_paired], windows.ids[:num_paired], strict=True)
-            ]
+            (paired,) = _paired(head, [compressed], kept, [after], windows.ids, rows)
             compressed_rest = _losses(compressed, after[num_paired:], windows.ids[num_paired:], rows)
-    shape = (0, windows.ids.shape[1] - 1)
     return TokenScores(
-        source_losses=torch.cat([*(row.source_losses for row in paired), rest]),
-        compressed_losses=torch.cat([*(row.compressed_losses for row in paired), compressed_rest]),
-        divergences=torch.cat([torch.zeros(shape), *(row.divergences for row in paired)]),
-        agreements=torch.cat([torch.zeros(shape, dtype=torch.bool), *(row.agreements for row in paired)]),
+        source_losses=torch.cat([paired.source_losses, rest]),
+        compressed_losses=torch.cat([paired.compressed_losses, compressed_rest]),
+        divergences=paired.divergences,
+        agreements=paired.agreements,
+        variants=tuple(scored),
     )
 
 
@@ -114,13 +131,31 @@ def divergence(
 
 
 def _run(model: BlockwiseModel, windows: TokenWindows, batch_size: int, after_block: AfterBlock | None) -> Stream:
+    return _run_beside(model, windows, batch_size, Variants(), after_block)[0]
+
+
+def _run_beside(
+    model: BlockwiseModel,
+    windows: TokenWindows,
+    batch_size: int,
+    beside: Variants,
+    after_block: AfterBlock | None,
+    *,
+    num_paired: int = 0,
+) -> tuple[Stream, list[Stream]]:
+    """Return the hidden states of a model after its last block, and of the paired windows those of each variant."""
     stream = model.start(list(windows.batches(batch_size)))
+    others = [stream.branch(-(-num_paired // batch_size)) for _ in beside.writers]
     for index in range(model.num_blocks):
         with model.loaded_block(index) as block:
             model.run_block(stream, block)
+            for write, other in zip(beside.writers, others, strict=True):
+                with beside.timed():
+                    write(index)
+                    model.run_block(other, block)
         if after_block is not None:
             after_block(index + 1)
-    return stream
+    return stream, others
 
 
 def _finished(model: BlockwiseModel, stream: Stream) -> list[Float32[Tensor, "length hidden"]]:
@@ -143,21 +178,65 @@ def _losses(
     return torch.cat([torch.zeros(0, ids.shape[1] - 1), *windows])
 
 
+def _paired(
+    head: BlockwiseModel,
+    models: Sequence[BlockwiseModel],
+    before: Sequence[Float32[Tensor, "length hidden"]],
+    after: Sequence[Sequence[Float32[Tensor, "length hidden"]]],
+    ids: Int64[Tensor, "windows length"],
+    rows: int,
+) -> list[TokenScores]:
+    """Return the scores of each model in the paired windows, from the hidden states that all of them end with.
+
+    Args:
+        head: The source, whose logits are computed once.
+        before: Of the source, of the paired windows.
+        after: Of each model, of these windows at least.
+    """
+    shape = (0, ids.shape[1] - 1)
+    empty = torch.zeros(shape)
+    none = TokenScores(empty, empty, empty, agreements=torch.zeros(shape, dtype=torch.bool))
+    found = [[none] for _ in models]
+    for number, states in enumerate(before):
+        compared = _compare(head, models, states, [own[number] for own in after], ids[number], rows)
+        for scores, window in zip(found, compared, strict=True):
+            scores.append(window)
+    return [_joined(scores) for scores in found]
+
+
 def _compare(
     head: BlockwiseModel,
-    compressed: BlockwiseModel,
+    models: Sequence[BlockwiseModel],
     before: Float32[Tensor, "length hidden"],
-    after: Float32[Tensor, "length hidden"],
+    after: Sequence[Float32[Tensor, "length hidden"]],
     ids: Int64[Tensor, " length"],
     rows: int,
-) -> TokenScores:
-    """Return the scores of one window, from the hidden states that both models end with."""
-    parts = []
-    for (states, targets), (others, _) in zip(_pieces(before, ids, rows), _pieces(after, ids, rows), strict=True):
-        mine, other = head.head(states), compressed.head(others)
-        agreements = (mine.argmax(-1) == other.argmax(-1)).cpu()
-        parts.append((_loss(mine, targets), _loss(other, targets), divergence(mine, other).cpu(), agreements))
-    return TokenScores(*(torch.cat(column)[None] for column in zip(*parts, strict=True)))
+) -> list[TokenScores]:
+    """Return the scores of each model in one window."""
+    others = [torch.split(states[:-1], rows) for states in after]
+    parts: list[list[TokenScores]] = [[] for _ in models]
+    for piece, (states, targets) in enumerate(_pieces(before, ids, rows)):
+        mine = head.head(states)
+        losses, likeliest = _loss(mine, targets), mine.argmax(-1)
+        for model, own, scores in zip(models, others, parts, strict=True):
+            other = model.head(own[piece])
+            row = TokenScores(
+                losses[None],
+                _loss(other, targets)[None],
+                divergence(mine, other).cpu()[None],
+                (likeliest == other.argmax(-1)).cpu()[None],
+            )
+            scores.append(row)
+    return [_joined(scores, dimension=1) for scores in parts]
+
+
+def _joined(parts: Sequence[TokenScores], dimension: int = 0) -> TokenScores:
+    return TokenScores(
+        torch.cat([part.source_losses for part in parts], dimension),
+        torch.cat([part.compressed_losses for part in parts], dimension),
+        torch.cat([part.divergences for part in parts], dimension),
+        torch.cat([part.agreements for part in parts], dimension),
+    )
 
 
 def _pieces(

@@ -46,10 +46,15 @@ class Stream:
     handed: list[dict[Handed, Any]] = field(default_factory=list)
     """Of every batch, what blocks returned beside hidden states and later ones, or the model behind them, ask for."""
 
-    def branch(self) -> "Stream":
-        """Return a stream at the same place that goes its own way from here; no tensor is copied."""
-        handed = [dict(values) for values in self.handed]
-        return Stream(self.batches, list(self.hidden), self.calls, self.next_block, handed)
+    def branch(self, batches: int | None = None) -> "Stream":
+        """Return a stream at the same place that goes its own way from here; no tensor is copied.
+
+        Args:
+            batches: That it has, from the first; all by default.
+        """
+        part = slice(batches)
+        handed = [dict(values) for values in self.handed[part]]
+        return Stream(self.batches[part], list(self.hidden[part]), self.calls[part], self.next_block, handed)
 
 
 class _FirstCall(Exception):  # noqa: N818  # no error: it carries the arguments out of the model

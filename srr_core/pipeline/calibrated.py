@@ -14,7 +14,7 @@ from srr_core.models.layers import Block, Layer
 from srr_core.pipeline.plan import RunPlan
 from srr_core.rank_selectors import RANK_SELECTORS
 from srr_core.recipe import AutocorrelationSpec, Recipe
-from srr_core.scalings import SCALINGS, AutocorrelationScaling
+from srr_core.scalings import SCALINGS, AutocorrelationScaling, ScalingFactor
 from srr_core.srr import Method, WhiteNoiseProbe, decompose
 from srr_core.types import Decomposition, QuantizedTensor, Statistics
 
@@ -66,9 +66,16 @@ def calibrated_groups(
 class GroupMethods:
     """The methods of the layers of one group: what depends on their inputs alone is computed once."""
 
-    def __init__(self, plan: RunPlan, first: Layer, statistics: Statistics) -> None:
+    def __init__(
+        self, plan: RunPlan, first: Layer, statistics: Statistics, *, exact: ScalingFactor | None = None
+    ) -> None:
+        """Build the parts.
+
+        Args:
+            exact: The exact factor of these statistics, where it is there already.
+        """
         recipe = plan.recipe
-        self.exact = AutocorrelationScaling(AutocorrelationSpec()).factor(statistics)
+        self.exact = exact or AutocorrelationScaling(AutocorrelationSpec()).factor(statistics)
         is_exact = isinstance(recipe.scaling, AutocorrelationSpec)
         self._scaling = self.exact if is_exact else SCALINGS.build(recipe.scaling).factor(statistics)
         self._selector = RANK_SELECTORS.build(recipe.rank_selector)

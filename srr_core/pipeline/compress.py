@@ -8,10 +8,12 @@ from pathlib import Path
 from srr_core.checkpoint.writer import write_json
 from srr_core.errors import StorageError
 from srr_core.pipeline.assemble import assemble
+from srr_core.pipeline.baselines import Baselines
 from srr_core.pipeline.budgeting import TABLE_FILE, carry, spend_budget
-from srr_core.pipeline.judging import evaluate_written, verify_written
+from srr_core.pipeline.judging import evaluate_beside, verify_written
 from srr_core.pipeline.layers import LayerCompressor, finished_layers
 from srr_core.pipeline.plan import RunPlan, plan_run
+from srr_core.pipeline.rehearsal import rehearse
 from srr_core.pipeline.repairing import Repaired, repair
 from srr_core.pipeline.reporting import build_report
 from srr_core.pipeline.run_monitor import RunMonitor
@@ -79,6 +81,7 @@ def compress(
             evaluation_text=evaluation_text,
             device=device,
         )
+        rehearse(plan, should_stop=should_stop)
         monitor.advance(Stage.PLAN)
     with closing(WorkFolder(destination, plan.fingerprint())) as work:
         report = _run(plan, work, monitor, scores)
@@ -97,7 +100,8 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor, scores: Path | No
     if scores is not None and not kept_table.exists():
         carry(scores, kept_table)
     plan, budget = spend_budget(plan, monitor, kept_table=kept_table)
-    compressor = LayerCompressor(plan, work, monitor)
+    baselines = Baselines(plan, work, monitor)
+    compressor = LayerCompressor(plan, work, monitor, baselines)
     with monitor.stage(Stage.COMPRESS, len(plan.layers.layers)):
         compressor.run()
     with monitor.stage(Stage.ASSEMBLE, 1):
@@ -108,7 +112,7 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor, scores: Path | No
     if repaired is not None:
         expected = repaired.layers
     notes = (*(repaired.notes if repaired else ()), *verify_written(plan, work.artifact, expected, monitor))
-    measurements = evaluate_written(plan, work.artifact, monitor)
+    measurements, beside = evaluate_beside(plan, work.artifact, baselines.all, monitor)
     size = cost.size_note(
         source_bytes=plan.weights.total_bytes(),
         result_bytes=compressed_bytes,
@@ -122,6 +126,7 @@ def _run(plan: RunPlan, work: WorkFolder, monitor: RunMonitor, scores: Path | No
         monitor.seconds,
         unused=compressor.unused,
         budget=budget,
+        baselines=beside,
         repair=None if repaired is None else repaired.report,
         notes=(*plan.notes, *([size] if size else []), *notes),
     )

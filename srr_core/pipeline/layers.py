@@ -2,17 +2,17 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from srr_core.formats.adapter import adapter_tensors, beside_tensors
 from srr_core.learning.block import Lesson, learn_block
 from srr_core.models.blockwise import BlockwiseModel, Stream
 from srr_core.models.layers import Block, Layer
 from srr_core.models.weights import BlockWeights
+from srr_core.pipeline.baselines import Baselines
 from srr_core.pipeline.calibrated import (
     GroupMethods,
     calibrated_groups,
@@ -21,21 +21,22 @@ from srr_core.pipeline.calibrated import (
     require_finite,
     source_weight,
 )
+from srr_core.pipeline.finishing import DecomposedLayer, write_layer
+from srr_core.pipeline.layer_folder import FinishedLayer
 from srr_core.pipeline.layer_record import LayerRecord
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.streams import Streams, write_finished
-from srr_core.pipeline.work_folder import FinishedLayer, WorkFolder
+from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.quantizers import QUANTIZERS, Quantizer
 from srr_core.quantizers.learned import LearnedQuantizer
 from srr_core.recipe import LearnedSpec, QuantizerSpec
 from srr_core.recipe.stages import Stage
-from srr_core.report import LayerReport, LearningReport
+from srr_core.report import LearningReport
 from srr_core.runtime.resident import release_freed
-from srr_core.scalings import SCALINGS
+from srr_core.scalings import SCALINGS, ScalingFactor
 from srr_core.srr import Method, measured
-from srr_core.types import Decomposition, QuantizedTensor, Statistics
-from srr_core.verification.digest import layer_digest
+from srr_core.types import QuantizedTensor, Statistics
 
 UNUSED = "its module was never called on the calibration text"
 
@@ -47,14 +48,15 @@ class LayerCompressor:
     and about six times the largest layer while it is decomposed.
     """
 
-    def __init__(self, plan: RunPlan, work: WorkFolder, monitor: RunMonitor) -> None:
+    def __init__(self, plan: RunPlan, work: WorkFolder, monitor: RunMonitor, baselines: Baselines) -> None:
         self._plan = plan
         self._work = work
+        self._baselines = baselines
         self._monitor = monitor
         self._quantizers: dict[QuantizerSpec, Quantizer[Any]] = {}
         self._scaling = SCALINGS.build(plan.recipe.scaling)
         self._positions = {layer.name: index for index, layer in enumerate(plan.layers.layers)}
-        self._started: dict[str, _Decomposed] = {}
+        self._started: dict[str, DecomposedLayer] = {}
         self.unused: dict[str, str] = {}
         """Layers that could not be calibrated, with the reason; they stay in their source precision."""
 
@@ -66,7 +68,11 @@ class LayerCompressor:
             NonFiniteWeightError, NumericalError, StorageError: the message names the layer.
         """
         plan = self._plan
-        still_open = [block for block in plan.layers.blocks if not self._is_settled(block)]
+        still_open = [
+            block
+            for block in plan.layers.blocks
+            if not (self._is_settled(block) and self._baselines.are_settled(block, self.unused))
+        ]
         for block in plan.layers.blocks:
             for layer in block.layers:
                 if self._is_kept(layer, block) or layer.name in self.unused:
@@ -83,7 +89,8 @@ class LayerCompressor:
 
     def _run_block(self, model: BlockwiseModel, streams: Streams, block: Block, *, is_last: bool) -> None:
         # Finished layers of the block are watched too: a group, and so its seed, must not depend on a resume.
-        waiting = {} if self._is_settled(block) else {layer.name: layer for layer in block.layers}
+        is_settled = self._is_settled(block) and self._baselines.are_settled(block, self.unused)
+        waiting = {} if is_settled else {layer.name: layer for layer in block.layers}
         observed = streams.observed
         with model.loaded_block(block.index) as module:
             require_finite(module, block)
@@ -102,11 +109,14 @@ class LayerCompressor:
                 for layer in members:
                     del waiting[layer.name]
                 with self._monitor.timed(Stage.COMPRESS):
-                    self._compress_group(members, statistics, block, notes)
+                    exact = self._compress_group(members, statistics, block, notes)
+                self._baselines.quantize(members, statistics, exact, notes)
             if streams.prefix is not None:
                 self._follow(model, streams, streams.prefix, module, block, is_last=is_last)
         release_freed()
         for layer in waiting.values():
+            if layer.name in self.unused:
+                continue
             self.unused[layer.name] = UNUSED
             self._monitor.advance(Stage.COMPRESS, layer=layer.name, block=block.index)
 
@@ -160,7 +170,8 @@ class LayerCompressor:
 
     def _compress_group(
         self, layers: Sequence[Layer], statistics: Statistics, block: Block, notes: tuple[str, ...] = ()
-    ) -> None:
+    ) -> ScalingFactor:
+        """Compress those of a group that are not finished; return the factor that measures the group's outputs."""
         release_freed()  # before a wide statistic is factored, which is where a run is largest
         methods = GroupMethods(self._plan, layers[0], statistics)
         for layer in layers:
@@ -171,11 +182,12 @@ class LayerCompressor:
             method = methods.of(self._plan.recipe_of(layer))
             _, result = decomposed(self._plan, layer, method, self._quantize(layer, method, statistics))
             seconds = time.perf_counter() - began
-            item = _Decomposed(layer, method, result, statistics.num_tokens, notes, seconds)
+            item = DecomposedLayer(layer, method, result, statistics.num_tokens, notes, seconds)
             if isinstance(method.recipe.quantizer, LearnedSpec):
                 self._started[layer.name] = item
             else:
                 self._finish(item, block)
+        return methods.exact
 
     def _quantize(self, layer: Layer, method: Method, statistics: Statistics) -> Callable[[Tensor], QuantizedTensor]:
         spec, seed = method.recipe.quantizer, layer_seed(self._plan, layer.name)
@@ -188,54 +200,16 @@ class LayerCompressor:
 
     def _finish(
         self,
-        item: "_Decomposed",
+        item: DecomposedLayer,
         block: Block,
         learning: LearningReport | None = None,
         together: tuple[str, ...] = (),
     ) -> None:
-        layer, result, recipe = item.layer, item.result, item.method.recipe
-        tensors = self._plan.layout.layer_tensors(layer.name, result.quantized)
-        adapter: Mapping[str, Tensor] = {}
-        if layer.is_stacked:
-            tensors |= beside_tensors(layer.name, result.left, result.right)
-        elif recipe.rank:
-            adapter = adapter_tensors(layer.name, result.left, result.right, rank=recipe.rank, shape=layer.shape)
-        report = self._report(item, learning)
-        record = LayerRecord(
-            name=layer.name,
-            digest=layer_digest(result.quantized, result.left, result.right),
-            base_tensors=tuple(tensors),
-            adapter_tensors=tuple(adapter),
-            report=report,
-            together=together,
-        )
-        self._work.finish(self._positions[layer.name], {**tensors, **adapter}, record)
+        position, layer = self._positions[item.layer.name], item.layer
+        report = write_layer(self._work.layers, position, self._plan.layout, item, learning=learning, together=together)
         metrics = {"output_error": report.output_error, "preserved_rank": float(report.preserved_rank)}
         metrics["seconds"] = report.seconds
         self._monitor.advance(Stage.COMPRESS, layer=layer.name, block=block.index, metrics=metrics)
-
-    def _report(self, item: "_Decomposed", learning: LearningReport | None) -> LayerReport:
-        layer, result = item.layer, item.result
-        errors = asdict(result.errors)
-        return LayerReport(
-            name=layer.name,
-            shape=layer.shape,
-            rank=0 if result.left is None else result.left.shape[1],
-            preserved_rank=result.preserved_rank,
-            preserved_overlap=result.preserved_overlap,
-            iterations=result.iterations,
-            output_error=errors["output"],
-            output_error_quantized_only=errors["quantized_output"],
-            scaled_error=errors["scaled"],
-            weight_error=errors["weight"],
-            correction_ratio=errors["correction"],
-            bits_per_weight=item.method.recipe.bits_per_weight(*layer.shape),
-            calibration_tokens=item.num_tokens,
-            condition=item.method.exact.condition,
-            seconds=round(item.seconds, 4),
-            learning=learning,
-            notes=(*item.notes, *_scarcity(item.num_tokens, layer.shape[1]), *result.notes),
-        )
 
     def _finished_layers(self, block: Block) -> dict[str, FinishedLayer]:
         found = {layer.name: self._work.finished(self._positions[layer.name], layer.name) for layer in block.layers}
@@ -258,27 +232,6 @@ class LayerCompressor:
             }
             return True
         return all(kept)
-
-
-@dataclass(frozen=True)
-class _Decomposed:
-    """One layer that is decomposed and not yet written."""
-
-    layer: Layer
-    method: Method
-    result: Decomposition
-    num_tokens: int
-    notes: tuple[str, ...]
-    seconds: float
-
-
-def _scarcity(num_tokens: int, in_features: int) -> tuple[str, ...]:
-    if not 0 < num_tokens < in_features:  # no token at all has a note of its own
-        return ()
-    return (
-        f"calibrated on {num_tokens} tokens, fewer than its {in_features} inputs, so the error on other text may be "
-        "larger; give more or longer calibration sequences",
-    )
 
 
 def finished_layers(plan: RunPlan, work: WorkFolder) -> Iterator[tuple[Layer, LayerRecord]]:

@@ -12,6 +12,7 @@ from srr_core.pipeline.memory import peak_memory_bytes
 from srr_core.pipeline.plan import RunPlan, core_version
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.report import (
+    BaselineReport,
     BitsPerWeight,
     BudgetReport,
     Environment,
@@ -36,6 +37,7 @@ def build_report(
     *,
     unused: Mapping[str, str],
     budget: BudgetReport | None = None,
+    baselines: tuple[BaselineReport, ...] = (),
     repair: RepairReport | None = None,
     notes: tuple[str, ...],
 ) -> Report:
@@ -56,8 +58,10 @@ def build_report(
         mean_output_error=fmean(layer.output_error for layer in layers) if layers else 0.0,
         measurements=measurements,
         calibration=plan.calibration.describe(),
+        evaluation_seen=plan.evaluation.share_within(plan.calibration) if plan.evaluation and measurements else 0.0,
         layers=layers,
         budget=budget,
+        baselines=baselines,
         repair=repair,
         kept=tuple(KeptTensor(name=name, reason=reason) for name, reason in kept.items()),
         environment=Environment(

@@ -13,7 +13,7 @@ from srr_core.formats.layout import Layout
 from srr_core.models.blockwise import BlockwiseModel, Stream
 from srr_core.models.layers import Block
 from srr_core.models.weights import BlockWeights
-from srr_core.pipeline.work_folder import FinishedLayer
+from srr_core.pipeline.layer_folder import FinishedLayer
 from srr_core.recipe import LearnedSpec, Recipe
 
 
@@ -51,10 +51,11 @@ def write_finished(weights: BlockWeights, block: Block, finished: Mapping[str, F
     """Let a loaded block compute with its finished layers, as they lie on disk; the others keep their weights."""
     for layer in block.layers:
         if layer.name in finished and layer.name in weights:
-            weights.write(layer.name, _stored_weight(layer.name, finished[layer.name], layout))
+            weights.write(layer.name, stored_weight(layer.name, finished[layer.name], layout))
 
 
-def _stored_weight(name: str, finished: FinishedLayer, layout: Layout) -> Float32[Tensor, "out in"]:
+def stored_weight(name: str, finished: FinishedLayer, layout: Layout) -> Float32[Tensor, "out in"]:
+    """Return Q + L·R of a finished layer as it lies on disk."""
     file = next(iter(finished.tensors.values())).file
     read = CheckpointReader(file.parent, entries=finished.tensors).__getitem__
     weight = layout.read_layer(name, read).dequantize()

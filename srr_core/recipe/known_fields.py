@@ -6,12 +6,6 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 
-def what_is_known(model: type[BaseModel], error_type: str, location: Sequence[int | str]) -> str:
-    """Return what to add to the message of a validation error: the known fields after an unknown one, else nothing."""
-    known = known_fields(model, location) if error_type == "extra_forbidden" else ()
-    return f"; known fields: {', '.join(known)}" if known else ""
-
-
 def known_fields(model: type[BaseModel], location: Sequence[int | str]) -> tuple[str, ...]:
     """Return the fields of the model at a validation error's location, whose last part is the wrong name.
 

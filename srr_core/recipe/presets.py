@@ -4,16 +4,16 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from srr_core.errors import RecipeError
 from srr_core.recipe.budget import BudgetSpec
-from srr_core.recipe.known_fields import what_is_known
+from srr_core.recipe.complaints import complaints
 from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
-from srr_core.recipe.recipe import Recipe
+from srr_core.recipe.recipe import Baseline, Recipe
 from srr_core.recipe.repair import RepairSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, DiagonalSpec, IdentitySpec, LQERSpec
 from srr_core.recipe.targets import aimed
@@ -24,6 +24,8 @@ zero points buy nothing at 4 bits: in groups of 128, perplexity 39.59 with them 
 _NOTHING = FixedSpec(fraction=0.0)
 _EVERYTHING = FixedSpec(fraction=1.0)
 _EXACT = AutocorrelationSpec()
+_BESIDE: Final[tuple[Baseline, ...]] = ("weight-only", "gptq")
+"""Of the recipes that are meant for use: what they take longer pays only where these do worse at the same bits."""
 _QERA = "Zhang et al., QERA, arXiv:2410.06040"
 _SRR = "SRR, arXiv:2602.02001"
 
@@ -168,6 +170,7 @@ _RECIPES = (
         quantizer=LearnedSpec(grid=IntegerSpec(num_bits=3, group_size=64)),
         rank=8,
         rank_selector=_EVERYTHING,
+        baselines=_BESIDE,
     ),
     Recipe(
         name="srr-fast",
@@ -177,6 +180,7 @@ _RECIPES = (
         rank=0,
         rank_selector=_EVERYTHING,
         budget=BudgetSpec(target_bits=3.3),
+        baselines=_BESIDE,
     ),
     Recipe(
         name="srr-best",
@@ -187,6 +191,7 @@ _RECIPES = (
         rank_selector=_EVERYTHING,
         budget=BudgetSpec(target_bits=3.3, ranks=(0, 8)),
         repair=RepairSpec(),
+        baselines=_BESIDE,
     ),
     Recipe(
         name="quip-sharp",
@@ -322,10 +327,5 @@ def _validated(data: Mapping[str, Any]) -> Recipe:
 
 
 def describe_validation(error: ValidationError) -> str:
-    """Return one line naming each wrong field, what was given and what is allowed."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'recipe'}: {item['msg']}"
-        + ("" if isinstance(item["input"], dict) else f" (got {item['input']!r})")
-        + what_is_known(Recipe, item["type"], item["loc"])
-        for item in error.errors(include_url=False, include_context=False)
-    )
+    """Return one line naming each wrong field of a recipe, what it must be, and what was given."""
+    return complaints(error, Recipe, whole="recipe")

@@ -4,19 +4,22 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from srr_core.recipe.base import Spec
 from srr_core.recipe.budget import MAX_RANK, BudgetSpec, Setting
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
+from srr_core.recipe.complaints import complaint
 from srr_core.recipe.quantizers import FLOAT16_BITS, MXIntSpec, QuantizerSpec
 from srr_core.recipe.rank_selectors import RankSelectorSpec, SpectralSpec
 from srr_core.recipe.repair import RepairSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec
 
 Target = Literal["any", "transformers", "vllm", "sglang", "llama.cpp", "gptq", "srr"]
-_WORDS = frozenset({"name", "title", "reference", "target"})
-_LATER_FIELDS = ("target", "budget", "repair", "min_share", "calibration.inputs", "evaluation.evaluators")
+Baseline = Literal["weight-only", "gptq"]
+"""Recipes that a result may be compared with: of rank 0, and without learning, so that a run has what they need."""
+_WORDS = frozenset({"name", "title", "reference", "target", "baselines"})
+_LATER_FIELDS = ("target", "budget", "repair", "baselines", "min_share", "calibration.inputs", "evaluation.evaluators")
 STEEP_POWER_ITERATIONS = 3
 """Under the exact scaling. On the 42 layers of a trained model k* is then that of a dense SVD and the output error
 within 0.1 %; with two iterations k* is one less on 1 to 3 layers, and the error 0.3 % higher."""
@@ -72,6 +75,11 @@ class Recipe(Spec):
     repair: RepairSpec | None = Field(
         default=None, description="L·R and scales learn at the end, the model as a whole; none: they do not."
     )
+    baselines: tuple[Baseline, ...] = Field(
+        default=(),
+        description="Recipes that are quantized and measured beside this one, at the bits nearest to its own, and not "
+        "written. They share its statistics and change nothing of the result.",
+    )
     sketch: SketchSpec = SketchSpec()
     calibration: CalibrationSpec = CalibrationSpec()
     evaluation: EvaluationSpec | None = EvaluationSpec()
@@ -96,6 +104,13 @@ class Recipe(Spec):
                 self.quantizer_of(setting)
         return self
 
+    @field_validator("baselines")
+    @classmethod
+    def _each_baseline_once(cls, baselines: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
+        if len(set(baselines)) < len(baselines):
+            raise ValueError("each baseline is named once at most")
+        return baselines
+
     def quantizer_of(self, setting: Setting) -> QuantizerSpec:
         """Return the quantizer with the bits and the group of one setting.
 
@@ -110,10 +125,10 @@ class Recipe(Spec):
         try:
             chosen = type(options).model_validate(values)
         except ValidationError as error:
-            wrong = error.errors()[0]
+            wrong = error.errors(include_url=False)[0]
             raise ValueError(
                 f"the {options.kind} grid cannot have {setting.num_bits} bits in groups of "  # type: ignore[attr-defined]  # every grid has a kind
-                f"{setting.group_size}: {wrong['msg']}"
+                f"{setting.group_size}: {wrong['loc'][-1]} {complaint(wrong)}"
             ) from error
         if not quantizer.grid_path:
             return chosen  # type: ignore[return-value]  # a grid that is its own quantizer
@@ -153,7 +168,7 @@ class Recipe(Spec):
         return data
 
     def digest(self) -> str:
-        """A SHA-256 of what the recipe does; the words that describe it and its target are left out."""
+        """A SHA-256 of what the recipe does to a model: without the words, the target and what it is compared with."""
         data = {name: value for name, value in self.stated().items() if name not in _WORDS}
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

@@ -16,6 +16,8 @@ class Stage(StrEnum):
     CALIBRATE = "calibrate"
     LEARN = "learn"
     """Only where rounding is learned; its time is apart from that of compressing."""
+    BASELINES = "baselines"
+    """Only where a recipe has baselines: they are quantized while compressing and run while evaluating."""
     COMPRESS = "compress"
     ASSEMBLE = "assemble"
     REPAIR = "repair"
@@ -36,6 +38,7 @@ COMPRESSION: Shares = MappingProxyType(
         Stage.SEARCH: (0.16, 0.16),
         Stage.CALIBRATE: (0.16, 0.16),
         Stage.LEARN: (0.16, 0.16),
+        Stage.BASELINES: (0.16, 0.16),
         Stage.COMPRESS: (0.16, 0.80),
         Stage.ASSEMBLE: (0.80, 0.82),
         Stage.REPAIR: (0.82, 0.82),

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from srr_core.errors import RecipeError
-from srr_core.recipe.known_fields import what_is_known
+from srr_core.recipe.complaints import complaints
 from srr_core.recipe.presets import merged
 from srr_core.recipe.tuning import ArtifactStart, RecipeStart, TuningSpec, named_start
 
@@ -23,7 +23,28 @@ def parse_tuning(document: Mapping[str, Any]) -> TuningSpec:
     try:
         return TuningSpec.model_validate(document)
     except ValidationError as error:
-        raise RecipeError(f"invalid fine-tuning: {_described(error)}") from error
+        raise RecipeError(f"invalid fine-tuning: {complaints(error, TuningSpec, whole='specification')}") from error
+
+
+def with_names(document: Any) -> Any:
+    """Return a document with a start and a task that are named spelt out; whatever else it is stays as it is.
+
+    Where the start is named, `rank` is the adapter's, whether the start brings it or it is fresh.
+
+    Raises:
+        RecipeError: no start or task has this name, or the rank is none.
+    """
+    if not isinstance(document, Mapping):
+        return document
+    rest, spec = dict(document), TuningSpec()
+    if isinstance(rest.get("start"), str):
+        spec = with_start(spec, rest.pop("start"))
+        rank = rest.get("rank")
+        if isinstance(rank, int):
+            spec = with_rank(spec, rank)
+    if isinstance(rest.get("task"), str):
+        spec = with_task(spec, rest.pop("task"))
+    return {"start": spec.start.model_dump(mode="json"), "task": spec.task.model_dump(mode="json"), **rest}
 
 
 def with_start(spec: TuningSpec, name: str) -> TuningSpec:
@@ -72,12 +93,3 @@ def with_fields(spec: TuningSpec, assignments: Mapping[str, Any]) -> TuningSpec:
             patch = {part: patch}
         data = merged(data, patch)
     return parse_tuning(data)
-
-
-def _described(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'specification'}: {item['msg']}"
-        + ("" if isinstance(item["input"], dict) else f" (got {item['input']!r})")
-        + what_is_known(TuningSpec, item["type"], item["loc"])
-        for item in error.errors(include_url=False, include_context=False)
-    )

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from srr_core.errors import RecipeError
+from srr_core.recipe.complaints import complaints
 from srr_core.recipe.recipe import Recipe
 
 RECIPE_SCHEMA_VERSION = 1
@@ -35,4 +36,6 @@ def read_recipe(stored: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(upgraded_recipe(stored), extra="ignore")
     except ValidationError as error:
-        raise RecipeError(f"a stored recipe cannot be read by this version: {error.errors()[0]['msg']}") from error
+        raise RecipeError(
+            f"a stored recipe cannot be read by this version: {complaints(error, Recipe, whole='recipe')}"
+        ) from error

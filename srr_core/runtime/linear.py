@@ -148,9 +148,10 @@ class PackedLinear(nn.Linear):
         return (self.out_features, self.in_features)
 
     def __getattr__(self, name: str) -> Any:
-        # Other libraries probe `weight` for its device; the packed tensor answers for it.
+        # Other libraries probe `weight` for its device, and models for the type to hand their inputs over in; the
+        # packed tensor answers for it.
         if name == "weight" and "weight" not in self._parameters:
-            return self._anchor() if self.path is None else self._anchor().as_subclass(_PackedCodes)
+            return self._anchor() if self._prepared_for is None else _answering(self._anchor(), self._prepared_for[0])
         return super().__getattr__(name)
 
     def _anchor(self) -> Tensor:
@@ -208,8 +209,21 @@ class PackedLinear(nn.Linear):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
+def _answering(codes: Tensor, dtype: torch.dtype) -> Tensor:
+    found = codes.as_subclass(_PackedCodes)
+    found.number_dtype = dtype
+    return found
+
+
 class _PackedCodes(Tensor):
-    """What `weight` answers with: device, dtype and shape of packed codes, but no numbers to change."""
+    """What `weight` answers with: device and shape of packed codes, the dtype of the product, no numbers to change."""
+
+    number_dtype: torch.dtype
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]  # torch has a descriptor here
+        """The type that the layer multiplies in: models cast inputs to it, and one byte would lose them."""
+        return self.number_dtype
 
     @property
     def data(self) -> Tensor:  # type: ignore[override]  # torch has a descriptor here, to be read and written

@@ -65,8 +65,8 @@ def verify_logits(directory: Path, token_ids: Int[Tensor, "batch tokens"]) -> Lo
         VerificationError: the artifact does not load, or its outputs differ by more than that.
     """
     artifact = open_artifact(directory)
-    found = _outputs(_load_as_a_user(artifact), token_ids)
-    wanted = _outputs(dense_model(artifact), token_ids)
+    found = outputs_of(_load_as_a_user(artifact), token_ids)
+    wanted = outputs_of(dense_model(artifact), token_ids)
     if not torch.isfinite(found).all():
         raise VerificationError(f"{directory.name}: the reloaded model's outputs are not finite")
     check = LogitCheck(
@@ -79,6 +79,24 @@ def verify_logits(directory: Path, token_ids: Int[Tensor, "batch tokens"]) -> Lo
             f"output, rounding explains {check.tolerance:.2e}"
         )
     return check
+
+
+@torch.inference_mode()
+def outputs_of(model: nn.Module, token_ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "..."]:
+    """Return the first output of a model in float32: logits, or hidden states where it has no head.
+
+    Raises:
+        VerificationError: it does not run on token ids alone.
+    """
+    # Without a cache: some models have none for all of their blocks, and one window needs none.
+    takes = inspect.signature(model.forward).parameters
+    options = {"use_cache": False} if takes.keys() & {"use_cache", "kwargs"} else {}
+    try:
+        output: Tensor = model(token_ids, **options)[0]
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise VerificationError(f"the model does not run: {reason}") from error
+    return output.to(torch.float32)
 
 
 def dense_state(artifact: Artifact, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -177,19 +195,6 @@ def _stock_class(artifact: Artifact, config: Any) -> Any:
     own = model_class(artifact.config)
     is_found = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] is own
     return transformers.AutoModelForCausalLM if is_found else own
-
-
-@torch.inference_mode()
-def _outputs(model: nn.Module, token_ids: Tensor) -> Tensor:
-    # Without a cache: some models have none for all of their blocks, and one window needs none.
-    takes = inspect.signature(model.forward).parameters
-    options = {"use_cache": False} if takes.keys() & {"use_cache", "kwargs"} else {}
-    try:
-        output: Tensor = model(token_ids, **options)[0]
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise VerificationError(f"the reloaded model does not run: {reason}") from error
-    return output.to(torch.float32)
 
 
 def _tolerance(artifact: Artifact) -> float:

@@ -31,6 +31,7 @@ from service.platform.clock import utc_now
 from service.platform.database import migrate, open_database
 from service.releases.store import WatchStore
 from service.settings import ServiceSettings
+from tests.attacks.kinds import body
 from tests.hub_server.server import HubServer
 from tests.service.models import model_files
 from tests.worker.supervised.conftest import Bench, Clock, bench
@@ -63,10 +64,11 @@ class Installation:
         issued = issue_key(self.keys, name="test", owner=owner, scopes=scopes or ALL_SCOPES, quota=quota)
         return {"Authorization": f"Bearer {issued.text}"}
 
-    def submit(self, header: dict[str, str], source: str, destination: str, **fields: Any) -> Any:
-        """Ask for a compression and return the answer."""
-        body = {"source": {"model_id": source}, "destination": {"repo_id": destination}, "recipe": "lqer", **fields}
-        return self.http.post("/v1/jobs", json=body, headers=header)
+    def submit(
+        self, header: dict[str, str], source: str, destination: str | None, *, kind: str = "compress", **fields: Any
+    ) -> Any:
+        """Ask for a job and return the answer."""
+        return self.http.post("/v1/jobs", json=body(kind, source, destination, **fields), headers=header)
 
     def work(self, job_id: str, behaviour: str = "succeed", *, own_token: str | None = WORKERS_TOKEN) -> Job:
         """Let a worker carry out a job in a process of its own, with the operator's token, and return the job."""

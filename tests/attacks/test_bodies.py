@@ -113,6 +113,27 @@ def test_a_digest_alone_opens_no_text_of_somebody_else(installation: Installatio
     assert [(one.status_code, one.json()["code"]) for one in (theirs, nobodys)] == [(422, "text_not_found")] * 2
 
 
+def test_rows_of_somebody_else_are_not_even_previewed(installation: Installation) -> None:
+    rows = '{"prompt": "say 1", "completion": "secret"}\n{"prompt": "say 2", "completion": "fine"}\n'
+    sent = installation.http.post("/v1/texts", content=rows.encode(), headers=installation.bearer("ann"))
+    body = {
+        "kind": "finetune",
+        "source": {"model_id": "org/model"},
+        "destination": {"repo_id": "acme/out"},
+        "data": {"sha256": sent.json()["sha256"]},
+        "tuning": {"task": "instructions"},
+    }
+
+    own, theirs = (
+        installation.http.post("/v1/jobs:validate", json=body, headers=installation.bearer(owner))
+        for owner in ("ann", "mallory")
+    )
+
+    assert "secret" in own.text
+    assert "text_not_found" in theirs.text
+    assert "secret" not in theirs.text
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a" * 4_000_001])
 def test_what_is_no_text_is_not_kept(installation: Installation, content: bytes) -> None:
     answer = installation.http.post("/v1/texts", content=content, headers=installation.bearer("ann"))

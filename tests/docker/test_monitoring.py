@@ -143,3 +143,10 @@ def test_the_files_the_containers_mount_exist() -> None:
     assert files != []
     # Compose resolves paths of every file against the folder of the first one, the root of the project.
     assert [path for path in files if not (DOCKER.parent / Path(path)).exists()] == []
+
+
+def test_the_runbook_has_every_alert() -> None:
+    groups = yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    runbook = (Path(__file__).parents[2] / "docs" / "how-to" / "runbook.md").read_text(encoding="utf-8")
+
+    assert [rule["alert"] for group in groups for rule in group["rules"] if f"`{rule['alert']}`" not in runbook] == []

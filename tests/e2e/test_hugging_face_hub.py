@@ -11,7 +11,10 @@ from service.hub.client import HubClient
 from service.hub.errors import DestinationConflictError, LicenseUnclearError
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import Job, JobState
+from service.jobs.tenancy import Tenancy
 from service.jobs.work import JobDestination, JobSource, JobText
+from service.platform.columns import metadata
+from service.platform.database import open_database
 from srr_core.pipeline import compress
 from srr_core.recipe import named_recipe
 from srr_core.report import Report
@@ -19,6 +22,7 @@ from tests.hub_server import Failure, HubServer
 from tests.pico import build_checkpoint
 from tests.service.submitting import submission, submitted
 from worker.hub import HuggingFaceHub
+from worker.hub_access import HubAccess
 from worker.progress import ProgressRecorder
 from worker.run_context import RunContext
 from worker.runner import run
@@ -38,6 +42,9 @@ class Bench:
         self.server = server
         self.folder = folder
         self.store = MemoryJobStore()
+        engine = open_database(f"sqlite:///{folder / 'tenancy.sqlite3'}")
+        metadata.create_all(engine)
+        self.tenancy = Tenancy(engine)
         self.hub = HuggingFaceHub(client=HubClient(server.url, attempts=1))
         checkpoint = build_checkpoint(folder / "pico")
         files = {path.name: path for path in checkpoint.iterdir()}
@@ -62,7 +69,8 @@ class Bench:
         workspace.root.mkdir()
         context = RunContext(
             lease=claim.lease,
-            token="hf_alice",
+            access=HubAccess(own="hf_alice"),
+            tenant=self.tenancy.of(job.owner),
             store=self.store,
             source_hub=lambda model_id: self.hub,
             destination_hub=self.hub,
@@ -70,6 +78,8 @@ class Bench:
             device="cpu",
             require_free=lambda count: None,
             workspace=workspace,
+            cache=workspace.root / "cache",
+            datasets=None,
             progress=ProgressRecorder(self.store, claim.lease),
             asked_to_stop=lambda: False,
         )

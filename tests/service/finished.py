@@ -5,14 +5,18 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from pydantic import BaseModel
+
 from service.jobs.numbers import numbers_of
 from service.jobs.ports import JobStore
 from service.jobs.schema import Job, JobFailure, JobResult, JobSubmission, Lease
-from service.jobs.work import EvaluateWork, JobDestination, JobSource
+from service.jobs.work import EvaluateWork, FinetuneWork, JobDestination, JobSource, TrainingData
 from srr_core.evaluation_report import EvaluatedModel, EvaluationReport
 from srr_core.recipe import named_recipe, parse_recipe
 from srr_core.recipe.evaluations import TextDivergenceSpec
 from srr_core.recipe.stages import Stage
+from srr_core.recipe.tuning import TuningSpec
+from srr_core.recipe.tuning_options import with_fields, with_start, with_task
 from srr_core.report import (
     BitsPerWeight,
     Environment,
@@ -24,6 +28,8 @@ from srr_core.report import (
     SourceReport,
     TextReport,
 )
+from srr_core.tuners.data_report import DataReport, Piece, Preview, SplitReport
+from srr_core.tuners.report import CellReport, EvaluationRow, RateReport, StartReport, StepRow, TuningReport
 from tests.service.submitting import submission, submitted
 
 WORKER = "worker-1"
@@ -78,7 +84,7 @@ def succeeded(store: JobStore, *, document: Report | None = None, has_numbers: b
     return finish(store, job, document=document, has_numbers=has_numbers)
 
 
-def finish(store: JobStore, job: Job, *, document: Report | None = None, has_numbers: bool = True) -> Job:
+def finish(store: JobStore, job: Job, *, document: BaseModel | None = None, has_numbers: bool = True) -> Job:
     """Let a running job succeed; without its numbers, as a worker of an earlier version did."""
     result = JobResult(
         repo_id=job.work.destination.repo_id,
@@ -131,6 +137,106 @@ def evaluation() -> EvaluationReport:
         environment=report().environment,
         seconds={"divergence": 2.5},
         notes=("a short text",),
+    )
+
+
+ROWS = '{"prompt": "say 1", "completion": "well"}\n{"prompt": "say 2", "completion": "fine"}\n'
+PREVIEW = Preview(row=1, pieces=(Piece(text="say 1", is_trained=False), Piece(text="well", is_trained=True)))
+
+
+def tuning_spec() -> TuningSpec:
+    """Return a fine-tuning of two steps over a grid of two learning rates."""
+    spec = with_task(with_start(TuningSpec(), "srr"), "instructions")
+    return with_fields(spec, {"schedule.max_steps": 2, "grid.learning_rates": [1e-4, 3e-4]}).resolved()
+
+
+def training(store: JobStore, *, owner: str = "local") -> Job:
+    """Return a fine-tuning that has done a step and kept a checkpoint."""
+    work = FinetuneWork(
+        source=JobSource(model_id="org/model"),
+        destination=JobDestination(repo_id="org/model-tuned"),
+        tuning=tuning_spec(),
+        data=TrainingData(text=ROWS),
+    )
+    job = submitted(store, JobSubmission(work=work), owner=owner)
+    store.claim(job.id, 1, worker=WORKER, lasts=LEASE)
+    lease = Lease(job.id, 1, WORKER)
+    store.resolve_source(lease, sha=SHA)
+    cells = [{"learning_rate": rate, "seed": seed} for rate, seed in work.tuning.cells()]
+    data = {"report": tuning().data.model_dump(mode="json"), "cells": cells}
+    store.append_event(lease, "data", data)
+    step = {"cell": 0.0, "step": 1.0, "loss": 2.5, "learning_rate": 1e-4, "tokens_per_second": 321.0}
+    rows = [step, {"cell": 0.0, "step": 1.0, "validation_loss": 2.25}]
+    store.append_event(lease, "metrics", {"rows": rows})
+    checkpoint = {"cell": 0, "step": 1, "num_bytes": 2_097_152, "scores": {"loss": 2.25}, "is_best": True}
+    store.append_event(lease, "checkpoint", checkpoint)
+    store.progress(lease, stage=Stage.TRAIN, progress=0.5)
+    return store.get(job.id)
+
+
+def tuned(store: JobStore, *, owner: str = "local") -> Job:
+    """Return a fine-tuning that succeeded."""
+    job = training(store, owner=owner)
+    lease = Lease(job.id, 1, WORKER)
+    store.publishing(lease)
+    result = JobResult(repo_id="org/model-tuned", commit_sha="b" * 40, commit_url="https://hub.example/commit/b")
+    store.succeed(lease, result=result, report=tuning().model_dump(mode="json"))
+    return store.get(job.id)
+
+
+def tuning() -> TuningReport:
+    """Return a complete report of a fine-tuning."""
+    spec = tuning_spec()
+    part = SplitReport(rows=1, examples=1, tokens=8, trained_tokens=4, longest=8, truncated=0)
+    cells = tuple(
+        CellReport(
+            learning_rate=rate,
+            seed=seed,
+            steps=2,
+            best_step=2,
+            best_score=2.125,
+            end="finished",
+            rows=tuple(
+                StepRow(step=step, loss=2.75 - step / 4, learning_rate=rate, gradient_norm=1.5, tokens=8, seconds=0.1)
+                for step in (1, 2)
+            ),
+            evaluations=tuple(EvaluationRow(step=step, scores={"loss": 2.375 - step / 8}) for step in range(3)),
+        )
+        for rate, seed in spec.cells()
+    )
+    base = report()
+    return TuningReport(
+        source=base.source,
+        spec=spec,
+        start=StartReport(
+            kind="recipe",
+            is_fresh=False,
+            rank=32,
+            base_sha256="e" * 64,
+            trained_parameters=4096,
+            frozen_bytes=1_048_576,
+        ),
+        data=DataReport(
+            sha256="f" * 64,
+            training=part,
+            validation=part,
+            duplicates=0,
+            leaked=0,
+            windows=1,
+            steps_per_epoch=1,
+            steps=2,
+            previews=(PREVIEW,),
+        ),
+        metric="loss",
+        is_higher_better=False,
+        start_scores={"loss": 2.375},
+        scores={"loss": 2.125},
+        cells=cells,
+        rates=tuple(RateReport(learning_rate=rate, mean=2.125, deviation=None, seeds=1) for rate, _ in spec.cells()),
+        chosen=spec.cells()[1],
+        environment=base.environment,
+        seconds={"train": 0.2},
+        notes=("a note",),
     )
 
 

@@ -13,11 +13,11 @@ from fastapi import FastAPI
 
 from service.cli import main
 from service.commands.output import CommandError
-from service.commands.recipe_option import chosen_recipe
 from service.commands.serve import LOOPBACK, is_loopback, listen, require_private
 from service.jobs.memory_store import MemoryJobStore
-from srr_core.errors import RecipeError
+from service.jobs.work import DatasetFile, FinetuneWork, StoredText
 from srr_core.recipe import PRESETS
+from srr_core.recipe.tuning import RecipeStart
 from tests.service import finished
 from tests.service.serving import served
 
@@ -85,7 +85,7 @@ def test_recipes_are_printed_as_a_table_and_as_json(srr: Command) -> None:
     [
         (("compress", "model", "out", "--recipe", "nope"), "unknown recipe 'nope'"),
         (("compress", "model", "out", "--set", "rank"), "'rank' is not PATH=VALUE"),
-        (("compress", "model", "out", "--set", "quantizer.num_bits=17"), "less than or equal to 8"),
+        (("compress", "model", "out", "--set", "quantizer.num_bits=17"), "must be at most 8"),
         (("compress", "./no-such-folder", "out"), "./no-such-folder is neither a folder nor a model"),
         (("compress", "org/model", "."), ". exists already; choose a new folder"),
         (("compress", "org/model", "out", "--calibration-text", "no.txt"), "'no.txt' does not exist"),
@@ -179,6 +179,89 @@ def test_waiting_ends_with_the_report(srr: Command, url: str, job_store: MemoryJ
     assert "https://hub.example/commit/b" in done.stdout
 
 
+def test_a_fine_tuning_is_submitted_with_its_options(
+    srr: Command, url: str, job_store: MemoryJobStore, tmp_path: Path
+) -> None:
+    rows, text = tmp_path / "rows.jsonl", tmp_path / "text.txt"
+    rows.write_text(finished.ROWS)
+    text.write_text("a text")
+    arguments = ("submit-finetuning", "org/model", str(rows), "org/tuned", "--url", url)
+
+    done = srr(
+        *(*arguments, "--task", "instructions", "--start", "srr", "--rank", "4", "--seed", "7"),
+        *("--set", "optimizer.learning_rate=3e-4", "--validation-data", str(rows), "--neutral-text", str(text)),
+        *("--calibration-text", str(text), "--tag", "nightly", "--private"),
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    job = job_store.get(done.stdout.strip())
+    work = job.work
+    assert isinstance(work, FinetuneWork)
+    assert isinstance(work.tuning.start, RecipeStart)
+    assert (work.tuning.start.recipe.name, work.tuning.start.recipe.rank, work.tuning.seed) == ("srr", 4, 7)
+    assert (work.tuning.task.kind, work.tuning.optimizer.learning_rate) == ("instructions", 3e-4)
+    assert (work.destination.repo_id, work.destination.private, job.tags) == ("org/tuned", True, ("nightly",))
+    texts = (work.data, work.validation, work.calibration, work.neutral)
+    assert [job_store.text(str(one.sha256)) for one in texts if isinstance(one, StoredText)] == [
+        finished.ROWS,
+        finished.ROWS,
+        "a text",
+        "a text",
+    ]
+
+
+def test_rows_of_a_dataset_are_submitted_by_their_commit(srr: Command, url: str, job_store: MemoryJobStore) -> None:
+    place = f"hub:org/rows@{'a' * 40}/data/train.csv"
+
+    done = srr("submit-finetuning", "org/model", place, "org/tuned", "--task", "instructions", "--url", url, "--json")
+
+    work = job_store.get(json.loads(done.stdout)["id"]).work
+    assert isinstance(work, FinetuneWork)
+    assert work.data == DatasetFile(dataset="org/rows", revision="a" * 40, path="data/train.csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("hub:org/rows", "hub:ORG/DATASET@COMMIT/PATH"),
+        ("rows.parquet", "a job takes .jsonl"),
+        ("absent.jsonl", "absent.jsonl"),
+    ],
+)
+def test_data_that_a_job_cannot_take_is_refused_before_anything_is_sent(srr: Command, data: str, words: str) -> None:
+    done = srr("submit-finetuning", "org/model", data, "org/tuned", "--url", "http://127.0.0.1:9")
+
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_waiting_for_a_fine_tuning_ends_with_its_scores(
+    srr: Command, url: str, job_store: MemoryJobStore, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(finished.ROWS)
+
+    def work() -> None:
+        while not (page := job_store.unsent()):
+            pass
+        claim = job_store.claim(page[0].job_id, 1, worker=finished.WORKER, lasts=finished.LEASE)
+        assert claim is not None
+        finished.finish(job_store, claim.job, document=finished.tuning())
+
+    worker = threading.Thread(target=work)
+    worker.start()
+
+    done = srr(
+        *("submit-finetuning", "org/model", str(rows), "org/model-tuned", "--task", "instructions"),
+        *("--url", url, "--wait"),
+    )
+
+    worker.join()
+    assert done.returncode == 0
+    assert "2.3750 → 2.1250" in done.stdout
+    assert "learning rate 0.0003, seed" in done.stdout
+
+
 def test_following_a_failed_job_prints_why(srr: Command, url: str, job_store: MemoryJobStore) -> None:
     job = finished.failed(job_store, message="the model is gated")
 
@@ -217,35 +300,6 @@ def test_the_operator_sets_and_sees_the_quota_of_a_key(
     assert "3 queued" in table
 
 
-def test_a_recipe_comes_from_a_name_a_file_and_changes(tmp_path: Path) -> None:
-    file = tmp_path / "mine.json"
-    file.write_text('{"name": "srr", "rank": 8}', encoding="utf-8")
-
-    recipe = chosen_recipe(str(file), ["quantizer.num_bits=2", "reconstruct=concat"], seed=7)
-
-    assert (recipe.rank, recipe.quantization_bits, recipe.reconstruct, recipe.seed) == (8, 2, "concat", 7)
-    assert chosen_recipe("lqer", []) == PRESETS["lqer"]
-
-
-def test_a_target_keeps_what_is_set_and_chooses_the_rest() -> None:
-    chosen = chosen_recipe("srr", ["rank=8"], target="sglang", seed=3)
-
-    assert (chosen.target, chosen.rank, chosen.seed, chosen.quantization_bits) == ("sglang", 8, 3, 4)
-    with pytest.raises(RecipeError, match="takes 4 or 8 bits, not 3"):
-        chosen_recipe("srr", ["quantizer.num_bits=3"], target="sglang")
-
-
-def test_a_target_of_size_takes_a_recipe_that_spends_it() -> None:
-    by_bits, by_size = chosen_recipe(None, [], target_bits=2.56), chosen_recipe("gptq", ["rank=0"], target_size="4GB")
-    by_kl = chosen_recipe("srr-fast", [], target_kl=0.02)
-
-    assert (by_bits.name, by_bits.budget and by_bits.budget.target_bits) == ("srr-fast", 2.56)
-    assert (by_size.name, by_size.budget and by_size.budget.target_size_bytes) == ("gptq", 4_000_000_000)
-    assert by_kl.budget is not None
-    assert (by_kl.budget.target_bits, by_kl.budget.target_kl) == (None, 0.02)
-    assert chosen_recipe(None, []) == PRESETS["srr"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -261,23 +315,6 @@ def test_a_target_that_means_nothing_is_refused(srr: Command, tmp_path: Path, ar
 
     assert done.returncode == 2
     assert words in done.stderr
-
-
-@pytest.mark.parametrize("content", ["{", "[1]", None])
-def test_a_recipe_file_that_is_none_is_explained(tmp_path: Path, content: str | None) -> None:
-    file = tmp_path / "mine.json"
-    if content is not None:
-        file.write_text(content, encoding="utf-8")
-
-    with pytest.raises(CommandError, match="recipe file") as refused:
-        chosen_recipe(str(file), [])
-
-    assert refused.value.exit_code == 2
-
-
-def test_a_change_that_leads_nowhere_is_refused() -> None:
-    with pytest.raises(RecipeError, match="quantizer"):
-        chosen_recipe("srr", ["quantizer.nonsense=1"])
 
 
 @pytest.mark.parametrize(

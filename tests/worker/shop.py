@@ -9,10 +9,14 @@ from typing import Any
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.policy import RetryPolicy
 from service.jobs.schema import Job, JobSubmission
+from service.jobs.tables import metadata
+from service.jobs.tenancy import Tenancy
 from service.jobs.work import Work
+from service.platform.database import open_database
 from tests.service.submitting import submitted
 from worker.dataset_hub import DatasetHub
 from worker.folder_hub import FolderHub
+from worker.hub_access import HubAccess
 from worker.progress import ProgressRecorder
 from worker.run_context import RunContext
 from worker.runner import run
@@ -32,7 +36,14 @@ class Shop:
     folder: Path
     asked_to_stop: Callable[[], bool] = lambda: False
     datasets: Callable[[], DatasetHub] | None = None
+    tenancy: Tenancy = field(init=False)
     store: MemoryJobStore = field(default_factory=lambda: MemoryJobStore(retries=RetryPolicy(first=timedelta(0))))
+
+    def __post_init__(self) -> None:
+        """Give it loans and publications of its own."""
+        engine = open_database(f"sqlite:///{self.folder / 'tenancy.sqlite3'}")
+        metadata.create_all(engine)
+        self.tenancy = Tenancy(engine)
 
     @property
     def source(self) -> FolderHub:
@@ -56,7 +67,8 @@ class Shop:
         run(
             RunContext(
                 lease=claim.lease,
-                token=None,
+                access=HubAccess(),
+                tenant=self.tenancy.of(job.owner),
                 store=self.store,
                 source_hub=lambda model_id: self.source,
                 destination_hub=self.destination,

@@ -81,6 +81,20 @@ def test_what_a_source_scored_is_kept_for_the_next_job(shop: Shop) -> None:
     assert rows[0] == rows[1]
 
 
+def test_what_a_private_source_scored_is_kept_for_its_owner_alone(shop: Shop, models: Path) -> None:
+    shop.source.import_model(models / "source", "acme/secret", private=True)
+    for owner in ("ann", "bob"):
+        shop.tenancy.lend(owner, "acme")
+    work = EvaluateWork(source=ARTIFACT, reference=JobSource(model_id="acme/secret"), evaluators=(SPECS[1],))
+
+    for owner, force in (("ann", False), ("ann", True), ("bob", False)):
+        shop.attempt(shop.submit(work, owner=owner, force=force))
+
+    kept = [file.parent for file in (shop.folder / "cache").rglob("*.json")]
+    assert not (shop.folder / "cache" / "sources").exists()
+    assert len(kept) == len(set(kept)) == 2
+
+
 def test_the_report_is_published_with_a_card_once(shop: Shop) -> None:
     work = EvaluateWork(
         source=ARTIFACT, reference=SOURCE, evaluators=SPECS, destination=JobDestination(repo_id="me/numbers")
@@ -104,6 +118,7 @@ def test_a_report_never_takes_the_place_of_an_artifact(shop: Shop, models: Path)
     shop.destination.import_model(models / "out", "me/artifact")
     artifact = shop.destination.head("me/artifact")
     work = EvaluateWork(source=SOURCE, evaluators=(SPECS[1],), destination=JobDestination(repo_id="me/artifact"))
+    shop.tenancy.of("me").publish("me/artifact", with_own_token=False)
 
     with pytest.raises(DestinationConflictError, match="a compression of"):
         shop.attempt(shop.submit(work))

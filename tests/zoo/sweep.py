@@ -1,6 +1,6 @@
 """Every class of transformers' automatic tables, tried one by one; the table of verdicts goes into the repository.
 
-    python -m tests.zoo.sweep [--groups causal,masked] [--only llama,bert] [--fresh]
+    python -m tests.zoo.sweep [--groups causal,masked] [--only llama,bert] [--limit 50] [--shard 0/2] [--fresh]
 
 A run goes on from the rows that are there; `--fresh` begins again, `--only` tries what is named anew.
 """
@@ -47,7 +47,9 @@ def write_table(rows: dict[tuple[str, str], tuple[str, ...]]) -> None:
     """Write all rows in the order of the groups."""
     order = {name: index for index, name in enumerate((*GROUPS, "variant"))}
     ordered = sorted(rows.values(), key=lambda cells: (order[cells[0]], cells[1]))
-    TABLE.write_text("".join("\t".join(cells) + "\n" for cells in (COLUMNS, *ordered)))
+    partial = TABLE.with_suffix(f".{os.getpid()}")
+    partial.write_text("".join("\t".join(cells) + "\n" for cells in (COLUMNS, *ordered)))
+    partial.replace(TABLE)  # another shard may be reading
 
 
 def summary(rows: dict[tuple[str, str], tuple[str, ...]]) -> str:
@@ -71,17 +73,27 @@ def main() -> None:
     parser.add_argument("--groups", default=",".join((*GROUPS, "variant")))
     parser.add_argument("--only", default="")
     parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--limit", type=int, help="try so many and stop")
+    parser.add_argument("--shard", default="0/1", help="every n-th class from the m-th on, as m/n")
     options = parser.parse_args()
     only, groups = set(filter(None, options.only.split(","))), options.groups.split(",")
     rows = read_table()
+    first, step = (int(number) for number in options.shard.split("/"))
+    wanted = [
+        specimen
+        for number, specimen in enumerate(specimens())
+        if number % step == first
+        and specimen.group in groups
+        and _is_wanted(specimen, rows, only, is_fresh=options.fresh)
+    ]
     with TemporaryDirectory(prefix="zoo-") as folder:
-        for specimen in specimens():
-            if specimen.group in groups and _is_wanted(specimen, rows, only, is_fresh=options.fresh):
-                trial = try_specimen(specimen, Path(folder) / "specimen")
-                rows[specimen.group, specimen.name] = row(trial)
-                write_table(rows)
-                sys.stdout.write("\t".join(row(trial)) + "\n")
-                sys.stdout.flush()
+        for specimen in wanted[: options.limit]:
+            trial = try_specimen(specimen, Path(folder) / "specimen")
+            # Read again, because another shard may have written meanwhile.
+            rows = {**read_table(), (specimen.group, specimen.name): row(trial)}
+            write_table(rows)
+            sys.stdout.write("\t".join(row(trial)) + "\n")
+            sys.stdout.flush()
     sys.stdout.write(summary(rows) + "\n")
 
 

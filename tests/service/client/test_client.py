@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import Engine
 
 from service.client import ApiError, Client, JobFailedError, UnreachableError
 from service.edge.callers import KeyHolders
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobState
+from service.jobs.uploads import TextUploads
+from service.jobs.work import FinetuneWork, StoredText
 from service.keys.access import issue_key
 from service.keys.schema import ALL_SCOPES, KeyCreate
 from service.keys.store import KeyStore
@@ -128,6 +131,71 @@ def test_a_model_is_inspected_and_a_submission_validated(client: Client, hub_dir
 
     assert client.inspect("org/model").architectures == ("LlamaForCausalLM",)
     assert client.validate("org/model", destination="me/out").valid
+
+
+def test_a_fine_tuning_is_submitted_with_everything_it_takes(client: Client, job_store: MemoryJobStore) -> None:
+    job = client.finetune(
+        "org/model",
+        destination="org/tuned",
+        data={"text": finished.ROWS, "format": "jsonl"},
+        tuning={"start": "srr", "task": "instructions", "rank": 4},
+        validation={"text": finished.ROWS * 2},
+        calibration="a text to calibrate on",
+        neutral="a neutral text",
+        private=True,
+        acknowledge_license=True,
+        tags=("nightly",),
+    )
+
+    work = job_store.get(job.id).work
+    assert isinstance(work, FinetuneWork)
+    assert (job.kind, job.tags, work.destination.repo_id, work.destination.private) == (
+        "finetune",
+        ("nightly",),
+        "org/tuned",
+        True,
+    )
+    texts = (work.data, work.validation, work.calibration, work.neutral)
+    assert [job_store.text(str(text.sha256)) for text in texts if isinstance(text, StoredText)] == [
+        finished.ROWS,
+        finished.ROWS * 2,
+        "a text to calibrate on",
+        "a neutral text",
+    ]
+    assert (work.tuning.task.kind, work.acknowledge_license) == ("instructions", True)
+    assert work.tuning.optimizer.learning_rate == 2e-4  # what "auto" is, said back
+
+
+def test_long_rows_are_uploaded_and_named(client: Client, job_store: MemoryJobStore, engine: Engine) -> None:
+    rows = finished.ROWS * 500
+
+    job = client.finetune("org/model", destination="org/tuned", data={"text": rows}, tuning={"task": "instructions"})
+
+    data = job_store.get(job.id).work.model_dump()["data"]
+    assert TextUploads(engine).of("local").text(data["sha256"]) == rows
+
+
+def test_rows_in_a_dataset_of_the_hub_are_named(client: Client, job_store: MemoryJobStore) -> None:
+    data = {"dataset": "org/rows", "revision": "a" * 40, "path": "train.jsonl"}
+
+    job = client.finetune("org/model", destination="org/tuned", data=data, tuning={"task": "instructions"})
+
+    assert job_store.get(job.id).work.model_dump(mode="json")["data"] == data
+
+
+def test_rows_that_cannot_be_learned_are_refused_with_their_number(client: Client) -> None:
+    with pytest.raises(ApiError, match="row 3"):
+        client.finetune(
+            "org/model",
+            destination="org/tuned",
+            data={"text": finished.ROWS + '{"prompt": "only"}\n'},
+            tuning={"task": "instructions"},
+        )
+
+
+def test_the_reports_of_other_kinds_are_read(client: Client, job_store: MemoryJobStore) -> None:
+    assert client.tuning(finished.tuned(job_store).id) == finished.tuning()
+    assert client.evaluation(finished.measured(job_store).id) == finished.evaluation()
 
 
 def test_nobody_there_is_said(client: Client) -> None:

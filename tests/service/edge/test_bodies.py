@@ -31,7 +31,7 @@ def test_a_body_that_is_missing_names_the_missing_field(http: TestClient) -> Non
 
     assert (answer.status_code, answer.json()["errors"]) == (
         422,
-        [{"field": "body", "message": "Field required", "code": None}],
+        [{"field": "body", "message": "is needed", "code": None}],
     )
 
 

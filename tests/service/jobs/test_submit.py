@@ -54,9 +54,9 @@ def test_source_cannot_be_its_own_destination() -> None:
         check_submission(submission(destination=JobDestination(repo_id="ORG/Model")), owner="a")
 
 
-def test_digest_instead_of_a_text_is_refused() -> None:
-    with pytest.raises(InvalidJobError, match="send the text"):
-        check_submission(submission(calibration=JobText(sha256="0" * 64)), owner="a")
+def test_a_digest_beside_a_text_is_refused() -> None:
+    with pytest.raises(InvalidJobError, match="not both"):
+        check_submission(submission(calibration=JobText(text="words", sha256="0" * 64)), owner="a")
 
 
 @pytest.mark.parametrize("tags", [("",), ("x" * 65,), tuple(str(number) for number in range(33))])

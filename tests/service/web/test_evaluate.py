@@ -81,7 +81,7 @@ def test_running_an_evaluation_again_loses_nothing(http: TestClient, job_store: 
     [
         ({"model_id": "nobody"}, "model_id", "Write it as organization/name"),
         ({"model_id": "org/model", "reference_id": "nobody"}, "reference_id", "Write it as organization/name"),
-        ({"model_id": "org/model", "harness": "on", "limit": "many"}, "limit", "integer"),
+        ({"model_id": "org/model", "harness": "on", "limit": "many"}, "limit", "whole number"),
         ({"model_id": "org/model", "divergence": "on"}, "", "needs a model to compare with"),
     ],
 )

@@ -1,5 +1,6 @@
 """Repair at the end of a run: never worse where it is judged, only what may learn changes, and resumes."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from srr_core.errors import CalibrationError, RecipeError, StopRequested
+from srr_core.errors import CalibrationError, CheckpointError, RecipeError, StopRequested
 from srr_core.formats.artifact import open_artifact
 from srr_core.pipeline import compress
-from srr_core.recipe import Recipe, override
+from srr_core.pipeline.repair_artifact import repair_artifact
+from srr_core.recipe import Recipe, RepairSpec, override
 from srr_core.recipe.stages import Stage
-from srr_core.report import Report
+from srr_core.report import Report, read_report
 from srr_core.runtime import load
 from srr_core.types import Progress
 from tests.pico import build_checkpoint, write_text
@@ -191,3 +193,33 @@ def test_a_text_too_short_to_hold_a_slice_out_is_refused(tmp_path: Path, source:
 
     with pytest.raises(CalibrationError, match="one to learn from and one to judge by"):
         compress(source, repaired(num_sequences=None), tmp_path / "out", calibration_text=text)
+
+
+def test_a_finished_artifact_is_repaired_as_a_run_of_its_own(tmp_path: Path, text: Path, source: Path) -> None:
+    whole = compress(source, repaired(), tmp_path / "whole", calibration_text=text, evaluation_text=text)
+    plain = repaired(changes={"repair": None})
+    compress(source, plain, tmp_path / "plain", calibration_text=text, evaluation_text=text)
+    spec = repaired().repair
+    assert spec is not None
+
+    report = repair_artifact(
+        tmp_path / "plain", source, spec, tmp_path / "out", calibration_text=text, evaluation_text=text
+    )
+
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "out")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert expected.keys() == found.keys()
+    assert report.measurements == whole.measurements
+    assert report.recipe == whole.recipe
+    assert read_report(json.loads((tmp_path / "out" / "report.json").read_text())) == report
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_an_artifact_is_not_repaired_from_another_model(tmp_path: Path, text: Path, source: Path) -> None:
+    compress(source, repaired(changes={"repair": None}), tmp_path / "plain", calibration_text=text)
+    other = build_checkpoint(tmp_path / "other", dtype=torch.float32, num_hidden_layers=1)
+
+    with pytest.raises(CheckpointError, match=r"made from another model than 'other'.*layers\.1\."):
+        repair_artifact(tmp_path / "plain", other, RepairSpec(), tmp_path / "out", calibration_text=text)
+    with pytest.raises(CheckpointError, match="not a compressed model"):
+        repair_artifact(source, source, RepairSpec(), tmp_path / "out", calibration_text=text)

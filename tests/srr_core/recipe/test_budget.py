@@ -20,7 +20,7 @@ from srr_core.recipe.fused import fused_groups
         ("gptq", {"target_bits": 3, "num_bits": [3], "group_sizes": [32]}, "one setting has nothing to choose from"),
         ("gptq", {"target_bits": 3, "num_bits": [3, 3]}, "different numbers"),
         ("gptq", {"target_bits": 3, "num_bits": []}, "num_bits"),
-        ("gptq", {"target_bits": 3, "num_bits": [9]}, "num_bits.0.*less than or equal to 8"),
+        ("gptq", {"target_bits": 3, "num_bits": [9]}, "num_bits.0.*must be at most 8"),
         ("gptq", {"target_bits": 3, "group_sizes": [48]}, "groups of 48"),
         ("srr", {"target_bits": 3}, "mxint grid cannot have 2 bits in groups of 64"),
         ("gptq", {"target_bits": 3, "ranks": [5000]}, "ranks.0.*1024"),

@@ -125,6 +125,13 @@ def test_casting_the_model_keeps_its_codes(artifact):
     assert before == {name: layer_digest(layer.quantized(), None, None) for name, layer in packed_layers(model).items()}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_inputs_cast_to_the_type_of_a_packed_weight_keep_their_values(artifact, dtype):
+    layer = next(iter(packed_layers(load(artifact.directory, dtype=dtype)).values()))
+    inputs = torch.linspace(-1, 1, layer.in_features, dtype=dtype)
+    assert torch.equal(inputs.to(layer.weight.dtype), inputs)
+
+
 def test_training_step_moves_the_adapter_and_nothing_else(artifact):
     model = load(artifact.directory, dtype=torch.float32)
     factors = [parameter for name, parameter in model.named_parameters() if ".lora_" in name]

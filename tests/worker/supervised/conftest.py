@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -99,6 +100,7 @@ class Bench:
         self,
         behaviour: str,
         *,
+        module: str = stand_in.__name__,
         worker: str = "w1",
         health: Health | None = None,
         own_token: str | None = None,
@@ -108,6 +110,7 @@ class Bench:
         """Build a supervisor whose jobs behave as named in `stand_in.BEHAVIOURS`.
 
         Args:
+            module: Another script to run for a job; what `behaviour` means is for it to say.
             hub_url: Where the Hub is, for sources and destinations; None: the folder hub is used for both.
         """
         kind = "folder" if hub_url is None else "huggingface"
@@ -116,7 +119,7 @@ class Bench:
             Workspaces(self.scratch, reserve_bytes=0),
             replace(LIMITS, **limits),
             worker=worker,
-            command=(sys.executable, "-m", stand_in.__name__),
+            command=(sys.executable, "-m", module),
             vault=self.vault,
             own_token=own_token,
             loan_of=Tenancy(self.engine).loan,
@@ -170,22 +173,27 @@ class Bench:
         return [JobState(event.data["state"]) for event in self.store.events(job.id, kinds=("state",))]
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    data_dir = tmp_path / "data"
+@contextmanager
+def open_bench(data_dir: Path) -> Iterator[Bench]:
+    """Make a database and an empty hub in a folder."""
     engine = open_database(f"sqlite:///{data_dir / 'jobs.sqlite3'}")
     migrate(engine)
-    hub = FolderHub(data_dir / "hub")
+    vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
+    clock = Clock()
+    store = SqlJobStore(engine, clock=clock, retries=RetryPolicy(first=timedelta(0)))
+    yield Bench(engine, store, FolderHub(data_dir / "hub"), vault, data_dir, clock)
+    engine.dispose()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
     model = tmp_path / "model"
     model.mkdir()
     (model / "model.safetensors").write_bytes(safetensors())
     (model / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
-    hub.import_model(model, "acme/base")
-    vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
-    clock = Clock()
-    store = SqlJobStore(engine, clock=clock, retries=RetryPolicy(first=timedelta(0)))
-    yield Bench(engine, store, hub, vault, data_dir, clock)
-    engine.dispose()
+    with open_bench(tmp_path / "data") as bench:
+        bench.hub.import_model(model, "acme/base")
+        yield bench
 
 
 def interruptible(data_dir: Path, job_id: str, behaviour: str = "wait") -> None:

@@ -1,0 +1,80 @@
+"""What can be said of a fine-tuning before it is queued: whether its source fits its start, and what its rows are."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from service.hub.metadata import HubMetadata
+from service.hub.model import ResolvedModel, check_compressible, check_license
+from service.jobs.uploads import OwnTexts
+from service.jobs.work import FinetuneWork, TrainingData
+from service.submissions.examination import Examination
+from service.submissions.fleet import Fleet
+from service.submissions.refusal import SOURCE
+from srr_core.errors import UnsupportedModelError
+from srr_core.recipe.architectures import check_config
+from srr_core.recipe.tuning import TuningSpec
+from srr_core.tuners.data_report import DataSketch
+from srr_core.tuners.sketch import sketch
+
+SCRATCH_FACTOR = 4
+"""Scratch space as a multiple of the download, as the worker reserves it."""
+_DATA, _VALIDATION = "body.data", "body.validation"
+_ENDINGS = {"jsonl": ".jsonl", "csv": ".csv", "tsv": ".tsv", "text": ".txt"}
+_OURS = frozenset({"report.json", "tuning.json"})
+
+
+def look_at_tuning(found: Examination, work: FinetuneWork, hub: HubMetadata, fleet: Fleet, texts: OwnTexts) -> None:
+    """Run the checks of a fine-tuning on a model that was resolved, and on the rows it came with or names."""
+    model = found.model
+    if model is not None:
+        found.attempt(SOURCE, lambda: _check_start(work, model))
+        found.attempt(
+            SOURCE, lambda: fleet.require_capacity(memory_bytes=0, scratch_bytes=SCRATCH_FACTOR * _download(model))
+        )
+        if not hub.is_local:
+            found.attempt(
+                "body.acknowledge_license", lambda: check_license(model, acknowledged=work.acknowledge_license)
+            )
+    if not found.is_refused(_DATA):
+        found.attempt(_DATA, lambda: _look_at_rows(found, work, texts))
+    if not found.is_refused(_VALIDATION):
+        found.attempt(_VALIDATION, lambda: _look_at_validation(work, texts))
+
+
+def _check_start(work: FinetuneWork, model: ResolvedModel) -> None:
+    check_compressible(model)
+    config, is_ours = dict(model.config or {}), any(file.path in _OURS for file in model.files)
+    if work.takes_artifact and not is_ours:
+        raise UnsupportedModelError(
+            f"{model.model_id} is no artifact of this service, so there is no L·R in it to go on learning; choose "
+            "another start"
+        )
+    if work.takes_artifact:  # what is packed by us is read by us
+        config.pop("quantization_config", None)
+    check_config(config)
+
+
+def _download(model: ResolvedModel) -> int:
+    return sum(file.size_bytes for file in model.whole_downloads)
+
+
+def _look_at_rows(found: Examination, work: FinetuneWork, texts: OwnTexts) -> None:
+    if isinstance(work.data, TrainingData):
+        found.data = _sketched(work.data, work.tuning, texts, "data")
+
+
+def _look_at_validation(work: FinetuneWork, texts: OwnTexts) -> None:
+    if work.validation is not None:
+        _sketched(work.validation, work.tuning, texts, "validation")
+
+
+def _sketched(data: TrainingData, spec: TuningSpec, texts: OwnTexts, name: str) -> DataSketch | None:
+    text = data.text
+    if text is None and data.sha256 is not None:
+        text = texts.text(data.sha256)
+    if text is None:
+        return None
+    with TemporaryDirectory(prefix="srr-rows-") as folder:
+        file = Path(folder) / f"{name}{_ENDINGS[data.format]}"
+        file.write_bytes(text.encode(errors="replace"))
+        return sketch(file, spec)

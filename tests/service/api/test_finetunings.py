@@ -1,0 +1,150 @@
+"""Fine-tunings over REST: what is asked for, what is refused, what comes back."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.jobs.memory_store import MemoryJobStore
+from tests.service import finished
+
+pytestmark = pytest.mark.usefixtures("org_model")
+BODY: dict[str, Any] = {
+    "kind": "finetune",
+    "source": {"model_id": "org/model"},
+    "destination": {"repo_id": "org/model-tuned"},
+    "data": {"text": finished.ROWS},
+    "tuning": {"start": "srr", "task": "instructions", "rank": 4, "schedule": {"epochs": 2}},
+}
+
+
+def test_a_fine_tuning_is_accepted_with_every_auto_resolved(
+    http: TestClient, org_model: str, job_store: MemoryJobStore
+) -> None:
+    response = http.post("/v1/jobs", json=BODY)
+
+    assert response.status_code == 202
+    job = response.json()
+    assert (job["kind"], job["recipe"], job["destination"]["repo_id"]) == ("finetune", None, "org/model-tuned")
+    work = job["work"]
+    assert work["source"]["sha"] == org_model
+    assert (work["tuning"]["start"]["recipe"]["name"], work["tuning"]["start"]["recipe"]["rank"]) == ("srr", 4)
+    assert (work["tuning"]["task"]["kind"], work["tuning"]["schedule"]["epochs"]) == ("instructions", 2)
+    assert work["tuning"]["optimizer"]["learning_rate"] == 2e-4
+    assert work["data"]["text"] is None
+    assert job_store.text(work["data"]["sha256"]) == finished.ROWS
+
+
+def test_the_same_rows_and_fields_are_the_same_job(http: TestClient) -> None:
+    first, again = (http.post("/v1/jobs", json=BODY).json()["id"] for _ in range(2))
+    other_rows = http.post("/v1/jobs", json={**BODY, "data": {"text": finished.ROWS * 2}}).json()["id"]
+    other_rank = http.post("/v1/jobs", json={**BODY, "tuning": {**BODY["tuning"], "rank": 8}}).json()["id"]
+
+    assert first == again
+    assert len({first, other_rows, other_rank}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({"recipe": "srr"}, "invalid_request", "body.recipe"),
+        ({"data": None}, "invalid_request", "body.data"),
+        ({"data": {}}, "invalid_request", "body.data"),
+        ({"neutral": {}}, "invalid_request", "body.neutral"),
+        ({"data": {"dataset": "org/rows", "revision": "main", "path": "a.jsonl"}}, "invalid_request", "revision"),
+        ({"data": {"dataset": "org/rows", "revision": "a" * 40, "path": "../a.jsonl"}}, "invalid_request", "path"),
+        ({"data": {"text": "x", "sha256": "a" * 64}}, "invalid_job", ""),
+        ({"destination": None}, "invalid_request", "body.destination"),
+        ({"tuning": {"start": "srrr"}}, "invalid_request", "body.tuning"),
+        ({"tuning": {"task": "glue:none"}}, "invalid_request", "body.tuning"),
+        ({"tuning": {"optimiser": {}}}, "invalid_request", "body.tuning.optimiser"),
+        ({"tuning": {"start": "srr", "rank": 0}}, "invalid_request", "body.tuning"),
+        (
+            {"tuning": {"start": "artifact"}, "data": {"text": "Words.", "format": "text"}},
+            "unsupported_model",
+            "source",
+        ),
+        ({"source": {"model_id": "org/absent"}}, "model_not_found", "body.source.model_id"),
+        ({"destination": {"repo_id": "org/model"}}, "invalid_job", ""),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_field(
+    http: TestClient, changes: dict[str, object], code: str, field: str
+) -> None:
+    response = http.post("/v1/jobs", json={**BODY, **changes})
+
+    assert response.status_code == 422
+    problem = response.json()
+    assert problem["code"] == code
+    assert any(field in error["field"] for error in problem["errors"]) or not field
+
+
+def test_rows_that_cannot_be_learned_are_refused_by_their_number(http: TestClient) -> None:
+    text = finished.ROWS + '{"prompt": "only"}\n'
+
+    problem = http.post("/v1/jobs", json={**BODY, "data": {"text": text}}).json()
+
+    assert problem["code"] == "invalid_training_data"
+    assert "row 3" in problem["detail"]
+
+
+def test_uploaded_rows_are_looked_at_like_those_that_come_along(http: TestClient, job_store: MemoryJobStore) -> None:
+    rows, others = (
+        http.post("/v1/texts", content=text.encode()).json()["sha256"]
+        for text in (finished.ROWS, finished.ROWS + '{"prompt": "only"}\n')
+    )
+    named, broken = {**BODY, "data": {"sha256": rows}}, {**BODY, "data": {"sha256": others}}
+
+    shown = http.post("/v1/jobs:validate", json=named).json()
+    job = http.post("/v1/jobs", json=named)
+    brought = http.post("/v1/jobs", json=BODY)
+    refused = [http.post(path, json=broken).json() for path in ("/v1/jobs", "/v1/jobs:validate")]
+    judged = http.post("/v1/jobs", json={**named, "validation": {"sha256": others}}).json()
+
+    assert (shown["valid"], shown["data"]["rows"]) == (True, 2)
+    assert (job.status_code, job.json()["work"]["data"]["sha256"]) == (202, rows)
+    assert brought.json()["id"] == job.json()["id"]  # the same rows, however they came
+    assert "row 3" in refused[0]["detail"]
+    assert [problem["code"] for problem in refused[1]["problems"]] == ["invalid_training_data"]
+    assert [error["field"] for error in judged["errors"]] == ["body.validation"]
+
+
+@pytest.mark.parametrize("field", ["data", "validation", "calibration", "neutral"])
+def test_a_text_that_was_not_uploaded_is_refused_once_and_by_its_field(http: TestClient, field: str) -> None:
+    body = {**BODY, field: {"sha256": "0" * 64}}
+
+    refused, validation = (http.post(path, json=body).json() for path in ("/v1/jobs", "/v1/jobs:validate"))
+
+    assert refused["code"] == "text_not_found"
+    assert [error["field"] for error in refused["errors"]] == [f"body.{field}"]
+    assert [problem["code"] for problem in validation["problems"]] == ["text_not_found"]
+
+
+def test_a_validation_shows_what_would_be_learned(http: TestClient) -> None:
+    answer = http.post("/v1/jobs:validate", json=BODY).json()
+
+    assert answer["valid"]
+    assert (answer["data"]["rows"], answer["data"]["columns"]) == (2, ["prompt", "completion"])
+    pieces = answer["data"]["previews"][0]["pieces"]
+    assert [(piece["text"], piece["is_trained"]) for piece in pieces] == [("say 1", False), ("well", True)]
+
+
+def test_the_report_is_served_in_every_form(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.tuned(job_store)
+
+    document = http.get(f"/v1/jobs/{job.id}/report").json()
+    assert document["scores"] == {"loss": 2.125}
+    page = http.get(f"/v1/jobs/{job.id}/report", params={"format": "html"}).text
+    assert "2.1250" in page
+    assert "<polyline" in page
+    markdown = http.get(f"/v1/jobs/{job.id}/report", params={"format": "markdown"}).text
+    assert "# org/model, fine-tuned" in markdown
+    assert "| loss | 2.3750 | 2.1250 |" in markdown
+
+
+def test_a_dataset_of_the_hub_is_left_to_the_worker(http: TestClient) -> None:
+    data = {"dataset": "org/rows", "revision": "a" * 40, "path": "train/rows.parquet"}
+
+    job = http.post("/v1/jobs", json={**BODY, "data": data}).json()
+
+    assert job["work"]["data"] == data

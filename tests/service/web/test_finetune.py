@@ -1,0 +1,149 @@
+"""The form of a fine-tuning and the pages of its job, without a script."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.jobs.memory_store import MemoryJobStore
+from service.jobs.work import FinetuneWork, TrainingData
+from service.web.finetune_form import guessed_format
+from tests.service import finished
+from tests.service.web.visiting import only_job, token_of
+
+pytestmark = pytest.mark.usefixtures("org_model")
+TYPED = {
+    "model_id": "org/model",
+    "start": "srr",
+    "task": "instructions",
+    "rank": "4",
+    "learning_rate": "1e-3",
+    "epochs": "2",
+    "fields": "start.recipe.quantizer.num_bits=2\noptimizer.weight_decay=0.01",
+    "repo_id": "org/model-tuned",
+}
+
+
+def post(http: TestClient, path: str = "/finetune", **changes: str) -> str:
+    data = {**TYPED, **changes, "csrf_token": token_of(http, "/finetune")}
+    return http.post(path, data=data, files={"data": ("rows.jsonl", finished.ROWS)}).text
+
+
+def test_the_form_becomes_a_fine_tuning(http: TestClient, job_store: MemoryJobStore) -> None:
+    post(http)
+
+    work = job_store.get(only_job(job_store)).work
+    assert isinstance(work, FinetuneWork)
+    assert isinstance(work.data, TrainingData)
+    assert job_store.text(str(work.data.sha256)) == finished.ROWS
+    tuning = work.tuning
+    assert (tuning.optimizer.learning_rate, tuning.optimizer.weight_decay) == (1e-3, 0.01)
+    assert (work.recipe_name, tuning.start.recipe.rank, tuning.start.recipe.quantization_bits) == ("srr", 4, 2)
+    assert (tuning.schedule.epochs, tuning.task.kind, work.data.format) == (2, "instructions", "jsonl")
+
+
+def test_run_again_loses_nothing_but_the_files(http: TestClient, job_store: MemoryJobStore) -> None:
+    post(http)
+    first = job_store.get(only_job(job_store))
+
+    form = http.get(f"/?from={first.id}")
+
+    assert form.url.path == "/finetune"
+    assert "choose the rows again" in form.text
+    assert "start.recipe.quantizer.num_bits=2" in form.text
+    assert 'value="srr" selected' in form.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"model_id": "nobody"}, "model_id", "Write it as organization/name"),
+        ({"repo_id": ""}, "repo_id", "Write it as organization/name"),
+        ({"rank": "many"}, "rank", "not a whole number"),
+        ({"learning_rate": "2"}, "learning_rate", "between 0 and 1"),
+        ({"start": "other"}, "start", "unknown start"),
+        ({"fields": "optimiser.x=1"}, "fields", "optimiser"),
+        ({"fields": "nothing"}, "fields", "PATH=VALUE"),
+        (
+            {"dataset": "org/rows", "dataset_revision": "main", "dataset_path": "a.jsonl"},
+            "dataset_revision",
+            "40 digits",
+        ),
+    ],
+)
+def test_a_wrong_field_is_shown_with_what_was_typed(
+    http: TestClient, job_store: MemoryJobStore, changes: dict[str, str], field: str, said: str
+) -> None:
+    page = post(http, **changes)
+
+    assert said.lower() in page.lower()
+    assert f'id="{field}-error"' in page
+
+
+def test_rows_are_needed(http: TestClient) -> None:
+    page = http.post("/finetune", data={**TYPED, "csrf_token": token_of(http, "/finetune")})
+
+    assert page.status_code == 422
+    assert "Choose a file, or name a dataset of the Hub." in page.text
+
+
+def test_checking_shows_what_would_be_learned_and_submits_nothing(http: TestClient) -> None:
+    page = post(http, "/finetune/check")
+
+    assert "<mark>well</mark>" in page
+    assert "Ready to submit" in page
+    assert "No job yet" in http.get("/jobs").text
+
+
+def test_checking_names_the_row_that_cannot_be_learned(http: TestClient) -> None:
+    data = {**TYPED, "csrf_token": token_of(http, "/finetune")}
+    rows = finished.ROWS + '{"prompt": "only"}\n'
+
+    page = http.post("/finetune/check", data=data, files={"data": ("rows.jsonl", rows)}).text
+
+    assert "row 3" in page
+    assert "Ready to submit" not in page
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "expected"),
+    [
+        ('{"text": "a"}', "text", "jsonl"),
+        ("Plain words.", "text", "text"),
+        ("text\tlabel\na\t1", "classification", "tsv"),
+        ("text,label\na,1", "classification", "csv"),
+    ],
+)
+def test_the_format_shows_in_the_first_line(text: str, task: str, expected: str) -> None:
+    assert guessed_format(text, task=task) == expected
+
+
+def test_the_page_of_a_running_job_shows_its_training(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.training(job_store)
+
+    page = http.get(f"/jobs/{job.id}").text
+
+    assert "step 1 of 2, 1 of 2 trainings" in page
+    assert "2.5000" in page
+    assert "<polyline" in page
+    assert "2.0 MiB" in page
+    assert "<mark>well</mark>" in page
+
+
+def test_the_pages_of_a_finished_job_show_what_it_learned(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.tuned(job_store)
+
+    page = http.get(f"/jobs/{job.id}").text
+    assert "2.3750" in page
+    assert "2.1250" in page
+    assert f'href="/evaluate?from={job.id}"' in page
+    report = http.get(f"/jobs/{job.id}/report").text
+    assert "learning rate 0.0003, seed 0; step 2 of 2 is published" in report
+    assert "Fine-tuning" in http.get("/jobs").text
+
+
+def test_a_finished_result_can_go_on_learning(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.succeeded(job_store)
+
+    form = http.get(f"/finetune?from={job.id}").text
+
+    assert 'value="org/model-srr"' in form
+    assert 'value="artifact" selected' in form

@@ -1,0 +1,97 @@
+"""A class that would be refused late is refused in the plan; a class that works is not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from srr_core.errors import UnsupportedModelError
+from srr_core.pipeline import compress
+from srr_core.pipeline.plan import RunPlan, plan_run
+from srr_core.pipeline.rehearsal import rehearse
+from srr_core.recipe import named_recipe, override
+from tests.pico import ARCHITECTURES, build_checkpoint, byte_tokenizer, write_text
+
+WINDOWS = {"num_sequences": 2, "sequence_length": 16, "batch_size": 2}
+RECIPE = override(named_recipe("srr"), {"rank": 4, "calibration": WINDOWS, "evaluation": WINDOWS})
+
+
+def _plan(source: Path, folder: Path, **changes: Any) -> RunPlan:
+    text = write_text(folder / "text.txt")
+    return plan_run(
+        source,
+        override(RECIPE, changes),
+        folder / "out",
+        model_id=None,
+        revision=None,
+        artifact_id=None,
+        calibration_text=text,
+        evaluation_text=text,
+        device="cpu",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_class_that_is_compressed_passes_its_rehearsal(name: str, tmp_path: Path, caplog: Any) -> None:
+    plan = _plan(build_checkpoint(tmp_path / "source", name), tmp_path)
+    before = torch.random.get_rng_state()
+
+    with caplog.at_level("INFO", "srr_core.pipeline.rehearsal"):
+        rehearse(plan, smallest=0)
+
+    assert not caplog.records  # it was neither left out nor ended early
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert not (tmp_path / "out.partial").exists()
+
+
+LARGE = 80_000
+"""Rows of an embedding that make a model of two blocks large enough to be rehearsed."""
+
+
+def _working_between_its_blocks(folder: Path, rows: int) -> Path:
+    """Write a model with a convolution behind its first block, which shows only when it runs."""
+    config = transformers.DebertaV2Config(
+        vocab_size=rows,
+        hidden_size=256,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        conv_kernel_size=3,
+    )
+    transformers.DebertaV2ForMaskedLM(config).to(torch.bfloat16).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_a_class_that_cannot_be_run_block_by_block_is_refused_in_the_plan(tmp_path: Path) -> None:
+    source, text = _working_between_its_blocks(tmp_path / "source", LARGE), write_text(tmp_path / "text.txt")
+    stages: list[str] = []
+
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"DebertaV2ForMaskedLM .* tiny copy of it failed in the stage 'calibrate': it works",
+    ):
+        compress(
+            source,
+            RECIPE,
+            tmp_path / "out",
+            calibration_text=text,
+            on_progress=lambda progress: stages.append(progress.stage.value),
+        )
+
+    assert set(stages) == {"plan"}
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_small_model_is_not_rehearsed_for_its_run_is_one(tmp_path: Path) -> None:
+    plan = _plan(_working_between_its_blocks(tmp_path / "source", 320), tmp_path)
+
+    rehearse(plan)
+
+    with pytest.raises(UnsupportedModelError):
+        rehearse(plan, smallest=0)

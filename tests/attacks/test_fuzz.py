@@ -119,7 +119,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_checkpoint(tmp_path_factory.mktemp("sound") / "model")
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
 def test_whatever_a_file_holds_the_core_plans_or_refuses_it(checkpoint: Path, tmp_path: Path, name: str) -> None:
     change = broken_weights if name.endswith(".safetensors") else broken
     sound = (checkpoint / name).read_bytes()

@@ -140,6 +140,7 @@ ODD_JOBS: dict[str, CompressWork] = {
         recipe=override(named_recipe("srr"), {"quantizer.exponent": "search", "rank": 7})
     ),
     "a recipe of its own": work_of(recipe=override(named_recipe("gptq"), {"name": "mine", "quantizer.damping": 0.5})),
+    "baselines": work_of(recipe=override(named_recipe("srr"), {"baselines": ["gptq"]})),
     "texts": work_of(calibration=JobText(text="mine"), evaluation=JobText(text="yours", num_sequences=3)),
     "windows of one text only": work_of(calibration=JobText(num_sequences=8, sequence_length=64)),
     "a licence that was read": work_of(acknowledge_license=True),

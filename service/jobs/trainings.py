@@ -86,7 +86,7 @@ class Thinned:
         self._stride = 1
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Append a step; what was reported about it and later ones before, by an attempt that was lost, is forgotten."""
+        """Append a step; reports of it and of later ones by an attempt that was lost are dropped."""
         while self.points and self.points[-1].step >= step:
             self.points.pop()
         point = SeriesPoint(step=step, merged=1, values={k: v for k, v in values.items() if math.isfinite(v)})

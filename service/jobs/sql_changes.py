@@ -68,7 +68,7 @@ class ChangeWriter:
         self._notice(connection, job)
 
     def tell(self, connection: Connection, job: Job, kind: EventKind, data: Mapping[str, Any]) -> JobEvent | None:
-        """Append what a worker tells of a job; others are to be notified of checkpoints."""
+        """Append what a worker reports about a job; others are to be notified of checkpoints."""
         if kind == CHECKPOINT:
             self._notice(connection, job, CHECKPOINT)
         return self.append(connection, job.id, job.attempt, kind, data)

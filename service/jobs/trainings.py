@@ -1,6 +1,6 @@
-"""What trainings tell of themselves, kept small: thinned series of their metrics, and their latest checkpoints.
+"""What trainings report, kept small: thinned series of their metrics, and their latest checkpoints.
 
-A training of a day tells of a hundred thousand steps. Every event is read once by a process and merged into its series,
+A training of a day reports a hundred thousand steps. Every event is read once by a process and merged into its series,
 so that looking again costs what is new, however long the training is.
 """
 
@@ -86,7 +86,7 @@ class Thinned:
         self._stride = 1
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Append a step; what was told of it and of later ones before, by an attempt that was lost, is forgotten."""
+        """Append a step; reports of it and of later ones by an attempt that was lost are dropped."""
         while self.points and self.points[-1].step >= step:
             self.points.pop()
         point = SeriesPoint(step=step, merged=1, values={k: v for k, v in values.items() if math.isfinite(v)})

@@ -38,7 +38,7 @@ class TuningCharts:
 
 
 def training_view(record: TrainingRecord) -> TrainingView | None:
-    """Return what a fine-tuning has told of its training; None before its first step or evaluation."""
+    """Return what a fine-tuning has reported about its training; None before its first step or evaluation."""
     series = next((cell for cell in record.cells if cell.cell == record.current), None)
     if series is None or not (series.training or series.validation):
         return None

@@ -48,9 +48,16 @@ def inspect(
     as_json: bool,
 ) -> None:
     """Print what compressing a model would mean, from its configuration and headers alone."""
-    text_bytes = (calibration_text or CALIBRATION_TEXT).stat().st_size
+    text = calibration_text or CALIBRATION_TEXT
+    text_bytes = text.stat().st_size
     found = (
-        inspect_model(Path(source), CheckpointReader(Path(source)).entries, recipe, text_bytes=text_bytes)
+        inspect_model(
+            Path(source),
+            CheckpointReader(Path(source)).entries,
+            recipe,
+            text_bytes=text_bytes,
+            calibration_text=text,
+        )
         if Path(source).is_dir()
         else _inspect_hub(source, revision, recipe, hub_token, text_bytes=text_bytes)
     )

@@ -7,7 +7,7 @@ import typer
 from service.commands.keys_app import JsonOption
 from service.commands.submit_app import DEFAULT_URL, KEY, URL
 
-webhooks_app = typer.Typer(help="Be told what becomes of jobs.", no_args_is_help=True, rich_markup_mode=None)
+webhooks_app = typer.Typer(help="Send the outcome of jobs to an address of yours.", no_args_is_help=True, rich_markup_mode=None)
 WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The id of a webhook.")]
 
 
@@ -15,7 +15,7 @@ WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The id 
 def add_webhook(
     address: Annotated[str, typer.Argument(metavar="URL", help="https://... or mailto:name@example.org.")],
     types: Annotated[
-        list[str], typer.Option("--event", help="What to be told of; may be repeated.", metavar="TYPE")
+        list[str], typer.Option("--event", help="Which events to send; may be repeated.", metavar="TYPE")
     ] = [],  # noqa: B006  # Typer copies it
     form: Annotated[str, typer.Option(help="standard, slack or mail.")] = "standard",
     description: Annotated[str, typer.Option(help="What it is for.")] = "",

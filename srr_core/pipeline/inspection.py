@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from srr_core.calibration.dataset import load_tokenizer
 from srr_core.checkpoint.header import TensorEntry
-from srr_core.errors import CheckpointError, RecipeError, UnsupportedModelError
+from srr_core.errors import CalibrationError, CheckpointError, RecipeError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
 from srr_core.models.layers import LayerPlan, plan_layers
-from srr_core.pipeline.plan import choose_layout, choose_targets, require_share
+from srr_core.pipeline.plan import calibration_windows, choose_layout, choose_targets, require_share
 from srr_core.pipeline.source import shown_entries
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.compatibility import rope_type
@@ -56,7 +57,12 @@ class Inspection:
 
 
 def inspect_model(
-    config_directory: Path, entries: Mapping[str, TensorEntry], recipe: Recipe, *, text_bytes: int
+    config_directory: Path,
+    entries: Mapping[str, TensorEntry],
+    recipe: Recipe,
+    *,
+    text_bytes: int,
+    calibration_text: Path | None = None,
 ) -> Inspection:
     """Return what compressing a model by a recipe would mean.
 
@@ -64,6 +70,8 @@ def inspect_model(
         config_directory: A folder with config.json.
         entries: Dtype and shape of every tensor of the checkpoint; the files need not be there.
         text_bytes: Size of the calibration text.
+        calibration_text: The text itself, where the folder has the tokenizer too: it is then known whether the text
+            is long enough, and the model has a row for every token of it.
     """
     try:
         architecture = Architecture(config_directory)
@@ -73,8 +81,10 @@ def inspect_model(
         require_share(plan, entries, recipe)
         choose_layout(architecture, plan, recipe)
         bare = choose_targets(architecture, plan, recipe).bare
+        if calibration_text is not None:
+            calibration_windows(architecture, recipe, calibration_text, load_tokenizer(config_directory), [])
         run = cost.fitted(recipe, text_bytes=text_bytes, longest_window=architecture.max_sequence_length)
-    except (UnsupportedModelError, CheckpointError, RecipeError) as error:
+    except (UnsupportedModelError, CheckpointError, RecipeError, CalibrationError) as error:
         return Inspection(is_supported=False, reason=str(error), architecture="")
     layers = plan.layers
     weights = [layer.shape[0] * layer.shape[1] for layer in layers]

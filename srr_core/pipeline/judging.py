@@ -7,9 +7,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+
 from srr_core.calibration.dataset import TokenWindows
+from srr_core.errors import EvaluationError, VerificationError
 from srr_core.evaluators import EVALUATORS, Evaluator, ModelPair
 from srr_core.evaluators.sampling import SampledMean, mean_of_windows
+from srr_core.evaluators.similarity.pooling import MODULES_FILE, pool, read_pooling
 from srr_core.evaluators.tokens import TokenScores, Variants
 from srr_core.formats.artifact import open_artifact
 from srr_core.models.architecture import Architecture
@@ -22,7 +26,7 @@ from srr_core.recipe.stages import Stage
 from srr_core.report import BaselineReport, Measurement
 from srr_core.verification.carried import verify_carried
 from srr_core.verification.dense_view import DenseView
-from srr_core.verification.reload import verify_logits, verify_structure
+from srr_core.verification.reload import LogitCheck, verify_logits, verify_structure
 from srr_core.verification.verify import ExpectedLayer, verify_artifact
 
 RELOAD_TOKENS = 32
@@ -59,7 +63,32 @@ def verify_weights(
     loader = (
         "stock transformers" if open_artifact(artifact).layout.stock_loadable else "our loader, which this layout needs"
     )
-    return (f"reloaded with {loader}: outputs within {check.difference:.1e} of Q + L·R",)
+    pooled = () if plan.architecture.predicts_tokens else compare_pooled(plan.source, artifact, check)
+    return (f"reloaded with {loader}: outputs within {check.difference:.1e} of Q + L·R", *pooled)
+
+
+def compare_pooled(source: Path, artifact: Path, check: LogitCheck) -> tuple[str, ...]:
+    """Compare the one vector that users of an embedding model take, each by the files that lie beside it.
+
+    Raises:
+        VerificationError: the vectors differ.
+    """
+    if not (source / MODULES_FILE).is_file():
+        return ()
+    mask = torch.ones(check.wanted.shape[:2], dtype=torch.int64)
+    try:
+        poolings = read_pooling(source), read_pooling(artifact)
+    except EvaluationError as error:
+        return (f"pooled vectors were not compared: {error}",)
+    states = (check.wanted, check.found)
+    wanted, found = (pool(hidden, mask, pooling) for hidden, pooling in zip(states, poolings, strict=True))
+    # No way of pooling makes the largest error of hidden states larger, but the sum over the root of the length.
+    allowed = check.tolerance * check.wanted.abs().max() * mask.shape[1] ** 0.5
+    if found.shape != wanted.shape or not bool((found - wanted).abs().max() <= allowed):
+        raise VerificationError("the artifact pools its hidden states into another vector than its source")
+    ways = torch.nn.functional.normalize(found, dim=-1) - torch.nn.functional.normalize(wanted, dim=-1)
+    difference = float(ways.norm())
+    return (f"pooled vectors ({' + '.join(poolings[0].modes)}) within {difference:.1e} of those of Q + L·R",)
 
 
 def evaluate_written(

@@ -126,16 +126,7 @@ def plan_run(
     tokenizer = load_tokenizer(source)
     little = cost.share_note(layers.compressed_share(weights.entries))
     notes = [*how_stored, *([little] if little else []), *_without_low_rank(targets)]
-    window = _window(recipe.calibration, architecture, "calibration", notes)
-    calibration = cut_windows(
-        calibration_text,
-        tokenizer,
-        num_sequences=recipe.calibration.num_sequences,
-        sequence_length=window,
-        error=CalibrationError,
-    )
-    if len(calibration.ids) < recipe.calibration.num_sequences:
-        notes.append(f"the calibration text holds {len(calibration.ids)} windows of {window} tokens; all were used")
+    calibration = calibration_windows(architecture, recipe, calibration_text, tokenizer, notes)
     repair = _repair_windows(recipe, calibration, calibration_text, tokenizer, notes)
     evaluation = None
     if recipe.evaluation is not None and evaluation_text is not None and not architecture.is_causal_lm:
@@ -150,7 +141,7 @@ def plan_run(
             sequence_length=_window(recipe.evaluation, architecture, "evaluation", notes),
             error=EvaluationError,
         )
-    for windows in (calibration, evaluation, repair):
+    for windows in (evaluation, repair):
         if windows is not None:
             _require_rows(architecture, windows, tokenizer)
     return RunPlan(
@@ -171,6 +162,26 @@ def plan_run(
         repair=repair,
         notes=tuple(notes),
     )
+
+
+def calibration_windows(
+    architecture: Architecture, recipe: Recipe, text: Path, tokenizer: Any, notes: list[str]
+) -> TokenWindows:
+    """Return the windows a recipe calibrates on; what is to be said of them is added to the notes.
+
+    Raises:
+        CalibrationError: the text is unreadable or too short.
+        CheckpointError: the tokenizer gives ids that the model has no row for.
+    """
+    spec = recipe.calibration
+    window = _window(spec, architecture, "calibration", notes)
+    found = cut_windows(
+        text, tokenizer, num_sequences=spec.num_sequences, sequence_length=window, error=CalibrationError
+    )
+    if len(found.ids) < spec.num_sequences:
+        notes.append(f"the calibration text holds {len(found.ids)} windows of {window} tokens; all were used")
+    _require_rows(architecture, found, tokenizer)
+    return found
 
 
 def choose_layout(

@@ -3,7 +3,7 @@
 import inspect
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ class LogitCheck:
 
     difference: float
     tolerance: float
+    found: Float[Tensor, "..."] = field(repr=False)
+    """First output of the loaded model: logits, or hidden states where it has no head."""
+    wanted: Float[Tensor, "..."] = field(repr=False)
+    """The same of the dense reference."""
 
 
 def verify_structure(directory: Path) -> None:
@@ -72,6 +76,8 @@ def verify_logits(directory: Path, token_ids: Int[Tensor, "batch tokens"]) -> Lo
     check = LogitCheck(
         difference=float((found - wanted).abs().max() / wanted.abs().max().clamp(min=torch.finfo(torch.float32).tiny)),
         tolerance=_tolerance(artifact),
+        found=found,
+        wanted=wanted,
     )
     if check.difference > check.tolerance:
         raise VerificationError(

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification, LlamaModel
 
+from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import SrrError
-from srr_core.pipeline import compress
+from srr_core.pipeline import compress, inspect_model
 from srr_core.recipe import PRESETS, Recipe, override
 from srr_core.report import Report
 from srr_core.runtime import load
@@ -225,6 +226,20 @@ def test_what_cannot_be_compressed_is_refused_in_one_line_with_its_reason(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_token_without_a_row_is_said_before_the_run_as_in_it(tmp_path: Path, text: Path) -> None:
+    for rows, is_fit in ((100, False), (259, True)):
+        source = build_checkpoint(tmp_path / str(rows), vocab_size=rows)
+        found = inspect_model(
+            source,
+            CheckpointReader(source).entries,
+            recipe(),
+            text_bytes=text.stat().st_size,
+            calibration_text=text,
+        )
+        assert found.is_supported == is_fit
+        assert ("the embedding of the model has 100 rows" in found.reason) == (not is_fit)
+
+
 def _run(source: Path, out: Path, text: Path, **changes: Any) -> Report:
     chosen = recipe(**{"evaluation": None, **changes})
     return compress(source, chosen, out, calibration_text=text)
@@ -258,9 +273,12 @@ def test_the_parts_of_an_embedding_model_travel_with_it(tmp_path: Path, text: Pa
     byte_tokenizer().save_pretrained(source)
     (source / "1_Pooling").mkdir()
     (source / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
-    (source / "modules.json").write_text(json.dumps([{"path": ""}, {"path": "1_Pooling"}]))
+    (source / "modules.json").write_text(
+        json.dumps([{"path": "", "type": "st.models.Transformer"}, {"path": "1_Pooling", "type": "st.models.Pooling"}])
+    )
     (source / "config_sentence_transformers.json").write_text('{"prompts": {"query": "find: "}}')
-    _run(source, out, text)
+    report = _run(source, out, text)
+    assert any(note.startswith("pooled vectors (lasttoken) within ") for note in report.notes)
     names = ("1_Pooling/config.json", "modules.json", "config_sentence_transformers.json")
     assert [(out / name).read_bytes() for name in names] == [(source / name).read_bytes() for name in names]
 

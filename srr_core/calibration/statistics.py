@@ -123,6 +123,8 @@ class InputCollector:
         key = (inputs.data_ptr(), inputs.numel(), inputs.shape[-1], inputs._version)  # noqa: SLF001  # the only witness of an in-place change
         leader, _ = self._seen.setdefault(key, (name, inputs))
         if self._leader_of.setdefault(name, leader) != leader:
+            if not bool(inputs.any()):
+                return  # a state before the first token: it adds nothing to any statistic
             raise NumericalError(
                 f"{name} shared its input with {self._leader_of[name]} in one batch but not in another"
             )

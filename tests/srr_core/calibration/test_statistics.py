@@ -105,3 +105,19 @@ def test_layers_that_stop_sharing_are_an_error_not_a_guess() -> None:
         first(hidden)
         with pytest.raises(NumericalError, match="shared its input with first"):
             second(other)
+
+
+@torch.no_grad()
+def test_a_layer_that_is_called_again_with_zeros_keeps_its_group() -> None:
+    query, delayed = nn.Linear(4, 4), nn.Linear(4, 4)
+    collector = InputCollector({"query": query, "delayed": delayed})
+    with collector.watching():
+        hidden = _inputs(width=4)
+        query(hidden)
+        delayed(hidden)
+        delayed(torch.zeros(3, 1, 4))  # the state before the first token, as Zaya has it
+
+    ((members, statistics),) = collector.groups()
+
+    assert members == ("query", "delayed")
+    assert statistics.num_tokens == 30

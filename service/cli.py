@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.commands.admin_app import admin_app
+from service.commands.endings import exit_with, exit_with_usage
 from service.commands.evaluate import evaluate
 from service.commands.finetune_app import finetune
 from service.commands.hub_app import hub_app
@@ -25,6 +26,7 @@ from service.commands.options import (
     TargetSizeOption,
     TokenOption,
 )
+from service.commands.output import EXIT_FAILED
 from service.commands.places import require_folder, require_free, require_source, require_usable
 from service.commands.repair import repair
 from service.commands.submit_app import submit_evaluation
@@ -32,8 +34,6 @@ from service.commands.submit_tuning import submit_finetuning
 from service.commands.watches_app import watches_app
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
-
     from service.client import Client
 
 app = typer.Typer(
@@ -53,10 +53,6 @@ app.command()(submit_evaluation)
 app.command()(submit_finetuning)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
-
-_EXIT_FAILED, _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
-_BAD_REQUESTS = frozenset({400, 404, 409, 413, 422})
-
 
 UrlOption = Annotated[str, typer.Option("--url", envvar="SRR_URL", help="Address of the service.")]
 KeyOption = Annotated[
@@ -342,64 +338,13 @@ def main() -> None:
     try:
         left = app(prog_name="srr", standalone_mode=False)
     except typer.TyperException as error:
-        _exit_with_usage(error)
+        exit_with_usage(error)
     except typer.Abort:
-        sys.exit(_EXIT_FAILED)
+        sys.exit(EXIT_FAILED)
     except Exception as error:  # noqa: BLE001  # the edge: what is not a known failure is raised again
-        _exit_with(error)
+        exit_with(error)
     else:
         sys.exit(left if isinstance(left, int) else 0)  # an exit code where a command asked for one
-
-
-def _exit_with_usage(error: typer.TyperException) -> NoReturn:
-    """Say in one line what is wrong with the words of a command, and where they are explained."""
-    told = error.format_message()
-    if told.lstrip().startswith("Usage:"):  # nothing was asked for, and the answer is the help
-        sys.stderr.write(f"{told}\n")
-        sys.exit(error.exit_code)
-    cause: BaseException | None = error.__cause__ or error.__context__
-    if type(cause).__name__ == "ValidationError":
-        from srr_core.recipe.complaints import complaint
-
-        wrong = "; ".join(complaint(item) for item in cast("ValidationError", cause).errors(include_url=False))
-        told = f"{told.partition(': ')[0]}: {wrong}"
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "srr"
-    sys.stderr.write(f"srr: {' '.join(told.split()).rstrip('.')}; see {command} --help\n")
-    sys.exit(error.exit_code)
-
-
-def _exit_with(error: Exception) -> NoReturn:
-    code = _exit_code(error)
-    if code is None:
-        raise error
-    sys.stderr.write(f"srr: {error}\n")
-    sys.exit(code)
-
-
-def _exit_code(error: Exception) -> int | None:
-    from pydantic import ValidationError
-
-    from service.client.errors import ApiError, ClientError
-    from service.commands.output import CommandError
-    from service.hub.errors import HubError, HubUnavailableError
-    from service.jobs.errors import JobError
-    from service.keys.errors import ApiKeyError
-    from service.platform.errors import PlatformError
-    from service.releases.errors import ReleaseError
-    from srr_core import errors as core
-
-    if isinstance(error, core.StopRequested):
-        return _EXIT_INTERRUPTED
-    if isinstance(error, CommandError):
-        return error.exit_code
-    of_core = (core.NumericalError, core.StorageError, core.VerificationError)
-    if isinstance(error, ApiError):
-        return _EXIT_BAD_INPUT if error.problem.status in _BAD_REQUESTS else _EXIT_FAILED
-    if isinstance(error, (ClientError, HubUnavailableError, JobError, PlatformError, *of_core)):
-        return _EXIT_FAILED
-    is_input = isinstance(error, core.SrrError | HubError | ApiKeyError | ReleaseError | ValidationError)
-    return _EXIT_BAD_INPUT if is_input else None
 
 
 def _client(url: str, api_key: str | None) -> "Client":

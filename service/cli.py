@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands.admin_app import admin_app
+from service.commands.endings import exit_with, exit_with_usage
 from service.commands.evaluate import evaluate
-from service.commands.exits import EXIT_FAILED, exit_with, exit_with_usage
 from service.commands.finetune_app import finetune
 from service.commands.hub_app import hub_app
 from service.commands.keys_app import JsonOption, keys_app
@@ -26,6 +26,7 @@ from service.commands.options import (
     TargetSizeOption,
     TokenOption,
 )
+from service.commands.output import EXIT_FAILED
 from service.commands.places import require_folder, require_free, require_source, require_usable
 from service.commands.repair import repair
 from service.commands.submit_app import submit_evaluation

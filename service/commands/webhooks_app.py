@@ -7,7 +7,9 @@ import typer
 from service.commands.keys_app import JsonOption
 from service.commands.submit_app import DEFAULT_URL, KEY, URL
 
-webhooks_app = typer.Typer(help="Send the outcome of jobs to an address of yours.", no_args_is_help=True, rich_markup_mode=None)
+webhooks_app = typer.Typer(
+    help="Send the outcome of jobs to an address of yours.", no_args_is_help=True, rich_markup_mode=None
+)
 WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The id of a webhook.")]
 
 

@@ -1,6 +1,7 @@
 """A stock transformers model without its weights: where the blocks are and which tensor belongs where."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 import transformers
 from accelerate import init_empty_weights
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import convert_and_load_state_dict_in_model
@@ -29,6 +31,8 @@ _PREDICTORS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
 """Endings of the names of classes with a head over the vocabulary."""
 NO_LIMIT = -1
 """What models whose positions are relative give as their longest window."""
+_LARGE = 2**24
+"""Numbers in a tensor. Buffers that get their values later are smaller by far."""
 MIN_WINDOW = 2
 """Tokens; with fewer there is no next token to predict."""
 
@@ -218,13 +222,31 @@ def check_supported(config: Mapping[str, Any]) -> str:
     return name
 
 
+class _NothingLarge(TorchFunctionMode):
+    """Makes large tensors without values take no memory: a stack of experts has tens of gigabytes.
+
+    accelerate's context moves a parameter to the meta device once it exists, which is too late.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function of torch; `empty` of something large on the meta device."""
+        kwargs = kwargs or {}
+        if func is torch.empty and kwargs.get("device") is None:
+            sizes = args[0] if args and isinstance(args[0], Sequence) else args or kwargs.get("size", ())
+            if all(isinstance(size, int) for size in sizes) and math.prod(sizes) > _LARGE:
+                kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
 def _build(directory: Path, name: str) -> PreTrainedModel:
     model_class: Any = getattr(transformers, name)
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         config.__dict__.pop("quantization_config", None)  # codes are decoded before the model sees them
         config._attn_implementation = None  # noqa: SLF001  # the class's own choice: never a kernel of a repository
-        with no_init_weights(), init_empty_weights(include_buffers=False):
+        with no_init_weights(), _NothingLarge(), init_empty_weights(include_buffers=False):
             # Private, but what every AutoModel calls; those know fewer classes than transformers has.
             model = model_class._from_config(config, dtype=torch.float32, experts_implementation="eager").eval()  # noqa: SLF001
     except Exception as error:  # a stranger's configuration fails in whatever way the class likes

@@ -27,7 +27,7 @@ from srr_core.errors import (
     StorageError,
     UnsupportedModelError,
 )
-from srr_core.models.architecture import Architecture
+from srr_core.models.architecture import Architecture, silent_loading
 from srr_core.models.layers import plan_layers
 from srr_core.models.miniature import VOCABULARY, miniature
 from srr_core.pipeline.assemble import assemble
@@ -122,7 +122,8 @@ def _copy(plan: RunPlan, scratch: Path) -> RunPlan | None:
         windows = _windows(model)
         if not bool(torch.isfinite(outputs_of(model, windows.ids)).all()):
             return None
-        model.bfloat16().save_pretrained(source)
+        with silent_loading():
+            model.bfloat16().save_pretrained(source)
         architecture = Architecture(source)
         weights, _ = open_source(source, architecture)
         layers = plan_layers(architecture, weights.entries)

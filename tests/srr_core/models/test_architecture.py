@@ -91,3 +91,14 @@ def test_a_length_that_the_class_does_not_check_is_refused(tmp_path: Path) -> No
     object.__setattr__(architecture.config, "max_position_embeddings", 64.5)
     with pytest.raises(UnsupportedModelError, match=r"max_position_embeddings as 64\.5"):
         _ = architecture.max_sequence_length
+
+
+def test_experts_that_exceed_the_memory_are_built_without_any(tmp_path: Path) -> None:
+    config = transformers.DeepseekV3Config(num_hidden_layers=4, n_routed_experts=4096)  # 480 GB in float32 a layer
+    config.architectures = ["DeepseekV3ForCausalLM"]
+    config.save_pretrained(tmp_path)
+
+    model = Architecture(tmp_path).model
+
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    assert {buffer.device.type for buffer in model.buffers()} == {"cpu"}

@@ -1,14 +1,15 @@
-"""How a command ends when it fails: one line on standard error and an exit code."""
+"""How the command line ends that failed: one line on standard error, and an exit code that says whose fault it was."""
 
 import sys
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import typer
 
+from service.commands.output import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, CommandError
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 _BAD_REQUESTS = frozenset({400, 404, 409, 413, 422})
 
 
@@ -31,7 +32,7 @@ def exit_with_usage(error: typer.TyperException) -> NoReturn:
 
 
 def exit_with(error: Exception) -> NoReturn:
-    """Say a known failure in one line; what is none of ours is raised again."""
+    """Say a known failure in one line and leave with its code; a bug of ours is raised again."""
     code = _exit_code(error)
     if code is None:
         raise error
@@ -43,7 +44,6 @@ def _exit_code(error: Exception) -> int | None:
     from pydantic import ValidationError
 
     from service.client.errors import ApiError, ClientError
-    from service.commands.output import CommandError
     from service.hub.errors import HubError, HubUnavailableError
     from service.jobs.errors import JobError
     from service.keys.errors import ApiKeyError

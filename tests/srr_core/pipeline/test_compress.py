@@ -262,7 +262,7 @@ def test_a_model_too_large_to_reload_still_has_its_structure_checked(
         return total
 
     module = sys.modules["srr_core.pipeline.compress"]
-    monkeypatch.setattr(module, "may_reload", lambda _: False)
+    monkeypatch.setattr(sys.modules["srr_core.pipeline.judging"], "may_reload", lambda _: False)
     report = compress(source, small(), tmp_path / "whole", calibration_text=text)
     monkeypatch.setattr(module, "assemble", incomplete)
 

@@ -6,7 +6,7 @@ from service.jobs.access import owned_job
 from service.jobs.errors import JobNotFoundError
 from service.jobs.ports import JobReading
 from service.jobs.schema import Job, JobSubmission
-from service.jobs.work import CompressWork, EvaluateWork, JobText, StoredText
+from service.jobs.work import CompressWork, EvaluateWork, FinetuneWork, JobText, StoredText
 from service.web.forms import TEXT_FIELDS, VISIBILITY, WINDOW_FIELDS, FormError, chosen_recipe
 from service.web.recipe_fields import recipe_fields
 from srr_core.recipe import PRESETS, Recipe
@@ -91,19 +91,20 @@ def can_say(recipe: Recipe) -> bool:
 def _text_fields(wanted: JobSubmission) -> tuple[str, ...]:
     if isinstance(wanted.work, EvaluateWork):
         return ("text", "pairs")
-    if not isinstance(wanted.work, CompressWork):
-        return ()
+    if isinstance(wanted.work, FinetuneWork):
+        return ("data", "validation", "neutral", "calibration")
     return ("calibration",) if wanted.work.recipe.evaluation is None else ("calibration", "evaluation")
 
 
 def _kept(wanted: JobSubmission, job: Job, name: str, read_text: ReadText) -> StoredText | None:
-    before: StoredText | None = getattr(job.work, name)
-    now: StoredText | None = getattr(wanted.work, name)
-    if before is None or (now is not None and now.text is not None):
+    """Return the text of a job in place of one that was not chosen anew, or None where there is nothing to keep."""
+    before, now = getattr(job.work, name), getattr(wanted.work, name)
+    is_chosen = now is not None and (not isinstance(now, StoredText) or now.text is not None)
+    if is_chosen or not isinstance(before, StoredText):
         return None
     text = None if before.sha256 is None else read_text(before.sha256)
     if not isinstance(before, JobText):
-        return None if text is None else StoredText(text=text)
+        return None if text is None else before.model_copy(update={"text": text, "sha256": None})
     windows = {field: getattr(now, field, None) for field in WINDOW_FIELDS}
     if isinstance(job.work, CompressWork) and _has_two_windows(job.work) and not any(windows.values()):
         windows = {field: getattr(before, field) for field in WINDOW_FIELDS}

@@ -7,16 +7,13 @@ from starlette.responses import Response
 
 from service.edge.dependencies import JobReader, JobWriter, Services, ServicesDep
 from service.jobs.access import owned_job
-from service.jobs.schema import Job
+from service.jobs.schema import Job, JobSubmission
 from service.jobs.work import EvaluateWork
-from service.platform.clock import utc_now
 from service.submissions.caller import Caller
 from service.web import evaluate_form, submitting
-from service.web.again import earlier_job, repeated
-from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep
 from service.web.form_page import messages_of
-from service.web.forms import SubmitForm, read_form, typed_values
+from service.web.forms import SubmitForm, typed_values
 from service.web.hub_access import brings_hub_access
 from service.web.rendering import Pages
 
@@ -42,27 +39,21 @@ def evaluate_page(
 @router.post("/evaluate")
 async def submit_evaluation(request: Request, pages: PagesDep, caller: JobWriter, services: ServicesDep) -> Response:
     """Take the form and go to the page of the new job, or show the form again with what is wrong."""
-    began = utc_now()
-    fields, files = evaluate_form.TEXT_FIELDS, evaluate_form.FILE_FIELDS
-    async with request.form(max_files=len(files), max_part_size=submitting.MAX_FORM_TEXT_BYTES) as data:
-        pages.guard.check(request, str(data.get(FIELD, "")))
-        form = SubmitForm(values=typed_values(data, fields), texts={})
-        try:
-            form = await read_form(data, fields=fields, files=files)
-            earlier = earlier_job(form.values, services.store, caller.owner)
-            before = earlier.work if earlier is not None and isinstance(earlier.work, EvaluateWork) else None
-            wanted = repeated(evaluate_form.submission(form, earlier=before), earlier, services.store.text)
-            return await submitting.submit_form(
-                request,
-                services,
-                caller,
-                wanted,
-                hub_token=form.hub_token,
-                force=bool(form.values["force"]),
-                began=began,
-            )
-        except submitting.REFUSALS as error:
-            return _show(request, pages, caller, services, dict(form.values), messages=messages_of(error))
+
+    def make(form: SubmitForm, earlier: Job | None) -> JobSubmission:
+        before = earlier.work if earlier is not None and isinstance(earlier.work, EvaluateWork) else None
+        return evaluate_form.submission(form, earlier=before)
+
+    return await submitting.take_form(
+        request,
+        pages,
+        services,
+        caller,
+        fields=evaluate_form.TEXT_FIELDS,
+        files=evaluate_form.FILE_FIELDS,
+        make=make,
+        refuse=lambda values, error: _show(request, pages, caller, services, values, messages=messages_of(error)),
+    )
 
 
 def _values_of(job: Job) -> dict[str, str]:

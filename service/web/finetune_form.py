@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, cast
 
 from pydantic import ValidationError
 
-from service.jobs.schema import JobSubmission
+from service.jobs.schema import Job, JobSubmission
 from service.jobs.work import (
     AnyTrainingData,
     DatasetFile,
@@ -62,6 +62,7 @@ RESULTS: Final[Mapping[str, str]] = {
     "merged": "One dense model in bfloat16",
 }
 TEXT_FIELDS = (
+    "again",
     "model_id",
     "revision",
     "start",
@@ -93,8 +94,11 @@ _DATASET_MESSAGES: Final[Mapping[str, str]] = {
 FILE_FIELDS = ("data", "validation", "neutral", "calibration")
 
 
-def submission(form: SubmitForm) -> JobSubmission:
+def submission(form: SubmitForm, *, earlier: FinetuneWork | None = None) -> JobSubmission:
     """Return what a form asks for.
+
+    Args:
+        earlier: The fine-tuning it repeats; its rows stand in where none are chosen.
 
     Raises:
         FormError: at least one field is wrong; every wrong one is named.
@@ -105,7 +109,7 @@ def submission(form: SubmitForm) -> JobSubmission:
         lambda: JobDestination(repo_id=values["repo_id"], private=VISIBILITY.get(values["visibility"]))
     )
     tuning = gathered.value(lambda: chosen_tuning(values))
-    data = gathered.value(lambda: _data(form))
+    data = gathered.value(lambda: _data(form, earlier))
     tags = gathered.value(lambda: read_tags(values["tags"]))
     if gathered.messages or source is None or destination is None or tuning is None or data is None:
         raise FormError(gathered.messages)
@@ -139,11 +143,14 @@ def chosen_tuning(values: Mapping[str, str]) -> TuningSpec:
     return _with("fields", lambda: with_fields(spec, parse_assignments(assignments))) if assignments else spec
 
 
-def values_of(work: FinetuneWork) -> dict[str, str]:
-    """Return the fields that would submit a fine-tuning again; its rows are to be chosen again."""
+def values_of(work: FinetuneWork, *, job: Job) -> dict[str, str]:
+    """Return the fields that would submit a fine-tuning again; its texts are taken from the job."""
     words = {value: word for word, value in VISIBILITY.items()}
     spec, data = work.tuning, work.data
     values = dict.fromkeys(TEXT_FIELDS, "") | {
+        "again": job.id,
+        "tags": ", ".join(job.tags),
+        "acknowledge_license": "on" if work.acknowledge_license else "",
         "model_id": work.source.model_id,
         "revision": work.source.revision,
         "start": _start_name(spec),
@@ -186,7 +193,7 @@ def _json(typed: str) -> Any:
         return typed
 
 
-def _data(form: SubmitForm) -> AnyTrainingData:
+def _data(form: SubmitForm, earlier: FinetuneWork | None) -> AnyTrainingData:
     values = form.values
     if values["dataset"]:
         try:
@@ -197,6 +204,8 @@ def _data(form: SubmitForm) -> AnyTrainingData:
             found = complaints(error, _DATASET_MESSAGES, _DATASET_MESSAGES)
             raise FormError({_DATASET_FIELDS[name]: message for name, message in found.items()}) from error
     rows = _rows(form, "data")
+    if rows is None and earlier is not None and isinstance(earlier.data, TrainingData):
+        return earlier.data
     if rows is None:
         raise FormError({"data": "Choose a file, or name a dataset of the Hub."})
     return rows

@@ -14,7 +14,7 @@ from service.web.wording import sentence
 
 JOBS_PER_PAGE = 25
 MAX_REPORTS_READ = 200
-"""Whole reports that one page may read, where the job itself says no numbers: about a third of a second."""
+"""Whole reports that one page may read, where the job itself says no numbers."""
 _REASON_CHARACTERS = 160
 _DESCENDING = "-"
 

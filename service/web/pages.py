@@ -3,13 +3,12 @@
 from typing import Annotated
 from urllib.parse import quote
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Form, Query, Request, status
 from starlette.responses import RedirectResponse, Response
 
 from service.accounts.errors import HubAccessEndedError
 from service.edge.dependencies import JobReader, JobWriter, OwnedJob, Services, ServicesDep, StoreDep
-from service.hub.errors import HubUnavailableError, InvalidRepoIdError
+from service.hub.errors import InvalidRepoIdError
 from service.hub.folder import MAIN
 from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
@@ -21,17 +20,22 @@ from service.jobs.retry import retry
 from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
 from service.jobs.trainings import Trainings
 from service.jobs.work import CompressWork
-from service.platform.clock import utc_now
 from service.platform.errors import UnreadableError
-from service.submissions.preflight import refused, validate
-from service.submissions.schema import ProblemNote
 from service.web import api_docs, choices, compare, evaluate, finetune, report_files, submitting, usage, workers
-from service.web.again import base_of, earlier_job, repeated, values_of
+from service.web.again import base_of, earlier_job, values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
 from service.web.filtering import JobQuery
 from service.web.form_page import PREVIEW_SHAPE, FormPage, namespace_of, preview_of
-from service.web.forms import FormError, SubmitForm, chosen_recipe, read_form, submission, typed_values
+from service.web.forms import (
+    FILE_FIELDS,
+    TEXT_FIELDS,
+    FormError,
+    SubmitForm,
+    chosen_recipe,
+    submission,
+    typed_values,
+)
 from service.web.hub_access import job_token
 from service.web.job_rows import Listing, headings, is_order, list_jobs
 from service.web.rendering import is_fragment
@@ -89,49 +93,26 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
     try:
         base = base_of(earlier_job(values, services.store, caller.owner))
         wanted = submission(SubmitForm(values=values, texts={}), owner=namespace_of(caller), base=base)
-        token = job_token(typed, request, caller, services).text
-        validation = await run_sync(
-            lambda: validate(
-                wanted.work,
-                services.hubs,
-                services.store,
-                services.fleet,
-                tenant=services.tenancy.of(caller.owner),
-                texts=services.uploads.of(caller.owner),
-                token=token,
-            )
-        )
+        validation = await submitting.check_work(wanted.work, request, services, caller, hub_token=typed)
     except (FormError, InvalidJobError, HubAccessEndedError) as error:
         return page.refuse_check(values, error)
-    except HubUnavailableError as error:
-        validation = refused(ProblemNote(code=error.code, message=str(error)))
     return page.check(values, validation, chosen_recipe(values, base=base))
 
 
 @router.post("/jobs")
 async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, services: ServicesDep) -> Response:
     """Take the form and go to the page of the new job, or show the form again with what is wrong."""
-    page, began = FormPage(request, pages, caller, services), utc_now()
-    form = SubmitForm(values=typed_values({}), texts={})
-    async with request.form(max_files=2, max_part_size=submitting.MAX_FORM_TEXT_BYTES) as data:
-        pages.guard.check(request, str(data.get(FIELD, "")))
-        form = SubmitForm(values=typed_values(data), texts={})
-        try:
-            form = await read_form(data)
-            earlier = earlier_job(form.values, services.store, caller.owner)
-            wanted = submission(form, owner=namespace_of(caller), base=base_of(earlier))
-            wanted = repeated(wanted, earlier, services.store.text)
-            return await submitting.submit_form(
-                request,
-                services,
-                caller,
-                wanted,
-                hub_token=form.hub_token,
-                force=bool(form.values["force"]),
-                began=began,
-            )
-        except submitting.REFUSALS as error:
-            return page.refuse(dict(form.values), error)
+    page = FormPage(request, pages, caller, services)
+    return await submitting.take_form(
+        request,
+        pages,
+        services,
+        caller,
+        fields=TEXT_FIELDS,
+        files=FILE_FIELDS,
+        make=lambda form, earlier: submission(form, owner=namespace_of(caller), base=base_of(earlier)),
+        refuse=page.refuse,
+    )
 
 
 @router.get("/jobs")

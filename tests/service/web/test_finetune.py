@@ -4,8 +4,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.jobs.memory_store import MemoryJobStore
+from service.jobs.schema import JobFilter
 from service.jobs.work import FinetuneWork, TrainingData
-from service.web.finetune_form import guessed_format
+from service.web.finetune_form import guessed_format, values_of
 from tests.service import finished
 from tests.service.web.visiting import only_job, token_of
 
@@ -40,16 +41,42 @@ def test_the_form_becomes_a_fine_tuning(http: TestClient, job_store: MemoryJobSt
     assert (tuning.schedule.epochs, tuning.task.kind, work.data.format) == (2, "instructions", "jsonl")
 
 
-def test_run_again_loses_nothing_but_the_files(http: TestClient, job_store: MemoryJobStore) -> None:
-    post(http)
+def test_running_a_fine_tuning_again_loses_nothing(http: TestClient, job_store: MemoryJobStore) -> None:
+    files = {"data": ("rows.jsonl", finished.ROWS), "neutral": ("neutral.txt", "Plain words to measure on.")}
+    http.post("/finetune", data={**TYPED, "tags": "nightly", "csrf_token": token_of(http, "/finetune")}, files=files)
     first = job_store.get(only_job(job_store))
+    assert isinstance(first.work, FinetuneWork)
 
     form = http.get(f"/?from={first.id}")
+    typed = values_of(first.work, job=first) | {"csrf_token": token_of(http, "/finetune")}
+    checked = http.post("/finetune/check", data=typed).text
+    answer = http.post("/finetune", data={**typed, "force": "on"})
 
     assert form.url.path == "/finetune"
-    assert "choose the rows again" in form.text
+    assert "Its texts are used again" in form.text
+    assert f'name="again" value="{first.id}"' in form.text
     assert "start.recipe.quantizer.num_bits=2" in form.text
     assert 'value="srr" selected' in form.text
+    assert "say 1" in checked
+    assert answer.status_code == 200
+    latest = job_store.list(JobFilter(), limit=1).jobs[0]
+    assert latest.id != first.id
+    assert latest.work == first.work
+    assert latest.tags == first.tags == ("nightly",)
+
+
+def test_rows_that_are_chosen_take_the_place_of_those_of_before(http: TestClient, job_store: MemoryJobStore) -> None:
+    post(http)
+    first = job_store.get(only_job(job_store))
+    other = finished.ROWS.replace("say", "shout")
+
+    data = {**TYPED, "again": first.id, "csrf_token": token_of(http, "/finetune")}
+    http.post("/finetune", data=data, files={"data": ("rows.jsonl", other)})
+
+    work = job_store.list(JobFilter(), limit=1).jobs[0].work
+    assert isinstance(work, FinetuneWork)
+    assert isinstance(work.data, TrainingData)
+    assert job_store.text(str(work.data.sha256)) == other
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from examples import CALIBRATION_TEXT, DEMO_MODEL, EVALUATION_TEXT
 from service.jobs.schema import Job, JobState, JobSubmission, Lease
@@ -85,26 +86,24 @@ def measure_share(directory: Path, url: str) -> tuple[float, dict[str, float]]:
             with shares.timed("lease", time.thread_time):
                 keeper.look()
 
-    finish = WorkFolder.finish
-    WorkFolder.finish = shares.wrapped("durable layers", finish)  # type: ignore[method-assign]
     thread = threading.Thread(target=keep)
     thread.start()
     began = time.perf_counter()
     try:
-        compress(
-            DEMO_MODEL,
-            named_recipe("srr"),
-            directory / "artifact",
-            calibration_text=CALIBRATION_TEXT,
-            evaluation_text=EVALUATION_TEXT,
-            device="cpu",
-            on_progress=shares.wrapped("events", recorder.on_progress),
-        )
+        with patch.object(WorkFolder, "finish", shares.wrapped("durable layers", WorkFolder.finish)):
+            compress(
+                DEMO_MODEL,
+                named_recipe("srr"),
+                directory / "artifact",
+                calibration_text=CALIBRATION_TEXT,
+                evaluation_text=EVALUATION_TEXT,
+                device="cpu",
+                on_progress=shares.wrapped("events", recorder.on_progress),
+            )
         return time.perf_counter() - began, dict(shares.seconds)
     finally:
         is_over.set()
         thread.join()
-        WorkFolder.finish = finish  # type: ignore[method-assign]
         engine.dispose()
 
 

@@ -65,10 +65,10 @@ async def _load(installed: Installation, job: str, *, clients: int, seconds: flo
     limits = httpx2.Limits(max_connections=clients + 1, max_keepalive_connections=clients + 1)
     async with httpx2.AsyncClient(base_url=installed.url, timeout=TIMEOUT_SECONDS, limits=limits) as http:
 
-        async def ask(what: str, method: str, path: str, **body: object) -> None:
+        async def ask(what: str, method: str, path: str, **body: Any) -> None:
             began = time.perf_counter()
             try:
-                answer = await http.request(method, path, **body)  # type: ignore[arg-type]
+                answer = await http.request(method, path, **body)
             except httpx2.TransportError as error:
                 answers.broken[type(error).__name__] += 1
                 return

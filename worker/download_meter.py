@@ -37,7 +37,7 @@ class DownloadMeter:
             return
         if threading.get_ident() != self._thread:
             # A callback of the native client: what it raises is printed and forgotten, so its work is called off.
-            abort_xet_session()  # type: ignore[no-untyped-call]
+            abort_xet_session()  # type: ignore[no-untyped-call]  # of huggingface_hub
             return
         raise StopRequested("The download was stopped; finished files are kept.")
 
@@ -63,7 +63,7 @@ def _bar(meter: DownloadMeter) -> type[Any]:
 
     class _SilentBar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
+            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]  # of tqdm
 
         def update(self, n: float | None = 1) -> bool | None:
             meter.advance(n)

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -63,10 +64,11 @@ def mutants(text: str) -> list[Mutant]:
         if node in skipped:
             continue
         for operator, changed in _faults(node):
-            start = offsets[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]  # every such node has both
-            stop = offsets[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
+            place = cast("ast.expr", node)  # what has faults has a place; a statement has the same four numbers
+            start = offsets[place.lineno - 1] + place.col_offset
+            stop = offsets[(place.end_lineno or place.lineno) - 1] + (place.end_col_offset or 0)
             before = text.encode()[start:stop].decode()
-            mutant = Mutant(node.lineno, operator, before, changed, start, stop)  # type: ignore[attr-defined]
+            mutant = Mutant(place.lineno, operator, before, changed, start, stop)
             if changed != before and _is_python(mutant.applied(text)):
                 found.append(mutant)
     return sorted(set(found), key=lambda mutant: (mutant.start, mutant.stop, mutant.operator, mutant.after))

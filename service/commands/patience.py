@@ -19,7 +19,7 @@ class PatientProtocol(H11Protocol):
     patience_seconds = PATIENCE_SECONDS
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio calls it with one
         """Begin to wait for the head of a request."""
         super().connection_made(transport)
         self._wait()

@@ -29,8 +29,8 @@ def redis_client(broker_url: str, *, master_name: str | None = None) -> redis.Re
     parts = [urlsplit(url) for url in urls]
     first = parts[0]
     sentinels = [(part.hostname or "localhost", part.port or _SENTINEL_PORT) for part in parts]
-    watchers = Sentinel(sentinels, socket_timeout=_TIMEOUT_SECONDS)  # type: ignore[no-untyped-call]
-    master: redis.Redis = watchers.master_for(  # type: ignore[no-untyped-call]
+    watchers = Sentinel(sentinels, socket_timeout=_TIMEOUT_SECONDS)  # type: ignore[no-untyped-call]  # of redis
+    master: redis.Redis = watchers.master_for(  # type: ignore[no-untyped-call]  # of redis
         master_name or "",
         db=int(first.path.strip("/") or 0),
         username=unquote(first.username) if first.username else None,

@@ -36,7 +36,9 @@ def variants() -> list[tuple[str, Recipe]]:
             (f"srr-max, MXINT{bits}", override(PRESETS["srr-max"], {"quantizer": {"grid": {**mxint, "kind": "mxint"}}}))
         )
         for group, ranks in INTEGER_GROUPS.items():
-            grid = {"quantizer": {"grid": {"kind": "integer", "num_bits": bits, "group_size": group}}}
+            # With zero points, which at two bits are worth more than their bits; the presets' own grid has none.
+            integers = {"kind": "integer", "num_bits": bits, "group_size": group, "symmetric": False}
+            grid = {"quantizer": {"grid": integers}}
             rows.append((f"gptq, int{bits} g{group}", override(PRESETS["gptq"], grid)))
             rows += [
                 (f"srr-gptq, int{bits} g{group}, r {rank}", override(PRESETS["srr-gptq"], {**grid, "rank": rank}))

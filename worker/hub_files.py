@@ -32,7 +32,7 @@ def fetch_file(
         StopRequested: the meter's caller asked for it.
     """
     if not is_inside(file.path):
-        raise DownloadCorruptedError(f"{repo_id} lists {file.path!r}, which is no file of its own folder.")
+        raise DownloadCorruptedError(f"{repo_id} lists {file.path!r}, which leads out of its folder.")
 
     def fetch() -> None:
         meter.check()

@@ -40,5 +40,5 @@ def compression_report(job: Job, stored: Mapping[str, Any]) -> Report:
     """Return the report of a compression. Raises UnreadableError, also for a job of another kind."""
     report = job_report(job, stored)
     if not isinstance(report, Report):
-        raise UnreadableError(f"job {job.id} is no compression; its report says something else")
+        raise UnreadableError(f"job {job.id} is not a compression, so its report is of another kind")
     return report

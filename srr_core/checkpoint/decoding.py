@@ -152,7 +152,7 @@ def _packed(
         raise CheckpointError(f"tensor {weight + PACKED!r} has no scale that fits it")
     columns = scale.shape[1] * group if group else entry.shape[1] * 32 // bits
     if math.ceil(columns * bits / 32) != entry.shape[1]:
-        raise CheckpointError(f"tensor {weight + PACKED!r} has not the {columns} columns that its scales say")
+        raise CheckpointError(f"tensor {weight + PACKED!r} does not have the {columns} columns that its scales say")
     shape = (entry.shape[0], columns)
     companions = [weight + suffix for suffix in _COMPANIONS if weight + suffix in entries]
     make = functools.partial(_packed_weight, weight, bits, shape, has_zero_points=not is_symmetric)

@@ -65,7 +65,7 @@ class BudgetSpec(Spec):
             raise ValueError("a budget needs one of target_bits, target_size_bytes and target_kl")
         for name, values in (("num_bits", self.num_bits), ("group_sizes", self.group_sizes), ("ranks", self.ranks)):
             if len(set(values)) != len(values):
-                raise ValueError(f"{name} are different numbers, not {values}")
+                raise ValueError(f"{name} lists a number twice: {values}")
         if len(self.num_bits) * len(self.group_sizes) * len(self.ranks) == 1:
             raise ValueError(
                 "a budget with one setting has nothing to choose from; give several num_bits, group_sizes or ranks, or "

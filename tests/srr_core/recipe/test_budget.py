@@ -18,7 +18,7 @@ from srr_core.recipe.fused import fused_groups
         ("gptq", {"target_bits": -1}, "target_bits"),
         ("gptq", {"target_kl": 0}, "target_kl"),
         ("gptq", {"target_bits": 3, "num_bits": [3], "group_sizes": [32]}, "one setting has nothing to choose from"),
-        ("gptq", {"target_bits": 3, "num_bits": [3, 3]}, "different numbers"),
+        ("gptq", {"target_bits": 3, "num_bits": [3, 3]}, "lists a number twice"),
         ("gptq", {"target_bits": 3, "num_bits": []}, "num_bits"),
         ("gptq", {"target_bits": 3, "num_bits": [9]}, "num_bits.0.*must be at most 8"),
         ("gptq", {"target_bits": 3, "group_sizes": [48]}, "groups of 48"),

@@ -1,11 +1,13 @@
 """One specimen, from a random checkpoint to a verdict: built, compressed, loaded as its users load it, and measured.
 
-Each step runs in a child of its own, so that a crash or an endless loop costs one row, and so that transformers knows
-nothing of this project in the step that loads the result, unless the layout needs it.
+Each step runs in a child of its own, so that a crash or an endless loop costs one row. Children come from a process
+that has never imported our runtime, whatever its caller has: in the step that loads a result, transformers must know
+nothing of this project unless the layout needs it.
 """
 
 import contextlib
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -15,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,8 @@ LENGTH, SEQUENCES, RANK = 64, 4, 4
 PERPLEXITY_OFF, WEIGHT_OFF = 1e-3, 2e-3
 """Largest differences, relative and absolute, between what a report says and what its users measure."""
 LIMIT_SECONDS = 120
+_CLEAN = multiprocessing.get_context("forkserver")
+_CLEAN.set_forkserver_preload([__name__])
 """Of processor time for a step, so that a busy machine changes no verdict."""
 
 
@@ -62,9 +67,9 @@ def try_specimen(specimen: Specimen, folder: Path, *, recipe: str = "srr", limit
     folder.mkdir(parents=True)
     try:
         for step in (
-            lambda: build(specimen, source),
-            lambda: _compress(trial, source, artifact, recipe),
-            lambda: _check(trial, source, artifact),
+            partial(build, specimen, source),
+            partial(_compress, trial, source, artifact, recipe),
+            partial(_check, trial, source, artifact),
         ):
             told = _in_child(step, limit)
             if told.get("verdict"):
@@ -225,27 +230,29 @@ def _weight_errors(stock: nn.Module, loaded: nn.Module, names: dict[str, float])
 
 
 def _in_child(work: Callable[[], dict[str, Any]], limit: int) -> dict[str, Any]:
-    """Run a step in a forked child; return what it tells, or what ended it."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1), os.dup2(null, 2)
-        warnings.simplefilter("ignore")
-        try:
-            told = work()
-        except BaseException as error:  # noqa: BLE001  # nothing may leave the child but what it tells
-            told = {"verdict": "CRASH", "detail": _told(error) + "".join(traceback.format_tb(error.__traceback__)[-1:])}
-        with os.fdopen(writing, "w") as pipe:
-            json.dump(told, pipe)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    _, status = os.waitpid(child, 0)
-    return json.loads(text) if text else {"verdict": "CRASH", "detail": f"ended with status {status}"}
+    """Run a step in a child; return what it tells, or what ended it."""
+    reading, writing = _CLEAN.Pipe(duplex=False)
+    child = _CLEAN.Process(target=_tell, args=(writing, work, limit))
+    child.start()
+    writing.close()
+    try:
+        told: dict[str, Any] | None = reading.recv()
+    except EOFError:
+        told = None
+    child.join()
+    return told if told is not None else {"verdict": "CRASH", "detail": f"ended with status {child.exitcode}"}
+
+
+def _tell(writing: Connection, work: Callable[[], dict[str, Any]], limit: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1), os.dup2(null, 2)
+    warnings.simplefilter("ignore")
+    try:
+        told = work()
+    except BaseException as error:  # noqa: BLE001  # nothing may leave the child but what it tells
+        told = {"verdict": "CRASH", "detail": _told(error) + "".join(traceback.format_tb(error.__traceback__)[-1:])}
+    writing.send(told)
 
 
 def _told(error: BaseException) -> str:

@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[3]
 LIMITS = Limits(
     lease=timedelta(seconds=30),
     heartbeat_seconds=0.1,
-    time_limit_seconds=60,
+    time_limit_seconds=600,
     disk_budget_bytes=10_000_000,
     grace_seconds=5,
     look_seconds=0.05,

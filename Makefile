@@ -61,7 +61,7 @@ check: lint docs audit ## Everything before a commit: lint, known holes, then th
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow"
 
 zoo: setup ## Try every class of transformers' tables and write tests/zoo/TABLE.tsv; half an hour on one core.
-	$(BIN)/python -m tests.zoo.sweep
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.zoo.sweep
 
 bench: setup ## Run every benchmark on a quiet machine; BENCHMARKS.md holds the numbers.
 	@set -e; for script in benchmarks/[a-z]*.py; do \

@@ -32,9 +32,15 @@ _START_SECONDS = 30.0
 LIFELINE = "SRR_LIFELINE"
 """As `worker.lifeline` reads it."""
 _BACKLOG = 2048
+_WORKER_ENDED = signal.SIGUSR1
+"""Not that of Ctrl-C, which the background jobs of a script ignore."""
 _STOP_SECONDS = 20.0
 # Event streams stay open for hours; on shutdown they are cut and their clients reconnect.
 _GRACE_SECONDS = 3
+
+
+class _WorkerEndedError(Exception):
+    """The worker beside the service ended by itself."""
 
 
 def run_api(settings: ServiceSettings) -> None:
@@ -83,27 +89,38 @@ def _running(listener: socket.socket, url: str, data_dir: Path) -> Iterator[None
     server = _server(embedded_settings(url), JobsSettings(data_dir=data_dir))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
     thread.start()
-    worker = WorkerProcess(data_dir)
-    before = {number: _leave_on(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        _wait_for(server, thread)
-        yield
-    except KeyboardInterrupt:
-        if worker.has_failed:
+    with _signals_unwind():
+        worker = WorkerProcess(data_dir)
+        try:
+            _wait_for(server, thread)
+            yield
+        except _WorkerEndedError:
             raise CommandError(f"the worker ended by itself; {data_dir / WORKER_LOG} says why") from None
-        raise
+        finally:
+            worker.stop()
+            server.should_exit = True
+            thread.join(_STOP_SECONDS)
+
+
+@contextmanager
+def _signals_unwind() -> Iterator[None]:
+    """Let signals unwind the main thread: a request to end unless it is ignored (`nohup`), and the worker's end."""
+    before = {number: _leave_on(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[_WORKER_ENDED] = signal.signal(_WORKER_ENDED, _raise_worker_ended)
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        worker.stop()
-        server.should_exit = True
-        thread.join(_STOP_SECONDS)
 
 
 def _leave_on(number: signal.Signals) -> Any:
-    """Let a signal unwind the main thread, unless it is ignored (`nohup`), and return its handler of before."""
     before = signal.getsignal(number)
     return before if before is signal.SIG_IGN else signal.signal(number, lambda *_: sys.exit(128 + number))
+
+
+def _raise_worker_ended(*_: object) -> None:
+    raise _WorkerEndedError
 
 
 def embedded_settings(url: str) -> ServiceSettings:
@@ -114,10 +131,9 @@ def embedded_settings(url: str) -> ServiceSettings:
 
 
 class WorkerProcess:
-    """A worker beside the service. When it ends by itself, the main thread is interrupted as by Ctrl-C."""
+    """A worker beside the service. When it ends by itself, the main thread gets a signal."""
 
     def __init__(self, data_dir: Path) -> None:
-        self.has_failed = False
         self._is_stopping = False
         # A session of its own: Ctrl-C in the terminal reaches us, and we stop the worker in order.
         with (data_dir / WORKER_LOG).open("ab") as log:
@@ -146,9 +162,8 @@ class WorkerProcess:
         self._process.wait()
         main_thread = threading.main_thread().ident
         if not self._is_stopping and main_thread is not None:
-            self.has_failed = True
             # A real signal, because only that wakes a thread that waits for the network.
-            signal.pthread_kill(main_thread, signal.SIGINT)
+            signal.pthread_kill(main_thread, _WORKER_ENDED)
 
 
 def require_private(host: str, *, trusted: bool) -> None:

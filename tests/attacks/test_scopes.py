@@ -14,7 +14,7 @@ from tests.attacks.test_forged_requests import IDS
 
 FREE = frozenset(
     {
-        *("/v1/recipes", "/livez", "/readyz", "/metrics", "/recipes", "/workers", "/queue"),
+        *("/v1/recipes", "/livez", "/readyz", "/metrics", "/recipes", "/workers", "/queue", "/docs"),
         *("/sign-in", "/sign-out", "/sign-in/huggingface", "/sign-in/huggingface/callback"),
     }
 )

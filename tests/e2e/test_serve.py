@@ -30,16 +30,20 @@ def wait_for(condition: object, seconds: float = _START_SECONDS) -> None:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
-    """`srr serve` on a free port, with the demo model in its hub."""
+def service(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
+    """`srr serve` on a free port, with the demo model in its hub; its parameter is what SIGINT does to it at first."""
+    of_ctrl_c = getattr(request, "param", signal.SIG_DFL)
     with listen(LOOPBACK, 0) as free:
         port = free.getsockname()[1]
     data_dir = tmp_path / "data"
     FolderHub(data_dir / "hub").import_model(DEMO_MODEL, "demo/tiny-llama")
+    # Whatever these tests themselves run under: the background jobs of a script ignore the signal.
+    before = signal.signal(signal.SIGINT, of_ctrl_c)
     process = subprocess.Popen(
         [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--data-dir", str(data_dir)],
         stderr=subprocess.DEVNULL,
     )
+    signal.signal(signal.SIGINT, before)
     url = f"http://{LOOPBACK}:{port}"
     wait_for(lambda: _answers(url))
     yield process, url, data_dir
@@ -120,6 +124,7 @@ def test_a_second_command_on_the_same_directory_is_refused_and_told_of_the_first
     assert process.poll() is None
 
 
+@pytest.mark.parametrize("service", [signal.SIG_DFL, signal.SIG_IGN], ids=["terminal", "script"], indirect=True)
 def test_a_worker_that_dies_takes_the_command_with_it(service: tuple[subprocess.Popen[bytes], str, Path]) -> None:
     process, _, data_dir = service
     wait_for(lambda: _workers(data_dir))

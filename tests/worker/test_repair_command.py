@@ -28,5 +28,6 @@ def test_an_artifact_on_disk_is_repaired_into_a_folder_with_a_card(tmp_path: Pat
     assert result.stdout.endswith(f"written     {tmp_path / 'out'}\n")
     assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8").startswith("---\n")
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["repair"]["num_sequences"] == 12
+    elsewhere = [str(tmp_path / "other") if one == str(tmp_path / "out") else one for one in arguments]
     with pytest.raises(RecipeError, match=r"repair\.nothing"):
-        CliRunner().invoke(app, [*arguments, "--set", "nothing=1"], catch_exceptions=False)
+        CliRunner().invoke(app, [*elsewhere, "--set", "nothing=1"], catch_exceptions=False)

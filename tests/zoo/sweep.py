@@ -12,10 +12,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-from tests.zoo.specimens import GROUPS, Specimen, specimens  # after the environment, which libraries read once
+from tests.zoo.specimens import GROUPS, Specimen, specimens
 from tests.zoo.trial import Trial, try_specimen
 
 TABLE = Path(__file__).with_name("TABLE.tsv")

@@ -17,6 +17,8 @@ Outcomes = dict[str, dict[str, float | str]]
 SAME_RUN = 5e-3
 """Kernels differ in the last bit, and a code at the middle of two may go either way: one such code, and what GPTQ makes
 of it in the columns that follow, moves one of fourteen layers by 2.5 %, so the mean by 0.2 %."""
+SAME_REPAIR = 0.05
+"""A repair takes hundreds of steps of Adam, each a little apart from where the last bit led the one before."""
 SAME_MODEL = 1e-5
 
 
@@ -47,7 +49,8 @@ def test_every_architecture_runs_on_a_device(name: str, outcomes: Outcomes) -> N
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_recipe_runs_on_a_device(name: str, outcomes: Outcomes) -> None:
-    assert outcomes["recipe"][name] == pytest.approx(0, abs=SAME_RUN)
+    tolerance = SAME_RUN if PRESETS[name].repair is None else SAME_REPAIR
+    assert outcomes["recipe"][name] == pytest.approx(0, abs=tolerance)
 
 
 @pytest.mark.parametrize("name", [*PRESETS, *ARCHITECTURES])

@@ -12,9 +12,10 @@ from tests.hub_server import Repository
 
 def load_error(installation: Installation, repository: Repository, directory: Path) -> str | None:
     """Return why an artifact cannot be used, or None when it loads and answers with finite numbers."""
-    directory.mkdir(parents=True)
     for path, file in repository.head.files.items():
-        (directory / path).write_bytes(installation.hub.state.content(file) or b"")
+        copy = directory / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(installation.hub.state.content(file) or b"")
     try:
         verify_structure(directory)
         model = AutoModelForCausalLM.from_pretrained(directory)

@@ -60,7 +60,7 @@ class Watcher:
     def act(self) -> list[Job]:
         """Decide about releases, twice as two processes would, and return every job there is."""
         hub = HuggingFaceMetadata(self.client)
-        context = ReleaseContext(self.store, self.jobs, hub, lambda: None, "1.0", WatchRights(self.tenancy))
+        context = ReleaseContext(self.store, self.jobs, lambda _: hub, lambda: None, "1.0", WatchRights(self.tenancy))
         for _ in range(2):
             act_on_releases(context)
         return list(self.jobs.list(JobFilter(), limit=200).jobs)

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from srr_core.recipe.quantizers import FLOAT16_BITS
+from srr_core.recipe.quantizer_base import FLOAT16_BITS
 from srr_core.report import LayerReport, Report
 from srr_core.telling.pictures import WIDE, Number, Picture, rectangle, size_words, text, together
 

@@ -181,7 +181,7 @@ def serve(
     from service.commands.serve import run_embedded
 
     hub = worker_command("seed", "worker.hub_commands")(data_dir)
-    run_embedded(port=port, data_dir=data_dir, hub=hub)
+    run_embedded(port=port, data_dir=data_dir, hub=hub, bring=worker_command("bring", "worker.hub_commands"))
 
 
 @app.command()

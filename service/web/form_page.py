@@ -100,6 +100,7 @@ class FormPage:
             or bool({*ADVANCED_FIELDS, *FILE_FIELDS} & wrong.keys()),
             again=again,
             sign_in_again=sign_in_again,
+            brings_folders=self.services.bring_model is not None,
             has_hub_access=brings_hub_access(self.caller, self.services),
             **summary,
             **_checked(validation, summary["recipe"]),

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from huggingface_hub import EvalResult, ModelCardData
 
 from service.hub.model import ResolvedModel
-from service.platform.markdown import cell, code, table
 from srr_core.recipe import Recipe
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.servers import PLAIN_WORD_BITS
 from srr_core.report import LayerReport, Measurement, Report
+from srr_core.telling.markdown import cell, code, table
 from worker.card_pictures import picture_sections, verdict_section
 from worker.card_uses import use_sections
 
@@ -153,7 +154,7 @@ def _auto_class(architecture: str) -> str:
 def _results(report: Report) -> str:
     size = report.size_bytes
     rows = [
-        ("Weight files", _megabytes(size.source), _megabytes(size.compressed)),
+        ("Weight files", size_words(size.source), size_words(size.compressed)),
         ("Bits per compressed weight, in the files", "", f"{report.bits_per_weight.stored:.2f}"),
         ("Mean output error of a layer", "0", f"{report.mean_output_error:.4f}"),
         *(
@@ -244,7 +245,3 @@ def _limitations(report: Report, source: ResolvedModel) -> str:
         f"* {licensed}",
     ]
     return "## Limitations\n\n" + "\n".join(lines)
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.report import Report
 from srr_core.telling.cautions import cautions
 from srr_core.telling.frontier import FrontierRow, frontier
 from srr_core.telling.gallery import pictures
-from srr_core.telling.pictures import Picture, size_words
+from srr_core.telling.pictures import Picture
 from srr_core.telling.verdict import verdict
 
 FOLDER = "pictures"

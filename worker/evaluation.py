@@ -14,6 +14,7 @@ from service.jobs.work import EvaluateWork, JobSource, StoredText
 from service.platform.tracing import span
 from srr_core.errors import EvaluationError
 from srr_core.evaluation_report import EvaluationReport
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.evaluations import AnyEvaluationSpec, parse_evaluations
 from srr_core.recipe.stages import Stage
 from worker.evaluation_card import evaluation_card
@@ -88,7 +89,7 @@ def _download(work: EvaluateWork, models: _Models, context: RunContext) -> None:
         context.source_hub(source.model_id).download(
             model, folder, whole=True, token=token, on_progress=tell, should_stop=context.should_stop
         )
-        context.progress.say(f"Downloaded {model.model_id}, {sizes[number]:,} bytes, and checked each file.")
+        context.progress.say(f"Downloaded {model.model_id}, {size_words(sizes[number])}, and checked each file.")
 
 
 def _evaluate(work: EvaluateWork, models: _Models, context: RunContext) -> EvaluationReport:

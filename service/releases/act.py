@@ -23,6 +23,7 @@ from service.releases.rights import WatchRights
 from service.releases.schema import Release, ReleaseState, Watch
 from service.releases.store import WatchStore
 from srr_core.recipe import Recipe
+from srr_core.recipe.byte_sizes import size_words
 
 _log = structlog.get_logger(__name__)
 
@@ -116,7 +117,8 @@ def skip_reason(model: ResolvedModel, watch: Watch) -> str | None:
     if {file.path for file in model.files} >= _OURS:
         return "it is an artifact of this product"
     if watch.max_weight_bytes is not None and model.weight_bytes > watch.max_weight_bytes:
-        return f"its weights take {model.weight_bytes:,} bytes; the watch allows {watch.max_weight_bytes:,}"
+        most = size_words(watch.max_weight_bytes)
+        return f"its weights take {size_words(model.weight_bytes)}; the watch allows {most}"
     try:
         check_compressible(model)
     except HubError as error:

@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 import structlog
 
-from service.jobs.numbers import bits_of_model
 from service.jobs.reports import compression_report
 from service.jobs.schema import Job
 from service.platform.errors import UnreadableError
 from service.web.charts import Tick, nice_ticks
-from service.web.formatting import size
 from srr_core.recipe import Direction
+from srr_core.recipe.byte_sizes import size_unit, size_words
 from srr_core.report import Measurement, Report
+from srr_core.telling.sizes import bits_of_model
 
 _log = structlog.get_logger(__name__)
 Measure = Literal["bits", "size"]
@@ -177,7 +177,7 @@ def scatter_chart(
     if not shown_here:
         return None
     width, height = extent
-    unit, suffix = (1, "") if measure == "bits" else _unit(max(one.size_bytes for one, _ in shown_here))
+    name, unit = ("", 1) if measure == "bits" else size_unit(max(one.size_bytes for one, _ in shown_here))
     sizes = [one.bits if measure == "bits" else one.size_bytes / unit for one, _ in shown_here]
     x_values = nice_ticks(min(sizes), max(sizes), count=4 if width > NARROW[0] else 3)
     levels = [*(value for _, value in shown_here), *([] if shown.source is None else [shown.source])]
@@ -198,11 +198,11 @@ def scatter_chart(
                 y=y_of(value),
                 number=one.number or 0,
                 label=f"{one.report.recipe.name}: {one.bits:.2f} bits per weight, "
-                f"{size(one.size_bytes)}, {shown.name.lower()} {value:.{shown.digits}f}",
+                f"{size_words(one.size_bytes)}, {shown.name.lower()} {value:.{shown.digits}f}",
             )
             for (one, value), place in zip(shown_here, sizes, strict=True)
         ),
-        x_ticks=tuple(Tick(y=x_of(value), label=label + suffix) for value, label in _labelled(x_values)),
+        x_ticks=tuple(Tick(y=x_of(value), label=f"{label} {name}".rstrip()) for value, label in _labelled(x_values)),
         y_ticks=tuple(Tick(y=y_of(value), label=label) for value, label in _labelled(y_values)),
         source_y=None if shown.source is None else y_of(shown.source),
         width=width,
@@ -213,7 +213,3 @@ def scatter_chart(
 def _labelled(values: Sequence[float]) -> list[tuple[float, str]]:
     decimals = max(len(f"{value:.6g}".partition(".")[2]) for value in values)
     return [(value, f"{value:.{decimals}f}") for value in values]
-
-
-def _unit(count: int) -> tuple[int, str]:
-    return (1024**3, " GiB") if count >= 1024**3 else (1024**2, " MiB")

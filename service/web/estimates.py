@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from service.submissions.schema import Estimate
-from service.web.formatting import count_words, duration, size
+from service.web.formatting import count_words, duration
 from srr_core.recipe import Recipe
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.verdicts import CompatibilityRow
 
 _LABELS = {
@@ -41,7 +42,7 @@ def relevant_rows(rows: Iterable[CompatibilityRow], recipe: Recipe) -> list[Comp
 
 def _text(name: str, value: float) -> str:
     if name.endswith("_bytes"):
-        return size(round(value))
+        return size_words(round(value))
     if name.endswith("seconds"):
         return duration(value)
     if name.endswith("_minutes"):

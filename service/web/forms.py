@@ -18,7 +18,8 @@ from service.web.goals import GOALS, with_goal
 from service.web.wording import complaints, sentence
 from srr_core.errors import RecipeError
 from srr_core.recipe import DEFAULT_RECIPE, Recipe, named_recipe, override
-from srr_core.recipe.budgeted import budgeted, size_in_bytes
+from srr_core.recipe.budgeted import budgeted
+from srr_core.recipe.byte_sizes import size_in_bytes
 
 NUMBER_FIELDS = ("num_bits", "rank", "iterations", "group_size", "seed")
 TARGETS_OF_SIZE = ("target_bits", "target_size", "target_kl")

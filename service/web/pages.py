@@ -14,6 +14,7 @@ from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
 from service.jobs.destinations import same_destination
 from service.jobs.errors import InvalidJobError
+from service.jobs.event_words import STATE_LABELS
 from service.jobs.ports import JobReading
 from service.jobs.reports import AnyReport, job_report
 from service.jobs.retry import retry
@@ -25,6 +26,7 @@ from service.web import api_docs, choices, compare, evaluate, finetune, report_f
 from service.web.again import base_of, earlier_job, values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
+from service.web.earlier_results import earlier_results
 from service.web.filtering import JobQuery
 from service.web.form_page import PREVIEW_SHAPE, FormPage, namespace_of, preview_of
 from service.web.forms import (
@@ -40,7 +42,7 @@ from service.web.hub_access import job_token
 from service.web.job_rows import Listing, headings, is_order, list_jobs
 from service.web.rendering import is_fragment
 from service.web.searching import MAX_SCANNED
-from service.web.views import STATE_LABELS, JobView, job_view
+from service.web.views import JobView, job_view
 from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
@@ -208,7 +210,7 @@ def retry_form(
 @router.get("/jobs/{job_id}/report")
 def report_page(request: Request, pages: PagesDep, job: OwnedJob, store: StoreDep) -> Response:
     """Show the report of a finished job."""
-    return pages.report(request, job, store.report(job.id))
+    return pages.report(request, job, store.report(job.id), earlier_results(job, store))
 
 
 @router.get("/recipes")

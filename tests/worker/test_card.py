@@ -71,7 +71,7 @@ def test_the_table_shows_source_and_result_side_by_side() -> None:
     text = model_card(report(), repo_id="alice/out", source=source())
 
     assert "| token_perplexity@64, lower is better | 37.040 | 37.950 |" in text
-    assert "| Weight files | 13.0 MB | 5.1 MB |" in text
+    assert "| Weight files | 12.4 MiB | 4.9 MiB |" in text
     assert "disjoint windows of 64 tokens" in text
 
 

@@ -51,7 +51,7 @@ def test_a_target_of_size_becomes_a_budget(recipe: str, field: str, typed: str, 
     ("typed", "wrong"),
     [
         ({"target_bits": "many"}, {"target_bits": "'many' is not a number."}),
-        ({"target_size": "many"}, {"target_size": "'many' is no size; write it as 4GB, 800MB or 3.5GiB."}),
+        ({"target_size": "many"}, {"target_size": "'many' is no size; write it as 4GiB, 800MiB or 4GB."}),
         (
             {"target_bits": "3", "target_kl": "0.1"},
             dict.fromkeys(("target_bits", "target_kl"), "One target of bits, size or KL at most."),

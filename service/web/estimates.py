@@ -10,7 +10,8 @@ from srr_core.recipe.verdicts import CompatibilityRow
 
 _LABELS = {
     "layers": "Layers to compress",
-    "bits_per_weight": "Bits per weight here",
+    "bits_of_model": "Bits over the whole model",
+    "bits_per_weight": "Bits in the compressed layers",
     "artifact_bytes": "Size of the result",
     "scratch_bytes": "Disk while it works",
     "memory_bytes": "Memory while it works",

@@ -1,8 +1,10 @@
 """The pages: submit a model, watch it, read what came of it. They work without JavaScript."""
 
+from functools import partial
 from typing import Annotated
 from urllib.parse import quote
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Form, Query, Request, status
 from starlette.responses import RedirectResponse, Response
 
@@ -43,6 +45,7 @@ from service.web.job_rows import Listing, headings, is_order, list_jobs
 from service.web.rendering import is_fragment
 from service.web.searching import MAX_SCANNED
 from service.web.views import JobView, job_view
+from service.web.whole_bits import whole_bits
 from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
@@ -74,11 +77,13 @@ def submit_page(
 
 
 @router.get("/preview")
-def preview(request: Request, pages: PagesDep, caller: JobReader, store: StoreDep) -> Response:
+def preview(request: Request, pages: PagesDep, caller: JobReader, services: ServicesDep) -> Response:
     """Show what the form as it stands would do. A fragment for the form page."""
     values = typed_values(request.query_params)
-    base = base_of(earlier_job(values, store, caller.owner))
-    return pages.render(request, "preview.html", values=values, **preview_of(values, namespace_of(caller), base))
+    base = base_of(earlier_job(values, services.store, caller.owner))
+    bits = partial(whole_bits, values, request, services, caller)
+    summary = preview_of(values, namespace_of(caller), base, bits)
+    return pages.render(request, "preview.html", values=values, **summary)
 
 
 @router.post("/check")
@@ -94,7 +99,9 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         return page.check(values, None)
     try:
         base = base_of(earlier_job(values, services.store, caller.owner))
-        wanted = submission(SubmitForm(values=values, texts={}), owner=namespace_of(caller), base=base)
+        bits = partial(whole_bits, values, request, services, caller, hub_token=typed)
+        form = SubmitForm(values=values, texts={})
+        wanted = await run_sync(lambda: submission(form, owner=namespace_of(caller), base=base, bits=bits))
         validation = await submitting.check_work(wanted.work, request, services, caller, hub_token=typed)
     except (FormError, InvalidJobError, HubAccessEndedError) as error:
         return page.refuse_check(values, error)
@@ -112,7 +119,12 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
         caller,
         fields=TEXT_FIELDS,
         files=FILE_FIELDS,
-        make=lambda form, earlier: submission(form, owner=namespace_of(caller), base=base_of(earlier)),
+        make=lambda form, earlier: submission(
+            form,
+            owner=namespace_of(caller),
+            base=base_of(earlier),
+            bits=partial(whole_bits, form.values, request, services, caller, hub_token=form.hub_token),
+        ),
         refuse=page.refuse,
     )
 

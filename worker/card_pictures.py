@@ -54,8 +54,8 @@ def _shown(picture: Picture) -> str:
 
 def _table(report: Report) -> str:
     lines = [
-        "| | weight files | bits per weight | divergence | perplexity |",
-        "| --- | --- | --- | --- | --- |",
+        "| | weight files | bits of the model | in its layers | divergence | perplexity |",
+        "| --- | --- | --- | --- | --- | --- |",
         *(_line(row) for row in frontier(report)),
     ]
     return "\n".join(lines)
@@ -67,6 +67,7 @@ def _line(row: FrontierRow) -> str:
     cells = (
         f"`{row.name}`" if row.kind != "source" else "source",
         f"{size_words(row.size_bytes)}{note}",
+        "" if row.bits_of_model is None else f"{row.bits_of_model:.2f}",
         "" if row.bits_per_weight is None else f"{row.bits_per_weight:.2f}",
         "" if row.divergence is None else f"{row.divergence:.3g}{error}",
         "" if row.perplexity is None else f"{row.perplexity:.3f}",

@@ -25,6 +25,7 @@ from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.compatibility import compatibility
 from srr_core.recipe.presets import describe_validation
 from srr_core.recipe.verdicts import CompatibilityRow
+from srr_core.telling.sizes import bits_words
 from worker.commands import naming_both_places
 
 PACKAGES = (
@@ -159,9 +160,10 @@ def _print_inspection(source: str, recipe: Recipe, found: Inspection, seconds: f
     )
     print_line(f"weights     {found.compressed_weights:,} compressed, {found.kept_weights:,} kept in 16 or 32 bit")
     print_line(f"share       {100 * found.compressed_share:.0f} % of the model's bytes are compressed")
+    whole = 8 * found.artifact_bytes / max(found.compressed_weights + found.kept_weights, 1)
     print_line(
-        f"bits        {found.bits_per_weight_quantized:.2f} per compressed weight, "
-        f"{found.bits_per_weight_total:.2f} with L·R of rank {recipe.rank}"
+        f"bits        {bits_words(found.bits_per_weight_total, whole)} "
+        f"({found.bits_per_weight_quantized:.2f} without L·R of rank {recipe.rank})"
     )
     print_line(f"size        {size_words(found.source_bytes)} → about {size_words(found.artifact_bytes)}")
     if found.size_note:

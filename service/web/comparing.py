@@ -13,7 +13,7 @@ from service.web.charts import Tick, nice_ticks
 from srr_core.recipe import Direction
 from srr_core.recipe.byte_sizes import size_unit, size_words
 from srr_core.report import Measurement, Report
-from srr_core.telling.sizes import bits_of_model
+from srr_core.telling.sizes import bits_of_model, bits_words
 
 _log = structlog.get_logger(__name__)
 Measure = Literal["bits", "size"]
@@ -197,7 +197,7 @@ def scatter_chart(
                 x=x_of(place),
                 y=y_of(value),
                 number=one.number or 0,
-                label=f"{one.report.recipe.name}: {one.bits:.2f} bits per weight, "
+                label=f"{one.report.recipe.name}: {bits_words(one.bits, one.bits_of_model)}, "
                 f"{size_words(one.size_bytes)}, {shown.name.lower()} {value:.{shown.digits}f}",
             )
             for (one, value), place in zip(shown_here, sizes, strict=True)

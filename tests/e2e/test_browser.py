@@ -1,5 +1,6 @@
 """The pages in a real browser: phone and desktop, with and without JavaScript, and not one console message."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 

@@ -215,7 +215,7 @@ def test_the_card_begins_with_the_verdict_of_the_report_and_its_picture() -> Non
     assert f"**{verdict(made).sentence}**" in text
     assert text.index("## Was it worth it?") < text.index("## How to load")
     assert "](pictures/frontier.svg)" in text
-    assert "| `gptq` | 4.8 MiB | 4.25 | 0.0187 ± 0.0002 | 38.500 |" in text
+    assert "| `gptq` | 4.8 MiB | 6.15 | 4.25 | 0.0187 ± 0.0002 | 38.500 |" in text
 
 
 def test_every_file_that_a_card_names_lies_beside_it(tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ class Decomposition:
     notes: tuple[str, ...] = ()
     preserved_overlap: float | None = None
     """How much of the preserved directions the first `preserved_rank` columns of L span; None where k is 0."""
+    output_length: float | None = None
+    """‖xW‖ over the calibration inputs, which every other method for the layer measures its errors by."""
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,9 @@ def row(name: str, report: Report) -> str:
     """Return the shares of one run."""
     stages = report.seconds
     share = stages["baselines"] / stages["compress"]
+    whole = stages["baselines"] / (stages["calibrate"] + stages["compress"])
     each = ", ".join(f"{one.recipe.name} {one.seconds / stages['compress']:.0%}" for one in report.baselines)
-    return f"{name}: {share:.0%} of the stage compress ({each} in their layers)"
+    return f"{name}: {share:.0%} of the stage compress ({each} in their layers), {whole:.0%} with calibrate"
 
 
 if __name__ == "__main__":

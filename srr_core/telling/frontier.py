@@ -53,9 +53,19 @@ class FrontierRow:
     @property
     def size_note(self) -> str:
         """How much larger or smaller than the artifact it is; empty where it is as large."""
-        if self.is_same_size or self.kind not in ("baseline", "earlier"):
-            return ""
-        return f"{100 * abs(self.size_gap):.0f} % {'larger' if self.size_gap > 0 else 'smaller'} than this artifact"
+        return gap_words(self.size_gap, "this artifact") if self.kind in ("baseline", "earlier") else ""
+
+
+def gap_words(size_gap: float, other: str) -> str:
+    """Return how much larger or smaller files are than others; empty where they are as large.
+
+    Args:
+        size_gap: Bytes above those of the others, as a share of them.
+        other: Whose files those are.
+    """
+    if abs(size_gap) <= SAME_SIZE:
+        return ""
+    return f"{100 * abs(size_gap):.0f} % {'larger' if size_gap > 0 else 'smaller'} than {other}"
 
 
 def frontier(report: Report, earlier: Sequence[Earlier] = ()) -> tuple[FrontierRow, ...]:

@@ -27,10 +27,13 @@ from srr_core.linalg.truncated_svd import SVDFactors, truncated_svd
 from srr_core.rank_selectors import Candidates, RankSelector, Spectrum
 from srr_core.recipe import Recipe
 from srr_core.scalings import ScalingFactor
-from srr_core.types import Decomposition, LayerErrors, QuantizedTensor
+from srr_core.types import Decomposition, LayerErrors, QuantizedTensor, Spectra
 
 PROJECTION_TOLERANCE = 1e-3
 """Slack of ‖UUᵀE‖ ≤ ‖E‖ in float32; a code with an inverse misses the bound by factors of 10 (spec 2.7)."""
+
+SPECTRUM_VALUES = 64
+"""Singular values of a layer that are told, four digits each: a kilobyte for both spectra."""
 
 Quantize = Callable[[Float[Tensor, "out in"]], QuantizedTensor]
 
@@ -94,7 +97,7 @@ def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantiz
     if recipe.reconstruct == "joint":
         _require_projection(best, method.factor_dtype)
     found = best.decomposition(method, rank_was_clamped=rank < recipe.rank)
-    return replace(found, output_length=judge.output_length)
+    return replace(found, output_length=judge.output_length, spectra=_spectra(candidates, best, judge))
 
 
 @exact_matmul()
@@ -145,6 +148,8 @@ class _Attempt:
     preserved_overlap: float | None
     rounds: int
     errors: LayerErrors
+    error_values: Float[Tensor, " rank"] | None = None
+    """Singular values of the scaled error, where the whole L·R was fitted to it."""
 
     def decomposition(self, method: Method, *, rank_was_clamped: bool) -> Decomposition:
         has_rank = method.recipe.rank > 0
@@ -159,6 +164,15 @@ class _Attempt:
             notes=(*method.scaling.notes, *self.quantized.notes, *clamped),
             preserved_overlap=self.preserved_overlap,
         )
+
+
+def _spectra(candidates: Candidates | None, attempt: "_Attempt", judge: "_Judge") -> Spectra | None:
+    def shares(values: Tensor | None) -> tuple[float, ...]:
+        found = [] if values is None or not judge.scaled_length > 0 else values[:SPECTRUM_VALUES].tolist()
+        return tuple(float(f"{value / judge.scaled_length:.4g}") for value in found)
+
+    spectra = Spectra(shares(candidates.known_values if candidates else None), shares(attempt.error_values))
+    return spectra if spectra.weight or spectra.error else None
 
 
 def _require_projection(attempt: "_Attempt", dtype: torch.dtype) -> None:
@@ -191,6 +205,7 @@ def _rounds(
     recipe = judge.method.recipe
     preserved = project(weight, directions)
     low_rank = _balanced(*preserved, judge.method.factor_dtype)
+    error_values = None
     for number in range(1, recipe.iterations + 1):
         has_columns = low_rank.left.shape[1] > 0
         quantized = quantize(weight - low_rank.left @ low_rank.right if has_columns else weight)
@@ -202,6 +217,7 @@ def _rounds(
             start = low_rank.left if low_rank.left.shape[1] else None
             leading = _leading(scaled_error, rank, recipe, seed + number, start=start)
             low_rank = _balanced(*project(error, leading.left), judge.method.factor_dtype)
+            error_values = leading.singular_values
         yield _Attempt(
             quantized=quantized,
             low_rank=low_rank,
@@ -209,6 +225,7 @@ def _rounds(
             preserved_overlap=_overlap(low_rank.left, directions),
             rounds=number,
             errors=judge.errors(error, scaled_error, low_rank),
+            error_values=error_values,
         )
 
 
@@ -337,10 +354,10 @@ class _Judge:
         known = method.output_length
         if self._is_exact:
             self.output_length = length(scaled) if known is None and scaled is not None else known or 0.0
-            self._scaled_length = self.output_length
+            self.scaled_length = self.output_length
         else:
             self.output_length = length(method.exact.times(weight)) if known is None else known
-            self._scaled_length = 0.0 if scaled is None else length(scaled)
+            self.scaled_length = 0.0 if scaled is None else length(scaled)
 
     def errors(
         self, error: Float[Tensor, "out in"], scaled_error: Float[Tensor, "out columns"], low_rank: _LowRank
@@ -352,13 +369,13 @@ class _Judge:
             return LayerErrors(
                 output=quantized,
                 quantized_output=quantized,
-                scaled=_ratio(scaled_error, self._scaled_length),
+                scaled=_ratio(scaled_error, self.scaled_length),
                 weight=_ratio(error, self._weight_length),
                 correction=0.0,
             )
         left, right = low_rank.stored_left.to(error), low_rank.stored_right.to(error)
         correction = left @ right
-        scaled = _ratio(scaled_error - left @ self.method.scaling.times(right), self._scaled_length)
+        scaled = _ratio(scaled_error - left @ self.method.scaling.times(right), self.scaled_length)
         remaining_output = scaled
         if not self._is_exact:
             remaining_output = _ratio(output - left @ self.method.exact.times(right), self.output_length)

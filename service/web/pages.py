@@ -220,9 +220,15 @@ def retry_form(
 
 
 @router.get("/jobs/{job_id}/report")
-def report_page(request: Request, pages: PagesDep, job: OwnedJob, store: StoreDep) -> Response:
-    """Show the report of a finished job."""
-    return pages.report(request, job, store.report(job.id), earlier_results(job, store))
+def report_page(
+    request: Request,
+    pages: PagesDep,
+    job: OwnedJob,
+    store: StoreDep,
+    layer: Annotated[str, Query(max_length=300)] = "",
+) -> Response:
+    """Show the report of a finished job, of a compression with the singular values of one layer."""
+    return pages.report(request, job, store.report(job.id), earlier_results(job, store), layer)
 
 
 @router.get("/recipes")

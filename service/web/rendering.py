@@ -19,7 +19,7 @@ from service.submissions.caller import Caller
 from service.web import formatting
 from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS
-from service.web.report_story import report_story
+from service.web.report_story import report_story, shown_spectrum
 from service.web.training import tuning_charts
 from service.web.views import report_charts, sorted_layers
 from service.web.wording import FORMS, KIND_LABELS, SCOPE_WORDS, sentence
@@ -97,12 +97,18 @@ class Pages:
         return self.render(request, "error.html", status=problem.status, problem=problem)
 
     def report(
-        self, request: Request, job: Job, report: Mapping[str, Any], earlier: Sequence[Earlier] = ()
+        self,
+        request: Request,
+        job: Job,
+        report: Mapping[str, Any],
+        earlier: Sequence[Earlier] = (),
+        layer: str = "",
     ) -> Response:
         """Return the page of a report.
 
         Args:
             earlier: Other results of the same source, to stand beside a compression.
+            layer: The one whose spectrum is shown.
         """
         parsed = job_report(job, report)
         if isinstance(parsed, TuningReport):
@@ -127,6 +133,8 @@ class Pages:
             layers=sorted_layers(parsed),
             charts=report_charts(parsed),
             story=report_story(parsed, earlier),
+            spectrum=shown_spectrum(parsed, layer),
+            request_layer=layer,
         )
 
 

@@ -11,6 +11,7 @@ from srr_core.telling.gallery import pictures
 from srr_core.telling.heat_picture import worst_layers
 from srr_core.telling.pictures import NARROW, WIDE, Picture
 from srr_core.telling.size_picture import kept_reasons
+from srr_core.telling.spectrum_picture import spectrum_picture
 from srr_core.telling.verdict import Verdict, verdict
 
 
@@ -52,3 +53,13 @@ def report_story(report: Report, earlier: Sequence[Earlier] = ()) -> ReportStory
         worst=worst_layers(report),
         kept_reasons=kept_reasons(report),
     )
+
+
+def shown_spectrum(report: Report, name: str) -> ShownPicture | None:
+    """Return the singular values of a layer; None where it has none, or there is no such layer."""
+    layer = next((one for one in report.layers if one.name == name), None)
+    wide = None if layer is None else spectrum_picture(layer, WIDE)
+    narrow = None if layer is None else spectrum_picture(layer, NARROW)
+    if wide is None or narrow is None:
+        return None
+    return ShownPicture(wide, (wide.inline("wide-only"), narrow.inline("narrow-only")))

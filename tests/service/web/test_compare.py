@@ -10,7 +10,7 @@ from service.jobs.schema import Job
 from service.web.comparing import NARROW, WIDE, candidates, quality, scatter_chart
 from service.web.layer_differences import difference_charts, layer_rows
 from srr_core.recipe import named_recipe
-from srr_core.report import BaselineReport, Report
+from srr_core.report import BaselineReport, LayerSpectrum, Report
 from tests.service import finished
 
 
@@ -229,3 +229,21 @@ def test_another_job_of_the_same_source_stands_on_the_picture_of_a_report(
     assert f"/jobs/{first.id}/report" in page
     assert "31 % larger than this artifact" in page
     assert ",earlier," in table
+
+
+def test_the_singular_values_of_a_layer_are_a_click_away_without_a_script(
+    http: TestClient, job_store: MemoryJobStore
+) -> None:
+    whole = finished.report(layer_name="model.layers.0.mlp.up&proj")
+    layer = whole.layers[0].model_copy(update={"spectrum": LayerSpectrum(weight=(0.6, 0.2), error=(0.03,))})
+    job = finished.succeeded(job_store, document=whole.model_copy(update={"layers": (layer,)}))
+    address = f"/jobs/{job.id}/report?layer=model.layers.0.mlp.up%26proj"
+
+    plain, clicked = http.get(f"/jobs/{job.id}/report").text, http.get(address).text
+    table = http.get(
+        f"/jobs/{job.id}/report/picture", params={"name": "spectrum", "layer": layer.name, "ending": "csv"}
+    ).text
+
+    assert f'href="{address}#spectrum"' in plain
+    assert ("<h2>Singular values</h2>" in plain, "<h2>Singular values</h2>" in clicked) == (False, True)
+    assert table.splitlines()[1] == "1,0.6,0.03"

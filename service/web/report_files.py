@@ -13,8 +13,8 @@ from service.web.earlier_results import earlier_results
 from srr_core.report import Report
 from srr_core.telling.frontier import Earlier
 from srr_core.telling.gallery import pictures
-from srr_core.telling.pictures import WIDE
-from srr_core.telling.spectrum_picture import Picture, spectrum_picture
+from srr_core.telling.pictures import WIDE, Picture
+from srr_core.telling.spectrum_picture import spectrum_picture
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
 _TYPES = {"svg": "image/svg+xml", "csv": "text/csv; charset=utf-8"}

@@ -33,8 +33,8 @@ def spectrum_picture(layer: LayerReport, extent: tuple[int, int] = WIDE) -> Pict
 
     drawing = [text(_LEFT, 16, "share of the length of the scaled weight (log scale)")]
     for number, (name, _, kind) in enumerate(series):
-        place = _LEFT + number * 120
-        drawing += [rectangle(place, 24, 10, 10, kind=kind), text(place + 16, 33, name)]
+        mark = _LEFT + number * 120
+        drawing += [rectangle(mark, 24, 10, 10, kind=kind), text(mark + 16, 33, name)]
     for power in range(low, high + 1):
         drawing += [
             line(_LEFT, y(10.0**power), right, y(10.0**power)),

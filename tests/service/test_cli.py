@@ -214,21 +214,6 @@ def test_waiting_ends_with_the_report(srr: Command, url: str, job_store: MemoryJ
     assert "https://hub.example/commit/b" in done.stdout
 
 
-def test_a_finished_job_is_told_in_the_words_of_its_pages(srr: Command, url: str, job_store: MemoryJobStore) -> None:
-    job = finished.succeeded(job_store)
-
-    status = srr("status", job.id, "--url", url).stdout
-    listed = srr("status", "--url", url).stdout
-    told = srr("report", job.id, "--url", url).stdout
-    stored = srr("report", job.id, "--json", "--url", url).stdout
-
-    assert "state:       Succeeded" in status
-    assert "bits:        8.00 over the whole model, 9.25 in the compressed layers" in status
-    assert "5.0 MiB" in listed
-    assert told.splitlines()[-1].startswith("verdict     ")
-    assert json.loads(stored) == finished.report().model_dump(mode="json")
-
-
 def test_a_fine_tuning_is_submitted_with_its_options(
     srr: Command, url: str, job_store: MemoryJobStore, tmp_path: Path
 ) -> None:

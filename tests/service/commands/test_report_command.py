@@ -1,16 +1,20 @@
 """`srr report` of a folder: words, files, and what it says where there is nothing to tell."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from service.cli import main
+from service.jobs.memory_store import MemoryJobStore
 from tests.service import finished
+from tests.service.serving import served
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["srr", "report", *arguments])
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, command: str = "report") -> int:
+    monkeypatch.setattr(sys, "argv", ["srr", command, *arguments])
     with pytest.raises(SystemExit) as left:
         main()
     assert isinstance(left.value.code, int)
@@ -91,3 +95,26 @@ def test_reports_of_other_kinds_are_told_too(
 
     assert run(monkeypatch, str(tmp_path / "found.json")) == 0
     assert capsys.readouterr().out.count("\n") >= 2
+
+
+def test_a_finished_job_is_told_in_the_words_of_its_pages(
+    application: FastAPI,
+    job_store: MemoryJobStore,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = finished.succeeded(job_store)
+
+    def said(command: str, *arguments: str) -> str:
+        assert run(monkeypatch, *arguments, "--url", url, command=command) == 0
+        return capsys.readouterr().out
+
+    with served(application) as url:
+        status, listed = said("status", job.id), said("status")
+        told, stored = said("report", job.id), said("report", job.id, "--json")
+
+    assert "state:       Succeeded" in status
+    assert "bits:        8.00 over the whole model, 9.25 in the compressed layers" in status
+    assert "5.0 MiB" in listed
+    assert told.splitlines()[-1].startswith("verdict     ")
+    assert json.loads(stored) == finished.report().model_dump(mode="json")

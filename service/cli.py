@@ -293,6 +293,27 @@ def status(
 
 
 @app.command()
+def report(
+    place: Annotated[str, typer.Argument(help="A job, a folder, or a repository.", metavar="JOB|FOLDER|ORG/NAME")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file to write it to: .md, .html or .json.", metavar="FILE"),
+    ] = None,
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit of a repository.")] = "main",
+    hub_token: TokenOption = None,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Say what came of a job or of an artifact, in the words of its page; a report needs no service and no source."""
+    from service.commands.report import show_report
+
+    with _client(url, api_key) as client:
+        show_report(place, client, revision=revision, hub_token=hub_token, output=output, as_json=json)
+
+
+@app.command()
 def cancel(
     job: JobArgument, url: UrlOption = DEFAULT_URL, api_key: KeyOption = None, *, json: JsonOption = False
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from examples import CALIBRATION_TEXT
 from service.commands.output import print_json, print_line
 from service.commands.progress import ProgressBar
+from service.commands.report_text import print_scores
 from srr_core.recipe.stages import TUNING, Stage, share_done
 from srr_core.recipe.tuning import RecipeStart, RecompressedResult, TuningSpec
 from srr_core.recipe.tuning_options import ARTIFACT, with_start
@@ -125,13 +126,7 @@ def _print_report(report: TuningReport, destination: Path) -> None:
     print_line(
         f"start       {report.spec.start.kind}, rank {report.start.rank}, {report.start.trained_parameters:,} trained"
     )
-    for name, value in report.scores.items():
-        before = report.start_scores.get(name)
-        print_line(f"{name:<12}{value:.4f}" + ("" if before is None else f", before {before:.4f}"))
-    rate, seed = report.chosen
-    print_line(f"chosen      learning rate {rate:g}, seed {seed}")
-    if report.neutral is not None:
-        print_line(f"drift       {report.neutral.divergence:.4f} nats per token on the neutral text")
+    print_scores(report)
     for note in report.notes:
         print_line(f"note        {note}")
     print_line(f"written     {destination}")

@@ -12,6 +12,7 @@ from service.jobs.schema import Job, JobResult
 from service.jobs.work import DatasetFile, FinetuneWork, StoredText
 from service.platform.tracing import span
 from srr_core.errors import ResumeMismatchError, StopRequested, TrainingDataError
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stages import TUNING, Stage
 from srr_core.recipe.tuning import RecipeStart, RecompressedResult
 from srr_core.tuners.report import REPORT_NAME, CheckpointRow, TuningReport
@@ -70,7 +71,7 @@ def _download(work: FinetuneWork, model: ResolvedModel, context: RunContext) -> 
         on_progress=context.progress.on_bytes,
         should_stop=context.should_stop,
     )
-    context.progress.say(f"Downloaded {model.model_id}, {size:,} bytes, and checked each file.")
+    context.progress.say(f"Downloaded {model.model_id}, {size_words(size)}, and checked each file.")
     context.workspace.data.mkdir(exist_ok=True)
     if not isinstance(work.data, DatasetFile):
         return _written(work.data, context, f"data{_ENDINGS[work.data.format]}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from huggingface_hub import ModelCardData
 
 from service.hub.model import ResolvedModel
-from service.platform.markdown import cell, code, table
+from srr_core.telling.markdown import cell, code, table
 from srr_core.tuners.report import REPORT_NAME, CellReport, EvaluationRow, TuningReport
 from worker.card import CARD_TAG, COMPRESSED_TENSORS
 

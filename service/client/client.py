@@ -277,11 +277,14 @@ class Client(Administration):
 
     def report(self, job_id: str) -> Report:
         """Return the report of a compression that succeeded."""
-        answer = self._call(_Document, "GET", f"/v1/jobs/{job_id}/report")
         try:
-            return read_report(answer.root)
+            return read_report(self.stored_report(job_id))
         except ValueError as error:
             raise self._misunderstood() from error
+
+    def stored_report(self, job_id: str) -> dict[str, Any]:
+        """Return the report of a job of any kind that succeeded, as its worker wrote it."""
+        return self._call(_Document, "GET", f"/v1/jobs/{job_id}/report").root
 
     def recipes(self) -> RecipeList:
         """Return the named recipes."""

@@ -53,6 +53,7 @@ def submit_finetuning(
     """Let a running service fine-tune a model; an artifact goes on learning with --start artifact."""
     from service.client import Client
     from service.commands import remote
+    from service.commands.report_text import print_scores
 
     tuning = chosen_tuning(spec, start=start, task=task, rank=rank, assignments=assignments, seed=seed)
     with Client(url, api_key=api_key) as client:
@@ -76,7 +77,7 @@ def submit_finetuning(
         if json:
             print_json(job.model_dump(mode="json"))
         elif wait:
-            remote.print_scores(client.tuning(job.id))
+            print_scores(client.tuning(job.id))
         else:
             print_line(job.id)
 

@@ -17,6 +17,7 @@ from srr_core.checkpoint.carried_files import carried_files
 from srr_core.checkpoint.weight_files import INDEX_SUFFIX, SINGLE_NAME, first_file, named_files
 from srr_core.errors import CheckpointError
 from srr_core.recipe.architectures import ARCHITECTURES, TRANSFORMERS
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stored_schemes import is_artifact
 
 CONFIG_FILE = "config.json"
@@ -232,6 +233,6 @@ def _check_files(model: ResolvedModel) -> None:
             )
         if file.size_bytes > MAX_SUPPORT_FILE_BYTES and file not in model.weights:
             raise UnsafeModelError(
-                f"{file.path} of {model.model_id} has {file.size_bytes:,} bytes, more than any tokenizer or "
+                f"{file.path} of {model.model_id} has {size_words(file.size_bytes)}, more than any tokenizer or "
                 "configuration needs; choose another revision."
             )

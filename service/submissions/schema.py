@@ -36,6 +36,9 @@ class Estimate(BaseModel):
 
     layers: int = Field(description="Weights that would be compressed.")
     bits_per_weight: float = Field(description="Over these weights, L and R in 16 bits counted.")
+    bits_of_model: float | None = Field(
+        default=None, description="Over all weights, those that stay as they are included; null in older answers."
+    )
     artifact_bytes: int
     scratch_bytes: int = Field(description="Disk a worker needs while it works.")
     memory_bytes: int = Field(description="Peak memory where layers are computed: the GPU's, or the machine's.")

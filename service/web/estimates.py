@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 
 from service.submissions.schema import Estimate
-from service.web.formatting import count_words, duration, size
+from service.web.formatting import count_words, duration
 from srr_core.recipe import Recipe
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.verdicts import CompatibilityRow
 
 _LABELS = {
     "layers": "Layers to compress",
-    "bits_per_weight": "Bits per weight here",
+    "bits_of_model": "Bits over the whole model",
+    "bits_per_weight": "Bits in the compressed layers",
     "artifact_bytes": "Size of the result",
     "scratch_bytes": "Disk while it works",
     "memory_bytes": "Memory while it works",
@@ -41,7 +43,7 @@ def relevant_rows(rows: Iterable[CompatibilityRow], recipe: Recipe) -> list[Comp
 
 def _text(name: str, value: float) -> str:
     if name.endswith("_bytes"):
-        return size(round(value))
+        return size_words(round(value))
     if name.endswith("seconds"):
         return duration(value)
     if name.endswith("_minutes"):

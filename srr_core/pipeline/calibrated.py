@@ -82,9 +82,13 @@ class GroupMethods:
         seed = layer_seed(plan, first.name)
         self._probe = WhiteNoiseProbe(self._scaling, first.shape[1], recipe, seed=seed, device=plan.device)
 
-    def of(self, recipe: Recipe) -> Method:
-        """Return the parts of a recipe that differs from the run's in quantizer, rank and rounds at most."""
-        return Method(recipe, self._scaling, self.exact, self._selector, self._probe)
+    def of(self, recipe: Recipe, output_length: float | None = None) -> Method:
+        """Return the parts of a recipe that differs from the run's in quantizer, rank and rounds at most.
+
+        Args:
+            output_length: ‖xW‖ of the layer at hand, where it is known.
+        """
+        return Method(recipe, self._scaling, self.exact, self._selector, self._probe, output_length=output_length)
 
 
 def layer_seed(plan: RunPlan, name: str) -> int:
@@ -116,14 +120,20 @@ def _modules(module: nn.Module, block: Block, layers: Sequence[Layer]) -> dict[s
 
 
 def decomposed(
-    plan: RunPlan, layer: Layer, method: Method, quantize: Callable[[Tensor], QuantizedTensor]
+    plan: RunPlan,
+    layer: Layer,
+    method: Method,
+    quantize: Callable[[Tensor], QuantizedTensor],
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Decomposition]:
     """Return the source weight of a layer in float32, and its decomposition.
 
+    Args:
+        weight: Where it has been read already.
     Raises:
         NonFiniteWeightError, NumericalError: the message names the layer.
     """
-    weight = source_weight(plan, layer)
+    weight = source_weight(plan, layer) if weight is None else weight
     try:
         return weight, decompose(weight, method, quantize, seed=layer_seed(plan, layer.name))
     except (NonFiniteWeightError, NumericalError) as error:

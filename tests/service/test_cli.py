@@ -173,7 +173,7 @@ def test_a_job_is_submitted_looked_at_and_canceled(srr: Command, url: str, job_s
     assert "rank 4" in status.stdout
     assert job_id in listed.stdout
     assert json.loads(canceled.stdout)["state"] == "canceled"
-    assert [line.split()[-1] for line in logs.stdout.splitlines()] == ["queued", "canceled"]
+    assert [line.split()[-1] for line in logs.stdout.splitlines()] == ["Queued", "Canceled"]
 
 
 def test_a_submission_carries_its_options(srr: Command, url: str, job_store: MemoryJobStore) -> None:
@@ -210,7 +210,7 @@ def test_waiting_ends_with_the_report(srr: Command, url: str, job_store: MemoryJ
     worker.join()
 
     assert done.returncode == 0
-    assert "9.25 per weight" in done.stdout
+    assert "9.25 in the compressed layers" in done.stdout
     assert "https://hub.example/commit/b" in done.stdout
 
 

@@ -336,3 +336,29 @@ def test_a_result_without_factors_is_measured_again_like_any_other() -> None:
     again = measured(problem.weight, stale, build_method(recipe, problem.statistics))
 
     assert again.errors == result.errors
+
+
+def test_the_spectra_are_those_of_the_scaled_weight_and_of_the_error_of_q() -> None:
+    problem = random_problem()
+    recipe = _recipe("srr", sketch__power_iterations=12)
+    result = solve(problem, recipe)
+
+    scaling = build_method(recipe, problem.statistics).scaling
+    weight = torch.linalg.svdvals(scaling.times(problem.weight))
+    error = torch.linalg.svdvals(scaling.times(problem.weight - result.quantized.dequantize()))
+    assert result.spectra is not None
+    assert result.spectra.weight == pytest.approx((weight[:8] / weight.norm()).tolist(), rel=2e-3)
+    assert result.spectra.error == pytest.approx((error[:8] / weight.norm()).tolist(), rel=2e-3)
+
+
+def test_without_a_rank_nothing_is_decomposed_and_a_known_length_changes_no_error() -> None:
+    problem, recipe = random_problem(), _recipe("qera-exact", rank=0)
+    first = solve(problem, recipe)
+
+    method = replace(build_method(recipe, problem.statistics), output_length=first.output_length)
+    quantizer = QUANTIZERS.build(recipe.quantizer)
+    again = decompose(problem.weight, method, lambda weight: quantizer.quantize(weight, problem.statistics, seed=0))
+
+    assert first.spectra is None
+    assert again.errors == first.errors
+    assert first.output_length == pytest.approx(output_length(problem.weight, problem.statistics), rel=1e-5)

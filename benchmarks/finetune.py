@@ -91,6 +91,7 @@ def _spec(given: argparse.Namespace, name: str, bits: float, rate: float, seed: 
             task=GLUETask(name="sst2"),
             data=DataSpec(window=64, max_rows=given.rows, too_long="truncate"),
             batch=BatchSpec(size=16, packing=False),
+            precision=given.precision,
         )
     return TuningSpec(
         start=start,
@@ -102,6 +103,7 @@ def _spec(given: argparse.Namespace, name: str, bits: float, rate: float, seed: 
         task=TextTask(),
         data=DataSpec(window=256, max_rows=given.rows, too_long="split"),
         batch=BatchSpec(size=4),
+        precision=given.precision,
         neutral=EvaluationSpec(num_sequences=32, sequence_length=256, batch_size=4),
     )
 
@@ -137,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--steps", type=int, help="End earlier than the epochs would.")
     parser.add_argument("--evaluate-every", type=int, default=80, help="Steps; a quarter of them for the early column.")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="Of the base.")
     parser.add_argument("--work", type=Path, help="Folder to keep cells in, and to go on from.")
     parser.add_argument("--table", action="store_true", help="Print what --work holds, train nothing.")
     return parser

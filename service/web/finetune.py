@@ -18,6 +18,7 @@ from service.web import finetune_form, submitting
 from service.web.again import earlier_job, repeated
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep
+from service.web.estimates import estimate_rows
 from service.web.form_page import messages_of
 from service.web.forms import FormError, SubmitForm, read_form, typed_values
 from service.web.hub_access import brings_hub_access
@@ -76,7 +77,7 @@ async def check_finetuning(request: Request, pages: PagesDep, caller: JobReader,
             code = getattr(error, "code", "invalid_form")
             validation = refused(*(ProblemNote(code=code, message=message) for message in messages.values()))
     if is_fragment(request):
-        return pages.render(request, "checked_data.html", validation=validation)
+        return pages.render(request, "checked_data.html", validation=validation, estimates=_estimates(validation))
     values = dict(form.values)
     return _show(request, pages, caller, services, values, messages=messages, validation=validation)
 
@@ -94,6 +95,11 @@ def _values_of(job: Job) -> dict[str, str]:
         "model_id": job.work.destination_id or job.work.source.model_id,
         "start": ARTIFACT if job.work.destination_id else "",
     }
+
+
+def _estimates(validation: Validation | None) -> list[tuple[str, str]]:
+    training = validation.training if validation is not None else None
+    return estimate_rows(training) if training is not None else []
 
 
 def _show(
@@ -114,6 +120,7 @@ def _show(
         values=values,
         messages=messages or {},
         validation=validation,
+        estimates=_estimates(validation),
         starts=finetune_form.START_WORDS,
         tasks=finetune_form.TASKS,
         formats=finetune_form.FORMATS,

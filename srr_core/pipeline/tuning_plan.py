@@ -15,6 +15,7 @@ from srr_core.checkpoint.writer import require_free
 from srr_core.errors import EvaluationError, RecipeError
 from srr_core.formats.artifact_files import read_configuration
 from srr_core.formats.stored_forms import read_marker
+from srr_core.kernels.paths import multiplies_bfloat16
 from srr_core.pipeline.plan import choose_device, core_version
 from srr_core.recipe.architectures import WINDOW_FIELDS
 from srr_core.recipe.tuning import ArtifactStart, RecipeStart, RecompressedResult, TuningSpec
@@ -69,7 +70,7 @@ class TuningPlan:
             "processor": (
                 torch.cuda.get_device_name(self.device)
                 if self.device.type == "cuda"
-                else torch.backends.cpu.get_cpu_capability()
+                else f"{torch.backends.cpu.get_cpu_capability()}{', bf16' if multiplies_bfloat16() else ''}"
             ),
         }
 

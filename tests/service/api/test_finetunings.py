@@ -6,7 +6,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.jobs.memory_store import MemoryJobStore
+from service.jobs.workers import WorkerRegistry
 from tests.service import finished
+from tests.service.submissions.test_preflight import beat
 
 pytestmark = pytest.mark.usefixtures("org_model")
 BODY: dict[str, Any] = {
@@ -127,6 +129,41 @@ def test_a_validation_shows_what_would_be_learned(http: TestClient) -> None:
     assert (answer["data"]["rows"], answer["data"]["columns"]) == (2, ["prompt", "completion"])
     pieces = answer["data"]["previews"][0]["pieces"]
     assert [(piece["text"], piece["is_trained"]) for piece in pieces] == [("say 1", False), ("well", True)]
+
+
+def test_a_validation_says_what_it_would_take(http: TestClient, workers: WorkerRegistry) -> None:
+    beat(workers, operations_per_second=1e9)
+
+    known = http.post("/v1/jobs:validate", json=BODY).json()["training"]
+
+    # Rank 4 on two layers of 32 x 32 and two of 64 x 32; of two rows one is held out, in two epochs.
+    assert (known["layers"], known["trained_parameters"]) == (4, 2 * 4 * (32 + 32) + 2 * 4 * (64 + 32))
+    assert (known["steps"], known["trainings"]) == (2, 1)
+    assert known["memory_bytes"] > known["base_bytes"] + 16 * known["trained_parameters"]
+    assert known["seconds"] > known["operations"] / 1e9
+
+
+def test_time_follows_from_earlier_fine_tunings_of_the_model(http: TestClient, job_store: MemoryJobStore) -> None:
+    unknown = http.post("/v1/jobs:validate", json=BODY).json()["training"]
+    job = finished.tuned(job_store)
+    done = [row for cell in finished.tuning().cells for row in cell.rows]
+
+    training = http.post("/v1/jobs:validate", json=BODY).json()["training"]
+
+    assert (unknown["seconds"], unknown["gpu_minutes"], unknown["tokens_per_second"]) == (None, None, None)
+    assert job.work.source.model_id == BODY["source"]["model_id"]
+    assert training["tokens_per_second"] == pytest.approx(
+        sum(row.tokens for row in done) / sum(row.seconds for row in done)
+    )
+    assert training["seconds"] > training["tokens"] / training["tokens_per_second"]
+
+
+def test_a_base_that_no_worker_can_hold_is_refused(http: TestClient, workers: WorkerRegistry) -> None:
+    beat(workers, host_memory_bytes=10**8)
+
+    problems = http.post("/v1/jobs:validate", json=BODY).json()["problems"]
+
+    assert [problem["code"] for problem in problems] == ["exceeds_capacity"]
 
 
 def test_the_report_is_served_in_every_form(http: TestClient, job_store: MemoryJobStore) -> None:

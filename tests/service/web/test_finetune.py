@@ -1,5 +1,7 @@
 """The form of a fine-tuning and the pages of its job, without a script."""
 
+import re
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -117,6 +119,7 @@ def test_checking_shows_what_would_be_learned_and_submits_nothing(http: TestClie
 
     assert "<mark>well</mark>" in page
     assert "Ready to submit" in page
+    assert re.search(r"<dt>Parameters that learn</dt><dd>[\d.]+", page)
     assert "No job yet" in http.get("/jobs").text
 
 

@@ -77,7 +77,7 @@ def main() -> None:
     if given.part == "memory":
         memory(given.blocks)
         return
-    print(f"{TOKENS} tokens, rank {RANK}, packed {SPEC.num_bits} bits; packed / dense of the same dtype, and / float32")
+    print(f"{TOKENS} tokens, rank {RANK}, {SPEC.num_bits} bits; packed / dense of the same dtype, median (range)")
     for dtype in (torch.float32, torch.bfloat16):
         print(_line(f"layer {INNER} x {WIDTH}", dtype, *layers(dtype)))
     with tempfile.TemporaryDirectory() as folder:
@@ -166,8 +166,8 @@ def _line(name: str, dtype: torch.dtype, packed: Callable[[], None], dense: Call
         ratios.append(one / other)
         seconds.append(other)
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-    dense_ms = 1e3 * statistics.median(seconds)
-    return f"{name:20s} {str(dtype).removeprefix('torch.'):9s} {statistics.median(ratios):5.2f} ({spread}), dense {dense_ms:.0f} ms"
+    place = f"{name:20s} {str(dtype).removeprefix('torch.'):9s}"
+    return f"{place} {statistics.median(ratios):5.2f} ({spread}), dense {1e3 * statistics.median(seconds):.0f} ms"
 
 
 def _seconds(step: Callable[[], None]) -> float:

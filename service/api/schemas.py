@@ -135,6 +135,21 @@ class CheckpointList(BaseModel):
     checkpoints: list[Checkpoint] = Field(
         description=f"Of each training the best one and the latest {MAX_CHECKPOINTS}."
     )
+    kept: list[int] = Field(
+        default_factory=list,
+        description="Steps of those that were published with the result, so that they can be published by themselves "
+        "or gone on from (`tuning.start` of `artifact` with `checkpoint`). Empty before the end, and unless "
+        "`checkpoints.publish` was true.",
+    )
+
+
+class PublishBody(RequestBody):
+    """Where a checkpoint is published to."""
+
+    destination: JobDestination
+    hub_token: HubToken | None = Field(
+        default=None, description="Used for this job only: stored encrypted, never returned, deleted when it ends."
+    )
 
 
 class RecipeResource(BaseModel):

@@ -1,15 +1,20 @@
 """How the training of a job goes: its metrics over steps, and its checkpoints."""
 
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 
-from service.api.schemas import CheckpointList, MetricSeries
-from service.edge.dependencies import OwnedJob, ServicesDep
+from service.api.schemas import CheckpointList, JobResource, MetricSeries, PublishBody, job_resource
+from service.edge.dependencies import JobIdPath, JobWriter, OwnedJob, ServicesDep
 from service.edge.problems import problem_responses
+from service.jobs.access import owned_job
+from service.jobs.checkpoints import kept_checkpoints, publication
 from service.jobs.trainings import MAX_POINTS
+from service.submissions.submission import submit_checked
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+MAX_STEP = 10**9
 _NOT_FOUND = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
@@ -35,4 +40,39 @@ def get_job_metrics(job: OwnedJob, services: ServicesDep) -> MetricSeries:
 )
 def list_job_checkpoints(job: OwnedJob, services: ServicesDep) -> CheckpointList:
     """Return what was made durable, with its scores and its size; none for jobs that train nothing."""
-    return CheckpointList(checkpoints=list(services.trainings.of(job.id).checkpoints))
+    return CheckpointList(
+        checkpoints=list(services.trainings.of(job.id).checkpoints), kept=list(kept_checkpoints(job, services.store))
+    )
+
+
+@router.post(
+    "/{job_id}/checkpoints/{step}/publish",
+    operation_id="publishJobCheckpoint",
+    summary="Publish a checkpoint by itself",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=problem_responses(
+        HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY
+    ),
+)
+def publish_job_checkpoint(
+    job_id: JobIdPath,
+    step: Annotated[int, Path(ge=1, le=MAX_STEP)],
+    body: PublishBody,
+    caller: JobWriter,
+    services: ServicesDep,
+) -> JobResource:
+    """Queue a job that measures a kept checkpoint on the data of its fine-tuning and publishes it.
+
+    It is a fine-tuning of no steps from that checkpoint, with the card and the report of one. The destination is a
+    repository of its own: the result of the job stays what it is.
+    """
+    job = owned_job(services.store, job_id, caller.owner)
+    submission = publication(
+        job,
+        step,
+        destination=body.destination,
+        kept=kept_checkpoints(job, services.store),
+        read_text=services.store.text,
+    )
+    token = body.hub_token.get_secret_value() if body.hub_token else None
+    return job_resource(submit_checked(submission, services, caller, hub_token=token))

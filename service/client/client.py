@@ -275,6 +275,29 @@ class Client(Administration):
         """Return the checkpoints of a fine-tuning, in order."""
         return tuple(self._call(CheckpointList, "GET", f"/v1/jobs/{job_id}/checkpoints").checkpoints)
 
+    def kept_checkpoints(self, job_id: str) -> tuple[int, ...]:
+        """Return the steps of the checkpoints that were published with the result of a fine-tuning."""
+        return tuple(self._call(CheckpointList, "GET", f"/v1/jobs/{job_id}/checkpoints").kept)
+
+    def publish_checkpoint(
+        self,
+        job_id: str,
+        step: int,
+        *,
+        destination: str,
+        private: bool | None = None,
+        hub_token: str | None = None,
+    ) -> JobResource:
+        """Queue a job that measures a kept checkpoint and publishes it by itself, and return the job.
+
+        To go on from one, fine-tune with `tuning={"start": {"kind": "artifact", "checkpoint": step}}`.
+
+        Raises:
+            ApiError: among others, the checkpoint was not kept.
+        """
+        body = {"destination": {"repo_id": destination, "private": private}, "hub_token": hub_token}
+        return self._call(JobResource, "POST", f"/v1/jobs/{job_id}/checkpoints/{step}/publish", json=body)
+
     def report(self, job_id: str) -> Report:
         """Return the report of a compression that succeeded."""
         answer = self._call(_Document, "GET", f"/v1/jobs/{job_id}/report")

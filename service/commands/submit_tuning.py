@@ -81,6 +81,34 @@ def submit_finetuning(
             print_line(job.id)
 
 
+def publish_checkpoint(
+    job: Annotated[str, typer.Argument(help="The id of a fine-tuning that has ended.", metavar="JOB")],
+    step: Annotated[int, typer.Argument(help="Steps of a checkpoint that it keeps.", metavar="STEP", min=1)],
+    destination: Annotated[str, typer.Argument(help="Where to publish.", metavar="ORG/NAME")],
+    hub_token: TokenOption = None,
+    url: Annotated[str, URL] = DEFAULT_URL,
+    api_key: Annotated[str | None, KEY] = None,
+    *,
+    private: PrivateOption = None,
+    wait: WaitOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Publish a checkpoint of a fine-tuning by itself, measured on the data of the job."""
+    from service.client import Client
+    from service.commands import remote
+
+    with Client(url, api_key=api_key) as client:
+        done = client.publish_checkpoint(job, step, destination=destination, private=private, hub_token=hub_token)
+        if wait:
+            done = remote.follow(client, done)
+        if json:
+            print_json(done.model_dump(mode="json"))
+        elif wait:
+            remote.print_scores(client.tuning(done.id))
+        else:
+            print_line(done.id)
+
+
 def _data(written: str) -> dict[str, object]:
     if not written.startswith("hub:"):
         return _rows(Path(written))

@@ -1,5 +1,7 @@
 """What reports of fine-tunings say, for every edge that shows them."""
 
+from collections.abc import Mapping
+
 from srr_core.recipe.tuning import RecipeStart, TuningSpec
 from srr_core.tuners.report import CellReport, TuningReport
 
@@ -21,3 +23,8 @@ def start_words(spec: TuningSpec) -> str:
 def chosen_cell(report: TuningReport) -> CellReport:
     """Return the training whose best checkpoint was published."""
     return next(cell for cell in report.cells if (cell.learning_rate, cell.seed) == report.chosen)
+
+
+def evaluation_at(report: TuningReport, step: int) -> Mapping[str, float]:
+    """Return the scores of the published training after a number of steps; none where it was not evaluated there."""
+    return next((row.scores for row in chosen_cell(report).evaluations if row.step == step), {})

@@ -14,8 +14,9 @@ from service.submissions.tuning_estimate import scratch_bytes, tuned_model
 from srr_core.errors import UnsupportedModelError
 from srr_core.recipe import tuning_cost
 from srr_core.recipe.architectures import check_config
-from srr_core.recipe.tuning import TuningSpec
+from srr_core.recipe.tuning import ArtifactStart, TuningSpec
 from srr_core.tuners.data_report import DataSketch
+from srr_core.tuners.kept import require_kept
 from srr_core.tuners.sketch import sketch
 
 _DATA, _VALIDATION = "body.data", "body.validation"
@@ -51,6 +52,8 @@ def _check_start(work: FinetuneWork, model: ResolvedModel) -> None:
             f"{model.model_id} is no artifact of this service, so there is no L·R in it to go on learning; choose "
             "another start"
         )
+    if isinstance(work.tuning.start, ArtifactStart) and work.tuning.start.checkpoint is not None:
+        require_kept(model.model_id, work.tuning.start.checkpoint, model.kept_steps)
     if work.takes_artifact:  # what is packed by us is read by us
         config.pop("quantization_config", None)
     check_config(config)

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from service.accounts.errors import HubAccessEndedError
 from service.edge.dependencies import JobReader, JobWriter, Services, ServicesDep
 from service.jobs.access import owned_job
+from service.jobs.checkpoints import started_at
 from service.jobs.errors import InvalidJobError
 from service.jobs.schema import Job, JobSubmission
 from service.jobs.work import FinetuneWork
@@ -25,6 +26,7 @@ from service.web.hub_access import brings_hub_access
 from service.web.rendering import Pages, is_fragment
 from srr_core.recipe.tuning_options import ARTIFACT
 
+MAX_STEP = 10**9
 router = APIRouter(include_in_schema=False, default_response_class=Response)
 
 
@@ -35,13 +37,19 @@ def finetune_page(
     caller: JobReader,
     services: ServicesDep,
     source: Annotated[str, Query(alias="from")] = "",
+    checkpoint: Annotated[int | None, Query(ge=1, le=MAX_STEP)] = None,
+    publish: Annotated[bool, Query()] = False,
 ) -> Response:
-    """Show the form, filled in like an earlier fine-tuning, or to go on from what an earlier job published."""
+    """Show the form, filled in like an earlier fine-tuning, or to go on from what an earlier job published.
+
+    With a checkpoint of that job it goes on from there, or publishes it as it is.
+    """
     if not source:
         values = typed_values(request.query_params, finetune_form.TEXT_FIELDS)
         return _show(request, pages, caller, services, values)
     job = owned_job(services.store, source, caller.owner)
-    return _show(request, pages, caller, services, _values_of(job), again=job)
+    values = _values_of(job) if checkpoint is None else _values_at(job, checkpoint, publish=publish)
+    return _show(request, pages, caller, services, values, again=job)
 
 
 @router.post("/finetune")
@@ -100,6 +108,11 @@ def _values_of(job: Job) -> dict[str, str]:
 def _estimates(validation: Validation | None) -> list[tuple[str, str]]:
     training = validation.training if validation is not None else None
     return estimate_rows(training) if training is not None else []
+
+
+def _values_at(job: Job, step: int, *, publish: bool) -> dict[str, str]:
+    values = finetune_form.values_of(started_at(job, step), job=job)
+    return values | {"repo_id": "", **({"max_steps": "0"} if publish else {})}
 
 
 def _show(

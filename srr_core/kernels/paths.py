@@ -159,7 +159,7 @@ def multiplies_bfloat16() -> bool:
 
 
 def add_product(total: Float[Tensor, "rows in"], y: Float[Tensor, "rows out"], weight: Float[Tensor, "out in"]) -> None:
-    """Add y·W to a sum over tiles, which may be wider than they are, so that the sum itself is not rounded each time."""
+    """Add y·W to a sum over tiles, which may be wider than they are, so that the sum is not rounded each time."""
     if total.dtype == y.dtype:
         total.addmm_(y, weight)
     else:

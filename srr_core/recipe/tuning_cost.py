@@ -124,7 +124,8 @@ def _workload(
     spec: TuningSpec, per_epoch: int, *, tokens: int, validation_tokens: int, pass_tokens: int, is_counted: bool
 ) -> Workload:
     all_steps = per_epoch * spec.schedule.epochs
-    steps = min(all_steps, spec.schedule.max_steps or all_steps)
+    limit = spec.schedule.max_steps
+    steps = all_steps if limit is None else min(all_steps, limit)
     read = round(tokens * spec.schedule.epochs * steps / all_steps)
     return Workload(per_epoch, steps, read, validation_tokens, pass_tokens, is_counted)
 

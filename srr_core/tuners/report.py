@@ -127,6 +127,8 @@ class TuningReport(_Frozen):
     chosen: tuple[float, int]
     """Learning rate and seed of the published checkpoint."""
     neutral: NeutralReport | None = None
+    kept: tuple[int, ...] = ()
+    """Steps of the published training whose checkpoints travel with the result."""
     environment: Environment
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()

@@ -44,6 +44,7 @@ def anns(installation: Installation) -> dict[str, str]:
     installation.http.cookies.clear()
     return {
         "job_id": job["id"],
+        "step": "1",
         "watch_id": watch["id"],
         "endpoint_id": endpoint.id,
         "delivery_id": delivery.id,

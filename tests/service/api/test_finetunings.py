@@ -1,5 +1,6 @@
 """Fine-tunings over REST: what is asked for, what is refused, what comes back."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from fastapi.testclient import TestClient
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.workers import WorkerRegistry
 from tests.service import finished
+from tests.service.models import safetensors, write_model
 from tests.service.submissions.test_preflight import beat
+from worker.folder_hub import FolderHub
 
 pytestmark = pytest.mark.usefixtures("org_model")
 BODY: dict[str, Any] = {
@@ -203,7 +206,8 @@ def test_the_series_and_checkpoints_of_a_running_training_are_served(
     ]
     assert cell["validation"] == [{"step": 1, "merged": 1, "values": {"validation_loss": 2.25}}]
     assert checkpoints == {
-        "checkpoints": [{"cell": 0, "step": 1, "num_bytes": 2_097_152, "scores": {"loss": 2.25}, "is_best": True}]
+        "checkpoints": [{"cell": 0, "step": 1, "num_bytes": 2_097_152, "scores": {"loss": 2.25}, "is_best": True}],
+        "kept": [],
     }
 
 
@@ -211,4 +215,45 @@ def test_a_job_that_trains_nothing_has_no_series(http: TestClient, job_store: Me
     job = finished.succeeded(job_store)
 
     assert http.get(f"/v1/jobs/{job.id}/metrics").json() == {"steps": 0, "trainings": 0, "cells": []}
-    assert http.get(f"/v1/jobs/{job.id}/checkpoints").json() == {"checkpoints": []}
+    assert http.get(f"/v1/jobs/{job.id}/checkpoints").json() == {"checkpoints": [], "kept": []}
+
+
+@pytest.fixture
+def published(hub: FolderHub, tmp_path: Path) -> str:
+    """What the fine-tuning of `finished.tuned` left behind, with a checkpoint after its first step; its commit."""
+    folder = write_model(tmp_path / "tuned")
+    (folder / "tuning.json").write_text("{}")
+    kept = folder / "checkpoints/step-00000001"
+    kept.mkdir(parents=True)
+    (kept / "adapter_model.safetensors").write_bytes(safetensors({}))
+    return hub.import_model(folder, "org/model-tuned")
+
+
+def test_a_kept_checkpoint_is_published_by_a_job_of_no_steps(
+    http: TestClient, job_store: MemoryJobStore, published: str
+) -> None:
+    job = finished.tuned(job_store, kept=(1,), sha=published)
+    path = f"/v1/jobs/{job.id}/checkpoints"
+
+    listed = http.get(path).json()
+    response = http.post(f"{path}/1/publish", json={"destination": {"repo_id": "org/first-step"}})
+
+    assert listed["kept"] == [1]
+    assert response.status_code == 202, response.text
+    work = response.json()["work"]
+    assert (work["source"]["model_id"], work["source"]["sha"]) == ("org/model-tuned", published)
+    assert work["tuning"]["start"] == {"kind": "artifact", "checkpoint": 1}
+    assert (work["tuning"]["schedule"]["max_steps"], work["destination"]["repo_id"]) == (0, "org/first-step")
+    assert job_store.text(work["data"]["sha256"]) == finished.ROWS
+
+
+def test_a_checkpoint_that_was_not_kept_is_refused_with_what_would_keep_it(
+    http: TestClient, job_store: MemoryJobStore
+) -> None:
+    done, waiting = finished.tuned(job_store), finished.training(job_store)
+    body = {"destination": {"repo_id": "org/first-step"}}
+
+    answers = [http.post(f"/v1/jobs/{job.id}/checkpoints/1/publish", json=body) for job in (done, waiting)]
+
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert all("checkpoints.publish is true" in answer.json()["detail"] for answer in answers)

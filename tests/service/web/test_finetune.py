@@ -170,6 +170,20 @@ def test_the_pages_of_a_finished_job_show_what_it_learned(http: TestClient, job_
     assert "Fine-tuning" in http.get("/jobs").text
 
 
+def test_a_kept_checkpoint_can_be_published_or_go_on_learning(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.tuned(job_store, kept=(1,))
+
+    pages = [http.get(path).text for path in (f"/jobs/{job.id}", f"/jobs/{job.id}/report")]
+    publish = http.get(f"/finetune?from={job.id}&checkpoint=1&publish=1").text
+    going_on = http.get(f"/finetune?from={job.id}&checkpoint=1").text
+
+    assert all(f'href="/finetune?from={job.id}&amp;checkpoint=1&amp;publish=1"' in page for page in pages)
+    assert all('value="org/model-tuned"' in form for form in (publish, going_on))
+    assert all("start.checkpoint=1" in form for form in (publish, going_on))
+    assert re.search(r'name="max_steps"[^>]*value="0"|value="0"[^>]*name="max_steps"', publish)
+    assert not re.search(r'name="max_steps"[^>]*value="0"|value="0"[^>]*name="max_steps"', going_on)
+
+
 def test_a_finished_result_can_go_on_learning(http: TestClient, job_store: MemoryJobStore) -> None:
     job = finished.succeeded(job_store)
 

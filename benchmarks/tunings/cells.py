@@ -12,7 +12,7 @@ from srr_core.pipeline.compress import compress
 from srr_core.pipeline.tuning_cells import BaseFolder, TuningCell, prepare_base
 from srr_core.pipeline.tuning_plan import TuningPlan, plan_tuning
 from srr_core.recipe.tuning import RecipeStart, TuningSpec
-from srr_core.tuners.objectives import metric_of
+from srr_core.recipe.tuning_tasks import metric_of
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,42 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
-from service.api.schemas import CheckpointList, JobResource, MetricSeries, PublishBody, job_resource
-from service.edge.dependencies import JobIdPath, JobWriter, OwnedJob, ServicesDep
+from service.api.schemas import CheckpointList, JobResource, MetricSeries, PublishBody, TunedRunList, job_resource
+from service.edge.dependencies import JobIdPath, JobReader, JobWriter, OwnedJob, ServicesDep
 from service.edge.problems import problem_responses
 from service.jobs.access import owned_job
 from service.jobs.checkpoints import kept_checkpoints, publication
+from service.jobs.schema import JobId
 from service.jobs.trainings import MAX_POINTS
+from service.jobs.tuned_runs import tuned_runs
 from service.submissions.submission import submit_checked
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(tags=["jobs"])
 MAX_STEP = 10**9
+MAX_COMPARED = 20
 _NOT_FOUND = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
 @router.get(
-    "/{job_id}/metrics",
+    "/v1/jobs:compare",
+    operation_id="compareFinetunings",
+    summary="Put fine-tunings beside each other",
+    responses=_NOT_FOUND,
+)
+def compare_finetunings(
+    caller: JobReader,
+    services: ServicesDep,
+    job: Annotated[list[JobId], Query(min_length=1, max_length=MAX_COMPARED, description="Ids of fine-tunings.")],
+) -> TunedRunList:
+    """Return start, learning rate, best metric and curves of each, finished or not."""
+    jobs = [owned_job(services.store, job_id, caller.owner) for job_id in job]
+    return TunedRunList(runs=tuned_runs(jobs, services.store, services.trainings.of))
+
+
+@router.get(
+    "/v1/jobs/{job_id}/metrics",
     operation_id="getJobMetrics",
     summary="Read how a training goes",
     description="Training and validation loss, learning rate, gradient norm and tokens per second over steps. A series "
@@ -33,7 +52,7 @@ def get_job_metrics(job: OwnedJob, services: ServicesDep) -> MetricSeries:
 
 
 @router.get(
-    "/{job_id}/checkpoints",
+    "/v1/jobs/{job_id}/checkpoints",
     operation_id="listJobCheckpoints",
     summary="List the checkpoints of a training",
     responses=_NOT_FOUND,
@@ -46,7 +65,7 @@ def list_job_checkpoints(job: OwnedJob, services: ServicesDep) -> CheckpointList
 
 
 @router.post(
-    "/{job_id}/checkpoints/{step}/publish",
+    "/v1/jobs/{job_id}/checkpoints/{step}/publish",
     operation_id="publishJobCheckpoint",
     summary="Publish a checkpoint by itself",
     status_code=HTTPStatus.ACCEPTED,

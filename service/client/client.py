@@ -10,11 +10,21 @@ from typing import Any, TypedDict, Unpack
 import httpx2
 from pydantic import BaseModel, RootModel, ValidationError
 
-from service.api.schemas import CheckpointList, EventData, EventList, JobList, JobResource, MetricSeries, RecipeList
+from service.api.schemas import (
+    CheckpointList,
+    EventData,
+    EventList,
+    JobList,
+    JobResource,
+    MetricSeries,
+    RecipeList,
+    TunedRunList,
+)
 from service.client.administration import Administration
 from service.client.errors import JobFailedError, UnreachableError
 from service.jobs.schema import TERMINAL_STATES, JobState, UnreadableJob
 from service.jobs.trainings import Checkpoint
+from service.jobs.tuned_runs import TunedRun
 from service.jobs.work import UploadedText
 from service.submissions.schema import ModelResource, Validation
 from srr_core.evaluation_report import EvaluationReport
@@ -278,6 +288,11 @@ class Client(Administration):
     def kept_checkpoints(self, job_id: str) -> tuple[int, ...]:
         """Return the steps of the checkpoints that were published with the result of a fine-tuning."""
         return tuple(self._call(CheckpointList, "GET", f"/v1/jobs/{job_id}/checkpoints").kept)
+
+    def compare_finetunings(self, job_ids: Sequence[str]) -> tuple[TunedRun, ...]:
+        """Return fine-tunings beside each other: start, learning rate, best metric and curves of each."""
+        params = {"job": list(job_ids)}
+        return tuple(self._call(TunedRunList, "GET", "/v1/jobs:compare", params=params).runs)
 
     def publish_checkpoint(
         self,

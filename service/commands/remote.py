@@ -12,6 +12,7 @@ from service.client import Client
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
 from service.commands.progress import ProgressBar, training_text
 from service.jobs.schema import TERMINAL_STATES, JobState
+from service.jobs.tuned_runs import TunedRun
 from srr_core.recipe import PRESETS, Recipe
 from srr_core.report import Measurement, Report
 from srr_core.telling.cautions import cautions
@@ -182,6 +183,20 @@ def print_scores(report: TuningReport) -> None:
     print_line(f"chosen      learning rate {rate:g}, seed {seed}")
     if report.neutral is not None:
         print_line(f"drift       {report.neutral.divergence:.4f} nats per token on the neutral text")
+
+
+def print_runs(runs: Sequence[TunedRun]) -> None:
+    """Print fine-tunings as a table."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("Job", "State", "Start", "Rank", "Rate", "Steps", "Metric", "Before", "Best", "Deviation"):
+        table.add_column(heading, no_wrap=True)
+    for run in runs:
+        numbers = ("–" if value is None else f"{value:.4f}" for value in (run.before, run.best, run.deviation))
+        rate = "–" if run.learning_rate is None else f"{run.learning_rate:g}"
+        steps = f"{run.steps} of {run.planned}" if run.planned > run.steps else str(run.steps)
+        row = (run.job_id, run.state, run.start, str(run.rank), rate, steps, run.metric, *numbers)
+        table.add_row(*map(escape, row))
+    print_table(table)
 
 
 def _print_state(job: JobResource, *, as_json: bool) -> None:

@@ -109,6 +109,25 @@ def publish_checkpoint(
             print_line(done.id)
 
 
+def compare_finetunings(
+    jobs: Annotated[list[str], typer.Argument(help="Ids of fine-tunings.", metavar="JOB ...")],
+    url: Annotated[str, URL] = DEFAULT_URL,
+    api_key: Annotated[str | None, KEY] = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Put fine-tunings of a service beside each other: start, learning rate, best score, steps."""
+    from service.client import Client
+    from service.commands import remote
+
+    with Client(url, api_key=api_key) as client:
+        runs = client.compare_finetunings(jobs)
+    if json:
+        print_json({"runs": [run.model_dump(mode="json") for run in runs]})
+    else:
+        remote.print_runs(runs)
+
+
 def _data(written: str) -> dict[str, object]:
     if not written.startswith("hub:"):
         return _rows(Path(written))

@@ -21,10 +21,10 @@ from srr_core.pipeline.tuning_plan import TuningPlan, plan_tuning
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe.stages import Stage
 from srr_core.recipe.tuning import ArtifactStart, RecipeStart, TuningSpec
+from srr_core.recipe.tuning_tasks import metric_of
 from srr_core.tuners.folders import appearing
 from srr_core.tuners.grid import choose
 from srr_core.tuners.kept_start import write_at_checkpoint
-from srr_core.tuners.objectives import metric_of
 from srr_core.tuners.report import REPORT_NAME, CellReport, TuningReport
 from srr_core.types import OnProgress, Progress, ShouldStop
 

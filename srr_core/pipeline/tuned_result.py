@@ -23,12 +23,12 @@ from srr_core.pipeline.tuning_plan import TuningPlan
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe import MergedSpec
 from srr_core.recipe.tuning import AdapterResult, MergedResult
+from srr_core.recipe.tuning_tasks import metric_of
 from srr_core.report import Environment, SourceReport
 from srr_core.runtime import load
 from srr_core.runtime.training import trained_parameters
 from srr_core.tuners.folders import appearing, is_artifact
 from srr_core.tuners.grid import rates_of
-from srr_core.tuners.objectives import metric_of
 from srr_core.tuners.opening import objective_for
 from srr_core.tuners.report import CellReport, NeutralReport, StartReport, TuningReport
 from srr_core.tuners.result import write_kept, write_tuned

@@ -11,12 +11,12 @@ from srr_core.checkpoint.writer import write_json
 from srr_core.models.layers import Layer
 from srr_core.pipeline.tuning_plan import TuningPlan
 from srr_core.recipe.tuning import GradientSlowing, LearningRateSlowing
+from srr_core.recipe.tuning_tasks import metric_of
 from srr_core.runtime.training import trained_parameters
 from srr_core.tuners.checkpoints import Checkpoints, TrainingState, restore_parameters
 from srr_core.tuners.classifier import Labels
 from srr_core.tuners.folders import appearing, base_digest, dense_layers, is_artifact
 from srr_core.tuners.neutral import drift
-from srr_core.tuners.objectives import metric_of
 from srr_core.tuners.opening import objective_for, padding_of
 from srr_core.tuners.report import CellReport, CheckpointRow, EvaluationRow, NeutralReport, StepRow
 from srr_core.tuners.slowing import preserved_ranks

@@ -20,6 +20,7 @@ HAS_NO_KEY = frozenset({"POST /v1/hooks/huggingface/{watch_id}"})
 BODIES: dict[str, dict[str, Any]] = {
     "PUT /v1/watches/{watch_id}": {"name": "n", "pattern": "org/*", "destination": "org/{name}-{recipe}"},
     "PUT /v1/webhook-endpoints/{endpoint_id}": {"url": "https://93.184.215.14/hook"},
+    "POST /v1/jobs/{job_id}/checkpoints/{step}/publish": {"destination": {"repo_id": "mallory/hers"}},
 }
 
 

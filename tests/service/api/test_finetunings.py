@@ -257,3 +257,16 @@ def test_a_checkpoint_that_was_not_kept_is_refused_with_what_would_keep_it(
 
     assert [answer.status_code for answer in answers] == [422, 422]
     assert all("checkpoints.publish is true" in answer.json()["detail"] for answer in answers)
+
+
+def test_fine_tunings_are_compared_by_what_they_have_come_to(http: TestClient, job_store: MemoryJobStore) -> None:
+    done, going, other = finished.tuned(job_store), finished.training(job_store), finished.succeeded(job_store)
+
+    runs = http.get("/v1/jobs:compare", params={"job": [going.id, done.id]}).json()["runs"]
+
+    assert [run["job_id"] for run in runs] == [going.id, done.id]
+    assert [(run["metric"], run["best"], run["best_step"]) for run in runs] == [("loss", 2.25, 1), ("loss", 2.125, 2)]
+    assert [(run["learning_rate"], run["bits"], run["rank"]) for run in runs] == [(1e-4, 3.25, 32), (3e-4, 3.25, 32)]
+    assert runs[0]["data_sha256"] == runs[1]["data_sha256"] == finished.tuning().data.sha256
+    refused = http.get("/v1/jobs:compare", params={"job": other.id})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_job")

@@ -6,8 +6,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import JobFilter
+from service.jobs.schema import JobFilter, JobState
+from service.jobs.tuned_runs import RunPoint, TunedRun
 from service.jobs.work import FinetuneWork, TrainingData
+from service.web.comparing_tunings import runs_chart
 from service.web.finetune_form import guessed_format, values_of
 from tests.service import finished
 from tests.service.web.visiting import only_job, token_of
@@ -191,3 +193,67 @@ def test_a_finished_result_can_go_on_learning(http: TestClient, job_store: Memor
 
     assert 'value="org/model-srr"' in form
     assert 'value="artifact" selected' in form
+
+
+def test_fine_tunings_are_compared_whether_they_have_ended_or_not(http: TestClient, job_store: MemoryJobStore) -> None:
+    done, going = finished.tuned(job_store), finished.training(job_store)
+
+    page = http.get("/compare/finetunings").text
+
+    assert page.count('class="mark"') == 2 * 2
+    assert all(f'href="/jobs/{job.id}"' in page for job in (done, going))
+    assert "2.1250" in page
+    assert "1 of 2" in page
+    assert page.count(" checked>") == 2
+
+
+def test_chosen_fine_tunings_are_shown_and_the_others_offered(http: TestClient, job_store: MemoryJobStore) -> None:
+    first, second = finished.tuned(job_store), finished.tuned(job_store)
+
+    page = http.get("/compare/finetunings", params={"job": first.id}).text
+
+    assert page.count('class="mark"') == 2
+    assert f'name="job" value="{second.id}">' in page
+    assert f'href="/compare/finetunings?job={first.id}"' in http.get(f"/jobs/{first.id}/report").text
+
+
+def test_what_is_no_fine_tuning_is_not_compared(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.succeeded(job_store)
+
+    assert "No fine-tuning yet" in http.get("/compare/finetunings").text
+    assert http.get("/compare/finetunings", params={"job": job.id}).status_code == 422
+
+
+def test_numbers_at_the_ends_of_curves_do_not_cover_each_other() -> None:
+    run = TunedRun(
+        job_id="job_" + "0" * 26,
+        state=JobState.RUNNING,
+        model_id="org/model",
+        start="srr",
+        task="text",
+        bits=2.5,
+        rank=8,
+        learning_rate=1e-3,
+        seed=0,
+        steps=10,
+        planned=10,
+        metric="loss",
+        is_higher_better=False,
+        before=2.0,
+        best=1.0,
+        best_step=10,
+        deviation=None,
+        seeds=1,
+        drift=None,
+        data_sha256=None,
+        validation=(RunPoint(step=0, value=2.0), RunPoint(step=10, value=1.0)),
+        training=(),
+    )
+
+    chart = runs_chart([run, run, run.model_copy(update={"metric": "accuracy"})])
+
+    assert chart is not None
+    assert [curve.number for curve in chart.curves] == [1, 2]
+    one, other = chart.curves
+    assert (one.points, one.y) == (other.points, other.y)
+    assert abs(one.badge_y - other.badge_y) >= 18

@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from srr_core.errors import (
     NumericalError,
-    RecipeError,
     ResumeMismatchError,
     StopRequested,
 )
@@ -26,7 +25,6 @@ from srr_core.recipe import AdapterSpec, EvaluationSpec, MergedSpec, NormalFloat
 from srr_core.recipe.tuning import (
     ArtifactStart,
     BatchSpec,
-    CheckpointSpec,
     DataSpec,
     GradientSlowing,
     GridSpec,
@@ -48,7 +46,6 @@ from srr_core.recipe.tuning_tasks import (
 )
 from srr_core.runtime import load
 from srr_core.tuners.folders import base_digest, dense_layers
-from srr_core.tuners.kept import KEPT_FOLDER, kept_folder
 from srr_core.tuners.report import REPORT_NAME, TuningReport
 from srr_core.tuners.result import BASE_DIGEST_KEY
 from srr_core.tuners.training import Training
@@ -352,44 +349,6 @@ def test_work_of_another_specification_is_refused(llama, text, rows, tmp_path):
         )
     with pytest.raises(ResumeMismatchError, match="specification"):
         finetune(llama, rows, spec(seed=1), tmp_path / "out", calibration_text=text)
-
-
-def test_kept_checkpoints_travel_with_the_result_and_any_of_them_can_be_published(llama, text, rows, tmp_path):
-    folder, published = tmp_path / "out", tmp_path / "third"
-    checkpoints = CheckpointSpec(evaluate_every=2, keep=100, publish=True)
-    first = finetune(llama, rows, spec(checkpoints=checkpoints), folder, calibration_text=text)
-    step = next(step for step in first.kept if step != first.cells[0].best_step)
-    best = kept_folder(folder, first.cells[0].best_step)
-
-    start = ArtifactStart(checkpoint=step)
-    second = finetune(folder, rows, spec(start=start, schedule=ScheduleSpec(max_steps=0)), published)
-
-    assert first.kept == tuple(sorted({*range(2, first.cells[0].steps + 1, 2), first.cells[0].steps}))
-    assert (best / ADAPTER_WEIGHTS).read_bytes() == (folder / ADAPTER_WEIGHTS).read_bytes()
-    assert (published / ADAPTER_WEIGHTS).read_bytes() == (kept_folder(folder, step) / ADAPTER_WEIGHTS).read_bytes()
-    assert not (published / KEPT_FOLDER).exists()
-    assert (second.cells[0].steps, second.cells[0].best_step, second.start.base_sha256) == (
-        0,
-        0,
-        first.start.base_sha256,
-    )
-    assert second.scores["loss"] == pytest.approx(first.cells[0].evaluations[step // 2].scores["loss"], rel=2e-3)
-    assert any("trained nothing" in note for note in second.notes)
-
-
-def test_checkpoint_that_is_not_kept_is_refused_with_what_is(tuned, rows, tmp_path):
-    folder, _ = tuned
-
-    with pytest.raises(
-        RecipeError, match=r"keeps no checkpoints: they are published where checkpoints\.publish is true"
-    ):
-        finetune(folder, rows, spec(start=ArtifactStart(checkpoint=2)), tmp_path / "out")
-
-
-@pytest.mark.parametrize("changes", [{"start": start("lora")}, {"result": MergedResult()}], ids=["lora", "merged"])
-def test_checkpoints_need_the_base_they_stand_on_beside_them(changes):
-    with pytest.raises(ValueError, match="it needs result 'adapter' and a start other than 'lora'"):
-        spec(checkpoints=CheckpointSpec(publish=True), **changes)
 
 
 def test_slowing_by_gradients_is_reported_as_what_it_is(llama, text, rows, tmp_path):

@@ -7,12 +7,14 @@ A step is forward, backward and AdamW over the factors of rank 16, at 512 tokens
 what else the machine does falls on both, and the ratio is the median over pairs of thread CPU times. Dense is the same
 decoded weights under the same adapter, in float32 and in bf16. Codes are MXINT of 2 bits, block 16.
 
-Memory is the resident size of a process of its own after three steps, less that of one that has trained a model of one
-narrow block: what Python, torch and their arenas take is not counted. With fewer blocks than 22 it is said so.
+Memory is the resident size of a process of its own between steps, and its peak within them, less what it held after it
+had trained a model of one narrow block: what Python, torch and their arenas take is not counted. With fewer blocks than
+22 it is said so.
 """
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,6 +35,7 @@ from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import PRESETS, MXIntSpec, override
 from srr_core.runtime import PackedLinear, load
 from srr_core.runtime.training import attach, trained_parameters
+from srr_core.tuners.start import write_base, write_start
 
 WIDTH, INNER, RANK, TOKENS, PAIRS = 1024, 2816, 16, 512, 15
 SPEC = MXIntSpec(num_bits=2, block_size=16)
@@ -46,6 +49,7 @@ LLAMA_1B = {
 MEMORY_TOKENS = 512
 TRAIN_AND_MEASURE = """
 import gc, json, sys
+from pathlib import Path
 import psutil, torch
 from benchmarks.tuning_step import opened, steps_of
 from srr_core.runtime.resident import release_freed
@@ -63,7 +67,16 @@ gc.collect(); release_freed()
 before = psutil.Process().memory_info().rss
 model, step = trained(folder)
 gc.collect(); release_freed()
-print(json.dumps({"rss": psutil.Process().memory_info().rss - before}))
+between = psutil.Process().memory_info().rss - before
+def peak():
+    gc.collect(); release_freed()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+    step()
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024 - before
+whole = peak()
+model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+print(json.dumps({"between": between, "peak": whole, "peak, blocks computed twice": peak()}))
 """
 
 
@@ -117,17 +130,21 @@ def _layer_step(layer: nn.Module, x: Tensor) -> Callable[[], None]:
 
 
 def random_artifact(folder: Path, *, blocks: int, **shape: int) -> Path:
-    """Return a random Llama compressed to 2 bits and rank 16, its errors left unmeasured."""
+    """Return a random Llama in 2 bits with a fresh adapter of rank 16: the start of a training."""
     heads = {"num_attention_heads": 16, "num_key_value_heads": 16}
     source = checkpoint(folder / "source", num_hidden_layers=blocks, **{**heads, **shape})
     changes = {
         "quantizer": SPEC.model_dump(mode="json"),
-        "rank": RANK,
-        "calibration": {"num_sequences": 2, "sequence_length": 64, "batch_size": 2},
+        "calibration": {"num_sequences": 1, "sequence_length": 16, "batch_size": 1},
         "evaluation": None,
     }
-    compress(source, override(PRESETS["lqer"], changes), folder / "packed", calibration_text=CALIBRATION_TEXT)
-    return folder / "packed"
+    compress(source, override(PRESETS["weight-only"], changes), folder / "packed", calibration_text=CALIBRATION_TEXT)
+    shutil.rmtree(source)
+    base, start = folder / "base", folder / "start"
+    base.mkdir()
+    start.mkdir()
+    write_start(base, start, write_base(folder / "packed", base, labels=None), rank=RANK, seed=0)
+    return start
 
 
 def opened(kind: str, artifact: Path | str, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
@@ -184,16 +201,16 @@ def memory(blocks: int) -> None:
         found = {kind: _resident(kind, artifact, small) for kind in ("packed", "dense")}
     measured = "" if blocks == BLOCKS else f", {blocks} of {BLOCKS} blocks"
     print(f"1.1B-shaped{measured}, {MEMORY_TOKENS} tokens, rank {RANK}, bf16")
-    for kind, size in found.items():
-        print(f"{kind:7s} {size / 1e6:8.0f} MB")
-    print(f"ratio   {found['packed'] / found['dense']:.3f}")
+    for when in found["packed"]:
+        packed, dense = found["packed"][when], found["dense"][when]
+        print(f"{when:28s} packed {packed / 1e6:6.0f} MB, dense {dense / 1e6:6.0f} MB, ratio {packed / dense:.3f}")
 
 
-def _resident(kind: str, artifact: Path, small: Path) -> int:
+def _resident(kind: str, artifact: Path, small: Path) -> dict[str, int]:
     command = [sys.executable, "-c", TRAIN_AND_MEASURE, kind, str(artifact), str(small)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # our own interpreter, our own script
-    size: int = json.loads(done.stdout.splitlines()[-1])["rss"]
-    return size
+    sizes: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return sizes
 
 
 if __name__ == "__main__":

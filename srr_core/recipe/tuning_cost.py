@@ -20,8 +20,9 @@ LOGIT_COPIES = 3
 """Float32 copies of a chunk of logits: themselves, their softmax, their gradient."""
 DENSE_COPIES = 2
 """Of the largest layer while it multiplies: unpacked, and widened."""
-TENSORS_OF_A_LAYER = 2
-"""Kept for the backward pass: its input, and what is made of its output (an activation, a gate, a norm)."""
+KEPT_BYTES = {"float32": 9, "bfloat16": 8}
+"""For the backward pass, of one token and one input feature of a layer with an adapter, by precision: the input, and what
+its output becomes. Measured on blocks of a Llama with PEFT, which widens the inputs of factors to float32."""
 _VALUE_BYTES = {"float32": 4, "bfloat16": 2}
 _FORWARD, _FROZEN_BACKWARD, _TRAINED = 2, 2, 6
 """Operations per value and token: of a product; of the gradient of its input; of a factor in both directions."""
@@ -175,7 +176,7 @@ def base_bytes(spec: TuningSpec, model: TunedModel) -> int:
 def memory_bytes(spec: TuningSpec, model: TunedModel, work: Workload) -> int:
     """Return the peak while training, in the memory where layers are computed; a compression before it is apart."""
     width = _VALUE_BYTES[spec.precision]
-    inner = width * work.pass_tokens * TENSORS_OF_A_LAYER * sum(columns for _, columns in model.shapes)
+    inner = KEPT_BYTES[spec.precision] * work.pass_tokens * sum(columns for _, columns in model.shapes)
     if spec.batch.gradient_checkpointing:
         blocks = max(model.blocks, 1)
         inner = inner // blocks + width * work.pass_tokens * model.hidden_size * blocks

@@ -21,8 +21,8 @@ LOGIT_COPIES = 3
 DENSE_COPIES = 2
 """Of the largest layer while it multiplies: unpacked, and widened."""
 KEPT_BYTES = {"float32": 9, "bfloat16": 8}
-"""For the backward pass, of one token and one input feature of a layer with an adapter, by precision: the input, and what
-its output becomes. Measured on blocks of a Llama with PEFT, which widens the inputs of factors to float32."""
+"""For the backward pass, of one token and one input feature of a layer with an adapter, by precision: the input, and
+what its output becomes. Measured on blocks of a Llama with PEFT, which widens the inputs of factors to float32."""
 _VALUE_BYTES = {"float32": 4, "bfloat16": 2}
 _FORWARD, _FROZEN_BACKWARD, _TRAINED = 2, 2, 6
 """Operations per value and token: of a product; of the gradient of its input; of a factor in both directions."""

@@ -245,6 +245,21 @@ def test_a_fine_tuning_is_submitted_with_its_options(
     ]
 
 
+def test_fine_tunings_are_compared_and_what_was_not_kept_is_said(
+    srr: Command, url: str, job_store: MemoryJobStore
+) -> None:
+    done, going = finished.tuned(job_store), finished.training(job_store)
+
+    compared = srr("compare-finetunings", done.id, going.id, "--url", url)
+    refused = srr("publish-checkpoint", done.id, "1", "org/first-step", "--url", url)
+
+    assert (compared.returncode, compared.stderr) == (0, "")
+    assert [line.split()[0] for line in compared.stdout.splitlines()[1:]] == [done.id, going.id]
+    assert "2.1250" in compared.stdout
+    assert refused.returncode != 0
+    assert "checkpoints.publish is true" in " ".join(refused.stderr.split())
+
+
 def test_rows_of_a_dataset_are_submitted_by_their_commit(srr: Command, url: str, job_store: MemoryJobStore) -> None:
     place = f"hub:org/rows@{'a' * 40}/data/train.csv"
 

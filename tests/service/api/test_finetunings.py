@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.workers import WorkerRegistry
 from tests.service import finished
-from tests.service.models import safetensors, write_model
+from tests.service.models import write_tuned
 from tests.service.submissions.test_preflight import beat
 from worker.folder_hub import FolderHub
 
@@ -221,12 +221,7 @@ def test_a_job_that_trains_nothing_has_no_series(http: TestClient, job_store: Me
 @pytest.fixture
 def published(hub: FolderHub, tmp_path: Path) -> str:
     """What the fine-tuning of `finished.tuned` left behind, with a checkpoint after its first step; its commit."""
-    folder = write_model(tmp_path / "tuned")
-    (folder / "tuning.json").write_text("{}")
-    kept = folder / "checkpoints/step-00000001"
-    kept.mkdir(parents=True)
-    (kept / "adapter_model.safetensors").write_bytes(safetensors({}))
-    return hub.import_model(folder, "org/model-tuned")
+    return hub.import_model(write_tuned(tmp_path / "tuned", kept=1), "org/model-tuned")
 
 
 def test_a_kept_checkpoint_is_published_by_a_job_of_no_steps(

@@ -228,6 +228,13 @@ class Client(Administration):
         }
         return self._call(Validation, "POST", "/v1/jobs:validate", json=body)
 
+    def check(self, body: Mapping[str, Any]) -> Validation:
+        """Return what would become of a job of any kind, and change nothing; the body is that of `POST /v1/jobs`.
+
+        For a fine-tuning it says what would be learned (`data`) and what that would take (`training`).
+        """
+        return self._call(Validation, "POST", "/v1/jobs:validate", json=body)
+
     def inspect(self, model_id: str, *, revision: str = "main", hub_token: str | None = None) -> ModelResource:
         """Return what is known of a model without downloading a weight."""
         body = {"model_id": model_id, "revision": revision, "hub_token": hub_token}

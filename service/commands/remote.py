@@ -9,10 +9,11 @@ from rich.table import Table
 
 from service.api.schemas import EventData, JobResource
 from service.client import Client
-from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
+from service.commands.output import EXIT_BAD_INPUT, CommandError, duration, print_json, print_line, print_table
 from service.commands.progress import ProgressBar, training_text
 from service.jobs.schema import TERMINAL_STATES, JobState
 from service.jobs.tuned_runs import TunedRun
+from service.submissions.schema import Validation
 from srr_core.recipe import PRESETS, Recipe
 from srr_core.report import Measurement, Report
 from srr_core.telling.cautions import cautions
@@ -183,6 +184,28 @@ def print_scores(report: TuningReport) -> None:
     print_line(f"chosen      learning rate {rate:g}, seed {seed}")
     if report.neutral is not None:
         print_line(f"drift       {report.neutral.divergence:.4f} nats per token on the neutral text")
+
+
+def print_check(found: Validation, *, as_json: bool) -> None:
+    """Print what would become of a fine-tuning. Raises CommandError where it would be refused."""
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    elif found.data is not None:
+        print_line(f"rows        {found.data.rows:,}, {found.data.duplicates:,} repeated")
+    training = found.training
+    if training is not None and not as_json:
+        steps = "not known before the worker has the rows" if training.steps is None else f"about {training.steps:,}"
+        grid = "" if training.trainings == 1 else f" in each of {training.trainings} trainings"
+        print_line(f"steps       {steps}{grid}")
+        print_line(f"learning    {training.trained_parameters:,} parameters in {training.layers} layers")
+        print_line(
+            f"memory      about {training.memory_bytes / 1e9:.1f} GB, disk {training.scratch_bytes / 1e9:.1f} GB"
+        )
+        if training.seconds is not None:
+            basis = "earlier ones" if training.tokens_per_second is not None else "the speed of the fastest worker"
+            print_line(f"time        about {duration(training.seconds)}, from {basis}")
+    if found.problems:
+        raise CommandError("; ".join(problem.message for problem in found.problems), exit_code=EXIT_BAD_INPUT)
 
 
 def print_runs(runs: Sequence[TunedRun]) -> None:

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from service.commands.finetune_app import FieldOption, NeutralOption, SpecOption, StartOption, TaskOption, chosen_tuning
+from service.commands.finetune_app import (
+    CheckOption,
+    FieldOption,
+    NeutralOption,
+    SpecOption,
+    StartOption,
+    TaskOption,
+    chosen_tuning,
+)
 from service.commands.keys_app import JsonOption
 from service.commands.options import CalibrationOption, SeedOption, TokenOption
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line
@@ -48,6 +56,7 @@ def submit_finetuning(
     private: PrivateOption = None,
     force: ForceOption = False,
     wait: WaitOption = False,
+    check: CheckOption = False,
     json: JsonOption = False,
 ) -> None:
     """Let a running service fine-tune a model; an artifact goes on learning with --start artifact."""
@@ -56,6 +65,19 @@ def submit_finetuning(
 
     tuning = chosen_tuning(spec, start=start, task=task, rank=rank, assignments=assignments, seed=seed)
     with Client(url, api_key=api_key) as client:
+        if check:
+            body = {
+                "kind": "finetune",
+                "source": {"model_id": model, "revision": revision},
+                "destination": {"repo_id": destination, "private": private},
+                "data": _data(data),
+                "tuning": tuning.model_dump(mode="json"),
+                "validation": None if validation_data is None else _rows(validation_data),
+                "acknowledge_license": acknowledge_license,
+                "hub_token": hub_token,
+            }
+            remote.print_check(client.check(body), as_json=json)
+            return
         job = client.finetune(
             model,
             destination=destination,

@@ -15,6 +15,7 @@ from service.cli import main
 from service.commands.output import CommandError
 from service.commands.serve import LOOPBACK, is_loopback, listen, require_private
 from service.jobs.memory_store import MemoryJobStore
+from service.jobs.schema import JobFilter
 from service.jobs.work import DatasetFile, FinetuneWork, StoredText
 from srr_core.recipe import PRESETS
 from srr_core.recipe.tuning import RecipeStart
@@ -243,6 +244,24 @@ def test_a_fine_tuning_is_submitted_with_its_options(
         "a text",
         "a text",
     ]
+
+
+def test_a_fine_tuning_is_checked_without_being_submitted(
+    srr: Command, url: str, job_store: MemoryJobStore, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(finished.ROWS)
+    arguments = ("submit-finetuning", "org/model", str(rows), "org/tuned", "--task", "instructions", "--rank", "4")
+
+    found = srr(*arguments, "--check", "--url", url)
+    refused = srr(*arguments, "--check", "--set", "start.kind=artifact", "--url", url)
+
+    assert (found.returncode, found.stderr) == (0, "")
+    assert [line.split()[0] for line in found.stdout.splitlines()] == ["rows", "steps", "learning", "memory"]
+    assert "1,280 parameters in 4 layers" in found.stdout
+    assert "no artifact of this service" in " ".join(refused.stderr.split())
+    assert refused.returncode != 0
+    assert job_store.list(JobFilter(), limit=10).jobs == ()
 
 
 def test_fine_tunings_are_compared_and_what_was_not_kept_is_said(

@@ -8,6 +8,7 @@ from service.jobs.ports import JobReading
 from service.jobs.reports import job_report
 from service.jobs.schema import Job, JobState, JobSubmission
 from service.jobs.work import FinetuneWork, JobDestination, JobSource, StoredText
+from service.platform.errors import UnreadableError
 from srr_core.recipe.tuning import AdapterResult, ArtifactStart, GridSpec, TuningSpec
 from srr_core.tuners.kept import require_kept
 from srr_core.tuners.report import TuningReport
@@ -19,12 +20,14 @@ ReadText = Callable[[str], str]
 def kept_checkpoints(job: Job, store: JobReading) -> tuple[int, ...]:
     """Return the steps of the checkpoints that were published with the result of a job; none while it has no result.
 
-    Raises:
-        UnreadableError: the report is of a version that this one cannot read.
+    None either where the report is of a version that this one cannot read.
     """
     if job.work.kind != "finetune" or job.state is not JobState.SUCCEEDED:
         return ()
-    report = job_report(job, store.report(job.id))
+    try:
+        report = job_report(job, store.report(job.id))
+    except UnreadableError:
+        return ()
     return report.kept if isinstance(report, TuningReport) else ()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from srr_core.recipe.tuning import RecipeStart, TuningSpec
+from srr_core.recipe.tuning import ArtifactStart, RecipeStart, TuningSpec
 from srr_core.tuners.report import CellReport, TuningReport
 
 _STARTS = {
@@ -14,6 +14,8 @@ _STARTS = {
 def start_words(spec: TuningSpec) -> str:
     """Return where a training begins, in words."""
     start = spec.start
+    if isinstance(start, ArtifactStart) and start.checkpoint is not None:
+        return f"an artifact, from its checkpoint of step {start.checkpoint}"
     if not isinstance(start, RecipeStart):
         return _STARTS[start.kind]
     recipe = start.recipe

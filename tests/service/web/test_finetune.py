@@ -5,13 +5,15 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
+from service.jobs.checkpoints import publication
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter, JobState
 from service.jobs.tuned_runs import RunPoint, TunedRun
-from service.jobs.work import FinetuneWork, TrainingData
+from service.jobs.work import FinetuneWork, JobDestination, TrainingData
 from service.web.comparing_tunings import runs_chart
 from service.web.finetune_form import guessed_format, values_of
 from tests.service import finished
+from tests.service.submitting import submitted
 from tests.service.web.visiting import only_job, token_of
 
 pytestmark = pytest.mark.usefixtures("org_model")
@@ -184,6 +186,20 @@ def test_a_kept_checkpoint_can_be_published_or_go_on_learning(http: TestClient, 
     assert all("start.checkpoint=1" in form for form in (publish, going_on))
     assert re.search(r'name="max_steps"[^>]*value="0"|value="0"[^>]*name="max_steps"', publish)
     assert not re.search(r'name="max_steps"[^>]*value="0"|value="0"[^>]*name="max_steps"', going_on)
+
+
+def test_a_checkpoint_that_is_published_as_it_is_says_so(http: TestClient, job_store: MemoryJobStore) -> None:
+    done = finished.tuned(job_store, kept=(1,))
+    publishing = publication(
+        done, 1, destination=JobDestination(repo_id="org/first"), kept=(1,), read_text=job_store.text
+    )
+    job = submitted(job_store, publishing, owner="local")
+
+    page, listed = http.get(f"/jobs/{job.id}").text, http.get("/jobs").text
+
+    assert "an artifact, from its checkpoint of step 1" in page
+    assert "none: published as it is" in page
+    assert "instructions, published as it is" in listed
 
 
 def test_a_finished_result_can_go_on_learning(http: TestClient, job_store: MemoryJobStore) -> None:

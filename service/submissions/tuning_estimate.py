@@ -14,7 +14,7 @@ from service.submissions.estimate import HISTORY
 from service.submissions.examination import Examination
 from service.submissions.fleet import Fleet
 from service.submissions.schema import TrainingEstimate
-from srr_core.recipe import cost, tuning_cost
+from srr_core.recipe import Recipe, cost, tuning_cost
 from srr_core.recipe.tuning import LoRAStart, RecipeStart, TuningSpec
 from srr_core.recipe.tuning_cost import TunedModel, Workload
 
@@ -65,7 +65,7 @@ def tuning_estimate(
     operations = tuning_cost.operations(spec, tuned, rows) if rows is not None else None
     seconds = None
     if rows is not None and operations is not None:
-        seconds = _seconds(spec, tuned, rows, operations, speed=speed, rate=rate)
+        seconds = _seconds(work, tuned, rows, operations, speed=speed, rate=rate)
     is_gpu = worker is not None and worker.has_gpu
     return TrainingEstimate(
         layers=len(tuned.shapes),
@@ -117,7 +117,8 @@ def _compression_bytes(work: FinetuneWork, tuned: TunedModel, weights: Weights |
     )
 
 
-def _recipe(work: FinetuneWork) -> Any:
+def _recipe(work: FinetuneWork) -> Recipe | None:
+    """Return what compresses the model first, with no more calibration than its text holds."""
     start = work.tuning.start
     if not isinstance(start, RecipeStart):
         return None
@@ -127,7 +128,7 @@ def _recipe(work: FinetuneWork) -> Any:
 
 
 def _seconds(
-    spec: TuningSpec,
+    work: FinetuneWork,
     tuned: TunedModel,
     rows: Workload,
     operations: float,
@@ -135,9 +136,9 @@ def _seconds(
     speed: float | None,
     rate: float | None,
 ) -> float | None:
-    before = 0.0
-    if isinstance(spec.start, RecipeStart) and rate is not None:
-        before = cost.seconds(cost.operations(spec.start.recipe, tuned.shapes), rate)
+    spec, recipe, before = work.tuning, _recipe(work), 0.0
+    if recipe is not None and rate is not None:
+        before = cost.seconds(cost.operations(recipe, tuned.shapes), rate)
     if speed is not None:
         judged = _FORWARD_SHARE * tuning_cost.evaluations(spec, rows) * rows.validation_tokens
         return before + tuning_cost.trainings(spec) * (rows.tokens + judged) / speed

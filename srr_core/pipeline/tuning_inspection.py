@@ -26,8 +26,10 @@ def inspect_tuning(plan: TuningPlan) -> TuningNeeds:
     spec, model, rows = plan.spec, tuned_model(plan), _workload(plan)
     rate = operations_per_second(plan.device)
     seconds = cost.seconds(tuning_cost.operations(spec, model, rows), rate)
-    if isinstance(spec.start, RecipeStart):
-        seconds += cost.seconds(cost.operations(spec.start.recipe, model.shapes), rate)
+    if isinstance(spec.start, RecipeStart) and plan.calibration_text is not None:
+        text_bytes = plan.calibration_text.stat().st_size
+        recipe = cost.fitted(spec.start.recipe, text_bytes=text_bytes, longest_window=None)
+        seconds += cost.seconds(cost.operations(recipe, model.shapes), rate)
     return TuningNeeds(
         trained_parameters=tuning_cost.trained_parameters(spec, model),
         trainings=tuning_cost.trainings(spec),

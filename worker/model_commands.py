@@ -12,7 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
 from examples import CALIBRATION_TEXT
-from service.commands.output import EXIT_BAD_INPUT, EXIT_FAILED, CommandError, print_json, print_line, print_table
+from service.commands.output import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    CommandError,
+    duration,
+    print_json,
+    print_line,
+    print_table,
+)
 from service.hub.client import HubClient
 from service.hub.metadata import HuggingFaceMetadata
 from srr_core.checkpoint.header import DTYPES, TensorEntry
@@ -170,7 +178,7 @@ def _print_inspection(source: str, recipe: Recipe, found: Inspection, seconds: f
         print_line(f"note        {found.size_note}")
     print_line(f"memory      about {size_words(found.memory_bytes)} at the peak of a run")
     place = "the GPU here" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
-    print_line(f"time        about {_duration(seconds)} on {place}, evaluation not counted (a rough estimate)")
+    print_line(f"time        about {duration(seconds)} on {place}, evaluation not counted (a rough estimate)")
 
 
 def _print_compatibility(rows: tuple[CompatibilityRow, ...]) -> None:
@@ -178,9 +186,3 @@ def _print_compatibility(rows: tuple[CompatibilityRow, ...]) -> None:
     for row in rows:
         table.add_row(row.runtime, row.verdict, row.reason, ": ".join(filter(None, (row.evidence, row.versions))))
     print_table(table)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -9,13 +9,16 @@ from rich.table import Table
 
 from service.api.schemas import EventData, JobResource
 from service.client import Client
-from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
+from service.commands.output import EXIT_BAD_INPUT, CommandError, duration, print_json, print_line, print_table
 from service.commands.progress import ProgressBar, training_text
 from service.commands.report_text import print_report
 from service.jobs.event_words import STATE_LABELS, event_words
 from service.jobs.numbers import NO_NUMBERS, number_words
 from service.jobs.schema import TERMINAL_STATES, JobState
+from service.jobs.tuned_runs import TunedRun
+from service.submissions.schema import Validation
 from srr_core.recipe import PRESETS, Recipe
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.report import Report
 
 _LATEST = 20
@@ -143,6 +146,40 @@ def print_summary(job: JobResource, report: Report) -> None:
     if job.result is not None:
         print_line(f"published   {job.result.repo_id}: {job.result.commit_url}")
     print_report(report)
+
+
+def print_check(found: Validation, *, as_json: bool) -> None:
+    """Print what would become of a fine-tuning. Raises CommandError where it would be refused."""
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    elif found.data is not None:
+        print_line(f"rows        {found.data.rows:,}, {found.data.duplicates:,} repeated")
+    training = found.training
+    if training is not None and not as_json:
+        steps = "not known before the worker has the rows" if training.steps is None else f"about {training.steps:,}"
+        grid = "" if training.trainings == 1 else f" in each of {training.trainings} trainings"
+        print_line(f"steps       {steps}{grid}")
+        print_line(f"learning    {training.trained_parameters:,} parameters in {training.layers} layers")
+        print_line(f"memory      about {size_words(training.memory_bytes)}, disk {size_words(training.scratch_bytes)}")
+        if training.seconds is not None:
+            basis = "earlier ones" if training.tokens_per_second is not None else "the speed of the fastest worker"
+            print_line(f"time        about {duration(training.seconds)}, from {basis}")
+    if found.problems:
+        raise CommandError("; ".join(problem.message for problem in found.problems), exit_code=EXIT_BAD_INPUT)
+
+
+def print_runs(runs: Sequence[TunedRun]) -> None:
+    """Print fine-tunings as a table."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("Job", "State", "Start", "Rank", "Rate", "Steps", "Metric", "Before", "Best", "Deviation"):
+        table.add_column(heading, no_wrap=True)
+    for run in runs:
+        numbers = ("–" if value is None else f"{value:.4f}" for value in (run.before, run.best, run.deviation))
+        rate = "–" if run.learning_rate is None else f"{run.learning_rate:g}"
+        steps = f"{run.steps} of {run.planned}" if run.planned > run.steps else str(run.steps)
+        row = (run.job_id, run.state, run.start, str(run.rank), rate, steps, run.metric, *numbers)
+        table.add_row(*map(escape, row))
+    print_table(table)
 
 
 def _print_state(job: JobResource, *, as_json: bool) -> None:

@@ -6,17 +6,17 @@ from typing import Any
 
 from service.jobs.schema import Job
 from service.platform.errors import UnreadableError
-from srr_core.evaluation_report import EvaluationReport
+from srr_core.evaluation_report import EvaluationReport, read_evaluation_report
 from srr_core.report import Report, read_report
-from srr_core.tuners.report import TuningReport
+from srr_core.tuners.report import TuningReport, read_tuning_report
 
 AnyReport = Report | EvaluationReport | TuningReport
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], AnyReport]] = MappingProxyType(
     {
         "compress": read_report,
-        "evaluate": lambda stored: EvaluationReport.model_validate(stored, extra="ignore"),
-        "finetune": lambda stored: TuningReport.model_validate(stored, extra="ignore"),
+        "evaluate": read_evaluation_report,
+        "finetune": read_tuning_report,
     }
 )
 """By kind of work."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from service.submissions.schema import Estimate
+from service.submissions.schema import Estimate, TrainingEstimate
 from service.web.formatting import count_words, duration
 from srr_core.recipe import Recipe
 from srr_core.recipe.byte_sizes import size_words
@@ -17,13 +17,17 @@ _LABELS = {
     "memory_bytes": "Memory while it works",
     "seconds": "Time",
     "gpu_minutes": "GPU time",
+    "trained_parameters": "Parameters that learn",
+    "tokens": "Tokens of a training",
+    "base_bytes": "The base in memory",
+    "tokens_per_second": "Tokens a second before",
 }
 _UNKNOWN = {"seconds": "Not known before a first job"}
 _MANY = 1000
 _ADAPTER = "L·R"
 
 
-def estimate_rows(estimate: Estimate) -> list[tuple[str, str]]:
+def estimate_rows(estimate: Estimate | TrainingEstimate) -> list[tuple[str, str]]:
     """Return a label and a text for every number of an estimate that is known, whichever there are.
 
     The unit follows from the name of the field; a field without words here gets its name for a label.

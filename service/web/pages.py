@@ -28,6 +28,7 @@ from service.web import (
     api_docs,
     choices,
     compare,
+    compare_tunings,
     evaluate,
     finetune,
     hub_models,
@@ -61,7 +62,7 @@ from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
-for part in (api_docs, compare, evaluate, finetune, hub_models, report_files, workers, usage):
+for part in (api_docs, compare, compare_tunings, evaluate, finetune, hub_models, report_files, workers, usage):
     router.include_router(part.router)
 
 _EVENTS_PER_READ = 500

@@ -14,7 +14,7 @@ from service.edge.problem import Problem
 from service.edge.sessions import SESSION_COOKIE
 from service.jobs.reports import job_report
 from service.jobs.schema import Job
-from service.jobs.tuned import chosen_cell, start_words
+from service.jobs.tuned import chosen_cell, evaluation_at, start_words
 from service.submissions.caller import Caller
 from service.web import formatting
 from service.web.csrf import FormGuard
@@ -61,6 +61,7 @@ class Pages:
         }
         self._environment.filters["pair"] = lambda word: (word, word)
         self._environment.globals["start_words"] = start_words
+        self._environment.globals["evaluation_at"] = evaluation_at
         self._environment.globals["forms"] = FORMS
         self._environment.globals["kind_labels"] = KIND_LABELS
         self._environment.globals["has_sign_in"] = has_sign_in

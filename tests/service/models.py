@@ -39,3 +39,13 @@ def write_model(folder: Path, *, card: str = "", **config: object) -> Path:
     for name, content in model_files(card=card, **config).items():
         (folder / name).write_bytes(content)
     return folder
+
+
+def write_tuned(folder: Path, *, kept: int) -> Path:
+    """Write what a fine-tuning would publish, with the checkpoint after a number of steps, and return the folder."""
+    write_model(folder)
+    (folder / "tuning.json").write_text("{}")
+    checkpoint = folder / f"checkpoints/step-{kept:08d}"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "adapter_model.safetensors").write_bytes(safetensors({}))
+    return folder

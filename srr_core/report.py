@@ -263,6 +263,9 @@ class Report(_Frozen):
     baselines: tuple[BaselineReport, ...] = ()
     """In the order the recipe names them; their time is the stage `baselines`."""
     kept: tuple[KeptTensor, ...]
+    is_stock: bool | None = None
+    """Whether it was written as transformers with compressed-tensors and peft reads it, and not in our own layout; None
+    in older reports."""
     environment: Environment
     seconds: dict[str, float]
     """By stage, each without the others: `calibrate` is running the model, `compress` decomposing its layers."""

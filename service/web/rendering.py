@@ -20,6 +20,7 @@ from service.web import formatting
 from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS
 from service.web.report_story import report_story
+from service.web.result import report_tiles
 from service.web.training import tuning_charts
 from service.web.views import report_charts, sorted_layers
 from service.web.wording import FORMS, KIND_LABELS, SCOPE_WORDS, sentence
@@ -119,6 +120,7 @@ class Pages:
             layers=sorted_layers(parsed),
             charts=report_charts(parsed),
             story=report_story(parsed),
+            tiles=report_tiles(job, parsed),
         )
 
 

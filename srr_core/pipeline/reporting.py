@@ -64,6 +64,7 @@ def build_report(
         baselines=baselines,
         repair=repair,
         kept=tuple(KeptTensor(name=name, reason=reason) for name, reason in kept.items()),
+        is_stock=plan.layout.stock_loadable,
         environment=Environment(
             core_version=core_version(),
             versions={package: version(package) for package in REPORTED_PACKAGES},

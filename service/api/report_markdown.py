@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from service.api.tuning_markdown import tuning_markdown
 from service.jobs.reports import AnyReport
 from service.platform.markdown import cell, table
+from srr_core.conversion_report import ConversionReport
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import LayerReport, Measurement, Report
 from srr_core.telling.cautions import cautions
@@ -19,6 +20,8 @@ def markdown(report: AnyReport) -> str:
     """Return the report as Markdown. Names from the model cannot break out of their table cell."""
     if isinstance(report, EvaluationReport):
         return _evaluation(report)
+    if isinstance(report, ConversionReport):
+        return _conversion(report)
     return tuning_markdown(report) if isinstance(report, TuningReport) else _compression(report)
 
 
@@ -60,6 +63,24 @@ def _evaluation(report: EvaluationReport) -> str:
     ]
     summary = f"# {cell(report.model.id)}, measured\n\n" + table(("", ""), rows)
     sections = (summary, _measurements(report.measurements, column="Model"), _notes(report.notes))
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _conversion(report: ConversionReport) -> str:
+    model = report.model
+    rows = [
+        ("Artifact", f"{cell(model.id)} at {cell(model.sha or 'no commit')}"),
+        ("Compressed from", cell(model.made_from or "unknown")),
+        ("Format", cell(", ".join(f"{name} {value}" for name, value in report.target.model_dump().items()))),
+        ("Weight files", f"{_mebibytes(report.weight_bytes)}, from {_mebibytes(model.weight_bytes)}"),
+        ("Computed on", f"{cell(report.environment.device)} in {report.seconds:.1f} s"),
+    ]
+    files = table(("File", "Bytes"), [(cell(file.path), str(file.size_bytes)) for file in report.files])
+    sections = (
+        f"# {cell(model.id)} as {report.target.kind}\n\n" + table(("", ""), rows),
+        f"## Files\n\n{files}",
+        _notes(report.remarks),
+    )
     return "\n\n".join(section for section in sections if section) + "\n"
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from srr_core.conversion_report import ConversionReport
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Measurement, Report
 
@@ -45,6 +46,8 @@ def numbers_of(report: BaseModel) -> JobNumbers:
         )
     if isinstance(report, EvaluationReport):
         return JobNumbers(**_measured(report.measurements), size_bytes=report.model.weight_bytes)
+    if isinstance(report, ConversionReport):
+        return JobNumbers(size_bytes=report.weight_bytes)
     return NO_NUMBERS
 
 

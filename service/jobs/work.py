@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from srr_core.recipe import Recipe
 from srr_core.recipe.evaluations import EVALUATION_KINDS, AnyEvaluationSpec
-from srr_core.recipe.stages import COMPRESSION, EVALUATION, TUNING, Shares, Stage
+from srr_core.recipe.exporters import ConversionSpec
+from srr_core.recipe.stages import COMPRESSION, CONVERSION, EVALUATION, TUNING, Shares, Stage
 from srr_core.recipe.tuning import ArtifactStart, RecipeStart, TuningSpec
 
 RepoId = Annotated[
@@ -209,6 +210,29 @@ class EvaluateWork(WorkBase):
         return tuple(stage for stage in self.shares if stage is not Stage.PUBLISH or self.destination is not None)
 
 
+class ConvertWork(WorkBase):
+    """Write an artifact of ours in the format of another runtime, and publish that."""
+
+    kind: Literal["convert"] = "convert"
+    target: ConversionSpec
+    destination: JobDestination
+
+    @property
+    def published_to(self) -> JobDestination:
+        """The destination."""
+        return self.destination
+
+    @property
+    def detail(self) -> str:
+        """Into which format."""
+        return f"to {self.target.kind}"
+
+    @property
+    def shares(self) -> Shares:
+        """Those of a conversion."""
+        return CONVERSION
+
+
 class TrainingData(StoredText):
     """Rows to learn from that come with the job."""
 
@@ -297,7 +321,7 @@ class FinetuneWork(WorkBase):
         return tuple(stage for stage in self.shares if stage is not Stage.COMPRESS or compresses)
 
 
-Work = Annotated[CompressWork | EvaluateWork | FinetuneWork, Field(discriminator="kind")]
+Work = Annotated[CompressWork | EvaluateWork | FinetuneWork | ConvertWork, Field(discriminator="kind")]
 """Every kind there is."""
 
 

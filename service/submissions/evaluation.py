@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+from service.hub.destination import CONVERSION_FILE
 from service.hub.model import ResolvedModel, check_readable
 from service.jobs.work import EvaluateWork
 from service.submissions.examination import Examination
@@ -30,7 +31,8 @@ def look_at_evaluation(found: Examination, work: EvaluateWork, fleet: Fleet) -> 
 
 def _check_measurable(model: ResolvedModel) -> None:
     check_readable(model)
-    is_ours = any(file.path in _OURS for file in model.files)
+    paths = {file.path for file in model.files}
+    is_ours = not _OURS.isdisjoint(paths) and CONVERSION_FILE not in paths
     config = dict(model.config or {})
     if is_ours:  # what is packed by us is read by us
         config.pop("quantization_config", None)

@@ -21,7 +21,18 @@ from service.jobs.schema import EventKind, Job, JobEvent, JobFilter, JobState
 from service.jobs.trainings import Trainings
 from service.jobs.work import CompressWork
 from service.platform.errors import UnreadableError
-from service.web import api_docs, choices, compare, evaluate, finetune, report_files, submitting, usage, workers
+from service.web import (
+    api_docs,
+    choices,
+    compare,
+    convert,
+    evaluate,
+    finetune,
+    report_files,
+    submitting,
+    usage,
+    workers,
+)
 from service.web.again import base_of, earlier_job, values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
@@ -48,7 +59,7 @@ from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 from srr_core.report import Report
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
-for part in (api_docs, compare, evaluate, finetune, report_files, workers, usage):
+for part in (api_docs, compare, convert, evaluate, finetune, report_files, workers, usage):
     router.include_router(part.router)
 
 _EVENTS_PER_READ = 500

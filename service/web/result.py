@@ -8,6 +8,7 @@ from service.jobs.work import CompressWork
 from service.web.formatting import duration, size
 from service.web.other_bits import Other, other_bits
 from srr_core.report import Measurement, Report
+from srr_core.telling.conversions import Conversion, conversions
 from srr_core.telling.loading import Loading, Step, loadings
 from srr_core.telling.verdict import Verdict, verdict
 
@@ -35,12 +36,13 @@ class ResultView:
     """How the files are fetched; None where they lie in a folder."""
     folder: str | None
     """Where they lie, of a folder hub: it answers no client, so names of repositories mean nothing to one."""
+    conversions: tuple[Conversion, ...]
     others: tuple[Other, ...]
     """The same with one bit more or less."""
 
 
 def result_view(job: Job, work: CompressWork, report: Report, *, owner: str) -> ResultView:
-    """Return what became of a compression.
+    """Return the outcome of a compression.
 
     Args:
         owner: Whose namespace an unnamed destination lies in.
@@ -55,6 +57,7 @@ def result_view(job: Job, work: CompressWork, report: Report, *, owner: str) -> 
         loadings=loadings(report, repo_id, folder=folder),
         download=fetch,
         folder=folder,
+        conversions=conversions(report),
         others=other_bits(job, work, owner=owner),
     )
 

@@ -63,5 +63,5 @@ def _rows(report: Report, recipe: Recipe, rope: str) -> tuple[CompatibilityRow, 
 
     rows = ask(all_linear=True)
     is_stock = next(row for row in rows if row.runtime == TRANSFORMERS).verdict == "yes"
-    # That weights lie transposed in a model shows in its files alone; the report says what became of it.
+    # That weights lie transposed in a model shows in its files alone; the report says how they were written.
     return ask(all_linear=False) if is_stock and report.is_stock is False else rows

@@ -10,10 +10,12 @@ from pydantic import BaseModel
 from service.jobs.numbers import numbers_of
 from service.jobs.ports import JobStore
 from service.jobs.schema import Job, JobFailure, JobResult, JobSubmission, Lease
-from service.jobs.work import EvaluateWork, FinetuneWork, JobDestination, JobSource, TrainingData
+from service.jobs.work import ConvertWork, EvaluateWork, FinetuneWork, JobDestination, JobSource, TrainingData
+from srr_core.conversion_report import ConversionReport, ConvertedFile, ConvertedModel
 from srr_core.evaluation_report import EvaluatedModel, EvaluationReport
 from srr_core.recipe import named_recipe, parse_recipe
 from srr_core.recipe.evaluations import TextDivergenceSpec
+from srr_core.recipe.exporters import GGUFSpec
 from srr_core.recipe.stages import Stage
 from srr_core.recipe.tuning import TuningSpec
 from srr_core.recipe.tuning_options import with_fields, with_start, with_task
@@ -137,6 +139,41 @@ def evaluation() -> EvaluationReport:
         environment=report().environment,
         seconds={"divergence": 2.5},
         notes=("a short text",),
+    )
+
+
+def converted(store: JobStore, *, owner: str = "local") -> Job:
+    """Return a conversion that succeeded."""
+    work = ConvertWork(
+        source=JobSource(model_id="org/model-srr"),
+        target=GGUFSpec(),
+        destination=JobDestination(repo_id="org/model-srr-gguf"),
+    )
+    job = submitted(store, JobSubmission(work=work), owner=owner)
+    store.claim(job.id, 1, worker=WORKER, lasts=LEASE)
+    store.resolve_source(Lease(job.id, 1, WORKER), sha=SHA)
+    return finish(store, store.get(job.id), document=conversion())
+
+
+def conversion() -> ConversionReport:
+    """Return a complete report of a conversion."""
+    return ConversionReport(
+        model=ConvertedModel(
+            id="org/model-srr",
+            sha=SHA,
+            architecture="LlamaForCausalLM",
+            made_from="org/model",
+            weight_bytes=5_242_880,
+        ),
+        target=GGUFSpec(),
+        files=(
+            ConvertedFile(path="README.md", size_bytes=2_048),
+            ConvertedFile(path="model.gguf", size_bytes=7_340_032),
+        ),
+        weight_bytes=7_340_032,
+        remarks=("Q6_K for 24 weights, Q + L·R merged",),
+        environment=report().environment,
+        seconds=2.5,
     )
 
 

@@ -102,6 +102,18 @@ class KeptTensor(_Frozen):
     reason: str
 
 
+class Answer(_Frozen):
+    """What the source and the result made of one prompt, both greedily."""
+
+    prompt: str
+    source: str
+    compressed: str
+    same_tokens: int
+    """From the first on that both answered alike."""
+    source_tokens: int
+    compressed_tokens: int
+
+
 class Measurement(_Frozen):
     """One metric of the artifact as re-read from disk, beside its source."""
 
@@ -137,6 +149,8 @@ class Measurement(_Frozen):
     """Windows, pages, questions or pairs the metric is over."""
     recovery_percent: float | None = None
     """How much of the source's score is left, chance not taken off; above 100 where the result is the better one."""
+    answers: tuple[Answer, ...] = ()
+    """Of a measure of texts: both, to be read side by side."""
 
     @property
     def is_told_apart(self) -> bool:

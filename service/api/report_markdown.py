@@ -62,7 +62,12 @@ def _evaluation(report: EvaluationReport) -> str:
         *((f"Dataset {cell(name)}", cell(sha)) for name, sha in sorted(report.datasets.items())),
     ]
     summary = f"# {cell(report.model.id)}, measured\n\n" + table(("", ""), rows)
-    sections = (summary, _measurements(report.measurements, column="Model"), _notes(report.notes))
+    sections = (
+        summary,
+        _measurements(report.measurements, column="Model"),
+        _answers(report.measurements),
+        _notes(report.notes),
+    )
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -106,6 +111,15 @@ def _measurements(measurements: Sequence[Measurement], *, column: str = "Compres
     protocols = "\n".join(f"- {cell(row.metric)}: {cell(row.protocol)}" for row in measurements)
     header = ("Metric", "Source", column, "Tokens", "Better", "Difference or error")
     return "## Evaluation\n\n" + table(header, rows) + f"\n\n{protocols}"
+
+
+def _answers(measurements: Sequence[Measurement]) -> str:
+    rows = [
+        (cell(answer.prompt), cell(answer.source), cell(answer.compressed), str(answer.same_tokens))
+        for row in measurements
+        for answer in row.answers
+    ]
+    return "## Side by side\n\n" + table(("Prompt", "Source", "Model", "Same tokens"), rows) if rows else ""
 
 
 def _measurement(row: Measurement) -> tuple[str, ...]:

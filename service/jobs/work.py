@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from srr_core.recipe import Recipe
-from srr_core.recipe.evaluations import EVALUATION_KINDS, AnyEvaluationSpec
+from srr_core.recipe.evaluations import EVALUATION_KINDS, AnyEvaluationSpec, SamplesSpec
 from srr_core.recipe.exporters import ConversionSpec
 from srr_core.recipe.stages import COMPRESSION, CONVERSION, EVALUATION, TUNING, Shares, Stage
 from srr_core.recipe.tuning import ArtifactStart, RecipeStart, TuningSpec
@@ -112,6 +112,11 @@ class WorkBase(_Frozen):
         return ""
 
     @property
+    def max_running(self) -> int | None:
+        """It waits while its owner has so many jobs at work, whatever their quota; None: no bound of its own."""
+        return None
+
+    @property
     def shares(self) -> Shares:
         """The stages a run may go through, and how much of it each takes."""
         return COMPRESSION
@@ -191,6 +196,11 @@ class EvaluateWork(WorkBase):
     def published_to(self) -> JobDestination | None:
         """The destination."""
         return self.destination
+
+    @property
+    def max_running(self) -> int | None:
+        """Where prompts are answered, one at a time for each owner: a person tries one after the other."""
+        return 1 if any(isinstance(spec, SamplesSpec) for spec in self.evaluators) else None
 
     @property
     def detail(self) -> str:

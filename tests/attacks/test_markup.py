@@ -26,10 +26,10 @@ LEASE = timedelta(hours=1)
 REPORTS: Mapping[str, Callable[[], BaseModel]] = {
     "compress": finished.report,
     "convert": finished.conversion,
-    "evaluate": finished.evaluation,
+    "evaluate": finished.side_by_side,
     "finetune": finished.tuning,
 }
-FEW = {"compress": 15, "convert": 7, "evaluate": 12, "finetune": 12}
+FEW = {"compress": 15, "convert": 7, "evaluate": 18, "finetune": 12}
 """Strings of each that anything may stand in; were there fewer, nothing would be tried."""
 
 

@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 import service
 import srr_core
+from srr_core.conversion_report import ConversionReport
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.recipe import Recipe
 from srr_core.report import Report
@@ -69,6 +70,13 @@ def evaluation() -> str:
     return "\n".join(parts)
 
 
+def conversion() -> str:
+    """Return the formats of a conversion with their fields, and the fields of `conversion.json`."""
+    parts = ["# Conversion fields\n\nThe formats of a job of kind `convert`, and what its report says.\n"]
+    parts += [_model_table(model) for model in _models(ConversionReport)]
+    return "\n".join(parts)
+
+
 def rest() -> str:
     """Return the operations of the REST API."""
     from service.app import create_app  # noqa: PLC0415
@@ -119,6 +127,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/recipe.md": recipe,
     "reference/report.md": report,
     "reference/evaluation.md": evaluation,
+    "reference/conversion.md": conversion,
     "reference/rest.md": rest,
     "reference/command-line.md": command_line,
     "reference/settings.md": settings,

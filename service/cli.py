@@ -30,6 +30,7 @@ from service.commands.output import EXIT_FAILED
 from service.commands.places import require_folder, require_free, require_source, require_usable
 from service.commands.repair import repair
 from service.commands.submit_app import submit_evaluation
+from service.commands.submit_conversion import submit_conversion
 from service.commands.submit_tuning import compare_finetunings, publish_checkpoint, submit_finetuning
 from service.commands.watches_app import watches_app
 from service.commands.webhooks_app import webhooks_app
@@ -54,6 +55,7 @@ app.command()(submit_evaluation)
 app.command()(submit_finetuning)
 app.command()(publish_checkpoint)
 app.command()(compare_finetunings)
+app.command()(submit_conversion)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
 app.add_typer(webhooks_app, name="webhook")

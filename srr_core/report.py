@@ -113,6 +113,18 @@ class KeptTensor(_Frozen):
     reason: str
 
 
+class Answer(_Frozen):
+    """What the source and the result made of one prompt, both greedily."""
+
+    prompt: str
+    source: str
+    compressed: str
+    same_tokens: int
+    """From the first on that both answered alike."""
+    source_tokens: int
+    compressed_tokens: int
+
+
 class Measurement(_Frozen):
     """One metric of the artifact as re-read from disk, beside its source."""
 
@@ -148,6 +160,8 @@ class Measurement(_Frozen):
     """Windows, pages, questions or pairs the metric is over."""
     recovery_percent: float | None = None
     """How much of the source's score is left, chance not taken off; above 100 where the result is the better one."""
+    answers: tuple[Answer, ...] = ()
+    """Of a measure of texts: both, to be read side by side."""
 
     @property
     def is_told_apart(self) -> bool:
@@ -274,6 +288,9 @@ class Report(_Frozen):
     baselines: tuple[BaselineReport, ...] = ()
     """In the order the recipe names them; their time is the stage `baselines`."""
     kept: tuple[KeptTensor, ...]
+    is_stock: bool | None = None
+    """Whether it was written as transformers with compressed-tensors and peft reads it, and not in our own layout; None
+    in older reports."""
     environment: Environment
     seconds: dict[str, float]
     """By stage, each without the others: `calibrate` is running the model, `compress` decomposing its layers."""

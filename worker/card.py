@@ -9,12 +9,12 @@ from huggingface_hub import EvalResult, ModelCardData
 from service.hub.model import ResolvedModel
 from srr_core.recipe import Recipe
 from srr_core.recipe.byte_sizes import size_words
-from srr_core.recipe.servers import PLAIN_WORD_BITS
 from srr_core.report import LayerReport, Measurement, Report
+from srr_core.telling.loading import needs_newest_words, our_step, served_rank, transformers_steps
 from srr_core.telling.markdown import cell, code, table
 from srr_core.telling.sizes import bits_parts, report_bits
 from worker.card_pictures import picture_sections, verdict_section
-from worker.card_uses import use_sections
+from worker.card_uses import fenced, use_sections
 
 CARD_TAG = "srr"
 """Every card of ours carries this tag, so that artifacts can be listed and filtered on a hub."""
@@ -22,7 +22,6 @@ COMPRESSED_TENSORS = "compressed-tensors"
 _TAG = re.compile(r"[\w.+:/-]{1,60}")
 _WORST_LAYERS = 10
 """A large model has hundreds of layers; report.json holds them all."""
-_AUTO_CLASSES = {"ForCausalLM": "AutoModelForCausalLM", "ForMaskedLM": "AutoModelForMaskedLM"}
 
 
 def model_card(report: Report, *, repo_id: str, source: ResolvedModel, quant_method: str = COMPRESSED_TENSORS) -> str:
@@ -117,24 +116,19 @@ def _loading(report: Report, repo_id: str, quant_method: str) -> str:
     if quant_method != COMPRESSED_TENSORS:
         return (
             "## How to load\n\nThis layout is read by the `srr` package only; transformers alone refuses it.\n\n"
-            f'```python\nfrom srr_core.runtime import load\n\nmodel = load("{repo_id}")\n```'
+            f"{fenced(our_step(repo_id))}"
         )
-    adapter = bool(report.recipe.rank)
-    packages = '"transformers>=5" "compressed-tensors>=0.18"' + (" peft" if adapter else "")
-    auto_class = _auto_class(report.source.architecture)
+    packages, code = transformers_steps(report, repo_id)
     text = (
-        f"## How to load\n\n```sh\npip install {packages}\n```\n\n"
-        f"```python\nfrom transformers import {auto_class}, AutoTokenizer\n\n"
-        f'model = {auto_class}.from_pretrained("{repo_id}")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")\n```\n\n'
+        f"## How to load\n\n{fenced(packages)}\n\n{fenced(code)}\n\n"
         "No custom code and no `trust_remote_code`. transformers unpacks Q to dense weights when it loads, so memory "
         f"is that of the source model.{_environments(report)}"
     )
-    return f"{text}\n\n{_ADAPTER_WARNING}" if adapter else text
+    return f"{text}\n\n{_ADAPTER_WARNING}" if served_rank(report) else text
 
 
 def _environments(report: Report) -> str:
-    if report.recipe.quantization_bits in PLAIN_WORD_BITS:
+    if not needs_newest_words(report):
         return ""
     return (
         f" {report.recipe.quantization_bits} bits need compressed-tensors 0.18, and vLLM 0.33 pins 0.17: give "
@@ -146,10 +140,6 @@ _ADAPTER_WARNING = (
     "> **Install `peft`.** L·R is a LoRA adapter in this repository. Without `peft`, transformers loads Q alone, "
     "silently: the model runs, and is worse than every number below."
 )
-
-
-def _auto_class(architecture: str) -> str:
-    return next((name for suffix, name in _AUTO_CLASSES.items() if architecture.endswith(suffix)), "AutoModel")
 
 
 def _results(report: Report) -> str:

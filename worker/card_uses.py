@@ -1,9 +1,9 @@
 """What a card says of serving an artifact and of tuning it further: command lines, and what would lose L·R."""
 
-from srr_core.recipe.servers import SGLANG_READ, VLLM_READ, lora_flag
+from srr_core.recipe.servers import SGLANG_READ, VLLM_READ
 from srr_core.report import Report
-
-_EXPERT = ".experts."
+from srr_core.telling.loading import Step, lora_step, plain_step, plugin_step, served_rank
+from srr_core.telling.runtimes import has_experts
 
 
 def use_sections(report: Report, repo_id: str, *, is_stock: bool) -> tuple[str, ...]:
@@ -14,32 +14,33 @@ def use_sections(report: Report, repo_id: str, *, is_stock: bool) -> tuple[str, 
     """
     if not is_stock:
         return ()
-    return (_serving(report, repo_id), *([_tuning(repo_id)] if report.recipe.rank else []))
+    return (_serving(report, repo_id), *([_tuning(repo_id)] if served_rank(report) else []))
+
+
+def fenced(step: Step) -> str:
+    """Return something to type as a block of Markdown."""
+    return f"```{step.language}\n{step.text}\n```"
 
 
 def _serving(report: Report, repo_id: str) -> str:
     lines = ["## How to serve", f"Read in {VLLM_READ} and {SGLANG_READ}; compare outputs before you rely on it."]
-    has_experts = any(_EXPERT in layer.name for layer in report.layers)
-    if report.recipe.rank and not has_experts:
+    if served_rank(report) and not has_experts(report):
         lines.append(
-            "With the plugin of the package srr-compression vLLM adds L·R inside the "
-            f"layers, without flags, and its LoRA slots stay free:\n\n```sh\npip install srr-compression\n"
-            f"vllm serve {repo_id}\n```"
+            "With the plugin of the package srr-compression vLLM adds L·R inside the layers, without flags, and its "
+            f"LoRA slots stay free:\n\n{fenced(plugin_step(repo_id))}"
         )
-    lines.append(_without_plugin(report, repo_id, has_experts=has_experts))
+    lines.append(_without_plugin(report, repo_id))
     return "\n\n".join(lines)
 
 
-def _without_plugin(report: Report, repo_id: str, *, has_experts: bool) -> str:
-    if not report.recipe.rank:
-        return f"```sh\nvllm serve {repo_id}\n```"
-    flag = lora_flag(report.recipe.rank * (2 if has_experts else 1))
-    if flag is None:
+def _without_plugin(report: Report, repo_id: str) -> str:
+    if not served_rank(report):
+        return fenced(plain_step(repo_id))
+    step = lora_step(report, repo_id)
+    if step is None:
         return "vLLM takes no adapter of this rank; `srr export --to merged` writes a dense model for it."
     return (
-        "Without the plugin, Q is the model and L·R a LoRA that every request names:\n\n```sh\n"
-        f"vllm serve {repo_id} --quantization compressed-tensors --enable-lora --max-lora-rank {flag} "
-        f"--lora-modules corrected={repo_id}\n```\n\n"
+        f"Without the plugin, Q is the model and L·R a LoRA that every request names:\n\n{fenced(step)}\n\n"
         f"Ask for the model `corrected`; `{repo_id}` is Q alone."
     )
 

@@ -9,14 +9,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from service.jobs.numbers import numbers_of
-from service.jobs.work import CompressWork, EvaluateWork, FinetuneWork, WorkBase
+from service.jobs.work import CompressWork, ConvertWork, EvaluateWork, FinetuneWork, WorkBase
 from worker.compression import compress_and_publish
+from worker.conversion import convert_and_publish
 from worker.evaluation import evaluate_and_publish
 from worker.run_context import CarryOut, RunContext
 from worker.tuning import tune_and_publish
 
 CARRIED_OUT_BY: Mapping[type[WorkBase], CarryOut] = MappingProxyType(
-    {CompressWork: compress_and_publish, EvaluateWork: evaluate_and_publish, FinetuneWork: tune_and_publish}
+    {
+        CompressWork: compress_and_publish,
+        ConvertWork: convert_and_publish,
+        EvaluateWork: evaluate_and_publish,
+        FinetuneWork: tune_and_publish,
+    }
 )
 """Every kind of work and the function that carries it out."""
 

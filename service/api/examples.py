@@ -20,8 +20,10 @@ from service.jobs.workers import Worker
 from service.keys.schema import ApiKey, Quota
 from service.notifications.schema import Endpoint
 from service.releases.schema import Watch
+from srr_core.conversion_report import ConversionReport, ConvertedFile, ConvertedModel
 from srr_core.evaluation_report import EvaluatedModel, EvaluationReport
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
+from srr_core.recipe.exporters import GGUFSpec
 from srr_core.recipe.stages import Stage
 from srr_core.report import Environment, Measurement
 
@@ -92,6 +94,23 @@ def _values() -> Iterator[BaseModel]:
             core_version="0.1.0", versions={"torch": "2.13.0"}, device="cpu", threads=8, peak_memory_bytes=3_000_000_000
         ),
         seconds={"divergence": 180.0},
+    )
+    yield ConversionReport(
+        model=ConvertedModel(
+            id="org/model-srr",
+            sha=_SHA,
+            architecture="LlamaForCausalLM",
+            made_from="org/model",
+            weight_bytes=612_000_000,
+        ),
+        target=GGUFSpec(),
+        files=(ConvertedFile(path="model.gguf", size_bytes=905_000_000),),
+        weight_bytes=905_000_000,
+        remarks=("Q6_K, Q + L·R merged",),
+        environment=Environment(
+            core_version="0.1.0", versions={"torch": "2.13.0"}, device="cpu", threads=8, peak_memory_bytes=3_000_000_000
+        ),
+        seconds=42.0,
     )
     yield EventData(
         sequence=7, attempt=1, kind="progress", data={"stage": Stage.COMPRESS, "progress": 0.25}, created_at=_NOW

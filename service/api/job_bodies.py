@@ -12,6 +12,7 @@ from service.jobs.schema import JobSubmission
 from service.jobs.work import (
     AnyTrainingData,
     CompressWork,
+    ConvertWork,
     EvaluateWork,
     FinetuneWork,
     JobDestination,
@@ -26,6 +27,7 @@ from service.jobs.work import (
 from srr_core.errors import RecipeError
 from srr_core.recipe import DEFAULT_RECIPE, parse_recipe
 from srr_core.recipe.evaluations import EVALUATION_KINDS, AnyEvaluationSpec, EvaluationKind
+from srr_core.recipe.exporters import ConversionKind, ConversionSpec
 from srr_core.recipe.tuning import TuningSpec
 from srr_core.recipe.tuning_options import with_names
 
@@ -47,6 +49,12 @@ _EVALUATION: dict[str, Any] = {
     "evaluators": ["divergence", {"kind": "harness", "suite": "quick", "limit": 100}],
 }
 
+_CONVERSION: dict[str, Any] = {
+    "kind": "convert",
+    "source": {"model_id": "org/model-srr"},
+    "target": "gguf",
+    "destination": {"repo_id": "org/model-srr-gguf"},
+}
 _TUNING: dict[str, Any] = {
     "kind": "finetune",
     "source": {"model_id": "org/model"},
@@ -165,6 +173,32 @@ class EvaluationCreate(_JobBody):
         )
 
 
+class ConversionCreate(_JobBody):
+    """A request to write an artifact in the format of another runtime, and publish that."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_CONVERSION]})
+
+    kind: Literal["convert"]
+    target: Annotated[
+        ConversionSpec, BeforeValidator(_by_name, json_schema_input_type=ConversionKind | ConversionSpec)
+    ] = Field(description='A name, or an object with its fields, as `{"kind": "gguf", "merged": "q8_0"}`.')
+    destination: JobDestination
+    acknowledge_license: bool = Field(
+        default=False,
+        description="You have read the artifact's licence and it allows this. Needed where the Hub says none, or "
+        "`other`.",
+    )
+
+    def work(self) -> ConvertWork:
+        """Return the conversion."""
+        return ConvertWork(
+            source=self.source.as_source(),
+            target=self.target,
+            destination=self.destination,
+            acknowledge_license=self.acknowledge_license,
+        )
+
+
 def _named(document: object) -> object:
     try:
         return with_names(document)
@@ -238,11 +272,12 @@ def _kind_of(body: Any) -> Any:
 AnyJobCreate = Annotated[
     Annotated[JobCreate, Tag("compress")]
     | Annotated[EvaluationCreate, Tag("evaluate")]
-    | Annotated[FinetuneCreate, Tag("finetune")],
+    | Annotated[FinetuneCreate, Tag("finetune")]
+    | Annotated[ConversionCreate, Tag("convert")],
     Discriminator(
         _kind_of,
         custom_error_type="unknown_kind",
-        custom_error_message="the body is an object whose kind is compress (by default), evaluate or finetune",
+        custom_error_message="the body is an object whose kind is compress (by default), evaluate, finetune or convert",
     ),
 ]
 """A request for a job of any kind; without a kind, a compression."""

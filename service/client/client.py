@@ -27,6 +27,7 @@ from service.jobs.trainings import Checkpoint
 from service.jobs.tuned_runs import TunedRun
 from service.jobs.work import UploadedText
 from service.submissions.schema import ModelResource, Validation
+from srr_core.conversion_report import ConversionReport
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Report, read_report
 from srr_core.tuners.report import TuningReport
@@ -208,6 +209,37 @@ class Client(Administration):
         }
         return self.create(body, idempotency_key=key)
 
+    def convert(
+        self,
+        model_id: str,
+        *,
+        target: str | Mapping[str, Any],
+        destination: str,
+        revision: str = "main",
+        private: bool | None = None,
+        acknowledge_license: bool = False,
+        **choices: Unpack[JobChoices],
+    ) -> JobResource:
+        """Queue a conversion of an artifact and return it.
+
+        Args:
+            target: `gguf`, `gptq` or `merged`, or an object with fields such as `{"kind": "gguf", "merged": "q8_0"}`.
+
+        Raises:
+            ApiError, UnreachableError: as `submit` says; a format that the artifact cannot have is refused with the
+                reason and what would do.
+        """
+        key = choices.pop("idempotency_key", None)
+        body = {
+            "kind": "convert",
+            "source": {"model_id": model_id, "revision": revision},
+            "target": target,
+            "destination": {"repo_id": destination, "private": private},
+            "acknowledge_license": acknowledge_license,
+            **choices,
+        }
+        return self.create(body, idempotency_key=key)
+
     def validate(
         self,
         model_id: str,
@@ -279,6 +311,10 @@ class Client(Administration):
     def evaluation(self, job_id: str) -> EvaluationReport:
         """Return the report of an evaluation that succeeded."""
         return self._call(EvaluationReport, "GET", f"/v1/jobs/{job_id}/report")
+
+    def conversion(self, job_id: str) -> ConversionReport:
+        """Return the report of a conversion that succeeded."""
+        return self._call(ConversionReport, "GET", f"/v1/jobs/{job_id}/report")
 
     def tuning(self, job_id: str) -> TuningReport:
         """Return the report of a fine-tuning that succeeded."""

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from service.commands.output import print_line
 from service.jobs.reports import AnyReport
 from service.jobs.tuning_words import choice_words, drift_words, score_rows
+from srr_core.conversion_report import ConversionReport
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Measurement, Report
 from srr_core.telling.cautions import cautions
+from srr_core.telling.conversion_words import format_words, weight_words
 from srr_core.telling.facts import beside_words, facts, measured
 from srr_core.telling.frontier import frontier
 from srr_core.telling.verdict import verdict
@@ -27,6 +29,11 @@ def print_any_report(report: AnyReport) -> None:
     elif isinstance(report, TuningReport):
         print_scores(report)
         _print_notes(report.notes)
+    elif isinstance(report, ConversionReport):
+        print_line(_line("artifact", report.model.id))
+        print_line(_line("format", format_words(report)))
+        print_line(_line("weights", weight_words(report)))
+        _print_notes(report.remarks)
     else:
         print_report(report)
 

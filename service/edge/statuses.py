@@ -13,12 +13,13 @@ from service.platform import errors as platform
 from service.releases import errors as releases
 from service.submissions.feed import TooManyStreamsError
 from service.submissions.refusal import SubmissionRefusedError
-from srr_core.errors import EvaluationError, RecipeError, TrainingDataError, UnsupportedModelError
+from srr_core.errors import EvaluationError, ExportError, RecipeError, TrainingDataError, UnsupportedModelError
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
     RecipeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnsupportedModelError: HTTPStatus.UNPROCESSABLE_ENTITY,
     EvaluationError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ExportError: HTTPStatus.UNPROCESSABLE_ENTITY,
     TrainingDataError: HTTPStatus.UNPROCESSABLE_ENTITY,
     jobs.JobNotFoundError: HTTPStatus.NOT_FOUND,
     jobs.ReportNotReadyError: HTTPStatus.CONFLICT,

@@ -5,8 +5,8 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 from service.hub.destination import Destination
 from service.hub.errors import HubUnavailableError
@@ -63,6 +63,10 @@ class CachedMetadata:
             weights = self._ask(lambda: self._hub.inspect(model, token=token), token)
             self._weights.put(key, weights)
         return weights
+
+    def artifact_report(self, model: ResolvedModel, *, token: str | None = None) -> Mapping[str, Any] | None:
+        """Return the report of the compression in a repository. Not remembered: it may be large."""
+        return self._ask(lambda: self._hub.artifact_report(model, token=token), token)
 
     def artifact_source(self, model: ResolvedModel, *, token: str | None = None) -> str | None:
         """Return what a repository of ours was compressed from."""

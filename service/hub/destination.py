@@ -10,11 +10,18 @@ from service.hub.model import ResolvedModel
 
 REPORT_FILE = "report.json"
 """Every artifact of ours carries it; a repository with another content is somebody else's."""
-Holding = Literal["compression", "fine-tuning", "evaluation"]
+CONVERSION_FILE = "conversion.json"
+Holding = Literal["compression", "fine-tuning", "evaluation", "conversion"]
 _REPORT_FILES: Mapping[str, Holding] = MappingProxyType(
-    {"evaluation.json": "evaluation", "tuning.json": "fine-tuning", REPORT_FILE: "compression"}
+    {
+        "evaluation.json": "evaluation",
+        CONVERSION_FILE: "conversion",
+        "tuning.json": "fine-tuning",
+        REPORT_FILE: "compression",
+    }
 )
-"""What a repository of ours holds, by the first of these files; a fine-tuning has the report of its compression too."""
+"""What a repository of ours holds, by the first of these files: a fine-tuning has the report of its compression too, a
+conversion may have both."""
 MAX_REPORT_BYTES = 100_000_000
 """A layer takes about 700 bytes of report.json, and mixtures of experts have tens of thousands of layers."""
 _FRESH_FILES = frozenset({".gitattributes"})

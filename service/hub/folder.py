@@ -24,7 +24,7 @@ from huggingface_hub.repocard import metadata_load
 from pydantic import BaseModel, ConfigDict
 from yaml import YAMLError
 
-from service.hub.destination import Destination, report_file, report_source
+from service.hub.destination import REPORT_FILE, Destination, report_file, report_source
 from service.hub.documents import json_object, json_value, read_config
 from service.hub.errors import ModelNotFoundError, RevisionNotFoundError
 from service.hub.headers import Fetch, read_header
@@ -199,6 +199,12 @@ class FolderMetadata:
         name = report_file(file.path for file in model.files)
         snapshot = self.existing(model.model_id).snapshot(model.sha)
         return None if name is None else report_source(_json_object(snapshot / name))
+
+    def artifact_report(self, model: ResolvedModel, *, token: str | None = None) -> Mapping[str, Any] | None:
+        """Return the report of the compression in a repository."""
+        if all(file.path != REPORT_FILE for file in model.files):
+            return None
+        return _json_object(self.existing(model.model_id).snapshot(model.sha) / REPORT_FILE)
 
     def destination(
         self,

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from huggingface_hub import ModelInfo
 
 from service.hub.client import MAX_JSON_BYTES, HubClient
-from service.hub.destination import MAX_REPORT_BYTES, Destination, report_file, report_source
+from service.hub.destination import MAX_REPORT_BYTES, REPORT_FILE, Destination, report_file, report_source
 from service.hub.documents import json_object, json_value, read_config
 from service.hub.errors import AccessDeniedError, DestinationForbiddenError, DisabledModelError, ModelNotFoundError
 from service.hub.headers import read_header
@@ -50,6 +50,9 @@ class HubMetadata(Protocol):
 
     def artifact_source(self, model: ResolvedModel, *, token: str | None = None) -> str | None:
         """Return what a repository of ours was compressed from, or None when it is not one of ours."""
+
+    def artifact_report(self, model: ResolvedModel, *, token: str | None = None) -> Mapping[str, Any] | None:
+        """Return the report of the compression in a repository, or None where there is none that is an object."""
 
     def destination(self, repo_id: str, *, token: str | None = None) -> Destination:
         """Look at the repository an artifact is to be published to; changes nothing.
@@ -108,6 +111,15 @@ class HuggingFaceMetadata:
         """Return what a repository of ours was compressed from, or None when it is not one of ours."""
         paths = tuple(file.path for file in model.files)
         return self._made_from(model.model_id, model.sha, paths, token)
+
+    def artifact_report(self, model: ResolvedModel, *, token: str | None = None) -> Mapping[str, Any] | None:
+        """Return the report of the compression in a repository. One request."""
+        if all(file.path != REPORT_FILE for file in model.files):
+            return None
+        content = self._client.read_bytes(
+            model.model_id, model.sha, REPORT_FILE, token=token, limit_bytes=MAX_REPORT_BYTES
+        )
+        return json_object(content)
 
     def _info(self, model_id: str, revision: str, token: str | None) -> ModelInfo:
         def ask() -> ModelInfo:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from srr_core.conversion_report import ConversionReport
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.recipe.byte_sizes import size_words
 from srr_core.report import Measurement, Report
@@ -44,6 +45,8 @@ def numbers_of(report: BaseModel) -> JobNumbers:
         )
     if isinstance(report, EvaluationReport):
         return JobNumbers(**_measured(report.measurements), size_bytes=report.model.weight_bytes)
+    if isinstance(report, ConversionReport):
+        return JobNumbers(size_bytes=report.weight_bytes)
     return NO_NUMBERS
 
 

@@ -114,7 +114,7 @@ def check_submission(
         idempotency_key=idempotency_key,
         is_forced=force,
         admit=admit,
-        max_running=max_running,
+        max_running=min((bound for bound in (max_running, work.max_running) if bound is not None), default=None),
     )
 
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from srr_core.recipe import Recipe
-from srr_core.recipe.evaluations import EVALUATION_KINDS, AnyEvaluationSpec
-from srr_core.recipe.stages import COMPRESSION, EVALUATION, TUNING, Shares, Stage
+from srr_core.recipe.evaluations import EVALUATION_KINDS, AnyEvaluationSpec, SamplesSpec
+from srr_core.recipe.exporters import ConversionSpec
+from srr_core.recipe.stages import COMPRESSION, CONVERSION, EVALUATION, TUNING, Shares, Stage
 from srr_core.recipe.tuning import ArtifactStart, RecipeStart, TuningSpec
 
 RepoId = Annotated[
@@ -111,6 +112,11 @@ class WorkBase(_Frozen):
         return ""
 
     @property
+    def max_running(self) -> int | None:
+        """It waits while its owner has so many jobs at work, whatever their quota; None: no bound of its own."""
+        return None
+
+    @property
     def shares(self) -> Shares:
         """The stages a run may go through, and how much of it each takes."""
         return COMPRESSION
@@ -192,6 +198,11 @@ class EvaluateWork(WorkBase):
         return self.destination
 
     @property
+    def max_running(self) -> int | None:
+        """Where prompts are answered, one at a time for each owner: a person tries one after the other."""
+        return 1 if any(isinstance(spec, SamplesSpec) for spec in self.evaluators) else None
+
+    @property
     def detail(self) -> str:
         """What it measures, and against what."""
         measured = ", ".join(spec.kind for spec in self.evaluators)
@@ -207,6 +218,29 @@ class EvaluateWork(WorkBase):
     def stages(self) -> tuple[Stage, ...]:
         """All stages, without publishing where nothing is published."""
         return tuple(stage for stage in self.shares if stage is not Stage.PUBLISH or self.destination is not None)
+
+
+class ConvertWork(WorkBase):
+    """Write an artifact of ours in the format of another runtime, and publish that."""
+
+    kind: Literal["convert"] = "convert"
+    target: ConversionSpec
+    destination: JobDestination
+
+    @property
+    def published_to(self) -> JobDestination:
+        """The destination."""
+        return self.destination
+
+    @property
+    def detail(self) -> str:
+        """Into which format."""
+        return f"to {self.target.kind}"
+
+    @property
+    def shares(self) -> Shares:
+        """Those of a conversion."""
+        return CONVERSION
 
 
 class TrainingData(StoredText):
@@ -299,7 +333,7 @@ class FinetuneWork(WorkBase):
         return tuple(stage for stage in self.shares if stage is not Stage.COMPRESS or compresses)
 
 
-Work = Annotated[CompressWork | EvaluateWork | FinetuneWork, Field(discriminator="kind")]
+Work = Annotated[CompressWork | EvaluateWork | FinetuneWork | ConvertWork, Field(discriminator="kind")]
 """Every kind there is."""
 
 

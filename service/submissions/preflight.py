@@ -20,8 +20,18 @@ from service.jobs.ports import JobReading
 from service.jobs.tenancy import Tenant
 from service.jobs.uploads import OwnTexts
 from service.jobs.windows import job_recipe
-from service.jobs.work import CompressWork, EvaluateWork, FinetuneWork, JobDestination, JobSource, Work, named_texts
+from service.jobs.work import (
+    CompressWork,
+    ConvertWork,
+    EvaluateWork,
+    FinetuneWork,
+    JobDestination,
+    JobSource,
+    Work,
+    named_texts,
+)
 from service.platform.text import clean
+from service.submissions.conversion import look_at_conversion
 from service.submissions.estimate import estimate, memory_bytes, run_recipe, scratch_bytes, size_note
 from service.submissions.evaluation import look_at_evaluation
 from service.submissions.examination import Examination
@@ -42,6 +52,7 @@ _HOLDING: Mapping[str, Holding] = {
     "compress": "compression",
     "evaluate": "evaluation",
     "finetune": "fine-tuning",
+    "convert": "conversion",
 }
 _OUR_WORD = "the worker looks with a token of its own, so the job may still work"
 
@@ -87,6 +98,8 @@ def examine(
             look_at_evaluation(found, work, fleet)
         elif isinstance(work, FinetuneWork):
             look_at_tuning(found, work, hub, fleet, texts, token=token)
+        elif isinstance(work, ConvertWork):
+            look_at_conversion(found, work, hub, fleet, token=token)
         else:
             _look_at_model(found, hub, token)
             _look_at_terms(found, work, hub)

@@ -10,6 +10,7 @@ from srr_core.errors import SrrError
 SOURCE = "body.source.model_id"
 REFERENCE = "body.reference.model_id"
 RECIPE = "body.recipe"
+TARGET = "body.target"
 DESTINATION = "body.destination.repo_id"
 
 

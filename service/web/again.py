@@ -6,7 +6,7 @@ from service.jobs.access import owned_job
 from service.jobs.errors import JobNotFoundError
 from service.jobs.ports import JobReading
 from service.jobs.schema import Job, JobSubmission
-from service.jobs.work import CompressWork, EvaluateWork, FinetuneWork, JobText, StoredText
+from service.jobs.work import CompressWork, ConvertWork, EvaluateWork, FinetuneWork, JobText, StoredText
 from service.web.forms import TEXT_FIELDS, VISIBILITY, WINDOW_FIELDS, FormError, chosen_recipe
 from service.web.recipe_fields import recipe_fields
 from srr_core.recipe import PRESETS, Recipe
@@ -91,6 +91,8 @@ def can_say(recipe: Recipe) -> bool:
 def _text_fields(wanted: JobSubmission) -> tuple[str, ...]:
     if isinstance(wanted.work, EvaluateWork):
         return ("text", "pairs")
+    if isinstance(wanted.work, ConvertWork):
+        return ()
     if isinstance(wanted.work, FinetuneWork):
         return ("data", "validation", "neutral", "calibration")
     return ("calibration",) if wanted.work.recipe.evaluation is None else ("calibration", "evaluation")

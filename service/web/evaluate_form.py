@@ -1,5 +1,6 @@
 """The form of an evaluation: what was typed becomes a submission, or a message beside each wrong field."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -14,6 +15,7 @@ from srr_core.recipe.evaluations import (
     EvaluationKind,
     GlueSpec,
     HarnessSpec,
+    SamplesSpec,
     parse_evaluations,
 )
 from srr_core.recipe.glue_tasks import GLUE_TASKS
@@ -27,6 +29,7 @@ KINDS: Final[Mapping[EvaluationKind, tuple[str, str]]] = {
     "glue": ("A task of GLUE", "For classifiers that were fine-tuned for it."),
     "sentence-similarity": ("Sentence similarity", "For embedding models."),
     "speed-memory": ("Speed and memory", "Load time, resident memory, tokens per second."),
+    "samples": ("Answers side by side", "Prompts continued by both, for models of up to 8 GB."),
 }
 """What can be measured, in words, and what it is good for."""
 OPTIONS: Final[Mapping[str, tuple[EvaluationKind, tuple[str, ...]]]] = {
@@ -45,6 +48,7 @@ TEXT_FIELDS = (
     *EVALUATION_KINDS,
     *OPTIONS,
     "limit",
+    "prompts",
     "repo_id",
     "visibility",
     "tags",
@@ -99,6 +103,7 @@ def values_of(work: EvaluateWork, *, job: Job | None = None) -> dict[str, str]:
     limits = _limits(work.evaluators)
     if len(limits) == 1:
         chosen["limit"] = str(limits.pop() or "")
+    chosen["prompts"] = "\n".join(_prompts_of(work.evaluators))
     if job is not None:
         chosen |= {"again": job.id, "tags": ", ".join(job.tags)}
     reference, destination = work.reference, work.destination
@@ -121,12 +126,19 @@ def _evaluators(values: Mapping[str, str], earlier: EvaluateWork | None) -> tupl
     ]
     if values["limit"]:
         assigned += [f"{kind}.limit={values['limit']}" for kind in _LIMITED if kind in kinds]
+    prompts = [line.strip() for line in values["prompts"].splitlines() if line.strip()]
+    if prompts and "samples" in kinds:
+        assigned.append(f"samples.prompts={json.dumps(prompts)}")
     try:
         chosen = parse_evaluations(kinds, assigned)
     except RecipeError as error:
-        raise FormError({"limit" if ".limit" in str(error) else "": sentence(str(error))}) from error
+        field = next((name for name in ("limit", "prompts") if f".{name}" in str(error)), "")
+        raise FormError({field: sentence(str(error))}) from error
     before = {spec.kind: spec for spec in earlier.evaluators} if earlier else {}
     shown = {"kind", *OPTIONS}
+    earlier_prompts = next((spec.prompts for spec in before.values() if isinstance(spec, SamplesSpec)), ())
+    if values["prompts"] or _can_say(earlier_prompts):
+        shown.add("prompts")
     if values["limit"] or len(_limits(before.values())) == 1:
         shown.add("limit")
     return tuple(_continued(spec, before.get(spec.kind), shown) for spec in chosen)
@@ -140,6 +152,16 @@ def _continued(spec: AnyEvaluationSpec, before: AnyEvaluationSpec | None, shown:
     if isinstance(spec, HarnessSpec) and spec.suite is not None:
         del kept["tasks"]  # a suite was chosen instead
     return spec.model_copy(update=kept)
+
+
+def _prompts_of(specs: Iterable[AnyEvaluationSpec]) -> tuple[str, ...]:
+    """Return the prompts that the form has a line for each; none where one of them is more than a line."""
+    prompts = next((spec.prompts for spec in specs if isinstance(spec, SamplesSpec)), ())
+    return prompts if _can_say(prompts) else ()
+
+
+def _can_say(prompts: Iterable[str]) -> bool:
+    return all(prompt == prompt.strip() and len(prompt.splitlines()) == 1 for prompt in prompts)
 
 
 def _limits(specs: Iterable[AnyEvaluationSpec]) -> set[int | None]:

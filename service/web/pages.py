@@ -29,6 +29,7 @@ from service.web import (
     choices,
     compare,
     compare_tunings,
+    convert,
     evaluate,
     finetune,
     hub_models,
@@ -54,15 +55,29 @@ from service.web.forms import (
 )
 from service.web.hub_access import job_token
 from service.web.job_rows import Listing, headings, is_order, list_jobs
+from service.web.other_bits import Change, with_other_bits
 from service.web.rendering import is_fragment
+from service.web.result import result_view
 from service.web.searching import MAX_SCANNED
 from service.web.views import JobView, job_view
 from service.web.whole_bits import whole_bits
 from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
+from srr_core.report import Report
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
-for part in (api_docs, compare, compare_tunings, evaluate, finetune, hub_models, report_files, workers, usage):
+for part in (
+    api_docs,
+    compare,
+    compare_tunings,
+    convert,
+    evaluate,
+    finetune,
+    hub_models,
+    report_files,
+    workers,
+    usage,
+):
     router.include_router(part.router)
 
 _EVENTS_PER_READ = 500
@@ -77,15 +92,17 @@ def submit_page(
     caller: JobReader,
     services: ServicesDep,
     source: Annotated[str, Query(alias="from")] = "",
+    bits: Change | None = None,
 ) -> Response:
-    """Show the submit form, filled in like an earlier job when one is named."""
+    """Show the submit form, filled in like an earlier job when one is named, or with one bit more or less."""
     page = FormPage(request, pages, caller, services)
     if not source:
         return page.show(typed_values(request.query_params))
     job = owned_job(services.store, source, caller.owner)
     if not isinstance(job.work, CompressWork):
         return RedirectResponse(f"{FORMS[job.work.kind]}?from={job.id}")
-    return page.show(values_of(job, job.work), again=job)
+    changed = None if bits is None else with_other_bits(job, job.work, bits, owner=namespace_of(caller))
+    return page.show(changed or values_of(job, job.work), again=job)
 
 
 @router.get("/preview")
@@ -176,13 +193,18 @@ def _next_query(request: Request, listing: Listing) -> str | None:
 
 @router.get("/jobs/{job_id}")
 def job_page(
-    request: Request, pages: PagesDep, job: OwnedJob, services: ServicesDep, same: Annotated[str, Query()] = ""
+    request: Request,
+    pages: PagesDep,
+    caller: JobReader,
+    job: OwnedJob,
+    services: ServicesDep,
+    same: Annotated[str, Query()] = "",
 ) -> Response:
     """Show one job."""
     return pages.render(
         request,
         "job.html",
-        view=read_view(services.store, services.trainings, job),
+        view=read_view(services.store, services.trainings, job, owner=namespace_of(caller)),
         source_url=_source_url(services, job),
         group=choices.group_size(job.work.recipe) if isinstance(job.work, CompressWork) else None,
         is_same=bool(same),
@@ -190,9 +212,13 @@ def job_page(
 
 
 @router.get("/jobs/{job_id}/live")
-def job_fragment(request: Request, pages: PagesDep, job: OwnedJob, services: ServicesDep) -> Response:
+def job_fragment(
+    request: Request, pages: PagesDep, caller: JobReader, job: OwnedJob, services: ServicesDep
+) -> Response:
     """Show the part of a job's page that changes while it runs."""
-    return pages.render(request, "job_live.html", view=read_view(services.store, services.trainings, job))
+    return pages.render(
+        request, "job_live.html", view=read_view(services.store, services.trainings, job, owner=namespace_of(caller))
+    )
 
 
 @router.post("/jobs/{job_id}/cancel")
@@ -249,14 +275,19 @@ def recipes_page(request: Request, pages: PagesDep) -> Response:
     return pages.render(request, "recipes.html", recipes=PRESETS.values(), default=DEFAULT_RECIPE, shape=PREVIEW_SHAPE)
 
 
-def read_view(store: JobReading, trainings: Trainings, job: Job) -> JobView:
-    """Return what the page of a job shows, read in batches."""
+def read_view(store: JobReading, trainings: Trainings, job: Job, *, owner: str) -> JobView:
+    """Return what the page of a job shows, read in batches.
+
+    Args:
+        owner: Whose namespace an unnamed destination lies in.
+    """
     events: list[JobEvent] = []
     while batch := store.events(
         job.id, after=events[-1].sequence if events else 0, limit=_EVENTS_PER_READ, kinds=_SHOWN_KINDS
     ):
         events.extend(batch)
     position = store.queue_position(job.id) if job.state is JobState.QUEUED else None
+    report = _report_of(store, job)
     return job_view(
         job,
         events,
@@ -264,13 +295,16 @@ def read_view(store: JobReading, trainings: Trainings, job: Job) -> JobView:
         same_destination=same_destination(job, store),
         can_compare=_has_rivals(store, job),
         training=trainings.of(job.id) if job.work.kind == "finetune" else None,
-        report=_report_of(store, job),
+        report=None if isinstance(report, Report) else report,
+        result=result_view(job, job.work, report, owner=owner)
+        if isinstance(report, Report) and isinstance(job.work, CompressWork)
+        else None,
     )
 
 
 def _report_of(store: JobReading, job: Job) -> AnyReport | None:
-    """Return what the page of a job itself shows of its report; of a compression that has a page of its own."""
-    if not job.has_report or job.work.kind == "compress":
+    """Return the report of a job, as far as this version can read it."""
+    if not job.has_report:
         return None
     try:
         return job_report(job, store.report(job.id))

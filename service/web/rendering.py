@@ -20,6 +20,7 @@ from service.web import formatting
 from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS
 from service.web.report_story import report_story, shown_spectrum
+from service.web.result import report_tiles
 from service.web.training import tuning_charts
 from service.web.views import report_charts, sorted_layers
 from service.web.wording import FORMS, KIND_LABELS, SCOPE_WORDS, sentence
@@ -136,6 +137,7 @@ class Pages:
             story=report_story(parsed, earlier),
             spectrum=shown_spectrum(parsed, layer),
             request_layer=layer,
+            tiles=report_tiles(job, parsed),
         )
 
 

@@ -11,6 +11,7 @@ from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
 from service.jobs.trainings import TrainingRecord
 from service.web.charts import Chart, bar_chart
 from service.web.formatting import duration
+from service.web.result import ResultView
 from service.web.training import TrainingView, training_view
 from srr_core.recipe.stages import Stage
 from srr_core.report import LayerReport, Report
@@ -83,6 +84,8 @@ class JobView:
     """Examples of the rows of a fine-tuning."""
     report: AnyReport | None = None
     """What the page shows of a finished job of a kind whose report has no page of its own."""
+    result: ResultView | None = None
+    """Of a compression that succeeded."""
 
     @property
     def is_over(self) -> bool:
@@ -114,6 +117,7 @@ def job_view(
     can_compare: bool = False,
     training: TrainingRecord | None = None,
     report: AnyReport | None = None,
+    result: ResultView | None = None,
     now: datetime | None = None,
 ) -> JobView:
     """Return what the page of a job shows, from the job and its layer, state and log events."""
@@ -141,6 +145,7 @@ def job_view(
         training=None if training is None else training_view(training),
         previews=() if training is None else training.previews,
         report=report,
+        result=result,
     )
 
 

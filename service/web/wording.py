@@ -28,9 +28,19 @@ _COMPLAINTS: Final[Mapping[str, str]] = {
 }
 """By pydantic's kinds of error; what is not here says it itself, with `value_error` in front of its own words."""
 
-FORMS: Final[Mapping[str, str]] = {"compress": "/", "evaluate": "/evaluate", "finetune": "/finetune"}
+FORMS: Final[Mapping[str, str]] = {
+    "compress": "/",
+    "evaluate": "/evaluate",
+    "finetune": "/finetune",
+    "convert": "/convert",
+}
 """Where a job of each kind is asked for."""
-KIND_LABELS: Final[Mapping[str, str]] = {"compress": "Compression", "evaluate": "Evaluation", "finetune": "Fine-tuning"}
+KIND_LABELS: Final[Mapping[str, str]] = {
+    "compress": "Compression",
+    "evaluate": "Evaluation",
+    "finetune": "Fine-tuning",
+    "convert": "Conversion",
+}
 """Kinds of work, for people."""
 
 SCOPE_WORDS: Final[Mapping[Scope, str]] = {

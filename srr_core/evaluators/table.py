@@ -2,6 +2,7 @@
 
 from srr_core.evaluators.glue.evaluator import GlueEvaluator
 from srr_core.evaluators.harness.evaluator import HarnessEvaluator
+from srr_core.evaluators.samples import SamplesEvaluator
 from srr_core.evaluators.similarity.evaluator import SentenceSimilarityEvaluator
 from srr_core.evaluators.speed.evaluator import SpeedMemoryEvaluator
 from srr_core.evaluators.subject import Evaluator
@@ -9,6 +10,7 @@ from srr_core.evaluators.text_rows import TextDivergenceEvaluator, TokenPerplexi
 from srr_core.recipe.evaluations import (
     GlueSpec,
     HarnessSpec,
+    SamplesSpec,
     SentenceSimilaritySpec,
     SpeedMemorySpec,
     TextDivergenceSpec,
@@ -27,5 +29,6 @@ EVALUATIONS: Registry[Evaluator] = Registry(
         GlueSpec: GlueEvaluator,
         SentenceSimilaritySpec: SentenceSimilarityEvaluator,
         SpeedMemorySpec: SpeedMemoryEvaluator,
+        SamplesSpec: SamplesEvaluator,
     },
 )

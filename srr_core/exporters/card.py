@@ -1,19 +1,22 @@
 """The card of an export: what it is, how it is loaded, what its user must know, and whose terms apply."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from srr_core.formats.artifact import Artifact
-from srr_core.report import Report
+from srr_core.report import Report, read_report
 
 CARD_FILE = "README.md"
 REPORT_FILE = "report.json"
 _FENCE = "---"
+_MARKS = re.compile(r"[^\w ./:@%+-]")
+"""What Markdown or HTML may take for more than a word."""
 _KEPT = (
     "license",
     "license_name",
@@ -50,7 +53,7 @@ def write_card(artifact: Artifact, destination: Path, card: ExportCard, notes: S
         notes: What the exporter returned, one sentence each.
     """
     report = _report(artifact)
-    name = " ".join((report.source.id if report is not None else artifact.directory.name).split())
+    name = _plain(report.source.id if report is not None else artifact.directory.name)
     sections = [
         f"# {name} as {card.form}",
         "Made by `srr export` from a compressed model whose linear layers are W ≈ Q + L·R.",
@@ -91,10 +94,15 @@ def _metadata(artifact: Artifact, card: ExportCard, report: Report | None) -> st
     return str(yaml.safe_dump(entries, allow_unicode=True, sort_keys=True))
 
 
+def _plain(text: str) -> str:
+    """Return words of a report, which a stranger may have written, as words and nothing else of Markdown or HTML."""
+    return _MARKS.sub("?", " ".join(text.split()))
+
+
 def _report(artifact: Artifact) -> Report | None:
     try:
-        return Report.model_validate_json((artifact.directory / REPORT_FILE).read_bytes())
-    except (OSError, ValidationError):
+        return read_report(json.loads((artifact.directory / REPORT_FILE).read_bytes()))
+    except (OSError, ValueError):
         return None
 
 
@@ -107,11 +115,13 @@ def _terms(artifact: Artifact) -> str:
 
 def _results(report: Report) -> str:
     rows = "\n".join(
-        f"| {row.metric} | {'' if row.source is None else row.number(row.source)} | {row.number(row.compressed)} |"
+        f"| {_plain(row.metric)} | {'' if row.source is None else row.number(row.source)} "
+        f"| {row.number(row.compressed)} |"
         for row in report.measurements
     )
     table = f"\n\n| | source | compressed model |\n| --- | --- | --- |\n{rows}" if rows else ""
     return (
-        f"## Results\n\nMeasured on the compressed model that this was made from, with recipe `{report.recipe.name}`, "
+        f"## Results\n\nMeasured on the compressed model that this was made from, with recipe "
+        f"`{_plain(report.recipe.name)}`, "
         f"{report.bits_per_weight.total:.2f} bits per compressed weight; not measured again in this form.{table}"
     )

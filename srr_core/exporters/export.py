@@ -1,5 +1,6 @@
 """The table of exports, and the one call that runs one."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,13 @@ EXPORTERS: Registry[Exporter[Any]] = Registry(
 )
 
 
-def export(artifact: Path, destination: Path, target: ExportSpec) -> tuple[str, ...]:
+def export(
+    artifact: Path, destination: Path, target: ExportSpec, *, on_layer: Callable[[str], None] | None = None
+) -> tuple[str, ...]:
     """Convert an artifact; the destination is complete or absent.
 
+    Args:
+        on_layer: Called with the name of a layer before it is read; may raise, to stop.
     Returns:
         What a user must know about the result, one sentence each.
 
@@ -34,4 +39,4 @@ def export(artifact: Path, destination: Path, target: ExportSpec) -> tuple[str, 
         CheckpointError: the artifact is damaged, or not one of ours.
         StorageError: the disk is full.
     """
-    return export_with(EXPORTERS.build(target), artifact, destination)
+    return export_with(EXPORTERS.build(target), artifact, destination, on_layer=on_layer)

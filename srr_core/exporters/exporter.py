@@ -2,7 +2,8 @@
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -48,16 +49,20 @@ class Exporter(ABC, Generic[SpecT]):
         """Return what the card of every folder that was written says."""
 
 
-def export_with(exporter: Exporter[Any], artifact: Path, destination: Path) -> tuple[str, ...]:
+def export_with(
+    exporter: Exporter[Any], artifact: Path, destination: Path, *, on_layer: Callable[[str], None] | None = None
+) -> tuple[str, ...]:
     """Open an artifact and export it; after a failure the destination does not exist.
 
+    Args:
+        on_layer: As `Artifact.on_layer`: some formats read a layer twice.
     Raises:
         DestinationError: the destination exists.
         StorageError: it cannot be written.
         ExportError, CheckpointError: see `Exporter.write`.
     """
     require_free(destination)
-    opened = open_artifact(artifact)
+    opened = replace(open_artifact(artifact), on_layer=on_layer)
     check_complete(opened)
     partial = destination.with_name(f".{destination.name}.partial")
     try:

@@ -1,7 +1,7 @@
 """An artifact on disk: its layout, its layers one at a time, and what must be true before any is read."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Artifact:
     """Stacked parameters whose matrices are [inputs, outputs] in the model."""
     parts: Mapping[str, ExpertPart] = field(default_factory=dict)
     """Where the factors of experts lie in the adapter, by the experts' names."""
+    on_layer: Callable[[str], None] | None = None
+    """Called with the name of a layer before it is read; may raise, to stop whoever reads."""
 
     def module_names(self) -> list[str]:
         """Return the compressed modules, in the order of the file."""
@@ -94,6 +96,8 @@ class Artifact:
         Raises:
             CheckpointError: a tensor is missing or not what the layout wrote.
         """
+        if self.on_layer is not None:
+            self.on_layer(module_name)
         quantized = self.layout.read_layer(module_name, self.weights.__getitem__)
         if stacked_part(module_name) is not None:
             left, right = read_beside(module_name, self.weights, quantized.shape)

@@ -64,15 +64,21 @@ def build_report(
         baselines=baselines,
         repair=repair,
         kept=tuple(KeptTensor(name=name, reason=reason) for name, reason in kept.items()),
-        environment=Environment(
-            core_version=core_version(),
-            versions={package: version(package) for package in REPORTED_PACKAGES},
-            device=_device_name(plan.device),
-            threads=torch.get_num_threads(),
-            peak_memory_bytes=peak_memory_bytes(),
-        ),
+        is_stock=plan.layout.stock_loadable,
+        environment=environment_of(plan.device),
         seconds=dict(seconds),
         notes=notes,
+    )
+
+
+def environment_of(device: torch.device) -> Environment:
+    """Return what numbers on a device are computed with."""
+    return Environment(
+        core_version=core_version(),
+        versions={package: version(package) for package in REPORTED_PACKAGES},
+        device=_device_name(device),
+        threads=torch.get_num_threads(),
+        peak_memory_bytes=peak_memory_bytes(),
     )
 
 

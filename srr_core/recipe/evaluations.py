@@ -104,8 +104,31 @@ class SpeedMemorySpec(Spec):
     )
 
 
+USUAL_PROMPTS = ("The capital of France is", "Once upon a time")
+MAX_SAMPLED_BYTES = 8_000_000_000
+"""Of the weights of a model that answers prompts: about four billion parameters in 16 bits, minutes on a CPU."""
+
+
+class SamplesSpec(Spec):
+    """A few prompts continued by the model and by its source, greedily, to be read side by side."""
+
+    kind: Literal["samples"] = "samples"
+    prompts: tuple[Annotated[str, Field(min_length=1, max_length=2000)], ...] = Field(
+        default=(), max_length=8, description="Taken as they are, no chat template around them; none: two usual ones."
+    )
+    new_tokens: int = Field(default=64, ge=1, le=256, description="Of one answer at most.")
+    max_seconds: int = Field(
+        default=120, ge=1, le=600, description="For all answers of one model; one that is not finished ends there."
+    )
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The prompts that are answered."""
+        return self.prompts or USUAL_PROMPTS
+
+
 EvaluationKind = Literal[
-    "divergence", "perplexity", "word-perplexity", "harness", "glue", "sentence-similarity", "speed-memory"
+    "divergence", "perplexity", "word-perplexity", "harness", "glue", "sentence-similarity", "speed-memory", "samples"
 ]
 AnyEvaluationSpec = Annotated[
     TextDivergenceSpec
@@ -114,7 +137,8 @@ AnyEvaluationSpec = Annotated[
     | HarnessSpec
     | GlueSpec
     | SentenceSimilaritySpec
-    | SpeedMemorySpec,
+    | SpeedMemorySpec
+    | SamplesSpec,
     Field(discriminator="kind"),
 ]
 EVALUATION_KINDS: tuple[EvaluationKind, ...] = (
@@ -125,9 +149,11 @@ EVALUATION_KINDS: tuple[EvaluationKind, ...] = (
     "glue",
     "sentence-similarity",
     "speed-memory",
+    "samples",
 )
 
-_OF_NEXT_TOKENS = frozenset({"divergence", "perplexity", "word-perplexity", "harness"})
+_OF_NEXT_TOKENS = frozenset({"divergence", "perplexity", "word-perplexity", "harness", "samples"})
+_COMPARES = ("divergence", "samples")
 _WITHOUT_NEXT_TOKEN = ("MaskedLM", "Classification", "QuestionAnswering", "MultipleChoice")
 _CLASSIFIER = "ForSequenceClassification"
 
@@ -144,11 +170,21 @@ def misfit(kind: EvaluationKind, architecture: str, *, has_reference: bool, has_
         return f"{kind} needs a model that predicts the next token, and {architecture} does not"
     if kind == "glue" and not architecture.endswith(_CLASSIFIER):
         return f"glue needs a classifier, and {architecture} is none"
-    if kind == "divergence" and not has_reference:
-        return "divergence needs a model to compare with"
+    if kind in _COMPARES and not has_reference:
+        return f"{kind} needs a model to compare with"
     if kind == "sentence-similarity" and not (has_reference or has_pairs):
         return "sentence-similarity needs a model to compare with, or scored pairs of sentences"
     return None
+
+
+def too_large(kind: EvaluationKind, weight_bytes: int, model_id: str) -> str | None:
+    """Return why a model is too large for an evaluator that is bounded, or None."""
+    if kind != "samples" or weight_bytes <= MAX_SAMPLED_BYTES:
+        return None
+    return (
+        f"samples is for small models: {model_id} has {weight_bytes / 1e9:.1f} GB of weights, and "
+        f"{MAX_SAMPLED_BYTES / 1e9:.0f} GB are the most"
+    )
 
 
 def parse_evaluations(kinds: Sequence[str], assignments: Sequence[str] = ()) -> tuple[AnyEvaluationSpec, ...]:

@@ -44,3 +44,8 @@ class GGUFSpec(Spec):
 EXPORT_FORMATS: tuple[str, ...] = ("merged", "adapter", "gptq", "gguf")
 """Every `kind` below."""
 ExportSpec = Annotated[MergedSpec | AdapterSpec | GPTQFormatSpec | GGUFSpec, Field(discriminator="kind")]
+ConversionKind = Literal["gguf", "gptq", "merged"]
+CONVERSION_FORMATS: tuple[ConversionKind, ...] = ("gguf", "gptq", "merged")
+"""Every `kind` below."""
+ConversionSpec = Annotated[GGUFSpec | GPTQFormatSpec | MergedSpec, Field(discriminator="kind")]
+"""Formats that make one repository; an adapter apart from its base would be two."""

@@ -23,6 +23,7 @@ class Stage(StrEnum):
     REPAIR = "repair"
     """Only where a recipe has a repair."""
     TRAIN = "train"
+    CONVERT = "convert"
     VERIFY = "verify"
     EVALUATE = "evaluate"
     PUBLISH = "publish"
@@ -68,6 +69,11 @@ EVALUATION: Shares = MappingProxyType(
     {Stage.DOWNLOAD: (0.0, 0.2), Stage.EVALUATE: (0.2, 0.98), Stage.PUBLISH: (0.98, 1.0)}
 )
 """A heuristic: evaluators take from seconds to hours, and each counts the same."""
+
+CONVERSION: Shares = MappingProxyType(
+    {Stage.DOWNLOAD: (0.0, 0.3), Stage.CONVERT: (0.3, 0.9), Stage.PUBLISH: (0.9, 1.0)}
+)
+"""A heuristic: a conversion reads and writes every byte once, and so do both transfers."""
 
 
 def share_done(

@@ -22,6 +22,7 @@ def evaluation_document(report: EvaluationReport) -> Document:
         filled(
             (
                 measurement_section(report.measurements, column="Model"),
+                _answers(report.measurements),
                 Section("Notes", (Bullets(report.notes),)) if report.notes else None,
             )
         ),
@@ -40,6 +41,15 @@ def measurement_section(measurements: Sequence[Measurement], *, column: str) -> 
     rows = tuple(_row(row) for row in measurements)
     protocols = tuple(f"{row.metric}: {row.protocol}" for row in measurements)
     return Section("Evaluation", (Grid(header, rows), Bullets(protocols)))
+
+
+def _answers(measurements: Sequence[Measurement]) -> Section | None:
+    rows = tuple(
+        (answer.prompt, answer.source, answer.compressed, str(answer.same_tokens))
+        for row in measurements
+        for answer in row.answers
+    )
+    return Section("Side by side", (Grid(("Prompt", "Source", "Model", "Same tokens"), rows),)) if rows else None
 
 
 def _row(row: Measurement) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from service.releases.store import WatchStore
 from service.settings import ServiceSettings
 from tests.attacks.kinds import body
 from tests.hub_server.server import HubServer
-from tests.service.models import model_files
+from tests.service.models import artifact_files, model_files
 from tests.worker.supervised.conftest import Bench, Clock, bench
 from worker.folder_hub import FolderHub
 
@@ -95,11 +95,12 @@ def database_url(tmp_path: Path) -> str:
 def installation(
     hub_server: HubServer, tmp_path: Path, settings: ServiceSettings, database_url: str
 ) -> Iterator[Installation]:
-    """An installation whose worker has the operator's token, over a Hub with a public model, org/model."""
+    """An installation whose worker has the operator's token, over a Hub with a public model and a public artifact."""
     data_dir = tmp_path / "data"
     engine = open_database(database_url)
     migrate(engine)
     hub_server.add_model("org/model", model_files(card=CARD))
+    hub_server.add_model("org/artifact", artifact_files(card=CARD))
     store = SqlJobStore(engine, retries=RetryPolicy(first=timedelta(0)))
     vault = CredentialVault([Fernet.generate_key().decode()], lifetime=timedelta(hours=1))
     where = {"source_hub": "huggingface", "destination_hub": "huggingface", "hub_url": hub_server.url}

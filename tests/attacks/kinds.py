@@ -7,6 +7,7 @@ from service.jobs.work import Work
 
 FIELDS: Mapping[str, Mapping[str, Any]] = {
     "compress": {"recipe": "lqer"},
+    "convert": {"target": "merged"},
     "evaluate": {"evaluators": ["perplexity"]},
     "finetune": {
         "tuning": {"start": "lora", "task": "instructions"},
@@ -21,10 +22,15 @@ KINDS = tuple(
 """Every kind that the service knows; one without a row above fails the tests that use it."""
 
 
+ARTIFACTS: Mapping[str, str] = {"org/model": "org/artifact"}
+"""What a conversion takes where other work takes a model: it is refused for anything but an artifact."""
+
+
 def body(kind: str, source: str, destination: str | None, **fields: Any) -> dict[str, Any]:
     """Return a request for a job; keyword arguments replace its fields."""
+    model_id = ARTIFACTS.get(source, source) if kind == "convert" else source
     where = {
-        "source": {"model_id": source},
+        "source": {"model_id": model_id},
         "destination": None if destination is None else {"repo_id": destination},
     }
     return {"kind": kind, **where, **FIELDS[kind], **fields}

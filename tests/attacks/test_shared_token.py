@@ -13,7 +13,7 @@ from service.releases.poller import poll_watches
 from service.releases.rights import WatchRights
 from tests.attacks.conftest import WORKERS_TOKEN, Installation
 from tests.attacks.kinds import KINDS
-from tests.service.models import model_files
+from tests.service.models import artifact_files, model_files
 from tests.service.releases.conftest import payload
 
 SECRET = {"config.json": model_files()["config.json"], "model.safetensors": model_files()["model.safetensors"]}
@@ -183,7 +183,8 @@ def test_a_private_model_is_read_with_the_workers_token_where_that_is_lent(insta
 def test_a_name_that_leads_to_a_private_model_elsewhere_is_read_as_anybody(
     installation: Installation, kind: str
 ) -> None:
-    installation.hub.add_model("acme/old", model_files(card="---\nlicense: mit\n---\n"))
+    files = artifact_files if kind == "convert" else model_files
+    installation.hub.add_model("acme/old", files(card="---\nlicense: mit\n---\n"))
     installation.tenancy.lend("ann", "acme")
     job_id = installation.submit(installation.bearer("ann"), "acme/old", "acme/out", kind=kind).json()["id"]
     installation.hub.repository("acme/old").private = True

@@ -1,40 +1,19 @@
 """The pages in a real browser: phone and desktop, with and without JavaScript, and not one console message."""
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from service.jobs.credentials import CredentialVault
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import Lease
-from service.jobs.workers import Worker, WorkerRegistry
-from service.notifications.endpoints import create_endpoint, send_trial
-from service.notifications.schema import Attempt, EndpointRules
-from service.notifications.store import NotificationStore
-from service.releases.schema import Release, ReleaseState, WatchRules
-from service.releases.store import WatchStore
-from service.releases.watches import create_watch
-from srr_core.recipe import DEFAULT_RECIPE, named_recipe
-from tests.e2e.visiting import DESKTOP, PHONE, serious_problems, shoot, visit
+from srr_core.recipe import DEFAULT_RECIPE
+from tests.e2e.visiting import DESKTOP, PHONE, shoot, visit
 from tests.service import finished
 from worker.folder_hub import FolderHub
 
 pytestmark = pytest.mark.slow
-FOUND = Release(
-    id="release_01k9z6h3v2m8q4t7w1x5y0c3d6",
-    watch_id="",
-    repo_id="org/model",
-    ref="refs/heads/main",
-    sha="a" * 40,
-    seen_by="poller",
-    state=ReleaseState.SKIPPED,
-    reason="it was there before the watch",
-    seen_at=datetime(2026, 1, 1, tzinfo=UTC),
-    due_at=datetime(2026, 1, 1, tzinfo=UTC),
-)
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
@@ -104,79 +83,6 @@ def test_the_keyboard_reaches_the_content_first(browser: Browser, url: str) -> N
         expect(page.get_by_text("Skip to content")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator("#main")).to_be_focused()
-
-
-def every_page(
-    job_store: MemoryJobStore, watches: WatchStore, notifications: NotificationStore, vault: CredentialVault
-) -> list[str]:
-    """Fill the stores and return the path of every page there is."""
-    done = finished.succeeded(job_store, model_id="organization-with-a-long-name/model-with-an-even-longer-name-8B-it")
-    twin = finished.succeeded(job_store, model_id=done.work.source.model_id, recipe="qera-exact", tags=("nightly",))
-    failed = finished.failed(job_store)
-    running = finished.running(job_store)
-    finished.finish_layer(job_store, running, "model.layers.0.mlp.up_proj", error=0.125, preserved_rank=3)
-    rules = WatchRules(name="ours", pattern="org/*", recipes=(named_recipe("srr"),), destination="us/{name}")
-    watch = create_watch(rules, owner="local", store=watches, vault=vault)
-    watches.record([FOUND.model_copy(update={"watch_id": watch.id})])
-    now = datetime.now(UTC)
-    worker = Worker(name=finished.WORKER, host="rack", device="cuda", version="0.1.0", started_at=now, seen_at=now)
-    WorkerRegistry(notifications.engine).beat(worker)
-    target = EndpointRules(url="https://93.184.216.34/a/rather/long/path/to/a/hook?with=parameters")
-    endpoint = create_endpoint(target, owner="local", store=notifications, vault=vault).endpoint
-    message = send_trial(endpoint.id, owner="local", store=notifications)
-    attempt = Attempt(delivery_id=message.id, number=1, at=now, error="it did not answer", seconds=15.0)
-    notifications.record(message, attempt)
-    jobs = [f"/jobs/{job.id}" for job in (done, failed, running)]
-    chosen = f"/compare?job={done.id}&job={twin.id}&by=size"
-    watch_pages = ["/watches", "/watches/new", f"/watches/{watch.id}", f"/watches/{watch.id}/edit"]
-    hook = f"/webhooks/{endpoint.id}"
-    hook_pages = ["/webhooks", hook, f"{hook}/deliveries/{message.id}"]
-    lists = ["/jobs", "/jobs?text=with&tag=nightly", chosen, "/recipes", "/workers", "/usage"]
-    return ["/", f"/?from={done.id}", *lists, *jobs, f"{jobs[0]}/report", *watch_pages, *hook_pages]
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_is_wider_than_a_phone(
-    browser: Browser,
-    url: str,
-    job_store: MemoryJobStore,
-    watches: WatchStore,
-    notifications: NotificationStore,
-    vault: CredentialVault,
-    scheme: str,
-) -> None:
-    paths = every_page(job_store, watches, notifications, vault)
-
-    widths = {}
-    with visit(browser, url, viewport=PHONE, color_scheme=scheme) as page:
-        for number, path in enumerate(paths):
-            page.goto(path)
-            widths[path] = page.evaluate("document.documentElement.scrollWidth")
-            shoot(page, f"phone-{scheme}-{number:02}")
-
-    assert widths == dict.fromkeys(paths, PHONE["width"])
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_a_serious_accessibility_problem(
-    browser: Browser,
-    url: str,
-    job_store: MemoryJobStore,
-    watches: WatchStore,
-    notifications: NotificationStore,
-    vault: CredentialVault,
-    scheme: str,
-) -> None:
-    paths = every_page(job_store, watches, notifications, vault)
-
-    found = {}
-    # The checker is not ours to serve, so for this test alone the policy is not enforced.
-    with visit(browser, url, color_scheme=scheme, bypass_csp=True) as page:
-        for path in paths:
-            page.goto(path)
-            found[path] = serious_problems(page)
-
-    assert found == {path: [] for path in paths}
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])

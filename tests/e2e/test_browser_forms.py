@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from service.keys.access import issue_key
 from service.keys.schema import ALL_SCOPES
 from service.keys.store import KeyStore
-from tests.e2e.visiting import DESKTOP, PHONE, serious_problems, shoot, visit
+from tests.e2e.visiting import DESKTOP, PHONE, shoot, visit
 
 pytestmark = pytest.mark.slow
 
@@ -83,18 +83,3 @@ def test_somebody_signs_in_and_makes_and_revokes_a_key(
         shoot(page, f"keys-{viewport['width']}")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-
-
-@pytest.mark.parametrize("sign_in", ["keys"])
-def test_the_pages_of_keys_have_no_serious_accessibility_problem(browser: Browser, url: str, engine: Engine) -> None:
-    issued = issue_key(KeyStore(engine), name="first", owner="team", scopes=ALL_SCOPES)
-
-    with visit(browser, url, viewport=PHONE, color_scheme="dark", bypass_csp=True) as page:
-        page.goto("/sign-in?next=/keys")
-        found = {"/sign-in": serious_problems(page)}
-        page.get_by_label("API key").fill(issued.text)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("heading", name="Usage")).to_be_visible()
-        found["/keys"] = serious_problems(page)
-
-    assert found == {"/sign-in": [], "/keys": []}

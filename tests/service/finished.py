@@ -10,14 +10,17 @@ from pydantic import BaseModel
 from service.jobs.numbers import numbers_of
 from service.jobs.ports import JobStore
 from service.jobs.schema import Job, JobFailure, JobResult, JobSubmission, Lease
-from service.jobs.work import EvaluateWork, FinetuneWork, JobDestination, JobSource, TrainingData
+from service.jobs.work import ConvertWork, EvaluateWork, FinetuneWork, JobDestination, JobSource, TrainingData
+from srr_core.conversion_report import ConversionReport, ConvertedFile, ConvertedModel
 from srr_core.evaluation_report import EvaluatedModel, EvaluationReport
 from srr_core.recipe import named_recipe, parse_recipe
-from srr_core.recipe.evaluations import TextDivergenceSpec
+from srr_core.recipe.evaluations import SamplesSpec, TextDivergenceSpec
+from srr_core.recipe.exporters import GGUFSpec
 from srr_core.recipe.stages import Stage
 from srr_core.recipe.tuning import TuningSpec
 from srr_core.recipe.tuning_options import with_fields, with_start, with_task
 from srr_core.report import (
+    Answer,
     BitsPerWeight,
     Environment,
     KeptTensor,
@@ -137,6 +140,83 @@ def evaluation() -> EvaluationReport:
         environment=report().environment,
         seconds={"divergence": 2.5},
         notes=("a short text",),
+    )
+
+
+def answered(store: JobStore, *, owner: str = "local") -> Job:
+    """Return an evaluation that succeeded, with prompts answered by both models."""
+    work = EvaluateWork(
+        source=JobSource(model_id="org/model-srr"),
+        reference=JobSource(model_id="org/model"),
+        evaluators=(TextDivergenceSpec(), SamplesSpec(prompts=("The river",))),
+    )
+    job = submitted(store, JobSubmission(work=work), owner=owner)
+    store.claim(job.id, 1, worker=WORKER, lasts=LEASE)
+    lease = Lease(job.id, 1, WORKER)
+    store.resolve_source(lease, sha=SHA, reference_sha="d" * 40)
+    store.succeed(lease, result=None, report=side_by_side().model_dump(mode="json"))
+    return store.get(job.id)
+
+
+def side_by_side() -> EvaluationReport:
+    """Return a complete report of an evaluation with answers of both models."""
+    report = evaluation()
+    row = Measurement(
+        evaluator="samples",
+        metric="same_tokens@64",
+        title="Leading tokens answered alike",
+        unit="",
+        direction="higher",
+        source=1.0,
+        compressed=0.25,
+        protocol="1 prompt continued greedily",
+        samples=1,
+        answers=(
+            Answer(
+                prompt="The river",
+                source=" carries the letter to the sea.",
+                compressed=" carries the boat.",
+                same_tokens=2,
+                source_tokens=8,
+                compressed_tokens=4,
+            ),
+        ),
+    )
+    return report.model_copy(update={"measurements": (*report.measurements, row)})
+
+
+def converted(store: JobStore, *, owner: str = "local") -> Job:
+    """Return a conversion that succeeded."""
+    work = ConvertWork(
+        source=JobSource(model_id="org/model-srr"),
+        target=GGUFSpec(),
+        destination=JobDestination(repo_id="org/model-srr-gguf"),
+    )
+    job = submitted(store, JobSubmission(work=work), owner=owner)
+    store.claim(job.id, 1, worker=WORKER, lasts=LEASE)
+    store.resolve_source(Lease(job.id, 1, WORKER), sha=SHA)
+    return finish(store, store.get(job.id), document=conversion())
+
+
+def conversion() -> ConversionReport:
+    """Return a complete report of a conversion."""
+    return ConversionReport(
+        model=ConvertedModel(
+            id="org/model-srr",
+            sha=SHA,
+            architecture="LlamaForCausalLM",
+            made_from="org/model",
+            weight_bytes=5_242_880,
+        ),
+        target=GGUFSpec(),
+        files=(
+            ConvertedFile(path="README.md", size_bytes=2_048),
+            ConvertedFile(path="model.gguf", size_bytes=7_340_032),
+        ),
+        weight_bytes=7_340_032,
+        remarks=("Q6_K for 24 weights, Q + L·R merged",),
+        environment=report().environment,
+        seconds=2.5,
     )
 
 

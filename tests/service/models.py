@@ -49,3 +49,10 @@ def write_tuned(folder: Path, *, kept: int) -> Path:
     checkpoint.mkdir(parents=True)
     (checkpoint / "adapter_model.safetensors").write_bytes(safetensors({}))
     return folder
+
+
+def artifact_files(*, card: str = "", report: Mapping[str, Any] | None = None, **config: object) -> dict[str, bytes]:
+    """Return the files of what passes for an artifact of ours, as far as it is looked at before a job."""
+    marker = {"quant_method": "compressed-tensors", "srr": {"version": 1}}
+    files = model_files(card=card, quantization_config=marker, **config)
+    return files | ({"report.json": json.dumps(report).encode()} if report is not None else {})

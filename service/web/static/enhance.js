@@ -34,17 +34,22 @@ if (form) {
   document.addEventListener("htmx:error", () => tell(false));
 }
 
-for (const button of document.querySelectorAll("[data-copy]")) {
+// One listener for all: a part of a page may be exchanged for one with other buttons.
+document.addEventListener("click", async (event) => {
+  const button = event.target instanceof Element ? event.target.closest("[data-copy]") : null;
+  if (!button) {
+    return;
+  }
   const text = document.getElementById(button.dataset.copy);
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(text.textContent);
-      button.textContent = "Copied";
-    } catch {
-      // Without a secure context there is no clipboard; what is selected can be copied by hand.
-      getSelection().selectAllChildren(text);
-      button.textContent = "Selected";
-    }
-  });
-}
+  const tell = (word) => {
+    button.firstChild.textContent = word;
+  };
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    tell("Copied");
+  } catch {
+    // Without a secure context there is no clipboard; what is selected can be copied by hand.
+    getSelection().selectAllChildren(text);
+    tell("Selected");
+  }
+});

@@ -60,6 +60,23 @@ def test_what_cannot_work_is_refused_with_its_field(
     assert any(field in error["field"] for error in problem["errors"]) or not field
 
 
+def test_prompts_are_answered_one_job_at_a_time_for_each_owner(http: TestClient, job_store: MemoryJobStore) -> None:
+    asked = http.post("/v1/jobs", json={**BODY, "evaluators": [{"kind": "samples", "prompts": ["The river"]}]}).json()
+    other = http.post("/v1/jobs", json={**BODY, "evaluators": ["perplexity"]}).json()
+
+    assert [job_store.get(job["id"]).max_running for job in (asked, other)] == [1, None]
+    assert asked["work"]["evaluators"][0]["prompts"] == ["The river"]
+
+
+def test_prompts_are_for_small_models(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srr_core.recipe.evaluations.MAX_SAMPLED_BYTES", 1000)
+
+    problem = http.post("/v1/jobs", json={**BODY, "evaluators": ["samples", "perplexity"]}).json()
+
+    assert "samples is for small models: org/model has" in problem["detail"]
+    assert "these would run: perplexity" in problem["detail"]
+
+
 def test_what_fits_is_named_beside_what_does_not(http: TestClient) -> None:
     problem = http.post("/v1/jobs", json={**BODY, "evaluators": ["glue", "perplexity"]}).json()
 

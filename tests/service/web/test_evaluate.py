@@ -1,6 +1,7 @@
 """The form of an evaluation and the page of its job, without a script."""
 
 import re
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -8,10 +9,12 @@ from fastapi.testclient import TestClient
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobFilter, JobSubmission
 from service.jobs.work import EvaluateWork, JobSource, StoredText
-from srr_core.recipe.evaluations import HarnessSpec, TextDivergenceSpec
+from srr_core.recipe.evaluations import HarnessSpec, SamplesSpec, TextDivergenceSpec
 from tests.service import finished
+from tests.service.models import write_model
 from tests.service.submitting import submitted
 from tests.service.web.visiting import only_job, token_of
+from worker.folder_hub import FolderHub
 
 pytestmark = pytest.mark.usefixtures("org_model")
 
@@ -113,6 +116,40 @@ def test_lists_and_comparisons_tell_the_kinds_apart(http: TestClient, job_store:
     assert "Evaluation" in page
     assert 'name="job"' not in page
     assert "No finished job" in http.get("/compare?model_id=org/model-srr").text
+
+
+def test_a_prompt_of_the_result_page_becomes_an_evaluation_of_both(
+    http: TestClient, job_store: MemoryJobStore, hub: FolderHub, tmp_path: Path
+) -> None:
+    hub.import_model(write_model(tmp_path / "made"), "org/model-srr")
+    done = finished.succeeded(job_store)
+    page = http.get(f"/jobs/{done.id}").text
+    form = page[page.index('action="/evaluate"') :]
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form[: form.index("</form>")]))
+
+    http.post("/evaluate", data={**hidden, "revision": "main", "reference_revision": "main", "prompts": "One\n\nTwo "})
+
+    (job, _) = job_store.list(JobFilter(), limit=10).jobs
+    assert isinstance(job.work, EvaluateWork)
+    assert (hidden["revision"], hidden["reference_revision"]) == ("b" * 40, finished.SHA)
+    assert (job.work.source.model_id, job.work.reference and job.work.reference.model_id) == (
+        "org/model-srr",
+        "org/model",
+    )
+    assert job.work.evaluators == (SamplesSpec(prompts=("One", "Two")),)
+    assert ">One\nTwo</textarea>" in http.get(f"/evaluate?from={job.id}").text
+
+
+def test_answers_stand_beside_each_other(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.answered(job_store)
+
+    pages = [http.get(f"/jobs/{job.id}{end}").text for end in ("", "/report")]
+    told = http.get(f"/v1/jobs/{job.id}/report?format=markdown").text
+
+    for page in pages:
+        places = [page.index(words) for words in ("The river", "to the sea.", "the boat.", "The first 2 of 8 tokens")]
+        assert places == sorted(places)
+    assert "| The river | carries the letter to the sea. | carries the boat. | 2 |" in told
 
 
 def test_a_finished_compression_leads_to_its_evaluation(http: TestClient, job_store: MemoryJobStore) -> None:

@@ -130,8 +130,10 @@ def test_the_report_page_begins_with_the_verdict_and_its_picture(http: TestClien
 
     page = http.get(f"/jobs/{job.id}/report").text
 
+    lead, _, rest = escape(verdict(document).sentence).replace("&#x27;", "&#39;").partition(": ")
     assert (
-        page.index(escape(verdict(document).sentence).replace("&#x27;", "&#39;"))
+        page.index(f"<strong>{lead}.</strong><span>{rest}</span>")
+        < page.index('class="facts tiles"')
         < page.index("<svg")
         < page.index("<h2>Result</h2>")
     )

@@ -1,5 +1,6 @@
 """An evaluation outside of a compression: laws of every evaluator, the cache of sources, refusals before any work."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from srr_core.recipe.evaluations import (
     AnyEvaluationSpec,
     GlueSpec,
     HarnessSpec,
+    SamplesSpec,
     SentenceSimilaritySpec,
     SpeedMemorySpec,
     TextDivergenceSpec,
@@ -38,6 +40,7 @@ PERPLEXITY = TokenPerplexitySpec(sequence_length=32, num_sequences=8)
 WORDS = WordPerplexitySpec(max_length=48, detokenize="none")
 HARNESS = HarnessSpec(tasks=("srr_agreement", "srr_completion"), limit=6)
 GLUE = GlueSpec(task="sst2")
+SAMPLES = SamplesSpec(prompts=("the river carries", "the letter"), new_tokens=6)
 SIMILARITY = SentenceSimilaritySpec(num_sentences=12, max_length=48)
 
 
@@ -188,6 +191,46 @@ def test_pairs_alone_need_no_source(classifier: EvaluationInputs, tmp_path: Path
     assert (row.metric, row.source, row.samples) == ("sts:spearman", None, 5)
 
 
+def test_prompts_are_answered_side_by_side(causal: EvaluationInputs) -> None:
+    (row,) = evaluate([SAMPLES], causal).measurements
+    assert [answer.prompt for answer in row.answers] == list(SAMPLES.prompts)
+    assert all(0 < answer.source_tokens <= 6 for answer in row.answers)
+    shares = [answer.same_tokens / max(answer.source_tokens, answer.compressed_tokens) for answer in row.answers]
+    assert row.compressed == pytest.approx(sum(shares) / 2)
+    (same,) = evaluate([SAMPLES], replace(causal, source=causal.model)).measurements
+    assert same.compressed == 1.0
+    assert all(answer.source == answer.compressed for answer in same.answers)
+
+
+def test_an_answer_ends_where_its_time_ends(causal: EvaluationInputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = itertools.count(step=3600)
+    monkeypatch.setattr("srr_core.evaluators.samples.time.monotonic", lambda: float(next(hours)))
+    (row,) = evaluate([SAMPLES], causal).measurements
+    assert {answer.source_tokens for answer in row.answers} == {1}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"new_tokens": 256}, "more than the 256 the model was made for"),
+        ({"prompts": ("x" * 2000,)}, "shorten it, or lower samples.new_tokens"),
+    ],
+)
+def test_prompts_without_room_for_an_answer_are_refused(
+    change: dict[str, Any], words: str, causal: EvaluationInputs
+) -> None:
+    with pytest.raises(EvaluationError, match=words):
+        evaluate([SAMPLES.model_copy(update=change)], causal)
+
+
+def test_samples_need_a_source_and_small_models(causal: EvaluationInputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EvaluationError, match="samples needs the source"):
+        evaluate([SAMPLES], replace(causal, source=None))
+    monkeypatch.setattr("srr_core.evaluators.opened.OpenedModel.weight_bytes", lambda self: 9_000_000_000)
+    with pytest.raises(EvaluationError, match=r"samples is for small models: .* has 9\.0 GB"):
+        evaluate([SAMPLES], causal)
+
+
 @pytest.mark.slow  # two starts of torch
 def test_speed_and_memory_are_rows(causal: EvaluationInputs) -> None:
     rows = _of(evaluate([SpeedMemorySpec(batch_sizes=(2,), prompt_tokens=8, new_tokens=2, rounds=1)], causal))
@@ -292,7 +335,7 @@ def test_an_unwritable_cache_is_one_line(
         evaluate([spec], inputs)
 
 
-@pytest.mark.parametrize("spec", [PERPLEXITY, WORDS, HARNESS])
+@pytest.mark.parametrize("spec", [PERPLEXITY, WORDS, HARNESS, SAMPLES])
 def test_a_run_stops_between_units(spec: AnyEvaluationSpec, causal: EvaluationInputs, tmp_path: Path) -> None:
     asked = iter([False, True])
     with pytest.raises(StopRequested):

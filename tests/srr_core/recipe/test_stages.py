@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from srr_core.recipe.stages import COMPRESSION, TUNING, Shares, Stage, share_done
+from srr_core.recipe.stages import COMPRESSION, CONVERSION, TUNING, Shares, Stage, share_done
 
-KINDS = {"compression": COMPRESSION, "tuning": TUNING}
+KINDS = {"compression": COMPRESSION, "conversion": CONVERSION, "tuning": TUNING}
 
 
 @pytest.mark.parametrize("shares", KINDS.values(), ids=KINDS)

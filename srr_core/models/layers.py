@@ -119,7 +119,7 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
     outside: list[str] = []
     kept: dict[str, str] = {}
     stored: dict[str, str] = {}
-    prefix = architecture.blocks_path + "."
+    numbers = {path: index for index, (path, _) in enumerate(architecture.blocks)}
     places = architecture.places.of_all(entries)
     for tensor, entry in sorted(entries.items(), key=lambda item: natural(item[0])):
         placement = places[tensor]
@@ -127,11 +127,11 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
         if placement is None:
             kept[tensor] = "the model class has no place for it"
             continue
-        if not placement.parameter.startswith(prefix):
+        block = _block_of(placement.parameter, numbers)
+        if block is None:
             outside.append(tensor)
             kept[tensor] = "outside the repeated blocks"
             continue
-        block = int(placement.parameter.removeprefix(prefix).split(".")[0])
         inside[block].append(tensor)
         if not placement.is_fused and is_stack(entry, modules[placement.parameter.rpartition(".")[0]]):
             layers[block] += _stacked(tensor, entry, placement.parameter, modules, architecture)
@@ -147,10 +147,7 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
             kept[tensor] = layer
     if not layers:
         raise UnsupportedModelError(f"{architecture.name} has no Linear weights in its blocks")
-    blocks = tuple(
-        Block(index, f"{prefix}{index}", tuple(inside[index]), tuple(layers[index]))
-        for index in range(len(architecture.blocks))
-    )
+    blocks = tuple(Block(index, path, tuple(inside[index]), tuple(layers[index])) for path, index in numbers.items())
     missing = [block.path for block in blocks if not block.tensors]
     if missing:
         raise CheckpointError(f"the checkpoint holds no tensor of {missing[0]}")
@@ -161,6 +158,15 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
 def natural(name: str) -> tuple[tuple[int, int | str], ...]:
     """Return a sort key that puts layer 2 before layer 10."""
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name))
+
+
+def _block_of(parameter: str, numbers: Mapping[str, int]) -> int | None:
+    """Return the number of the block that a parameter is in."""
+    path = parameter
+    while path := path.rpartition(".")[0]:
+        if path in numbers:
+            return numbers[path]
+    return None
 
 
 def _layer(

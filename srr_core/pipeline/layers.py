@@ -92,7 +92,7 @@ class LayerCompressor:
         is_settled = self._is_settled(block) and self._baselines.are_settled(block, self.unused)
         waiting = {} if is_settled else {layer.name: layer for layer in block.layers}
         observed = streams.observed
-        with model.loaded_block(block.index) as module:
+        with model.loaded_block(block.index, streams.source, streams.prefix) as module:
             require_finite(module, block)
             groups = calibrated_groups(
                 model,

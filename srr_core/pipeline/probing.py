@@ -37,7 +37,7 @@ def measured_divergence(plan: RunPlan, monitor: RunMonitor) -> float:
     source = model.start(list(plan.calibration.batches(recipe.calibration.batch_size)))
     prefix = source.branch()
     for block in plan.layers.blocks:
-        with model.loaded_block(block.index) as module:
+        with model.loaded_block(block.index, source, prefix) as module:
             require_finite(module, block)
             root = plan.architecture.model
             weights = BlockWeights(root, block, functools.partial(source_weight, plan))

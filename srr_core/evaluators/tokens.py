@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from srr_core.calibration.dataset import TokenWindows
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
+from srr_core.models.stream import Stream
 
 LOGIT_BYTES = 1 << 26
 """Of the logits of one model that are held at once: 512 positions of a vocabulary of 32k, 128 of one of 128k."""

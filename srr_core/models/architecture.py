@@ -177,17 +177,16 @@ class Architecture:
                 for name, parameter in own.items():
                     values = torch.empty_like(parameter, device=device)
                     setattr(module, name, nn.Parameter(values, requires_grad=False))
-                self.model._init_weights(module)  # noqa: SLF001  # as above
+                self.model._init_weights(module)  # type: ignore[no-untyped-call]  # noqa: SLF001  # as above
 
     @property
     def head(self) -> Any:
-        """The module that turns hidden states into logits, or None; some classes name the embedding it is tied to."""
+        """The module that turns hidden states into logits, or None; some classes name an embedding in its place."""
         found: Any = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]  # of transformers
         if isinstance(found, nn.Embedding):
-            for name in (name for pair in self.model.all_tied_weights_keys.items() for name in pair):
-                module = self.model.get_submodule(name.rpartition(".")[0])
-                if isinstance(module, nn.Linear) and module.weight.shape == found.weight.shape:
-                    return module
+            shape = found.weight.shape
+            linears = (module for module in self.model.modules() if isinstance(module, nn.Linear))
+            return next((module for module in linears if module.weight.shape == shape), found)
         return found
 
     def move_buffers(self, device: torch.device) -> None:

@@ -51,7 +51,7 @@ def _stacks_of_text(model: PreTrainedModel, part: nn.Module) -> list[_Stack]:
     stacks = [stack for stack in outermost if len(stack[1]) == getattr(text, "num_hidden_layers", None)]
     if len(stacks) > 1 and not _are_beside(stacks):
         # A tower for images may be as deep as the language model; the class itself knows which one that is.
-        decoder = set(map(id, _decoder(model).modules()))
+        decoder = set(map(id, _decoder(part).modules()))
         stacks = [(path, module) for path, module in stacks if id(module) in decoder] or stacks
     if not stacks and (len(outermost) == 1 or text is config):
         # Repeated blocks are fewer than the depth, and several lists may make it up. Without towers all are the text's.
@@ -82,15 +82,16 @@ def _are_beside(stacks: Sequence[_Stack]) -> bool:
     return len({(path.rpartition(".")[0], len(modules)) for path, modules in stacks}) == 1
 
 
-def _encoder(model: PreTrainedModel) -> nn.Module:
+def _encoder(model: nn.Module) -> nn.Module:
     return _asked(model, "get_encoder")
 
 
-def _decoder(model: PreTrainedModel) -> nn.Module:
-    return _asked(model, "get_decoder")
+def _decoder(model: nn.Module) -> nn.Module:
+    found = _asked(model, "get_decoder")
+    return model if found is model else _decoder(found)  # a wrapper names its language model, which has more to say
 
 
-def _asked(model: PreTrainedModel, method: str) -> nn.Module:
+def _asked(model: nn.Module, method: str) -> nn.Module:
     try:
         found = getattr(model, method)()
     except (AttributeError, TypeError, ValueError, NotImplementedError):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from srr_core.errors import NonFiniteWeightError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
 from srr_core.models.handed import Handed, ReturnForm, StandIns, filled, wanted
-from srr_core.models.inputs import inputs_of, predicted_ids, takes_text
+from srr_core.models.inputs import inputs_of, predicted_ids, takes_ids
 from srr_core.models.layers import LayerPlan
 from srr_core.models.recording import FirstCall, HeadReached, Recorder, StretchEnded, injecting, running
 from srr_core.models.stream import Call, Hidden, Stream, sharing
@@ -342,7 +342,7 @@ class BlockwiseModel:
 
     def _forward(self, batch: Int64[Tensor, "_ length"]) -> None:
         # The base model stops before the head: logits of a whole batch can be larger than the model.
-        base = self._model.base_model if takes_text(self._model.base_model) else self._model
+        base = self._model.base_model if takes_ids(self._model.base_model) else self._model
 
         def stop(*_: Any, **__: Any) -> Tensor:
             raise HeadReached

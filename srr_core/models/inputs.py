@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 DECODER_IDS = "decoder_input_ids"
+_OF_TEXT = frozenset({"input_ids", "inputs"})
+"""What classes that read text call their main input; others are images and sound, or parts of one."""
 _START_FIELDS = ("decoder_start_token_id", "bos_token_id", "pad_token_id", "eos_token_id")
 """Where a configuration says what a decoder starts with, the surest first."""
 
@@ -24,9 +26,15 @@ def reads_in_halves(model: nn.Module) -> bool:
     return bool(getattr(config, "is_encoder_decoder", False)) and DECODER_IDS in _takes(model)
 
 
-def takes_text(model: nn.Module) -> bool:
+def takes_ids(model: nn.Module) -> bool:
     """Whether a class can be called with token ids."""
     return "input_ids" in _takes(model)
+
+
+def takes_text(model: nn.Module) -> bool:
+    """Whether a class can be called with token ids and asks for nothing else in the first place."""
+    main: str = getattr(model, "main_input_name", "input_ids")
+    return takes_ids(model) and main in _OF_TEXT
 
 
 def inputs_of(model: nn.Module, ids: Int64[Tensor, "windows length"]) -> dict[str, Any]:

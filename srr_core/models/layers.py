@@ -14,6 +14,7 @@ from srr_core.checkpoint.expert_names import StackedPart, expert_name
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
+from srr_core.models.placement import Placement
 from srr_core.models.stacks import is_stack, is_transposed
 
 ROUTER_NAMES = frozenset({"gate", "router", "shared_expert_gate"})
@@ -133,7 +134,7 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
             kept[tensor] = "outside the repeated blocks"
             continue
         inside[block].append(tensor)
-        if not placement.is_fused and is_stack(entry, modules[placement.parameter.rpartition(".")[0]]):
+        if _is_as_in_model(tensor, placement, architecture) and is_stack(entry, modules[placement.module]):
             layers[block] += _stacked(tensor, entry, placement.parameter, modules, architecture)
             stored[tensor] = placement.parameter
             continue
@@ -158,6 +159,11 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
 def natural(name: str) -> tuple[tuple[int, int | str], ...]:
     """Return a sort key that puts layer 2 before layer 10."""
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name))
+
+
+def _is_as_in_model(tensor: str, placement: Placement, architecture: Architecture) -> bool:
+    """Whether loaders take a tensor as it is, though they may know a conversion for another form of it."""
+    return not placement.is_fused or (tensor == placement.parameter and architecture.places.takes_as_is(tensor))
 
 
 def _block_of(parameter: str, numbers: Mapping[str, int]) -> int | None:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from srr_core.models.handed import Handed
 
-Hidden = Float[Tensor, "_ length *streams hidden"]
-"""What a block reads and returns; hyper-connections keep several streams of each token."""
+Hidden = Float[Tensor, "_ _ ..."]
+"""What a block reads and returns: [sequences, tokens, hidden] mostly. Some classes turn the first two, and
+hyper-connections keep several streams of each token."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Stream:
     Memory: sequences x length x hidden x 4 bytes, on the device; once more for every stretch that lies behind.
     """
 
-    batches: tuple[Int64[Tensor, "_ length"], ...]
+    batches: tuple[Int64[Tensor, "_ window"], ...]
     hidden: list[Hidden]
     calls: list[list[list[Call]]]
     """By batch and block, of the blocks up to the end of the stretch."""

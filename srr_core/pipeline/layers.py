@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from srr_core.learning.block import Lesson, learn_block
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
 from srr_core.models.layers import Block, Layer
+from srr_core.models.stream import Stream
 from srr_core.models.weights import BlockWeights
 from srr_core.pipeline.baselines import Baselines
 from srr_core.pipeline.calibrated import (

@@ -227,8 +227,8 @@ def _require_loadable(architecture: Architecture) -> None:
     kind = str(architecture.model.config.model_type)
     if not takes_text(architecture.model):
         raise UnsupportedModelError(
-            f"{kind!r} models read no text, which is all there is to calibrate on; language models, encoders of text "
-            "and encoder-decoders that read text do"
+            f"{kind!r} models ask for images or sound, and there is only text to calibrate on; choose a language "
+            "model, an encoder of text or an encoder-decoder that reads text"
         )
 
 

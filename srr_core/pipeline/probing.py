@@ -5,7 +5,8 @@ import functools
 import torch
 
 from srr_core.evaluators.tokens import LOGIT_BYTES, divergence
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
+from srr_core.models.stream import Stream
 from srr_core.models.weights import BlockWeights
 from srr_core.pipeline.calibrated import (
     GroupMethods,

@@ -17,8 +17,9 @@ from srr_core.calibration.dataset import TokenWindows
 from srr_core.errors import UnsupportedModelError
 from srr_core.evaluators.tokens import LOGIT_BYTES
 from srr_core.formats.artifact_files import ADAPTER_DTYPE
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
 from srr_core.models.inputs import inputs_of
+from srr_core.models.stream import Stream
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.recipe.stages import Stage

@@ -169,7 +169,7 @@ def _task(base: PreTrainedModel) -> TaskType:
     """Return the kind of PeftModel that fits a model, whatever the adapter was first written for."""
     if _CLASSIFIER in type(base).__name__:
         return TaskType.SEQ_CLS
-    if reads_in_halves(base) and base.can_generate():  # type: ignore[no-untyped-call]  # of transformers
+    if reads_in_halves(base) and base.can_generate():
         return TaskType.SEQ_2_SEQ_LM
     return TaskType.CAUSAL_LM if hasattr(base, "prepare_inputs_for_generation") else TaskType.FEATURE_EXTRACTION
 

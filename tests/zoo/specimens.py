@@ -53,6 +53,8 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+PUBLISHED_INNER = 4 * WIDTH
+"""Of feed-forward layers, where what is kept of a block is large beside a narrow one."""
 _HEADS = {"head_dim": HEAD, "num_key_value_heads": KEY_HEADS}
 _ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 _THREE_WAYS = {**_ROPE, "mrope_section": [2, 3, 3]}
@@ -85,6 +87,7 @@ _INDEXED = {
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "cohere_compass": {"text_config": _COMPASS},
     "cohere_compass_text": _COMPASS,
+    "convbert": {"intermediate_size": PUBLISHED_INNER},
     "cpmant": {"dim_ff": INNER},
     "dbrx": {
         "attn_config": {"rope_theta": 10_000.0, "kv_n_heads": KEY_HEADS, "clip_qkv": 8.0},
@@ -97,6 +100,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     },
     "deepseek_v2": _ROUTED,
     "dots1": {**_ROUTED, "n_shared_experts": 1, "first_k_dense_replace": 1},
+    "funnel": {"d_inner": PUBLISHED_INNER, "d_head": HEAD},
     "gemma3n_text": {**_SHARING, "laurel_rank": 16, "activation_sparsity_pattern": [0.95, 0.95, 0.0, 0.0]},
     "gemma4_assistant": {"hidden_size_per_layer_input": 0},
     "gemma4_text": {**_SHARING, "global_head_dim": 32},
@@ -133,7 +137,10 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     },
     "longcat_flash": {"zero_expert_num": 2, "head_dim": HEAD // 2},
     "mamba2": {"num_heads": 2 * WIDTH // HEAD, "head_dim": HEAD},
+    "esm": {"vocab_size": VOCABULARY, "pad_token_id": 1, "mask_token_id": 2},
+    "esmc": {"vocab_size": VOCABULARY},
     "falcon_h1": {"mamba_n_heads": 2 * WIDTH // HEAD, "mamba_d_head": HEAD, "mamba_d_ssm": 2 * WIDTH},
+    "minimax": {"block_size": WINDOW},  # of its tables of decay, which are small beside published blocks
     "ministral": _HEADS,
     "mobilebert": {"embedding_size": WIDTH, "intra_bottleneck_size": WIDTH, "true_hidden_size": WIDTH},
     "nemotron": _HEADS,

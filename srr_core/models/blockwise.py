@@ -167,8 +167,12 @@ class BlockwiseModel:
                 read.append(states)
                 return states[..., :1]  # in the place of logits, which would be large
 
-            with self._behind_blocks(stream, number), self._replaced_head(note):
-                self._model(**inputs_of(self._model, batch))
+            with self._behind_blocks(stream, number), self._replaced_head(note), running(self._architecture.name):
+                try:
+                    self._model(**inputs_of(self._model, batch))
+                except (IndexError, RuntimeError):  # of what a class does to logits, which these are not
+                    if not read:
+                        raise
             if len(read) != 1 or read[0].shape[:2] != predicted_ids(self._model, batch).shape:
                 raise UnsupportedModelError(f"{type(self._model).__name__} does not end with one call of its head")
             stream.hidden[number] = read[0]

@@ -162,7 +162,7 @@ def test_what_blocks_return_beside_hidden_states_is_put_back_where_the_model_com
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transformers.AutoConfig.register("carrying", _CarryingConfig, exist_ok=True)
-    monkeypatch.setattr(transformers, "CarryingModel", CarryingModel, raising=False)
+    monkeypatch.setattr("srr_core.models.architecture.transformers.CarryingModel", CarryingModel, raising=False)
     torch.manual_seed(0)
     stock = CarryingModel(_CarryingConfig()).eval()
     stock.save_pretrained(tmp_path)

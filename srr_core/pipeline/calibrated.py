@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from srr_core.calibration.experts import ExpertCollector, passes
 from srr_core.calibration.statistics import InputCollector
 from srr_core.errors import NonFiniteWeightError, NumericalError
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
 from srr_core.models.layers import Block, Layer
+from srr_core.models.stream import Stream
 from srr_core.pipeline.plan import RunPlan
 from srr_core.rank_selectors import RANK_SELECTORS
 from srr_core.recipe import AutocorrelationSpec, Recipe

@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from srr_core.learning.block import Lesson, learn_block
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
 from srr_core.models.layers import Block, Layer
+from srr_core.models.stream import Stream
 from srr_core.models.weights import BlockWeights
 from srr_core.pipeline.baselines import Baselines
 from srr_core.pipeline.calibrated import (
@@ -92,7 +93,7 @@ class LayerCompressor:
         is_settled = self._is_settled(block) and self._baselines.are_settled(block, self.unused)
         waiting = {} if is_settled else {layer.name: layer for layer in block.layers}
         observed = streams.observed
-        with model.loaded_block(block.index) as module:
+        with model.loaded_block(block.index, streams.source, streams.prefix) as module:
             require_finite(module, block)
             groups = calibrated_groups(
                 model,

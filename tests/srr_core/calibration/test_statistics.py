@@ -150,3 +150,28 @@ def test_a_batch_that_has_ended_keeps_none_of_its_tensors() -> None:
         assert alive() is not None  # or its address could be that of another input of the batch
         collector.end_batch()
         assert alive() is None
+
+
+@torch.no_grad()
+def test_a_layer_that_looks_at_another_input_too_leaves_its_group_with_both() -> None:
+    query, key, value = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+    own, others = [_inputs(width=4, seed=seed) for seed in range(2)], [_inputs(width=4, seed=seed) for seed in (5, 6)]
+    collector = InputCollector({"query": query, "key": key, "value": value})
+    with collector.watching():
+        for hidden, encoded in zip(own, others, strict=True):
+            for module in (query, key, value):
+                module(hidden)
+            key(encoded)
+            value(encoded)
+            collector.end_batch()
+
+    groups = dict(collector.groups())
+
+    both = InputAccumulator(4, torch.device("cpu"))
+    for inputs in (*own, *others):
+        both.add(inputs)
+    expected = both.finish("key").autocorrelation
+    assert set(groups) == {("query",), ("key",), ("value",)}
+    assert groups["query",].num_tokens == 60
+    torch.testing.assert_close(groups["key",].autocorrelation, expected)
+    torch.testing.assert_close(groups["value",].autocorrelation, expected)

@@ -26,6 +26,7 @@ def made(store: MemoryJobStore, kind: str) -> Job:
         ("finetune-running", "training", "/jobs/{id}"),
         ("finetune-job", "tuned", "/jobs/{id}"),
         ("finetune-report", "tuned", "/jobs/{id}/report"),
+        ("finetune-comparison", "tuned", "/compare/finetunings?job={id}"),
     ],
 )
 def test_a_page_of_every_kind_fits_and_is_readable(

@@ -230,7 +230,8 @@ def test_chosen_fine_tunings_are_shown_and_the_others_offered(http: TestClient, 
 
     assert page.count('class="mark"') == 2
     assert f'name="job" value="{second.id}">' in page
-    assert f'href="/compare/finetunings?job={first.id}"' in http.get(f"/jobs/{first.id}/report").text
+    pages = [http.get(f"/jobs/{first.id}").text, http.get(f"/jobs/{first.id}/report").text]
+    assert all(f'href="/compare/finetunings?job={first.id}"' in page for page in pages)
 
 
 def test_what_is_no_fine_tuning_is_not_compared(http: TestClient, job_store: MemoryJobStore) -> None:

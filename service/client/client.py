@@ -11,26 +11,21 @@ import httpx2
 from pydantic import BaseModel, RootModel, ValidationError
 
 from service.api.schemas import (
-    CheckpointList,
     EventData,
     EventList,
     JobList,
     JobResource,
-    MetricSeries,
     RecipeList,
-    TunedRunList,
 )
 from service.client.administration import Administration
 from service.client.errors import JobFailedError, UnreachableError
+from service.client.finetunings import Finetunings
 from service.jobs.schema import TERMINAL_STATES, JobState, UnreadableJob
-from service.jobs.trainings import Checkpoint
-from service.jobs.tuned_runs import TunedRun
 from service.jobs.work import UploadedText
 from service.submissions.schema import ModelResource, Validation
 from srr_core.conversion_report import ConversionReport
 from srr_core.evaluation_report import EvaluationReport
 from srr_core.report import Report, read_report
-from srr_core.tuners.report import TuningReport
 
 _RECONNECT_SECONDS = 1.0
 _LONG_TEXT = 20_000
@@ -71,7 +66,7 @@ class _Document(RootModel[dict[str, Any]]):
     """An answer that is read in a second step."""
 
 
-class Client(Administration):
+class Client(Finetunings, Administration):
     """One service at one address. Safe to share between threads; close it, or use it as a context manager."""
 
     def submit(
@@ -315,46 +310,6 @@ class Client(Administration):
     def conversion(self, job_id: str) -> ConversionReport:
         """Return the report of a conversion that succeeded."""
         return self._call(ConversionReport, "GET", f"/v1/jobs/{job_id}/report")
-
-    def tuning(self, job_id: str) -> TuningReport:
-        """Return the report of a fine-tuning that succeeded."""
-        return self._call(TuningReport, "GET", f"/v1/jobs/{job_id}/report")
-
-    def metrics(self, job_id: str) -> MetricSeries:
-        """Return the thinned series of a fine-tuning so far."""
-        return self._call(MetricSeries, "GET", f"/v1/jobs/{job_id}/metrics")
-
-    def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
-        """Return the checkpoints of a fine-tuning, in order."""
-        return tuple(self._call(CheckpointList, "GET", f"/v1/jobs/{job_id}/checkpoints").checkpoints)
-
-    def kept_checkpoints(self, job_id: str) -> tuple[int, ...]:
-        """Return the steps of the checkpoints that were published with the result of a fine-tuning."""
-        return tuple(self._call(CheckpointList, "GET", f"/v1/jobs/{job_id}/checkpoints").kept)
-
-    def compare_finetunings(self, job_ids: Sequence[str]) -> tuple[TunedRun, ...]:
-        """Return fine-tunings beside each other: start, learning rate, best metric and curves of each."""
-        params = {"job": list(job_ids)}
-        return tuple(self._call(TunedRunList, "GET", "/v1/jobs:compare", params=params).runs)
-
-    def publish_checkpoint(
-        self,
-        job_id: str,
-        step: int,
-        *,
-        destination: str,
-        private: bool | None = None,
-        hub_token: str | None = None,
-    ) -> JobResource:
-        """Queue a job that measures a kept checkpoint and publishes it by itself, and return the job.
-
-        To go on from one, fine-tune with `tuning={"start": {"kind": "artifact", "checkpoint": step}}`.
-
-        Raises:
-            ApiError: among others, the checkpoint was not kept.
-        """
-        body = {"destination": {"repo_id": destination, "private": private}, "hub_token": hub_token}
-        return self._call(JobResource, "POST", f"/v1/jobs/{job_id}/checkpoints/{step}/publish", json=body)
 
     def report(self, job_id: str) -> Report:
         """Return the report of a compression that succeeded."""

@@ -9,8 +9,10 @@ from service.jobs.work import EvaluateWork, JobDestination, JobSource, StoredTex
 from service.web.forms import VISIBILITY, FormError, Gathered, SubmitForm, read_tags
 from service.web.wording import sentence
 from srr_core.errors import RecipeError
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.evaluations import (
     EVALUATION_KINDS,
+    MAX_SAMPLED_BYTES,
     AnyEvaluationSpec,
     EvaluationKind,
     GlueSpec,
@@ -29,7 +31,10 @@ KINDS: Final[Mapping[EvaluationKind, tuple[str, str]]] = {
     "glue": ("A task of GLUE", "For classifiers that were fine-tuned for it."),
     "sentence-similarity": ("Sentence similarity", "For embedding models."),
     "speed-memory": ("Speed and memory", "Load time, resident memory, tokens per second."),
-    "samples": ("Answers side by side", "Prompts continued by both, for models of up to 8 GB."),
+    "samples": (
+        "Answers side by side",
+        f"Prompts continued by both; up to {size_words(MAX_SAMPLED_BYTES)} of weights.",
+    ),
 }
 """What can be measured, in words, and what it is good for."""
 OPTIONS: Final[Mapping[str, tuple[EvaluationKind, tuple[str, ...]]]] = {

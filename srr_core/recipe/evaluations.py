@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from srr_core.errors import RecipeError
 from srr_core.recipe.base import Spec
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.glue_tasks import GlueName
 from srr_core.recipe.presets import describe_validation, parse_assignments
 from srr_core.recipe.task_suites import SUITES
@@ -105,7 +106,7 @@ class SpeedMemorySpec(Spec):
 
 
 USUAL_PROMPTS = ("The capital of France is", "Once upon a time")
-MAX_SAMPLED_BYTES = 8_000_000_000
+MAX_SAMPLED_BYTES = 8 * 2**30
 """Of the weights of a model that answers prompts: about four billion parameters in 16 bits, minutes on a CPU."""
 
 
@@ -182,8 +183,8 @@ def too_large(kind: EvaluationKind, weight_bytes: int, model_id: str) -> str | N
     if kind != "samples" or weight_bytes <= MAX_SAMPLED_BYTES:
         return None
     return (
-        f"samples is for small models: {model_id} has {weight_bytes / 1e9:.1f} GB of weights, and "
-        f"{MAX_SAMPLED_BYTES / 1e9:.0f} GB are the most"
+        f"samples is for small models: {model_id} has {size_words(weight_bytes)} of weights, and "
+        f"{size_words(MAX_SAMPLED_BYTES)} are the most"
     )
 
 

@@ -12,7 +12,7 @@ TORCH_PIP_ARGS ?=
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test chaos check lint docs audit load zoo bench mutants lock clean
+.PHONY: help setup demo test coverage chaos check lint docs audit load zoo bench mutants lock clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,12 @@ demo: setup ## Three methods at the same bits through the service, and a verdict
 
 test: setup ## Run every test.
 	$(PYTEST) -n $(WORKERS) --dist loadfile
+
+coverage: setup ## Which lines the tests that are not slow run, in every process; into build/coverage.txt.
+	@mkdir -p build && rm -f build/.coverage*
+	COVERAGE_FILE=build/.coverage $(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	COVERAGE_FILE=build/.coverage $(BIN)/python -m coverage combine --quiet
+	COVERAGE_FILE=build/.coverage $(BIN)/python -m coverage report > build/coverage.txt; tail -1 build/coverage.txt
 
 # A seed replays a plan: make chaos CHAOS="--seed 7". More: CHAOS="--faults 1000 --jobs 200 --minutes 120".
 CHAOS ?=

@@ -171,11 +171,11 @@ def measure(candidates: list[Files]) -> None:
     for batch in BATCHES:
         times = [[milliseconds(model, batch) for model in loaded] for _ in range(ROUNDS + 1)][1:]
         medians[batch] = [statistics.median(column) for column in zip(*times, strict=True)]
-    print(f"{'file':28} {'MB':>6}" + "".join(f"{f'batch {batch}':>12} ms {'ratio':>6}" for batch in BATCHES))
+    print(f"{'file':28} {'MiB':>6}" + "".join(f"{f'batch {batch}':>12} ms {'ratio':>6}" for batch in BATCHES))
     for index, files in enumerate(candidates):
         size = files.model.stat().st_size + (files.adapter.stat().st_size if files.adapter else 0)
         columns = [f"{medians[b][index]:12.1f} ms {medians[b][index] / medians[b][0]:6.2f}" for b in BATCHES]
-        print(f"{files.name:28} {size / 1e6:6.0f}{''.join(columns)}")
+        print(f"{files.name:28} {size / 2**20:6.0f}{''.join(columns)}")
 
 
 def main(types: list[str]) -> None:

@@ -105,14 +105,14 @@ def blocks(folder: Path) -> None:
     ]
     peaks = [statistics.median(peak[count] for peak in rounds) for count in sources]
     for count, peak in zip(sources, peaks, strict=True):
-        found = [each[count] / 1e9 for each in rounds]
-        print(f"{count} blocks: {peak / 1e9:.3f} GB, from {min(found):.3f} to {max(found):.3f}")
+        found = [each[count] / 2**30 for each in rounds]
+        print(f"{count} blocks: {peak / 2**30:.3f} GiB, from {min(found):.3f} to {max(found):.3f}")
     block = 4 * (4 * width**2 + 3 * width * inner)
     statistics_of_inputs = 8 * (3 * width**2 + inner**2)
     hidden_states = 4 * sequences * length * width
     bound = 10**9 + 3 * block + statistics_of_inputs + hidden_states
     print(f"growth {100 * (peaks[1] / peaks[0] - 1):+.1f} %")
-    print(f"bound  {bound / 1e9:.3f} GB: 1 GB, three blocks in float32, statistics, hidden states")
+    print(f"bound  {bound / 2**30:.3f} GiB: 0.93 GiB, three blocks in float32, statistics, hidden states")
 
 
 def tinyllama(folder: Path) -> None:
@@ -121,7 +121,8 @@ def tinyllama(folder: Path) -> None:
     source = checkpoint(folder, num_hidden_layers=22, **shape)
     figures = run(source, "srr", rank=32, **calibration(16, 512))
     print(
-        f"{figures['seconds']:.0f} s, decomposition {figures['decompose']:.0f} s, peak {figures['peak'] / 1e9:.2f} GB"
+        f"{figures['seconds']:.0f} s, decomposition {figures['decompose']:.0f} s, "
+        f"peak {figures['peak'] / 2**30:.2f} GiB"
     )
 
 
@@ -134,7 +135,7 @@ def llama7b(folder: Path) -> None:
     figures = run(source, "srr", text=text, rank=64, **calibration(128, 2048))
     print(f"{figures['seconds']:.0f} s, of which decomposition {figures['decompose']:.0f} s")
     print(", ".join(f"{name.removeprefix('stage ')} {figures[name]:.0f} s" for name in figures if "stage" in name))
-    print(f"peak {figures['peak'] / 1e9:.1f} GB, of which on the GPU {figures['gpu peak'] / 1e9:.1f} GB")
+    print(f"peak {figures['peak'] / 2**30:.1f} GiB, of which on the GPU {figures['gpu peak'] / 2**30:.1f} GiB")
 
 
 def main(names: list[str]) -> None:

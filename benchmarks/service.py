@@ -180,8 +180,8 @@ async def streams(installed: Installation) -> None:
             sent[event.sequence] = now
             await asyncio.sleep(STREAM_PERIOD_SECONDS)
         await asyncio.gather(*readers)
-    grown = (process.memory_info().rss - before) / 1e6
-    print(f"{complete} of {STREAMS} streams saw all {STREAM_EVENTS} events in order; memory grew by {grown:.0f} MB")
+    grown = (process.memory_info().rss - before) / 2**20
+    print(f"{complete} of {STREAMS} streams saw all {STREAM_EVENTS} events in order; memory grew by {grown:.0f} MiB")
     line("from append to the client", late, processor_seconds(installed) - spent)
 
 

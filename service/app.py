@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from importlib.metadata import version
+from pathlib import Path
 
 from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI
@@ -101,11 +102,14 @@ def create_app(
     settings: ServiceSettings | None = None,
     jobs_settings: JobsSettings | None = None,
     hub_settings: HubSettings | None = None,
+    *,
+    bring_model: Callable[[Path, str], object] | None = None,
 ) -> FastAPI:
     """Return the application over the configured database and broker.
 
     The database is migrated, and the maintenance thread runs, from startup to shutdown. Without arguments
     the settings come from the environment, as `uvicorn --factory service.app:create_app` needs it.
+    `bring_model` copies a folder of this machine into the folder hub, for a service that only its own user reaches.
     """
     settings = settings or ServiceSettings()
     jobs_settings = jobs_settings or JobsSettings()
@@ -138,6 +142,7 @@ def create_app(
                 vault=jobs.vault,
                 tenancy=jobs.tenancy,
                 uploads=uploads,
+                bring_model=bring_model,
                 hub_url=hub_settings.endpoint,
                 collectors=(
                     InstallationCollector(jobs.engine, queue=jobs.queue, deliveries=notifications.counts),
@@ -173,6 +178,7 @@ class AppContext:
     vault: CredentialVault
     tenancy: Tenancy
     uploads: TextUploads
+    bring_model: Callable[[Path, str], object] | None = None
     hub_url: str = DEFAULT_ENDPOINT
     """Where the Hub is, for links and for signing in."""
     broker_answers: Callable[[], bool] = lambda: True
@@ -217,6 +223,7 @@ def _services(app: FastAPI, settings: ServiceSettings, context: AppContext) -> S
         metrics=_registry(context.collectors),
         callers=_callers(settings, context, secret, admission),
         accounts=_account_sign_in(settings, context.hub_url, secret, admission) if admission is not None else None,
+        bring_model=context.bring_model,
         render_report=app.state.pages.report,
     )
 

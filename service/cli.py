@@ -31,7 +31,7 @@ from service.commands.places import require_folder, require_free, require_source
 from service.commands.repair import repair
 from service.commands.submit_app import submit_evaluation
 from service.commands.submit_conversion import submit_conversion
-from service.commands.submit_tuning import submit_finetuning
+from service.commands.submit_tuning import compare_finetunings, publish_checkpoint, submit_finetuning
 from service.commands.watches_app import watches_app
 from service.commands.webhooks_app import webhooks_app
 
@@ -53,6 +53,8 @@ app.command("evaluate")(evaluate)
 app.command("repair")(repair)
 app.command()(submit_evaluation)
 app.command()(submit_finetuning)
+app.command()(publish_checkpoint)
+app.command()(compare_finetunings)
 app.command()(submit_conversion)
 app.add_typer(hub_app, name="hub")
 app.add_typer(watches_app, name="watch")
@@ -183,7 +185,7 @@ def serve(
     from service.commands.serve import run_embedded
 
     hub = worker_command("seed", "worker.hub_commands")(data_dir)
-    run_embedded(port=port, data_dir=data_dir, hub=hub)
+    run_embedded(port=port, data_dir=data_dir, hub=hub, bring=worker_command("bring", "worker.hub_commands"))
 
 
 @app.command()
@@ -292,6 +294,27 @@ def status(
 
     with _client(url, api_key) as client:
         remote.status(client, job, as_json=json)
+
+
+@app.command()
+def report(
+    place: Annotated[str, typer.Argument(help="A job, a folder, or a repository.", metavar="JOB|FOLDER|ORG/NAME")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file to write it to: .md, .html or .json.", metavar="FILE"),
+    ] = None,
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit of a repository.")] = "main",
+    hub_token: TokenOption = None,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Say what came of a job or of an artifact, in the words of its page; a report needs no service and no source."""
+    from service.commands.report import show_report
+
+    with _client(url, api_key) as client:
+        show_report(place, client, revision=revision, hub_token=hub_token, output=output, as_json=json)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What a conversion wrote: one frozen document, conversion.json."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -48,3 +49,12 @@ class ConversionReport(_Frozen):
     """What a user must know, one sentence each: weights that were rounded, packages that are needed."""
     environment: Environment
     seconds: float
+
+
+def read_conversion_report(stored: Mapping[str, Any]) -> ConversionReport:
+    """Return a stored report as far as this version knows it; fields of a later one are left out.
+
+    Raises:
+        ValidationError: what this version needs is missing or of another kind.
+    """
+    return ConversionReport.model_validate({**stored, "schema_version": 1}, extra="ignore")

@@ -1,6 +1,7 @@
 """What an evaluation outside of a compression found: one frozen document, evaluation.json."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -38,3 +39,12 @@ class EvaluationReport(_Frozen):
     datasets: dict[str, str] = {}
     """Dataset -> the commit it was read at."""
     notes: tuple[str, ...] = ()
+
+
+def read_evaluation_report(stored: Mapping[str, Any]) -> EvaluationReport:
+    """Return a report that was written by this version or a newer one; fields it does not know are ignored.
+
+    Raises:
+        ValueError: it says something this version has no word for, or is no report.
+    """
+    return EvaluationReport.model_validate({**stored, "schema_version": 1}, extra="ignore")

@@ -61,6 +61,15 @@ class LearningReport(_Frozen):
     """Whether the loss fell; otherwise the layers are those of the start."""
 
 
+class LayerSpectrum(_Frozen):
+    """The leading singular values in the recipe's own scaling, each as a share of ‖W·Sᵀ‖, at most 64 of them."""
+
+    weight: tuple[float, ...]
+    """Of the scaled weight; empty where the recipe preserves nothing and so never looked."""
+    error: tuple[float, ...]
+    """Of the scaled error of Q, which L·R is taken from; empty where it was not fitted as a whole."""
+
+
 class LayerReport(_Frozen):
     """One compressed layer, with L and R rounded as they are stored."""
 
@@ -89,6 +98,8 @@ class LayerReport(_Frozen):
     condition: float | None = None
     """Condition number of the mean of xᵀx, at least; None where it is singular."""
     seconds: float
+    spectrum: LayerSpectrum | None = None
+    """None at rank 0, for experts, of which a model may have a hundred thousand, and in older reports."""
     learning: LearningReport | None = None
     """Of the block the layer belongs to, where its rounding was learned."""
     notes: tuple[str, ...] = ()

@@ -27,10 +27,13 @@ from srr_core.linalg.truncated_svd import SVDFactors, truncated_svd
 from srr_core.rank_selectors import Candidates, RankSelector, Spectrum
 from srr_core.recipe import Recipe
 from srr_core.scalings import ScalingFactor
-from srr_core.types import Decomposition, LayerErrors, QuantizedTensor
+from srr_core.types import Decomposition, LayerErrors, QuantizedTensor, Spectra
 
 PROJECTION_TOLERANCE = 1e-3
 """Slack of ‖UUᵀE‖ ≤ ‖E‖ in float32; a code with an inverse misses the bound by factors of 10 (spec 2.7)."""
+
+SPECTRUM_VALUES = 64
+"""Singular values of a layer that are told, four digits each: a kilobyte for both spectra."""
 
 Quantize = Callable[[Float[Tensor, "out in"]], QuantizedTensor]
 
@@ -47,6 +50,13 @@ class Method:
     probe: "WhiteNoiseProbe"
     factor_dtype: torch.dtype = torch.bfloat16
     """What L and R are stored in; errors are measured after the rounding."""
+    output_length: float | None = None
+    """‖xW‖ of the layer at hand, where another method with the same statistics has measured it."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it works in the scaling that errors are judged by."""
+        return self.exact is self.scaling
 
 
 @exact_matmul()
@@ -67,21 +77,15 @@ def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantiz
     """
     recipe = method.recipe
     rank = min(recipe.rank, *weight.shape)
-    scaled = method.scaling.times(weight)
-    # Inputs that never fired leave a scaled weight narrower than the layer, with fewer directions to preserve.
-    num_directions = min(rank, *scaled.shape)
-    candidates = Candidates(
-        rank=num_directions,
-        weight=weight,
-        scaled=scaled,
-        leading_directions=lambda: _leading(scaled, num_directions, recipe, seed),
-        probe=lambda: method.probe(weight.shape[0], num_directions),
-    )
-    choices = method.selector.choices(candidates) if num_directions else [torch.arange(0)]
+    # Without a rank the scaled weight only tells a length, which may be known.
+    is_known = rank == 0 and method.is_exact and method.output_length is not None
+    scaled = None if is_known else method.scaling.times(weight)
+    candidates = None if scaled is None else _candidates(weight, scaled, rank, method, seed)
+    choices = method.selector.choices(candidates) if candidates and candidates.rank else [torch.arange(0)]
     judge = _Judge(weight, scaled, method)
     best: _Attempt | None = None
     for choice in choices:
-        directions = candidates.directions.left[:, choice.to(weight.device)] if len(choice) else None
+        directions = candidates.directions.left[:, choice.to(weight.device)] if candidates and len(choice) else None
         kept = _kept(_rounds(weight, directions, rank, judge, quantize, seed), recipe)
         if best is None or kept.errors.output < best.errors.output:
             best = kept
@@ -92,7 +96,8 @@ def decompose(weight: Float[Tensor, "out in"], method: Method, quantize: Quantiz
         )
     if recipe.reconstruct == "joint":
         _require_projection(best, method.factor_dtype)
-    return best.decomposition(method, rank_was_clamped=rank < recipe.rank)
+    found = best.decomposition(method, rank_was_clamped=rank < recipe.rank)
+    return replace(found, output_length=judge.output_length, spectra=_spectra(candidates, best, judge))
 
 
 @exact_matmul()
@@ -109,6 +114,20 @@ def measured(weight: Float[Tensor, "out in"], result: Decomposition, method: Met
     low_rank = _LowRank(left.to(weight), right.to(weight), left, right)
     judge = _Judge(weight, method.scaling.times(weight), method)
     return replace(result, errors=judge.errors(error, method.scaling.times(error), low_rank))
+
+
+def _candidates(
+    weight: Float[Tensor, "out in"], scaled: Float[Tensor, "out columns"], rank: int, method: Method, seed: int
+) -> Candidates:
+    # Inputs that never fired leave a scaled weight narrower than the layer, with fewer directions to preserve.
+    count = min(rank, *scaled.shape)
+    return Candidates(
+        rank=count,
+        weight=weight,
+        scaled=scaled,
+        leading_directions=lambda: _leading(scaled, count, method.recipe, seed),
+        probe=lambda: method.probe(weight.shape[0], count),
+    )
 
 
 @dataclass(frozen=True)
@@ -129,6 +148,8 @@ class _Attempt:
     preserved_overlap: float | None
     rounds: int
     errors: LayerErrors
+    error_values: Float[Tensor, " rank"] | None = None
+    """Singular values of the scaled error, where the whole L·R was fitted to it."""
 
     def decomposition(self, method: Method, *, rank_was_clamped: bool) -> Decomposition:
         has_rank = method.recipe.rank > 0
@@ -143,6 +164,15 @@ class _Attempt:
             notes=(*method.scaling.notes, *self.quantized.notes, *clamped),
             preserved_overlap=self.preserved_overlap,
         )
+
+
+def _spectra(candidates: Candidates | None, attempt: "_Attempt", judge: "_Judge") -> Spectra | None:
+    def shares(values: Tensor | None) -> tuple[float, ...]:
+        found = [] if values is None or not judge.scaled_length > 0 else values[:SPECTRUM_VALUES].tolist()
+        return tuple(float(f"{value / judge.scaled_length:.4g}") for value in found)
+
+    spectra = Spectra(shares(candidates.known_values if candidates else None), shares(attempt.error_values))
+    return spectra if spectra.weight or spectra.error else None
 
 
 def _require_projection(attempt: "_Attempt", dtype: torch.dtype) -> None:
@@ -175,8 +205,10 @@ def _rounds(
     recipe = judge.method.recipe
     preserved = project(weight, directions)
     low_rank = _balanced(*preserved, judge.method.factor_dtype)
+    error_values = None
     for number in range(1, recipe.iterations + 1):
-        quantized = quantize(weight - low_rank.left @ low_rank.right)
+        has_columns = low_rank.left.shape[1] > 0
+        quantized = quantize(weight - low_rank.left @ low_rank.right if has_columns else weight)
         error = weight - quantized.dequantize().to(weight)
         scaled_error = judge.method.scaling.times(error)
         if recipe.reconstruct == "concat":
@@ -185,6 +217,7 @@ def _rounds(
             start = low_rank.left if low_rank.left.shape[1] else None
             leading = _leading(scaled_error, rank, recipe, seed + number, start=start)
             low_rank = _balanced(*project(error, leading.left), judge.method.factor_dtype)
+            error_values = leading.singular_values
         yield _Attempt(
             quantized=quantized,
             low_rank=low_rank,
@@ -192,6 +225,7 @@ def _rounds(
             preserved_overlap=_overlap(low_rank.left, directions),
             rounds=number,
             errors=judge.errors(error, scaled_error, low_rank),
+            error_values=error_values,
         )
 
 
@@ -306,27 +340,48 @@ class WhiteNoiseProbe:
 class _Judge:
     """Measures attempts at one weight by the exact output error, whatever scaling the method uses."""
 
-    def __init__(self, weight: Float[Tensor, "out in"], scaled: Float[Tensor, "out columns"], method: Method) -> None:
+    def __init__(
+        self, weight: Float[Tensor, "out in"], scaled: Float[Tensor, "out columns"] | None, method: Method
+    ) -> None:
+        """Measure the lengths that errors are shares of.
+
+        Args:
+            scaled: None where the method is exact and knows the length of the output.
+        """
         self.method = method
-        self._is_exact = method.exact is method.scaling
+        self._is_exact = method.is_exact
         self._weight_length = length(weight)
-        self._scaled_length = length(scaled)
-        self._output_length = self._scaled_length if self._is_exact else length(method.exact.times(weight))
+        known = method.output_length
+        if self._is_exact:
+            self.output_length = length(scaled) if known is None and scaled is not None else known or 0.0
+            self.scaled_length = self.output_length
+        else:
+            self.output_length = length(method.exact.times(weight)) if known is None else known
+            self.scaled_length = 0.0 if scaled is None else length(scaled)
 
     def errors(
         self, error: Float[Tensor, "out in"], scaled_error: Float[Tensor, "out columns"], low_rank: _LowRank
     ) -> LayerErrors:
         """Return the errors of Q + LR, given W - Q, the same scaled by the method, and LR."""
         output = scaled_error if self._is_exact else self.method.exact.times(error)
+        if not low_rank.left.shape[1]:
+            quantized = _ratio(output, self.output_length)
+            return LayerErrors(
+                output=quantized,
+                quantized_output=quantized,
+                scaled=_ratio(scaled_error, self.scaled_length),
+                weight=_ratio(error, self._weight_length),
+                correction=0.0,
+            )
         left, right = low_rank.stored_left.to(error), low_rank.stored_right.to(error)
         correction = left @ right
-        scaled = _ratio(scaled_error - left @ self.method.scaling.times(right), self._scaled_length)
+        scaled = _ratio(scaled_error - left @ self.method.scaling.times(right), self.scaled_length)
         remaining_output = scaled
         if not self._is_exact:
-            remaining_output = _ratio(output - left @ self.method.exact.times(right), self._output_length)
+            remaining_output = _ratio(output - left @ self.method.exact.times(right), self.output_length)
         return LayerErrors(
             output=remaining_output,
-            quantized_output=_ratio(output, self._output_length),
+            quantized_output=_ratio(output, self.output_length),
             scaled=scaled,
             weight=_ratio(error - correction, self._weight_length),
             correction=_ratio(correction, length(error)),

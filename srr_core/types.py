@@ -102,6 +102,16 @@ class LayerErrors:
 
 
 @dataclass(frozen=True)
+class Spectra:
+    """The leading singular values of a layer, each as a share of ‖W·Sᵀ‖; none where they were not needed."""
+
+    weight: tuple[float, ...]
+    """Of W·Sᵀ."""
+    error: tuple[float, ...]
+    """Of (W - Q)·Sᵀ, which L·R is taken from."""
+
+
+@dataclass(frozen=True)
 class Decomposition:
     """W ≈ Q + L·R for one layer. L and R are None where the recipe's rank is 0."""
 
@@ -114,6 +124,10 @@ class Decomposition:
     notes: tuple[str, ...] = ()
     preserved_overlap: float | None = None
     """How much of the preserved directions the first `preserved_rank` columns of L span; None where k is 0."""
+    output_length: float | None = None
+    """‖xW‖ over the calibration inputs, which every other method for the layer measures its errors by."""
+    spectra: Spectra | None = None
+    """None where no direction was looked for."""
 
 
 @dataclass(frozen=True)

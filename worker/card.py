@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from huggingface_hub import EvalResult, ModelCardData
 
 from service.hub.model import ResolvedModel
-from service.platform.markdown import cell, code, table
 from srr_core.recipe import Recipe
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.report import LayerReport, Measurement, Report
 from srr_core.telling.loading import needs_newest_words, our_step, served_rank, transformers_steps
+from srr_core.telling.markdown import cell, code, table
+from srr_core.telling.sizes import bits_parts, report_bits
 from worker.card_pictures import picture_sections, verdict_section
 from worker.card_uses import fenced, use_sections
 
@@ -97,7 +99,7 @@ def _title(report: Report, repo_id: str, source: ResolvedModel) -> str:
         f"# {repo_id.split('/', maxsplit=1)[1]}\n\n"
         f"{_linked(source)} with its linear layers written as W ≈ Q"
         f"{' + L·R' if recipe.rank else ''}: {recipe.quantization_bits}-bit weights Q "
-        f"({bits.quantized:.2f} bits per weight with scales){correction}, {bits.total:.2f} bits per weight in all. "
+        f"({bits.quantized:.2f} bits per weight with scales){correction}. Bits per weight: {report_bits(report)}. "
         f"Method: {code(recipe.name)}{_sentence(cell(recipe.title))}"
     )
 
@@ -143,8 +145,9 @@ _ADAPTER_WARNING = (
 def _results(report: Report) -> str:
     size = report.size_bytes
     rows = [
-        ("Weight files", _megabytes(size.source), _megabytes(size.compressed)),
-        ("Bits per compressed weight, in the files", "", f"{report.bits_per_weight.stored:.2f}"),
+        ("Weight files", size_words(size.source), size_words(size.compressed)),
+        ("Bits per weight", "", report_bits(report)),
+        ("What they are made of", "", bits_parts(report)),
         ("Mean output error of a layer", "0", f"{report.mean_output_error:.4f}"),
         *(
             (f"{cell(row.metric)}, {row.direction} is better", _source(row), _compressed(row))
@@ -234,7 +237,3 @@ def _limitations(report: Report, source: ResolvedModel) -> str:
         f"* {licensed}",
     ]
     return "## Limitations\n\n" + "\n".join(lines)
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"

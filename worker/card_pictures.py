@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.report import Report
 from srr_core.telling.cautions import cautions
 from srr_core.telling.frontier import FrontierRow, frontier
 from srr_core.telling.gallery import pictures
-from srr_core.telling.pictures import Picture, size_words
+from srr_core.telling.pictures import Picture
 from srr_core.telling.verdict import verdict
 
 FOLDER = "pictures"
@@ -53,8 +54,8 @@ def _shown(picture: Picture) -> str:
 
 def _table(report: Report) -> str:
     lines = [
-        "| | weight files | bits per weight | divergence | perplexity |",
-        "| --- | --- | --- | --- | --- |",
+        "| | weight files | bits of the model | in its layers | divergence | perplexity |",
+        "| --- | --- | --- | --- | --- | --- |",
         *(_line(row) for row in frontier(report)),
     ]
     return "\n".join(lines)
@@ -66,6 +67,7 @@ def _line(row: FrontierRow) -> str:
     cells = (
         f"`{row.name}`" if row.kind != "source" else "source",
         f"{size_words(row.size_bytes)}{note}",
+        "" if row.bits_of_model is None else f"{row.bits_of_model:.2f}",
         "" if row.bits_per_weight is None else f"{row.bits_per_weight:.2f}",
         "" if row.divergence is None else f"{row.divergence:.3g}{error}",
         "" if row.perplexity is None else f"{row.perplexity:.3f}",

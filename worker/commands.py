@@ -15,12 +15,14 @@ from examples import CALIBRATION_TEXT, EVALUATION_TEXT
 from service.client import Client
 from service.commands.output import EXIT_BAD_INPUT, EXIT_FAILED, CommandError, print_json, print_line, status_console
 from service.commands.progress import ProgressBar
-from service.commands.remote import follow, print_report, print_summary
+from service.commands.remote import follow, print_summary
+from service.commands.report_text import print_report
 from service.commands.serve import embedded_service
 from service.hub.errors import HubError, HubUnavailableError
 from service.platform.logging import configure_logging
 from srr_core.recipe import PRESETS, Recipe
 from srr_core.recipe.baselines import BASELINES
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stages import Stage, share_done
 from worker.hub_commands import DEMO_ID, seed
 
@@ -173,7 +175,7 @@ def local_source(
         model = hub.resolve(source, revision, token=token)
 
     def show_bytes(done: int, total: int) -> None:
-        progress.remark(f"{done / 2**20:.0f} of {total / 2**20:.0f} MiB")
+        progress.remark(f"{size_words(done)} of {size_words(total)}")
 
     folder = hub.download(
         model, download_folder(destination), token=token, on_progress=show_bytes, should_stop=should_stop

@@ -15,6 +15,7 @@ from service.platform.tracing import span
 from srr_core.errors import ResumeMismatchError
 from srr_core.recipe import Recipe
 from srr_core.recipe.architectures import check_config
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stages import Stage
 from srr_core.report import Report, read_report
 from worker.hub import PublishedCommit
@@ -76,7 +77,8 @@ def _download(work: CompressWork, model: ResolvedModel, context: RunContext) -> 
         on_progress=context.progress.on_bytes,
         should_stop=context.should_stop,
     )
-    context.progress.say(f"Downloaded {len(model.downloads)} files, {model.download_bytes:,} bytes, and checked each.")
+    size = size_words(model.download_bytes)
+    context.progress.say(f"Downloaded {len(model.downloads)} files, {size}, and checked each.")
     return path
 
 

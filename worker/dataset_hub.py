@@ -13,10 +13,11 @@ from service.hub.model import RepoFile
 from service.hub.translation import Subject
 from srr_core.errors import EvaluationError, TrainingDataError
 from srr_core.evaluators.dataset_folder import DATA_SUFFIXES, LOCK_FILE, DatasetFolder, DatasetLock, PinnedDataset
+from srr_core.recipe.byte_sizes import size_words
 from worker.download_meter import DownloadMeter, OnBytes, ShouldStop
 from worker.hub_files import fetch_file
 
-MAX_DATASET_BYTES = 8 * 10**9
+MAX_DATASET_BYTES = 8 * 2**30
 """The largest data set of the suites has a fifth of it; what is larger is rather a training set."""
 _DESCRIPTION = "README.md"
 
@@ -79,7 +80,8 @@ class DatasetHub:
         if file is None:
             raise TrainingDataError(f"dataset {dataset} has no file {path} at commit {revision[:12]}")
         if file.size_bytes > MAX_DATASET_BYTES:
-            raise TrainingDataError(f"{path} of dataset {dataset} has {file.size_bytes:,} bytes; name a smaller file")
+            size = size_words(file.size_bytes)
+            raise TrainingDataError(f"{path} of dataset {dataset} has {size}; name a smaller file")
         fetch_file(
             self._client,
             dataset,
@@ -161,7 +163,7 @@ def _data_files(dataset: str, info: DatasetInfo) -> list[RepoFile]:
     size = sum(file.size_bytes for file in data)
     if size > MAX_DATASET_BYTES:
         raise HubRefusedError(
-            f"dataset {dataset} has {size / 1e9:.0f} GB, more than the {MAX_DATASET_BYTES / 1e9:.0f} GB fetched "
+            f"dataset {dataset} has {size_words(size)}, more than the {size_words(MAX_DATASET_BYTES)} fetched "
             "for an evaluation; put the part that is needed into a folder yourself"
         )
     return sorted([*data, *(file for file in listed if file.path == _DESCRIPTION)], key=lambda file: file.path)

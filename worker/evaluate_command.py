@@ -19,6 +19,7 @@ from srr_core.evaluators.dataset_folder import DatasetFolder
 from srr_core.evaluators.subject import Files
 from srr_core.pipeline.evaluate import EvaluationInputs, default_kinds, needed_datasets
 from srr_core.pipeline.evaluate import evaluate as measure
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.evaluations import AnyEvaluationSpec, parse_evaluations
 from srr_core.report import Measurement
 from srr_core.types import Progress
@@ -30,7 +31,6 @@ from worker.evaluated_model import fetch_evaluated
 if TYPE_CHECKING:
     from srr_core.types import ShouldStop
 
-_GIGA = 1e9
 _Name = tuple[str, str]
 """A folder or the id of a model, and its revision on the Hub."""
 
@@ -183,7 +183,7 @@ def _words(text: str) -> list[str]:
 
 
 def _bytes_of(progress: ProgressBar) -> OnBytes:
-    return lambda done, total: progress.remark(f"{done / 2**20:.0f} of {total / 2**20:.0f} MiB")
+    return lambda done, total: progress.remark(f"{size_words(done)} of {size_words(total)}")
 
 
 def _show(progress: ProgressBar, step: Progress) -> None:
@@ -194,7 +194,7 @@ def _show(progress: ProgressBar, step: Progress) -> None:
 def _print(report: EvaluationReport) -> None:
     columns = ["evaluator", "measure", "value"]
     columns += ["source", "difference", "of the source"] if report.source is not None else []
-    table = Table(*columns, title=f"{report.model.id}, {report.model.weight_bytes / _GIGA:.2f} GB of weights")
+    table = Table(*columns, title=f"{report.model.id}, {size_words(report.model.weight_bytes)} of weights")
     for row in report.measurements:
         error = row.standard_error if row.difference is None else row.value_error
         cells = [row.evaluator, row.metric, _with_error(row, row.compressed, error)]
@@ -226,5 +226,5 @@ def _with_error(row: Measurement, value: float, error: float | None) -> str:
 
 def _number(row: Measurement, value: float) -> str:
     if row.unit == "bytes":
-        return f"{value / _GIGA:.3f} GB"
+        return size_words(value)
     return f"{value:.1f}" if row.unit == "tokens/s" else f"{value:.4f}"

@@ -14,8 +14,10 @@ from service.jobs.work import EvaluateWork, JobSource, StoredText
 from service.platform.tracing import span
 from srr_core.errors import EvaluationError
 from srr_core.evaluation_report import EvaluationReport
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.evaluations import AnyEvaluationSpec, parse_evaluations
 from srr_core.recipe.stages import Stage
+from worker.eval_results import write_eval_results
 from worker.evaluation_card import evaluation_card
 from worker.publisher import publish_folder
 from worker.run_context import Finished, RunContext
@@ -88,7 +90,7 @@ def _download(work: EvaluateWork, models: _Models, context: RunContext) -> None:
         context.source_hub(source.model_id).download(
             model, folder, whole=True, token=token, on_progress=tell, should_stop=context.should_stop
         )
-        context.progress.say(f"Downloaded {model.model_id}, {sizes[number]:,} bytes, and checked each file.")
+        context.progress.say(f"Downloaded {model.model_id}, {size_words(sizes[number])}, and checked each file.")
 
 
 def _evaluate(work: EvaluateWork, models: _Models, context: RunContext) -> EvaluationReport:
@@ -184,6 +186,9 @@ def _publish(
     (folder / REPORT_NAME).write_text(f"{report.model_dump_json(indent=2)}\n", encoding="utf-8")
     card = evaluation_card(report, repo_id=work.destination.repo_id, model=model)
     (folder / "README.md").write_text(card, encoding="utf-8")
+    shown = write_eval_results(folder, report, source_url=_report_url(work.destination.repo_id, model, context))
+    if shown:
+        context.progress.say(f"Wrote {', '.join(shown)}: registered benchmarks, for the model's own page.")
     commit = publish_folder(
         context.destination_hub,
         folder,
@@ -197,3 +202,10 @@ def _publish(
     )
     context.progress.say(f"Published {commit.repo_id} at commit {commit.sha[:12]}.")
     return JobResult(repo_id=commit.repo_id, commit_sha=commit.sha, commit_url=commit.url)
+
+
+def _report_url(repo_id: str, model: ResolvedModel, context: RunContext) -> str | None:
+    """Return where the report will be; None in a folder, which has no address."""
+    if context.destination_hub.is_local or not model.url or not model.url.endswith(model.model_id):
+        return None
+    return f"{model.url.removesuffix(model.model_id)}{repo_id}/blob/main/{REPORT_NAME}"

@@ -3,9 +3,9 @@
 from huggingface_hub import EvalResult, ModelCardData
 
 from service.hub.model import ResolvedModel
-from service.platform.markdown import cell, code, table
 from srr_core.evaluation_report import EvaluatedModel, EvaluationReport
 from srr_core.report import Measurement
+from srr_core.telling.markdown import cell, code, table
 from worker.card import CARD_TAG
 
 

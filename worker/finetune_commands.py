@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from examples import CALIBRATION_TEXT
-from service.commands.output import print_json, print_line
+from service.commands.output import duration, print_json, print_line
 from service.commands.progress import ProgressBar
+from service.commands.report_text import print_scores
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stages import TUNING, Stage, share_done
 from srr_core.recipe.tuning import RecipeStart, RecompressedResult, TuningSpec
 from srr_core.recipe.tuning_options import ARTIFACT, with_start
-from srr_core.tuners.data_report import DataReport, Preview
+from srr_core.tuners.data_report import DataReport, Preview, TuningNeeds
 from srr_core.tuners.report import TuningReport
 from worker.commands import download_folder, local_source, quiet_libraries, stop_on_interrupt
 
@@ -44,6 +46,7 @@ def finetune(
         has_start: Whether the user named a start; a model compressed by us is otherwise taken as it is.
     """
     from srr_core.pipeline.finetune import finetune as run
+    from srr_core.pipeline.tuning_inspection import inspect_tuning
     from srr_core.pipeline.tuning_plan import plan_tuning
     from srr_core.tuners.folders import is_artifact
 
@@ -83,8 +86,9 @@ def finetune(
                 artifact_id=None,
                 device=device,
             )
+            needs = inspect_tuning(plan)
     if only_check:
-        _print_data(plan.dataset.report, plan.notes, as_json=as_json)
+        _print_data(plan.dataset.report, needs, plan.notes, as_json=as_json)
         return
     shutil.rmtree(download_folder(destination), ignore_errors=True)
     if as_json:
@@ -93,9 +97,9 @@ def finetune(
         _print_report(report, destination)
 
 
-def _print_data(report: DataReport, notes: tuple[str, ...], *, as_json: bool) -> None:
+def _print_data(report: DataReport, needs: TuningNeeds, notes: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json({**report.model_dump(mode="json"), "estimate": needs.model_dump(mode="json")})
         return
     training, validation = report.training, report.validation
     print_line(f"rows        {training.rows:,} to learn from, {validation.rows:,} to judge by")
@@ -107,6 +111,11 @@ def _print_data(report: DataReport, notes: tuple[str, ...], *, as_json: bool) ->
     print_line(f"longest     {training.longest} tokens; {training.truncated} examples are cut")
     print_line(f"duplicates  {report.duplicates}; {report.leaked} rows are on both sides")
     print_line(f"steps       {report.steps}, {report.steps_per_epoch} an epoch")
+    grid = "" if needs.trainings == 1 else f", {needs.trainings} trainings"
+    print_line(f"learning    {needs.trained_parameters:,} parameters{grid}")
+    base = f"{size_words(needs.base_bytes)} of it the base"
+    print_line(f"memory      about {size_words(needs.memory_bytes)} while training, {base}")
+    print_line(f"time        about {duration(needs.seconds)} here (a rough estimate)")
     for note in (*report.notes, *notes):
         print_line(f"note        {note}")
     for preview in report.previews:
@@ -125,13 +134,7 @@ def _print_report(report: TuningReport, destination: Path) -> None:
     print_line(
         f"start       {report.spec.start.kind}, rank {report.start.rank}, {report.start.trained_parameters:,} trained"
     )
-    for name, value in report.scores.items():
-        before = report.start_scores.get(name)
-        print_line(f"{name:<12}{value:.4f}" + ("" if before is None else f", before {before:.4f}"))
-    rate, seed = report.chosen
-    print_line(f"chosen      learning rate {rate:g}, seed {seed}")
-    if report.neutral is not None:
-        print_line(f"drift       {report.neutral.divergence:.4f} nats per token on the neutral text")
+    print_scores(report)
     for note in report.notes:
         print_line(f"note        {note}")
     print_line(f"written     {destination}")

@@ -98,7 +98,7 @@ class FolderHub(FolderMetadata):
         finished = 0
         for file in files:
             target = directory / file.path
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             if not (target.is_file() and sha256_of(target) == file.sha256):
                 _fetch(snapshot / file.path, target, file, should_stop)
             finished += file.size_bytes

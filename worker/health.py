@@ -16,6 +16,7 @@ import structlog
 from service.hub.settings import HubSettings
 from service.platform.errors import StoreUnavailableError
 from srr_core.errors import StorageError
+from srr_core.recipe.byte_sizes import size_words
 from worker.machine import available_memory_bytes
 from worker.settings import WorkerSettings
 from worker.workspace import Workspaces
@@ -114,9 +115,8 @@ def machine_checks(settings: WorkerSettings, hubs: HubSettings, workspaces: Work
         available = available_memory_bytes()
         if available is None or available >= settings.memory_reserve_bytes:
             return None
-        return (
-            f"{available:,} bytes of memory are left, less than WORKER_MEMORY_RESERVE_BYTES; end what takes the rest."
-        )
+        left = size_words(available)
+        return f"{left} of memory are left, less than WORKER_MEMORY_RESERVE_BYTES; end what takes the rest."
 
     return (disk, memory, *_hub_checks(hubs))
 

@@ -20,6 +20,7 @@ from service.hub.metadata import HubMetadata, HuggingFaceMetadata
 from service.hub.model import RepoFile, ResolvedModel, check_compressible, check_readable
 from service.hub.translation import Subject
 from worker.download_meter import DownloadMeter, OnBytes, ShouldStop
+from worker.eval_results import FOLDER as EVAL_RESULTS
 from worker.integrity import discard_unlisted, verify_file
 
 __all__ = [
@@ -285,11 +286,19 @@ def wanted_files(model: ResolvedModel, *, whole: bool) -> tuple[RepoFile, ...]:
 
 
 def artifact_files(directory: Path) -> dict[str, Path]:
-    """Return every file to publish by its path in the repository, weights first, hidden and linked ones left out."""
+    """Return every file to publish by its path in the repository, weights first, linked ones left out.
+
+    Hidden ones are left out, too, but for the scores that the Hub itself looks for.
+    """
     found = {
         path.relative_to(directory).as_posix(): path
         for path in sorted(directory.rglob("*"))
         if path.is_file() and not path.is_symlink()
     }
-    visible = {name: path for name, path in found.items() if not any(part.startswith(".") for part in Path(name).parts)}
+    visible = {name: path for name, path in found.items() if not _is_hidden(Path(name))}
     return dict(sorted(visible.items(), key=lambda item: (not item[0].endswith(".safetensors"), item[0])))
+
+
+def _is_hidden(path: Path) -> bool:
+    parts = path.parts[1:] if path.parts[0] == EVAL_RESULTS else path.parts
+    return any(part.startswith(".") for part in parts)

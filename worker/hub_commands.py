@@ -5,6 +5,7 @@ from pathlib import Path
 
 from examples import DEMO_MODEL
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line
+from service.hub.errors import NoModelFolderError
 from service.hub.naming import check_repo_id
 from worker.folder_hub import FolderHub
 
@@ -37,14 +38,30 @@ def seed(data_dir: Path) -> Path:
 
 def add(folder: Path, repo_id: str, *, data_dir: Path, as_json: bool) -> None:
     """Copy a local model folder into the hub, as the next commit of a repository."""
-    check_repo_id(repo_id)
-    if not (folder / "config.json").is_file():
-        raise CommandError(f"{folder} is no model folder: it has no config.json", exit_code=EXIT_BAD_INPUT)
-    commit = FolderHub(hub_folder(data_dir)).import_model(folder, repo_id)
+    try:
+        commit = bring(folder, repo_id, hub_folder(data_dir))
+    except NoModelFolderError as error:
+        raise CommandError(str(error), exit_code=EXIT_BAD_INPUT) from error
     if as_json:
         print_json({"id": repo_id, "commit": commit})
     else:
         print_line(f"{repo_id} is in the hub at commit {commit[:12]}; submit it with: srr submit {repo_id} -d ORG/NAME")
+
+
+def bring(folder: Path, repo_id: str, root: Path) -> str:
+    """Copy a local model folder into a folder hub, as the next commit of a repository, and return the commit.
+
+    Raises:
+        InvalidRepoIdError: the name.
+        NoModelFolderError: the folder has no config.json, or cannot be copied.
+    """
+    check_repo_id(repo_id)
+    try:
+        if not (folder / "config.json").is_file():
+            raise NoModelFolderError(f"{folder} is no model folder: it has no config.json")
+        return FolderHub(root).import_model(folder, repo_id)
+    except OSError as error:
+        raise NoModelFolderError(f"{folder} cannot be copied into the hub: {error.strerror or error}") from error
 
 
 def list_models(*, data_dir: Path, as_json: bool) -> None:

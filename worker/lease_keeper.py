@@ -11,6 +11,7 @@ import structlog
 from service.jobs.ports import JobsOfWorkers
 from service.jobs.schema import JobFailure, JobState, Lease
 from service.platform.errors import StoreUnavailableError
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stages import Stage
 from worker.workspace import Workspace
 
@@ -124,8 +125,9 @@ class LeaseKeeper:
         if used <= self._limits.memory_budget_bytes:
             return None
         message = (
-            f"The job took {used:,} bytes of memory; a job may take {self._limits.memory_budget_bytes:,.0f} on this "
-            "worker. Use a smaller calibration batch size, or a worker with more memory."
+            f"The job took {size_words(used)} of memory; a job may take "
+            f"{size_words(self._limits.memory_budget_bytes)} on this worker. Use a smaller "
+            "calibration batch size, or a worker with more memory."
         )
         return Stop("failed", JobFailure(code="memory_budget", message=message))
 
@@ -133,5 +135,6 @@ class LeaseKeeper:
         used = self._workspace.size_bytes()
         if used <= self._limits.disk_budget_bytes:
             return None
-        message = f"The job took {used:,} bytes of scratch space; a job may take {self._limits.disk_budget_bytes:,}."
+        most = size_words(self._limits.disk_budget_bytes)
+        message = f"The job took {size_words(used)} of scratch space; a job may take {most}."
         return Stop("failed", JobFailure(code="disk_budget", message=message))

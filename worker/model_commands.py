@@ -12,7 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
 from examples import CALIBRATION_TEXT
-from service.commands.output import EXIT_BAD_INPUT, EXIT_FAILED, CommandError, print_json, print_line, print_table
+from service.commands.output import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    CommandError,
+    duration,
+    print_json,
+    print_line,
+    print_table,
+)
 from service.hub.client import HubClient
 from service.hub.metadata import HuggingFaceMetadata
 from srr_core.checkpoint.header import DTYPES, TensorEntry
@@ -21,9 +29,11 @@ from srr_core.exporters.export import export as run_export
 from srr_core.kernels.dispatch import dispatch_table
 from srr_core.pipeline import Inspection, estimate_seconds, inspect_model
 from srr_core.recipe import EXPORT_FORMATS, ExportSpec, Recipe, parse_assignments
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.compatibility import compatibility
 from srr_core.recipe.presets import describe_validation
 from srr_core.recipe.verdicts import CompatibilityRow
+from srr_core.telling.sizes import bits_words
 from worker.commands import naming_both_places
 
 PACKAGES = (
@@ -158,16 +168,17 @@ def _print_inspection(source: str, recipe: Recipe, found: Inspection, seconds: f
     )
     print_line(f"weights     {found.compressed_weights:,} compressed, {found.kept_weights:,} kept in 16 or 32 bit")
     print_line(f"share       {100 * found.compressed_share:.0f} % of the model's bytes are compressed")
+    whole = 8 * found.artifact_bytes / max(found.compressed_weights + found.kept_weights, 1)
     print_line(
-        f"bits        {found.bits_per_weight_quantized:.2f} per compressed weight, "
-        f"{found.bits_per_weight_total:.2f} with L·R of rank {recipe.rank}"
+        f"bits        {bits_words(found.bits_per_weight_total, whole)} "
+        f"({found.bits_per_weight_quantized:.2f} without L·R of rank {recipe.rank})"
     )
-    print_line(f"size        {found.source_bytes / 1e6:,.1f} MB -> about {found.artifact_bytes / 1e6:,.1f} MB")
+    print_line(f"size        {size_words(found.source_bytes)} → about {size_words(found.artifact_bytes)}")
     if found.size_note:
         print_line(f"note        {found.size_note}")
-    print_line(f"memory      about {found.memory_bytes / 1e9:.1f} GB at the peak of a run")
+    print_line(f"memory      about {size_words(found.memory_bytes)} at the peak of a run")
     place = "the GPU here" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
-    print_line(f"time        about {_duration(seconds)} on {place}, evaluation not counted (a rough estimate)")
+    print_line(f"time        about {duration(seconds)} on {place}, evaluation not counted (a rough estimate)")
 
 
 def _print_compatibility(rows: tuple[CompatibilityRow, ...]) -> None:
@@ -175,9 +186,3 @@ def _print_compatibility(rows: tuple[CompatibilityRow, ...]) -> None:
     for row in rows:
         table.add_row(row.runtime, row.verdict, row.reason, ": ".join(filter(None, (row.evidence, row.versions))))
     print_table(table)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -7,7 +7,7 @@ from examples import CALIBRATION_TEXT, EVALUATION_TEXT
 from service.commands.output import print_json, print_line
 from service.commands.places import require_source
 from service.commands.progress import ProgressBar
-from service.commands.remote import print_report
+from service.commands.report_text import print_report
 from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError
 from srr_core.pipeline.repair_artifact import repair_artifact

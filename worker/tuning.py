@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ from service.jobs.schema import Job, JobResult
 from service.jobs.work import DatasetFile, FinetuneWork, StoredText
 from service.platform.tracing import span
 from srr_core.errors import ResumeMismatchError, StopRequested, TrainingDataError
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stages import TUNING, Stage
-from srr_core.recipe.tuning import RecipeStart, RecompressedResult
-from srr_core.tuners.report import REPORT_NAME, CheckpointRow, TuningReport
+from srr_core.recipe.tuning import ArtifactStart, RecipeStart, RecompressedResult
+from srr_core.tuners.kept import require_kept
+from srr_core.tuners.report import REPORT_NAME, CheckpointRow, TuningReport, read_tuning_report
 from worker.publisher import carry_legal_files, check_adapter, publish_folder, quant_method
 from worker.run_context import Finished, RunContext
 from worker.shared_hubs import destination, resolved, training_file, write_down_publisher
@@ -49,6 +52,10 @@ def _resolve(work: FinetuneWork, context: RunContext) -> ResolvedModel:
     # A later attempt keeps the commit of the first: its checkpoints are of that model.
     model = resolved(work.source, context)
     check_compressible(model)
+    start = work.tuning.start
+    if isinstance(start, ArtifactStart) and start.checkpoint is not None:
+        require_kept(model.model_id, start.checkpoint, model.kept_steps)
+        model = replace(model, checkpoint=start.checkpoint)
     if not hub.is_local:
         check_license(model, acknowledged=work.acknowledge_license)
     place = destination(work.destination.repo_id, context)
@@ -70,7 +77,7 @@ def _download(work: FinetuneWork, model: ResolvedModel, context: RunContext) -> 
         on_progress=context.progress.on_bytes,
         should_stop=context.should_stop,
     )
-    context.progress.say(f"Downloaded {model.model_id}, {size:,} bytes, and checked each file.")
+    context.progress.say(f"Downloaded {model.model_id}, {size_words(size)}, and checked each file.")
     context.workspace.data.mkdir(exist_ok=True)
     if not isinstance(work.data, DatasetFile):
         return _written(work.data, context, f"data{_ENDINGS[work.data.format]}")
@@ -163,7 +170,7 @@ def _finished_report(model: ResolvedModel, context: RunContext) -> TuningReport 
     if not path.is_file():
         return None
     try:
-        report = TuningReport.model_validate(json.loads(path.read_bytes()))
+        report = read_tuning_report(json.loads(path.read_bytes()))
     except ValueError:
         return None  # of a version that says something else by it
     if report.source.sha != model.sha:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from huggingface_hub import ModelCardData
 
 from service.hub.model import ResolvedModel
-from service.platform.markdown import cell, code, table
+from srr_core.telling.markdown import cell, code, table
 from srr_core.tuners.report import REPORT_NAME, CellReport, EvaluationRow, TuningReport
 from worker.card import CARD_TAG, COMPRESSED_TENSORS
 
@@ -125,6 +125,12 @@ def _loading(report: TuningReport, repo_id: str, quant_method: str | None) -> st
         f"from transformers import {kind}, AutoTokenizer\n\n"
         f'model = {kind}.from_pretrained("{repo_id}")\ntokenizer = AutoTokenizer.from_pretrained("{repo_id}")\n```'
     )
+    if report.kept:
+        steps = ", ".join(map(str, report.kept))
+        text += (
+            f"\n\nFactors of other steps ({steps}) lie in `checkpoints/`; a fine-tuning goes on from one with "
+            f"`srr finetune {repo_id} DATA DESTINATION --start artifact --set start.checkpoint={report.kept[0]}`."
+        )
     if needs_peft:
         text += (
             "\n\n> **Install `peft`.** What was learned is a LoRA adapter in this repository; without `peft`, "

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srr_core.errors import StorageError
+from srr_core.recipe.byte_sizes import size_words
 
 _JOB_ID = re.compile(r"job_[0-9a-z]{26}")
 
@@ -132,8 +133,9 @@ class Workspaces:
         free = shutil.disk_usage(self._root).free
         if free < needed_bytes + self._reserve_bytes:
             raise StorageError(
-                f"the worker has {free:,} bytes of scratch space free, and the job needs {needed_bytes:,} beside a "
-                f"reserve of {self._reserve_bytes:,}; free some space, or set WORKER_SCRATCH_DIR to a larger disk"
+                f"the worker has {size_words(free)} of scratch space free, and the job needs "
+                f"{size_words(needed_bytes)} beside a reserve of {size_words(self._reserve_bytes)}; "
+                "free some space, or set WORKER_SCRATCH_DIR to a larger disk"
             )
 
     def remove(self, job_id: str) -> None:

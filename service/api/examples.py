@@ -145,7 +145,7 @@ def _values() -> Iterator[BaseModel]:
         name="our models",
         pattern="org/*",
         recipes=(recipe,),
-        destination="org/{name}-{recipe}-{bits}bit",
+        destination="org/{name}-{recipe}-{total_bits}bit",
         created_at=_NOW,
     )
     yield Endpoint(

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from service.api.report_markdown import markdown
 from service.edge.dependencies import OwnedJob, ServicesDep
 from service.edge.problems import problem_responses
+from service.jobs.report_words import report_document
 from service.jobs.reports import AnyReport, job_report
+from srr_core.telling.document import to_markdown
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -58,7 +59,7 @@ def get_job_report(
     if wanted == "html":
         response = services.render_report(request, job, report)
     elif wanted == "markdown":
-        response = Response(markdown(job_report(job, report)), media_type="text/markdown")
+        response = Response(to_markdown(report_document(job_report(job, report))), media_type="text/markdown")
     else:
         response = JSONResponse(dict(report))
     response.headers["Vary"] = "Accept"

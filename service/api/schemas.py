@@ -9,6 +9,7 @@ from service.edge.fields import HubToken
 from service.jobs.eta import remaining_seconds
 from service.jobs.schema import Job, JobFailure, JobId, JobResult, JobState, UnreadableJob
 from service.jobs.trainings import MAX_CHECKPOINTS, CellSeries, Checkpoint
+from service.jobs.tuned_runs import TunedRun
 from service.jobs.work import CompressWork, JobDestination, JobSource, JobText, RepoId, Work
 from service.platform.clock import utc_now
 from srr_core.recipe import Recipe
@@ -134,6 +135,27 @@ class CheckpointList(BaseModel):
 
     checkpoints: list[Checkpoint] = Field(
         description=f"Of each training the best one and the latest {MAX_CHECKPOINTS}."
+    )
+    kept: list[int] = Field(
+        default_factory=list,
+        description="Steps of those that were published with the result, so that they can be published by themselves "
+        "or gone on from (`tuning.start` of `artifact` with `checkpoint`). Empty before the end, and unless "
+        "`checkpoints.publish` was true.",
+    )
+
+
+class TunedRunList(BaseModel):
+    """Fine-tunings beside each other, in the order asked for."""
+
+    runs: list[TunedRun]
+
+
+class PublishBody(RequestBody):
+    """Where a checkpoint is published to."""
+
+    destination: JobDestination
+    hub_token: HubToken | None = Field(
+        default=None, description="Used for this job only: stored encrypted, never returned, deleted when it ends."
     )
 
 

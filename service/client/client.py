@@ -10,11 +10,21 @@ from typing import Any, TypedDict, Unpack
 import httpx2
 from pydantic import BaseModel, RootModel, ValidationError
 
-from service.api.schemas import CheckpointList, EventData, EventList, JobList, JobResource, MetricSeries, RecipeList
+from service.api.schemas import (
+    CheckpointList,
+    EventData,
+    EventList,
+    JobList,
+    JobResource,
+    MetricSeries,
+    RecipeList,
+    TunedRunList,
+)
 from service.client.administration import Administration
 from service.client.errors import JobFailedError, UnreachableError
 from service.jobs.schema import TERMINAL_STATES, JobState, UnreadableJob
 from service.jobs.trainings import Checkpoint
+from service.jobs.tuned_runs import TunedRun
 from service.jobs.work import UploadedText
 from service.submissions.schema import ModelResource, Validation
 from srr_core.conversion_report import ConversionReport
@@ -250,6 +260,13 @@ class Client(Administration):
         }
         return self._call(Validation, "POST", "/v1/jobs:validate", json=body)
 
+    def check(self, body: Mapping[str, Any]) -> Validation:
+        """Return what would become of a job of any kind, and change nothing; the body is that of `POST /v1/jobs`.
+
+        For a fine-tuning it says what would be learned (`data`) and what that would take (`training`).
+        """
+        return self._call(Validation, "POST", "/v1/jobs:validate", json=body)
+
     def inspect(self, model_id: str, *, revision: str = "main", hub_token: str | None = None) -> ModelResource:
         """Return what is known of a model without downloading a weight."""
         body = {"model_id": model_id, "revision": revision, "hub_token": hub_token}
@@ -311,13 +328,44 @@ class Client(Administration):
         """Return the checkpoints of a fine-tuning, in order."""
         return tuple(self._call(CheckpointList, "GET", f"/v1/jobs/{job_id}/checkpoints").checkpoints)
 
+    def kept_checkpoints(self, job_id: str) -> tuple[int, ...]:
+        """Return the steps of the checkpoints that were published with the result of a fine-tuning."""
+        return tuple(self._call(CheckpointList, "GET", f"/v1/jobs/{job_id}/checkpoints").kept)
+
+    def compare_finetunings(self, job_ids: Sequence[str]) -> tuple[TunedRun, ...]:
+        """Return fine-tunings beside each other: start, learning rate, best metric and curves of each."""
+        params = {"job": list(job_ids)}
+        return tuple(self._call(TunedRunList, "GET", "/v1/jobs:compare", params=params).runs)
+
+    def publish_checkpoint(
+        self,
+        job_id: str,
+        step: int,
+        *,
+        destination: str,
+        private: bool | None = None,
+        hub_token: str | None = None,
+    ) -> JobResource:
+        """Queue a job that measures a kept checkpoint and publishes it by itself, and return the job.
+
+        To go on from one, fine-tune with `tuning={"start": {"kind": "artifact", "checkpoint": step}}`.
+
+        Raises:
+            ApiError: among others, the checkpoint was not kept.
+        """
+        body = {"destination": {"repo_id": destination, "private": private}, "hub_token": hub_token}
+        return self._call(JobResource, "POST", f"/v1/jobs/{job_id}/checkpoints/{step}/publish", json=body)
+
     def report(self, job_id: str) -> Report:
         """Return the report of a compression that succeeded."""
-        answer = self._call(_Document, "GET", f"/v1/jobs/{job_id}/report")
         try:
-            return read_report(answer.root)
+            return read_report(self.stored_report(job_id))
         except ValueError as error:
             raise self._misunderstood() from error
+
+    def stored_report(self, job_id: str) -> dict[str, Any]:
+        """Return the report of a job of any kind that succeeded, as its worker wrote it."""
+        return self._call(_Document, "GET", f"/v1/jobs/{job_id}/report").root
 
     def recipes(self) -> RecipeList:
         """Return the named recipes."""

@@ -55,7 +55,9 @@ NeutralOption = Annotated[
         "--neutral-text", help="UTF-8 text to measure on how far the model moves.", exists=True, dir_okay=False
     ),
 ]
-CheckOption = Annotated[bool, typer.Option("--check", help="Only check the data and show what would be learned.")]
+CheckOption = Annotated[
+    bool, typer.Option("--check", help="Only check the data, and say what would be learned and what it takes.")
+]
 
 
 def finetune(

@@ -52,7 +52,7 @@ TargetBitsOption = Annotated[
     typer.Option("--target-bits", help="Stored bits per compressed weight, spent where they count most."),
 ]
 TargetSizeOption = Annotated[
-    str | None, typer.Option("--target-size", help="All weight files together: 4GB, 800MB, 3.5GiB.", metavar="SIZE")
+    str | None, typer.Option("--target-size", help="All weight files together: 4GiB, 800MiB or 4GB.", metavar="SIZE")
 ]
 TargetKLOption = Annotated[
     float | None,

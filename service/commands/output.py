@@ -43,3 +43,10 @@ def print_table(table: Table) -> None:
 def print_line(text: str) -> None:
     """Print a line on standard output; a name in it is never read as markup."""
     sys.stdout.write(text + "\n")
+
+
+def duration(seconds: float) -> str:
+    """Return about how long something takes, in words."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -7,7 +7,8 @@ from typing import Any
 
 from service.commands.output import EXIT_BAD_INPUT, CommandError
 from srr_core.recipe import PRESETS, Recipe, RepairSpec, override, parse_assignments, parse_recipe
-from srr_core.recipe.budgeted import BUDGET_RECIPE, budgeted, size_in_bytes
+from srr_core.recipe.budgeted import BUDGET_RECIPE, budgeted
+from srr_core.recipe.byte_sizes import size_in_bytes
 
 COMMAND_RECIPE = "srr"
 """Of commands that name none; the service proposes another, `srr_core.recipe.DEFAULT_RECIPE`."""
@@ -30,7 +31,7 @@ def chosen_recipe(
 
     Args:
         name_or_file: None for the recipe of commands that name none.
-        target_size: As it is typed, such as 4GB.
+        target_size: As it is typed, such as 4GiB.
     Raises:
         RecipeError: an unknown name or field, a value out of range, an assignment without `=`, or two targets of size.
         CommandError: a file that is not JSON.

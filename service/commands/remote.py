@@ -9,18 +9,20 @@ from rich.table import Table
 
 from service.api.schemas import EventData, JobResource
 from service.client import Client
-from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line, print_table
+from service.commands.output import EXIT_BAD_INPUT, CommandError, duration, print_json, print_line, print_table
 from service.commands.progress import ProgressBar, training_text
+from service.commands.report_text import print_report
+from service.jobs.event_words import STATE_LABELS, event_words
+from service.jobs.numbers import NO_NUMBERS, number_words
 from service.jobs.schema import TERMINAL_STATES, JobState
+from service.jobs.tuned_runs import TunedRun
+from service.submissions.schema import Validation
 from srr_core.recipe import PRESETS, Recipe
-from srr_core.report import Measurement, Report
-from srr_core.telling.cautions import cautions
-from srr_core.telling.frontier import frontier
-from srr_core.telling.pictures import size_words
-from srr_core.telling.verdict import verdict
-from srr_core.tuners.report import TuningReport
+from srr_core.recipe.byte_sizes import size_words
+from srr_core.report import Report
 
 _LATEST = 20
+_NUMBERS = tuple(number_words(NO_NUMBERS))
 
 
 def submit(
@@ -118,7 +120,7 @@ def print_job(job: JobResource) -> None:
     """Print what there is to know about a job, one fact a line."""
     facts = {
         "job": job.id,
-        "state": job.state + (f", {job.stage}" if job.stage and job.state not in TERMINAL_STATES else ""),
+        "state": STATE_LABELS[job.state] + (f", {job.stage}" if job.stage and job.state not in TERMINAL_STATES else ""),
         "progress": f"{job.progress:.0%}",
         "source": f"{job.source.model_id} at {job.source.sha or job.source.revision}",
         "kind": job.kind,
@@ -132,6 +134,7 @@ def print_job(job: JobResource) -> None:
         facts["also there"] = f"{', '.join(job.same_destination)}: what ends last lies on top"
     if job.result is not None:
         facts["commit"] = job.result.commit_url
+        facts |= {name: words for name, words in number_words(job.result.numbers or NO_NUMBERS).items() if words}
     if job.failure is not None:
         facts["failure"] = f"{job.failure.message} ({job.failure.code})"
     for name, value in facts.items():
@@ -145,43 +148,38 @@ def print_summary(job: JobResource, report: Report) -> None:
     print_report(report)
 
 
-def print_report(report: Report) -> None:
-    """Print the numbers that matter of a report, and at the end what they come to."""
-    bits, size = report.bits_per_weight, report.size_bytes
-    print_line(f"recipe      {report.recipe.name}: {report.recipe.title}")
-    print_line(
-        f"bits        {bits.total:.2f} per weight ({bits.quantized:.2f} quantized + {bits.low_rank:.2f} low-rank)"
-    )
-    print_line(f"size        {size.source / 2**20:.1f} MiB → {size.compressed / 2**20:.1f} MiB")
-    print_line(f"error       {report.mean_output_error:.4f} mean output error over {len(report.layers)} layers")
-    print_measurements(report.measurements)
-    for row in frontier(report)[1:-1]:
-        found = "not measured" if row.divergence is None else f"divergence {row.divergence:.4g}"
-        note = f", {row.size_note}" if row.size_note else ""
-        print_line(
-            f"beside it   {row.name}: {found}, {row.bits_per_weight:.2f} bits, {size_words(row.size_bytes)}{note}"
-        )
-    for caution in cautions(report):
-        print_line(f"caution     {caution}")
-    print_line(f"verdict     {verdict(report).sentence}")
+def print_check(found: Validation, *, as_json: bool) -> None:
+    """Print what would become of a fine-tuning. Raises CommandError where it would be refused."""
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    elif found.data is not None:
+        print_line(f"rows        {found.data.rows:,}, {found.data.duplicates:,} repeated")
+    training = found.training
+    if training is not None and not as_json:
+        steps = "not known before the worker has the rows" if training.steps is None else f"about {training.steps:,}"
+        grid = "" if training.trainings == 1 else f" in each of {training.trainings} trainings"
+        print_line(f"steps       {steps}{grid}")
+        print_line(f"learning    {training.trained_parameters:,} parameters in {training.layers} layers")
+        print_line(f"memory      about {size_words(training.memory_bytes)}, disk {size_words(training.scratch_bytes)}")
+        if training.seconds is not None:
+            basis = "earlier ones" if training.tokens_per_second is not None else "the speed of the fastest worker"
+            print_line(f"time        about {duration(training.seconds)}, from {basis}")
+    if found.problems:
+        raise CommandError("; ".join(problem.message for problem in found.problems), exit_code=EXIT_BAD_INPUT)
 
 
-def print_measurements(rows: Sequence[Measurement]) -> None:
-    """Print a line for each measurement, the source's value before the result's."""
-    for row in rows:
-        before = "" if row.source is None else f"{row.number(row.source)} → "
-        print_line(f"evaluation  {row.metric}: {before}{row.number(row.compressed)} {row.note()}".rstrip())
-
-
-def print_scores(report: TuningReport) -> None:
-    """Print the numbers that matter of a fine-tuning, the start's before the result's."""
-    for name, value in report.scores.items():
-        before = f"{report.start_scores[name]:.4f} → " if name in report.start_scores else ""
-        print_line(f"{name:<12}{before}{value:.4f}")
-    rate, seed = report.chosen
-    print_line(f"chosen      learning rate {rate:g}, seed {seed}")
-    if report.neutral is not None:
-        print_line(f"drift       {report.neutral.divergence:.4f} nats per token on the neutral text")
+def print_runs(runs: Sequence[TunedRun]) -> None:
+    """Print fine-tunings as a table."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("Job", "State", "Start", "Rank", "Rate", "Steps", "Metric", "Before", "Best", "Deviation"):
+        table.add_column(heading, no_wrap=True)
+    for run in runs:
+        numbers = ("–" if value is None else f"{value:.4f}" for value in (run.before, run.best, run.deviation))
+        rate = "–" if run.learning_rate is None else f"{run.learning_rate:g}"
+        steps = f"{run.steps} of {run.planned}" if run.planned > run.steps else str(run.steps)
+        row = (run.job_id, run.state, run.start, str(run.rank), rate, steps, run.metric, *numbers)
+        table.add_row(*map(escape, row))
+    print_table(table)
 
 
 def _print_state(job: JobResource, *, as_json: bool) -> None:
@@ -193,12 +191,13 @@ def _print_state(job: JobResource, *, as_json: bool) -> None:
 
 def _job_table(jobs: list[JobResource]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("Job", "State", "Model", "Work", "Destination"):
+    for heading in ("Job", "State", "Model", "Work", "Destination", *(name.capitalize() for name in _NUMBERS)):
         table.add_column(heading, no_wrap=True)
     for job in jobs:
         progress = f" {job.progress:.0%}" if job.state in (JobState.RUNNING, JobState.PUBLISHING) else ""
         names = (job.source.model_id, _work(job), _destination(job))
-        table.add_row(job.id, f"{job.state}{progress}", *map(escape, names))
+        numbers = number_words((job.result.numbers if job.result is not None else None) or NO_NUMBERS)
+        table.add_row(job.id, f"{STATE_LABELS[job.state]}{progress}", *map(escape, names), *numbers.values())
     return table
 
 
@@ -213,13 +212,12 @@ def _destination(job: JobResource) -> str:
 
 
 def _log_text(event: EventData) -> str:
-    if event.kind == "log":
-        return str(event.data.get("message", ""))
+    words = event_words(event.kind, event.data)
+    if words is not None:
+        return words
     if event.kind == "layer":
         error = event.data.get("output_error")
         return f"{event.data.get('layer')}: output error {error:.4f}" if isinstance(error, float) else ""
-    if event.kind == "state":
-        return str(event.data.get("state", ""))
     return training_text(event.kind, event.data)
 
 

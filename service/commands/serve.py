@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from service.platform.logging import configure_logging
 from service.platform.tracing import configure_tracing
 from service.settings import ServiceSettings
 
+BringModel = Callable[[Path, str, Path], object]
+"""Copies a model folder into a folder hub: the folder, the id, the root of the hub."""
 LOOPBACK = "127.0.0.1"
 WORKER_LOG = "worker.log"
 _START_SECONDS = 30.0
@@ -54,10 +56,15 @@ def run_api(settings: ServiceSettings) -> None:
         _server(settings, JobsSettings()).run(sockets=[listener])
 
 
-def run_embedded(*, port: int, data_dir: Path, hub: Path) -> None:
+def run_embedded(*, port: int, data_dir: Path, hub: Path, bring: BringModel) -> None:
     """Serve on loopback with a worker and a folder hub until Ctrl-C."""
     configure_logging(level="WARNING")
-    with _traced(), embedded_service(port=port, data_dir=data_dir) as url:
+    with (
+        _traced(),
+        embedded_service(
+            port=port, data_dir=data_dir, bring_model=lambda folder, repo_id: bring(folder, repo_id, hub)
+        ) as url,
+    ):
         console = status_console()
         console.print(f"{url} is ready; Ctrl-C stops it. Everything is kept in {data_dir}.")
         console.print(f"Models come from the Hub, or from {hub}: srr hub add FOLDER ORG/NAME --data-dir {data_dir}")
@@ -65,7 +72,9 @@ def run_embedded(*, port: int, data_dir: Path, hub: Path) -> None:
 
 
 @contextmanager
-def embedded_service(*, port: int, data_dir: Path) -> Iterator[str]:
+def embedded_service(
+    *, port: int, data_dir: Path, bring_model: Callable[[Path, str], object] | None = None
+) -> Iterator[str]:
     """Run the service on loopback in a thread and a worker in a process; yield the address.
 
     Call it in the main thread: a signal, or the end of the worker, unwinds the body. A terminal that is closed is a
@@ -80,13 +89,13 @@ def embedded_service(*, port: int, data_dir: Path) -> Iterator[str]:
         listener = listen(LOOPBACK, port)
         url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
         note_address(url)
-        with _running(listener, url, data_dir):
+        server = _server(embedded_settings(url), JobsSettings(data_dir=data_dir), bring_model)
+        with _running(server, listener, data_dir):
             yield url
 
 
 @contextmanager
-def _running(listener: socket.socket, url: str, data_dir: Path) -> Iterator[None]:
-    server = _server(embedded_settings(url), JobsSettings(data_dir=data_dir))
+def _running(server: uvicorn.Server, listener: socket.socket, data_dir: Path) -> Iterator[None]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
     thread.start()
     with _signals_unwind():
@@ -224,9 +233,13 @@ def _traced() -> Iterator[None]:
             tracing.shutdown()
 
 
-def _server(settings: ServiceSettings, jobs_settings: JobsSettings) -> uvicorn.Server:
+def _server(
+    settings: ServiceSettings,
+    jobs_settings: JobsSettings,
+    bring_model: Callable[[Path, str], object] | None = None,
+) -> uvicorn.Server:
     config = uvicorn.Config(
-        create_app(settings, jobs_settings),
+        create_app(settings, jobs_settings, bring_model=bring_model),
         log_config=None,
         access_log=False,
         lifespan="on",

@@ -58,6 +58,7 @@ def submit_evaluation(
     """Let a running service measure a model, an artifact, or one against the other."""
     from service.client import Client
     from service.commands import remote
+    from service.commands.report_text import print_measurements
     from srr_core.recipe.evaluations import parse_evaluations
 
     kinds = [word.strip() for word in evaluators.split(",") if word.strip()]
@@ -82,6 +83,6 @@ def submit_evaluation(
         if json:
             print_json(job.model_dump(mode="json"))
         elif wait:
-            remote.print_measurements(client.evaluation(job.id).measurements)
+            print_measurements(client.evaluation(job.id).measurements)
         else:
             print_line(job.id)

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from service.commands.finetune_app import FieldOption, NeutralOption, SpecOption, StartOption, TaskOption, chosen_tuning
+from service.commands.finetune_app import (
+    CheckOption,
+    FieldOption,
+    NeutralOption,
+    SpecOption,
+    StartOption,
+    TaskOption,
+    chosen_tuning,
+)
 from service.commands.keys_app import JsonOption
 from service.commands.options import CalibrationOption, SeedOption, TokenOption
 from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line
@@ -48,14 +56,29 @@ def submit_finetuning(
     private: PrivateOption = None,
     force: ForceOption = False,
     wait: WaitOption = False,
+    check: CheckOption = False,
     json: JsonOption = False,
 ) -> None:
     """Let a running service fine-tune a model; an artifact goes on learning with --start artifact."""
     from service.client import Client
     from service.commands import remote
+    from service.commands.report_text import print_scores
 
     tuning = chosen_tuning(spec, start=start, task=task, rank=rank, assignments=assignments, seed=seed)
     with Client(url, api_key=api_key) as client:
+        if check:
+            body = {
+                "kind": "finetune",
+                "source": {"model_id": model, "revision": revision},
+                "destination": {"repo_id": destination, "private": private},
+                "data": _data(data),
+                "tuning": tuning.model_dump(mode="json"),
+                "validation": None if validation_data is None else _rows(validation_data),
+                "acknowledge_license": acknowledge_license,
+                "hub_token": hub_token,
+            }
+            remote.print_check(client.check(body), as_json=json)
+            return
         job = client.finetune(
             model,
             destination=destination,
@@ -76,9 +99,57 @@ def submit_finetuning(
         if json:
             print_json(job.model_dump(mode="json"))
         elif wait:
-            remote.print_scores(client.tuning(job.id))
+            print_scores(client.tuning(job.id))
         else:
             print_line(job.id)
+
+
+def publish_checkpoint(
+    job: Annotated[str, typer.Argument(help="The id of a fine-tuning that has ended.", metavar="JOB")],
+    step: Annotated[int, typer.Argument(help="Steps of a checkpoint that it keeps.", metavar="STEP", min=1)],
+    destination: Annotated[str, typer.Argument(help="Where to publish.", metavar="ORG/NAME")],
+    hub_token: TokenOption = None,
+    url: Annotated[str, URL] = DEFAULT_URL,
+    api_key: Annotated[str | None, KEY] = None,
+    *,
+    private: PrivateOption = None,
+    wait: WaitOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Publish a checkpoint of a fine-tuning by itself, measured on the data of the job."""
+    from service.client import Client
+    from service.commands import remote
+    from service.commands.report_text import print_scores
+
+    with Client(url, api_key=api_key) as client:
+        done = client.publish_checkpoint(job, step, destination=destination, private=private, hub_token=hub_token)
+        if wait:
+            done = remote.follow(client, done)
+        if json:
+            print_json(done.model_dump(mode="json"))
+        elif wait:
+            print_scores(client.tuning(done.id))
+        else:
+            print_line(done.id)
+
+
+def compare_finetunings(
+    jobs: Annotated[list[str], typer.Argument(help="Ids of fine-tunings.", metavar="JOB ...")],
+    url: Annotated[str, URL] = DEFAULT_URL,
+    api_key: Annotated[str | None, KEY] = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Put fine-tunings of a service beside each other: start, learning rate, best score, steps."""
+    from service.client import Client
+    from service.commands import remote
+
+    with Client(url, api_key=api_key) as client:
+        runs = client.compare_finetunings(jobs)
+    if json:
+        print_json({"runs": [run.model_dump(mode="json") for run in runs]})
+    else:
+        remote.print_runs(runs)
 
 
 def _data(written: str) -> dict[str, object]:

@@ -55,7 +55,9 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What to call 
 PatternArgument = Annotated[str, typer.Argument(metavar="ORG/MODEL", help="Models; the model may hold * and ?.")]
 DestinationOption = Annotated[
     str,
-    typer.Option("--destination", "-d", help="Repository, of {owner}, {name}, {recipe}, {bits} and {ref}."),
+    typer.Option(
+        "--destination", "-d", help="Repository, of {owner}, {name}, {recipe}, {bits}, {total_bits} and {ref}."
+    ),
 ]
 RecipesOption = Annotated[
     list[str], typer.Option("--recipe", "-r", help="A name from `srr recipes`; may be repeated.", metavar="NAME")

@@ -5,6 +5,7 @@ Those that only look something up are coroutines: a plain function would cost a 
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Request, Security
@@ -63,6 +64,8 @@ class Services:
     watches: WatchStore
     notifications: NotificationStore
     metrics: CollectorRegistry
+    bring_model: Callable[[FilePath, str], object] | None
+    """Copies a folder of this machine into the folder hub, under an id. None where callers are not who started it."""
     render_report: Callable[[Request, Job, Mapping[str, Any]], Response]
 
     @property

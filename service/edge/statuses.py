@@ -38,6 +38,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     platform.LimitReachedError: HTTPStatus.CONFLICT,
     platform.StoreUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     hub.InvalidRepoIdError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    hub.NoModelFolderError: HTTPStatus.UNPROCESSABLE_ENTITY,
     hub.ModelNotFoundError: HTTPStatus.NOT_FOUND,
     hub.AccessDeniedError: HTTPStatus.FORBIDDEN,
     hub.DisabledModelError: HTTPStatus.FORBIDDEN,

@@ -45,6 +45,12 @@ class InvalidRepoIdError(HubError):
     code = "invalid_repo_id"
 
 
+class NoModelFolderError(HubError):
+    """A folder of this machine that cannot be brought into the hub."""
+
+    code = "no_model_folder"
+
+
 class ModelNotFoundError(HubError):
     """A repository that does not exist, or that the token may not see: a hub does not say which."""
 

@@ -17,7 +17,9 @@ from srr_core.checkpoint.carried_files import carried_files
 from srr_core.checkpoint.weight_files import INDEX_SUFFIX, SINGLE_NAME, first_file, named_files
 from srr_core.errors import CheckpointError
 from srr_core.recipe.architectures import ARCHITECTURES, TRANSFORMERS
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stored_schemes import is_artifact
+from srr_core.tuners.kept import kept_step, kept_steps
 
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
@@ -80,6 +82,8 @@ class ResolvedModel:
     """The index of the weights, where stock loaders read one (see `index_file`), or None."""
     modules: Any = None
     """What modules.json lists, where the model has one."""
+    checkpoint: int | None = None
+    """Steps of the kept checkpoint that is wanted with it, of a fine-tuning of ours."""
 
     @property
     def weights(self) -> tuple[RepoFile, ...]:
@@ -137,9 +141,17 @@ class ResolvedModel:
 
     @property
     def whole_downloads(self) -> tuple[RepoFile, ...]:
-        """`downloads`, and all that changes the outputs of a result of ours: its adapter and its head."""
-        also = (file for file in self.files if file.path in _OF_A_RESULT and file.path not in self.flagged)
+        """`downloads`, and all that changes the outputs of a result of ours: adapter, head, and a wanted checkpoint."""
+        also = (file for file in self.files if self._is_of_result(file.path) and file.path not in self.flagged)
         return tuple(sorted({*self.downloads, *also}, key=lambda file: file.path))
+
+    def _is_of_result(self, path: str) -> bool:
+        return path in _OF_A_RESULT or (self.checkpoint is not None and kept_step(path) == self.checkpoint)
+
+    @property
+    def kept_steps(self) -> tuple[int, ...]:
+        """Steps of the checkpoints that a fine-tuning of ours keeps beside its result."""
+        return kept_steps(file.path for file in self.files)
 
     @property
     def download_bytes(self) -> int:
@@ -232,6 +244,6 @@ def _check_files(model: ResolvedModel) -> None:
             )
         if file.size_bytes > MAX_SUPPORT_FILE_BYTES and file not in model.weights:
             raise UnsafeModelError(
-                f"{file.path} of {model.model_id} has {file.size_bytes:,} bytes, more than any tokenizer or "
+                f"{file.path} of {model.model_id} has {size_words(file.size_bytes)}, more than any tokenizer or "
                 "configuration needs; choose another revision."
             )

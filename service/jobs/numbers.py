@@ -1,16 +1,15 @@
 """The few numbers of a report that a list of jobs shows, so that no list has to read whole reports."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Final
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from srr_core.conversion_report import ConversionReport
 from srr_core.evaluation_report import EvaluationReport
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.report import Measurement, Report
+from srr_core.telling.sizes import bits_of_model, bits_words
 
-_DTYPE_BITS: Final[Mapping[str, int]] = MappingProxyType({"float32": 32, "float16": 16, "bfloat16": 16})
 _PERPLEXITIES = ("perplexity", "word-perplexity")
 
 
@@ -51,13 +50,17 @@ def numbers_of(report: BaseModel) -> JobNumbers:
     return NO_NUMBERS
 
 
-def bits_of_model(report: Report) -> float | None:
-    """Return the bits per weight over the whole model, what was kept included.
-
-    The source says how many weights there are by its bytes; None where it is stored in no plain type.
-    """
-    bits, size = _DTYPE_BITS.get(report.source.dtype), report.size_bytes
-    return None if bits is None or size.source <= 0 else bits * size.compressed / size.source
+def number_words(numbers: JobNumbers) -> dict[str, str]:
+    """Return the numbers in words, as the list of jobs has them; empty for what is not known."""
+    divergence, change = numbers.divergence, numbers.perplexity_change
+    error = "" if numbers.divergence_error is None else f" ± {numbers.divergence_error:.4f}"
+    changed = "" if change is None else f", {100 * change:+.1f} %"
+    return {
+        "divergence": "" if divergence is None else f"{divergence:.4f}{error}",
+        "perplexity": "" if numbers.perplexity is None else f"{numbers.perplexity:.2f}{changed}",
+        "bits": bits_words(numbers.bits_per_weight, numbers.bits_of_model),
+        "size": "" if numbers.size_bytes is None else size_words(numbers.size_bytes),
+    }
 
 
 def _measured(rows: Sequence[Measurement]) -> dict[str, float | None]:

@@ -6,19 +6,19 @@ from typing import Any
 
 from service.jobs.schema import Job
 from service.platform.errors import UnreadableError
-from srr_core.conversion_report import ConversionReport
-from srr_core.evaluation_report import EvaluationReport
+from srr_core.conversion_report import ConversionReport, read_conversion_report
+from srr_core.evaluation_report import EvaluationReport, read_evaluation_report
 from srr_core.report import Report, read_report
-from srr_core.tuners.report import TuningReport
+from srr_core.tuners.report import TuningReport, read_tuning_report
 
 AnyReport = Report | EvaluationReport | TuningReport | ConversionReport
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], AnyReport]] = MappingProxyType(
     {
         "compress": read_report,
-        "evaluate": lambda stored: EvaluationReport.model_validate(stored, extra="ignore"),
-        "convert": lambda stored: ConversionReport.model_validate(stored, extra="ignore"),
-        "finetune": lambda stored: TuningReport.model_validate(stored, extra="ignore"),
+        "evaluate": read_evaluation_report,
+        "finetune": read_tuning_report,
+        "convert": read_conversion_report,
     }
 )
 """By kind of work."""

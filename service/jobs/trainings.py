@@ -76,6 +76,7 @@ class TrainingRecord(_Frozen):
     latest: Mapping[str, float] = {}
     """Its last step, as it was told; empty before the first."""
     previews: tuple[Preview, ...] = ()
+    data_sha256: str | None = None
 
 
 class Thinned:
@@ -139,6 +140,7 @@ class _Told:
             current=self.current,
             latest=dict(self.latest),
             previews=tuple(Preview.model_validate(one, extra="ignore") for one in report.get("previews", ())),
+            data_sha256=report.get("sha256"),
         )
 
     def _learn(self, row: Mapping[str, float]) -> None:

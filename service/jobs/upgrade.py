@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from service.jobs.schema import EVENT_SCHEMA_VERSION, JOB_SCHEMA_VERSION, Job, JobEvent
 from service.platform.stored import read_stored
 from srr_core.recipe.stages import Stage
-from srr_core.recipe.upgrade import upgraded_recipe
+from srr_core.recipe.upgrade import upgraded_recipe, upgraded_tuning
 
 _STAGES = frozenset(Stage)
 _FLAT = ("source", "destination", "recipe", "calibration", "evaluation", "acknowledge_license")
@@ -42,6 +42,8 @@ def read_job(stored: Mapping[str, Any]) -> Job:
     work = job.get("work")
     if isinstance(work, Mapping) and isinstance(work.get("recipe"), Mapping):
         job["work"] = {**work, "recipe": upgraded_recipe(work["recipe"])}
+    elif isinstance(work, Mapping) and isinstance(work.get("tuning"), Mapping):
+        job["work"] = {**work, "tuning": upgraded_tuning(work["tuning"])}
     return read_stored(Job, job, what="job")
 
 

@@ -315,6 +315,8 @@ class FinetuneWork(WorkBase):
     def detail(self) -> str:
         """Task, learning rate and epochs."""
         tuning = self.tuning
+        if tuning.schedule.max_steps == 0:
+            return f"{tuning.task.kind}, published as it is"
         rate = tuning.optimizer.learning_rate
         said = "learning rate auto" if rate == "auto" else f"learning rate {rate:g}"
         return f"{tuning.task.kind}, {said}, {tuning.schedule.epochs} epochs"

@@ -1,6 +1,6 @@
 """From a noted release to its jobs: looked up again, weighed against the limits, submitted exactly once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,6 +10,7 @@ from service.hub.errors import HubError
 from service.hub.folder import visible
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible
+from service.hub.result_bits import bits_of_result
 from service.jobs.errors import HubTokenNeededError, IdempotencyConflictError, InvalidJobError
 from service.jobs.ports import JobsOfCallers
 from service.jobs.schema import JobSubmission
@@ -18,11 +19,12 @@ from service.jobs.work import CompressWork, JobDestination, JobSource
 from service.platform.clock import utc_now
 from service.platform.errors import StoreUnavailableError
 from service.releases.errors import InvalidWatchError, WatchNotFoundError
-from service.releases.matching import destination_of, matches_model, matches_ref
+from service.releases.matching import destination_of, matches_model, matches_ref, needs_total_bits
 from service.releases.rights import WatchRights
 from service.releases.schema import Release, ReleaseState, Watch
 from service.releases.store import WatchStore
 from srr_core.recipe import Recipe
+from srr_core.recipe.byte_sizes import size_words
 
 _log = structlog.get_logger(__name__)
 
@@ -102,13 +104,14 @@ def _act(release: Release, context: ReleaseContext) -> bool:
         may_see = context.rights.tenancy.of(watch.owner).sees_local
         visible(model, is_local=hub.is_local, may_see=may_see)
         skip = skip_reason(model, watch)
+        bits = total_bits(hub, model, watch, context.rights.token_of(watch)) if skip is None else {}
     except HubError as error:
         _put_off(release, error, context)
         return False
     if skip is not None:
         context.watches.decide(release, ReleaseState.SKIPPED, now=context.clock(), reason=skip)
         return False
-    return _submit(release, watch, context)
+    return _submit(release, watch, context, bits)
 
 
 def skip_reason(model: ResolvedModel, watch: Watch) -> str | None:
@@ -116,7 +119,8 @@ def skip_reason(model: ResolvedModel, watch: Watch) -> str | None:
     if {file.path for file in model.files} >= _OURS:
         return "it is an artifact of this product"
     if watch.max_weight_bytes is not None and model.weight_bytes > watch.max_weight_bytes:
-        return f"its weights take {model.weight_bytes:,} bytes; the watch allows {watch.max_weight_bytes:,}"
+        most = size_words(watch.max_weight_bytes)
+        return f"its weights take {size_words(model.weight_bytes)}; the watch allows {most}"
     try:
         check_compressible(model)
     except HubError as error:
@@ -142,12 +146,25 @@ def _put_off(release: Release, error: HubError, context: ReleaseContext) -> None
         context.watches.decide(release, ReleaseState.FAILED, now=now, reason=str(error)[:_MAX_REASON])
 
 
-def _submit(release: Release, watch: Watch, context: ReleaseContext) -> bool:
+def total_bits(hub: HubMetadata, model: ResolvedModel, watch: Watch, token: str | None) -> dict[str, float]:
+    """Return the bits of each result over the whole model by the digest of its recipe, where names need them.
+
+    Raises:
+        HubError: the headers of the weights cannot be read.
+    """
+    if not needs_total_bits(watch):
+        return {}
+    weights = hub.inspect(model, token=token)
+    return {recipe.digest(): bits_of_result(recipe, model, weights) for recipe in watch.recipes}
+
+
+def _submit(release: Release, watch: Watch, context: ReleaseContext, bits: Mapping[str, float]) -> bool:
     # By destination, which differs between recipes: those that an earlier round had room for.
     made = {context.jobs.get(job_id).work.destination_id: job_id for job_id in release.job_ids}
     try:
         for recipe in watch.recipes:
-            repo_id = destination_of(watch, release.repo_id, release.ref, recipe)
+            total = bits.get(recipe.digest())
+            repo_id = destination_of(watch, release.repo_id, release.ref, recipe, total_bits=total)
             if repo_id in made:
                 continue
             full = context.no_room(watch.owner) if made else None

@@ -14,7 +14,9 @@ class WatchBody(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"name": "our models", "pattern": "org/*", "destination": "org/{name}-{recipe}-{bits}bit"}]
+            "examples": [
+                {"name": "our models", "pattern": "org/*", "destination": "org/{name}-{recipe}-{total_bits}bit"}
+            ]
         },
     )
 
@@ -32,7 +34,8 @@ class WatchBody(BaseModel):
     )
     destination: str = Field(
         max_length=200,
-        description="Template of the repository, of {owner}, {name}, {recipe}, {bits} and {ref}, as they stand.",
+        description="Template of the repository, of {owner}, {name}, {recipe}, {bits} of the codes, {total_bits} over "
+        "the whole model and {ref}, as they stand.",
     )
     private: bool | None = Field(default=None, description="Null: as private as the source.")
     acknowledge_license: bool = Field(

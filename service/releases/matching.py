@@ -5,13 +5,14 @@ from string import Formatter
 
 from pydantic import TypeAdapter, ValidationError
 
+from service.hub.result_bits import bits_label, plain_bits
 from service.jobs.work import RepoId
 from service.releases.errors import InvalidWatchError
 from service.releases.schema import WatchRules
 from srr_core.recipe import Recipe
 
 _HEADS, _TAGS = "refs/heads/", "refs/tags/"
-_FIELDS = frozenset({"owner", "name", "recipe", "bits", "ref"})
+_FIELDS = frozenset({"owner", "name", "recipe", "bits", "total_bits", "ref"})
 _ALLOWED = ", ".join(f"{{{field}}}" for field in sorted(_FIELDS))
 _REPO_ID: TypeAdapter[str] = TypeAdapter(RepoId)
 
@@ -38,8 +39,18 @@ def tag_ref(name: str) -> str:
     return f"{_TAGS}{name}"
 
 
-def destination_of(rules: WatchRules, repo_id: str, ref: str, recipe: Recipe) -> str:
+def needs_total_bits(rules: WatchRules) -> bool:
+    """Whether the names of results follow from how large the model is."""
+    return "total_bits" in _fields(rules.destination)
+
+
+def destination_of(
+    rules: WatchRules, repo_id: str, ref: str, recipe: Recipe, *, total_bits: float | None = None
+) -> str:
     """Return the repository an artifact is published to.
+
+    Args:
+        total_bits: Of the result, over the whole model; those of a wide layer where the model is not known.
 
     Raises:
         InvalidWatchError: the template is malformed, what it becomes is not a repository id, or is the source itself.
@@ -48,7 +59,12 @@ def destination_of(rules: WatchRules, repo_id: str, ref: str, recipe: Recipe) ->
     owner, name = repo_id.split("/", maxsplit=1)
     short = ref.removeprefix(_HEADS).removeprefix(_TAGS).replace("/", "-")
     filled = rules.destination.format(
-        owner=owner, name=name, recipe=recipe.name, bits=recipe.quantization_bits, ref=short
+        owner=owner,
+        name=name,
+        recipe=recipe.name,
+        bits=recipe.quantization_bits,
+        total_bits=bits_label(plain_bits(recipe) if total_bits is None else total_bits),
+        ref=short,
     )
     try:
         valid = _REPO_ID.validate_python(filled)
@@ -71,7 +87,9 @@ def check_rules(rules: WatchRules) -> None:
     example = rules.pattern.replace("*", "x").replace("?", "x")
     results = [destination_of(rules, example, branch_ref("main"), recipe) for recipe in rules.recipes]
     if len(set(results)) < len(results):
-        raise InvalidWatchError("two recipes would publish to one repository; use {recipe} or {bits} in the template")
+        raise InvalidWatchError(
+            "two recipes would publish to one repository; use {recipe} or {total_bits} in the template"
+        )
     if has_wildcard(rules) and "name" not in fields:
         raise InvalidWatchError("all models would publish to one repository; use {name} in the template")
 

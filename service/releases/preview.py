@@ -1,6 +1,6 @@
 """What a watch would have done lately: asks the Hub and changes nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -10,7 +10,7 @@ from service.hub.metadata import HubMetadata
 from service.hub.releases import HubReleases, ListedCommit
 from service.jobs.errors import HubTokenNeededError
 from service.platform.clock import utc_now
-from service.releases.act import skip_reason
+from service.releases.act import skip_reason, total_bits
 from service.releases.errors import InvalidWatchError
 from service.releases.matching import check_rules, destination_of
 from service.releases.poller import FoundRef, concerns_one_model, watched_models, watched_refs
@@ -74,10 +74,14 @@ def _preview(
 ) -> Preview:
     destinations: tuple[str, ...] = ()
     try:
-        destinations = tuple(destination_of(watch, ref.repo_id, ref.ref, recipe) for recipe in watch.recipes)
+        destinations = _destinations(watch, ref, {})
         for repo_id in destinations:
             rights.require_destination(watch.owner, repo_id)
-        skipped = skip_reason(hub(ref.repo_id).resolve(ref.repo_id, commit.sha, token=rights.token_of(watch)), watch)
+        token, source = rights.token_of(watch), hub(ref.repo_id)
+        model = source.resolve(ref.repo_id, commit.sha, token=token)
+        skipped = skip_reason(model, watch)
+        if skipped is None:
+            destinations = _destinations(watch, ref, total_bits(source, model, watch, token))
     except (HubError, InvalidWatchError, HubTokenNeededError) as error:
         skipped = str(error)
     return Preview(
@@ -87,4 +91,11 @@ def _preview(
         released_at=commit.created_at,
         destinations=destinations,
         skipped=skipped,
+    )
+
+
+def _destinations(watch: Watch, ref: FoundRef, bits: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(
+        destination_of(watch, ref.repo_id, ref.ref, recipe, total_bits=bits.get(recipe.digest()))
+        for recipe in watch.recipes
     )

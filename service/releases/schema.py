@@ -33,8 +33,9 @@ class WatchRules(_Frozen):
     recipes: tuple[Recipe, ...] = Field(min_length=1, max_length=8)
     destination: str = Field(
         max_length=200,
-        description="Template of the repository, of {owner}, {name}, {recipe}, {bits} and {ref}, as they stand.",
-        examples=["our-org/{name}-{recipe}-{bits}bit"],
+        description="Template of the repository, of {owner}, {name}, {recipe}, {bits} of the codes, {total_bits} over "
+        "the whole model and {ref}, as they stand.",
+        examples=["our-org/{name}-{recipe}-{total_bits}bit"],
     )
     private: bool | None = None
     acknowledge_license: bool = Field(

@@ -7,6 +7,7 @@ from typing import Any
 
 from examples import CALIBRATION_TEXT
 from service.hub.model import ResolvedModel
+from service.hub.result_bits import bits_of_result, bytes_of_result, compressed_bits, kept_bytes
 from service.hub.weights import Weights
 from service.jobs.ports import JobReading
 from service.jobs.schema import JobFilter, JobState
@@ -56,7 +57,7 @@ def estimate(
     """Return what a job would take, from names and shapes, from earlier jobs of the owner and from the workers."""
     shapes = weights.anatomy.shapes
     compressed = sum(math.prod(shape) for shape in shapes)
-    bits = _compressed_bits(recipe, weights)
+    bits = compressed_bits(recipe, weights)
     work = cost.operations(recipe, shapes)
     worker = fleet.fastest()
     rate = worker.operations_per_second if worker is not None else None
@@ -67,7 +68,8 @@ def estimate(
     return Estimate(
         layers=len(shapes),
         bits_per_weight=bits / compressed if compressed else _SOURCE_BITS,
-        artifact_bytes=round(bits / 8 + _kept_bytes(model, weights)),
+        bits_of_model=bits_of_result(recipe, model, weights),
+        artifact_bytes=round(bytes_of_result(recipe, model, weights)),
         scratch_bytes=scratch_bytes(model),
         memory_bytes=memory_bytes(recipe, model, weights),
         operations=work,
@@ -78,17 +80,11 @@ def estimate(
 
 def size_note(recipe: Recipe, model: ResolvedModel, weights: Weights) -> str | None:
     """Return what must be said of a result that would be hardly smaller than the model; else None."""
-    kept, bits = _kept_bytes(model, weights), _compressed_bits(recipe, weights)
-    return cost.size_note(source_bytes=model.weight_bytes, result_bytes=round(bits / 8 + kept), kept_bytes=round(kept))
-
-
-def _compressed_bits(recipe: Recipe, weights: Weights) -> float:
-    return sum(recipe.bits_per_weight(*shape) * math.prod(shape) for shape in weights.anatomy.shapes)
-
-
-def _kept_bytes(model: ResolvedModel, weights: Weights) -> float:
-    compressed = sum(math.prod(shape) for shape in weights.anatomy.shapes)
-    return model.weight_bytes * (1 - compressed / max(weights.parameters, 1))
+    return cost.size_note(
+        source_bytes=model.weight_bytes,
+        result_bytes=round(bytes_of_result(recipe, model, weights)),
+        kept_bytes=round(kept_bytes(model, weights)),
+    )
 
 
 def _seconds(recipe: Recipe, model: ResolvedModel, store: JobReading, *, owner: str) -> float | None:

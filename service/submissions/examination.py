@@ -24,6 +24,8 @@ class Examination:
     weights: Weights | None = None
     data: DataSketch | None = None
     """What rows that came with the job are."""
+    judged: DataSketch | None = None
+    """What rows to judge by are, where they came apart from the others."""
     destination: Destination | None = None
     private: bool | None = None
     obstacles: list[Obstacle] = field(default_factory=list)

@@ -8,10 +8,10 @@ from typing import Protocol
 from service.jobs.errors import CapacityError
 from service.jobs.workers import Worker
 from service.platform.clock import utc_now
+from srr_core.recipe.byte_sizes import size_words
 
 _REMEMBER_SECONDS = 5.0
 """As often as a worker gives a sign of life; a submission does not ask the database each time."""
-_GB = 1e9
 
 
 class WorkerList(Protocol):
@@ -56,7 +56,7 @@ class Fleet:
             return
         offers = "; ".join(sorted({_offer(worker) for worker in workers}))
         raise CapacityError(
-            f"the job needs about {memory_bytes / _GB:.1f} GB of memory and {scratch_bytes / _GB:.1f} GB of "
+            f"the job needs about {size_words(memory_bytes)} of memory and {size_words(scratch_bytes)} of "
             f"scratch disk, more than any worker has ({offers}); choose a smaller model or fewer calibration tokens, "
             "or start a larger worker"
         )
@@ -76,4 +76,4 @@ def _fits(worker: Worker, memory_bytes: int, scratch_bytes: int) -> bool:
 
 def _offer(worker: Worker) -> str:
     sizes = (("memory", worker.memory_bytes), ("scratch disk", worker.scratch_bytes))
-    return ", ".join(f"{size / _GB:.1f} GB of {name}" for name, size in sizes if size is not None)
+    return ", ".join(f"{size_words(size)} of {name}" for name, size in sizes if size is not None)

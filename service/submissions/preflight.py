@@ -39,6 +39,7 @@ from service.submissions.fleet import Fleet
 from service.submissions.refusal import DESTINATION, RECIPE, REFERENCE, SOURCE, Obstacle
 from service.submissions.schema import ModelResource, ProblemNote, Validation
 from service.submissions.tuning import look_at_tuning
+from service.submissions.tuning_estimate import tuning_estimate
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.architectures import check_config
 from srr_core.recipe.compatibility import compatibility, rope_type
@@ -96,7 +97,7 @@ def examine(
             found.attempt(REFERENCE, lambda: _resolve_reference(found, work, hubs, fleet, tenant, token))
             look_at_evaluation(found, work, fleet)
         elif isinstance(work, FinetuneWork):
-            look_at_tuning(found, work, hub, fleet, texts)
+            look_at_tuning(found, work, hub, fleet, texts, token=token)
         elif isinstance(work, ConvertWork):
             look_at_conversion(found, work, hub, fleet, token=token)
         else:
@@ -138,6 +139,9 @@ def validate(
         destination_writable=destination.writable if destination is not None else None,
         estimate=estimate(run_recipe(work, model), model, weights, store, fleet, owner=tenant.owner)
         if isinstance(work, CompressWork) and model and weights
+        else None,
+        training=tuning_estimate(work, model, found, store, fleet, owner=tenant.owner)
+        if isinstance(work, FinetuneWork) and model is not None
         else None,
         compatibility=_runtimes(job_recipe(work), model, weights)
         if isinstance(work, CompressWork) and model is not None

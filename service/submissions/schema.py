@@ -36,6 +36,9 @@ class Estimate(BaseModel):
 
     layers: int = Field(description="Weights that would be compressed.")
     bits_per_weight: float = Field(description="Over these weights, L and R in 16 bits counted.")
+    bits_of_model: float | None = Field(
+        default=None, description="Over all weights, those that stay as they are included; null in older answers."
+    )
     artifact_bytes: int
     scratch_bytes: int = Field(description="Disk a worker needs while it works.")
     memory_bytes: int = Field(description="Peak memory where layers are computed: the GPU's, or the machine's.")
@@ -43,6 +46,34 @@ class Estimate(BaseModel):
     seconds: float | None = Field(
         description="From your earlier jobs of the same recipe, else from the operations and the speed of the fastest "
         "worker, evaluation left out; null while there is neither."
+    )
+    gpu_minutes: float | None = Field(description="The same time in minutes, where the fastest worker has a GPU.")
+
+
+class TrainingEstimate(BaseModel):
+    """What a fine-tuning would take by a plain model of sizes and rows; the worker's tokenizer counts better."""
+
+    layers: int = Field(description="Weights whose L·R would be trained.")
+    trained_parameters: int
+    trainings: int = Field(description="Of the grid: learning rates times seeds.")
+    steps: int | None = Field(
+        description="Of one training. Exact for rows that are not packed; else from one token for four characters. "
+        "Null where the rows are on the Hub."
+    )
+    tokens: int | None = Field(description="Read in one training, from one token for four characters.")
+    base_bytes: int = Field(description="Of the frozen model in memory.")
+    memory_bytes: int = Field(
+        description="Peak where layers are computed: the base, 16 bytes for each trained parameter, and what one pass "
+        "keeps for its way back; or a compression before it, if that takes more."
+    )
+    scratch_bytes: int = Field(description="Disk a worker needs while it works.")
+    operations: float | None = Field(description="Floating-point operations of all trainings with their evaluations.")
+    tokens_per_second: float | None = Field(
+        description="Of your earlier fine-tunings of this model in the same precision; null before the first."
+    )
+    seconds: float | None = Field(
+        description="From these tokens per second; else from the operations at half the speed of the fastest worker's "
+        "large products, which is a guess. With the compression before it. Null while there is neither."
     )
     gpu_minutes: float | None = Field(description="The same time in minutes, where the fastest worker has a GPU.")
 
@@ -62,6 +93,7 @@ class Validation(BaseModel):
         description="Null without a `hub_token` of yours: the worker's own token decides then."
     )
     estimate: Estimate | None
+    training: TrainingEstimate | None = Field(default=None, description="For fine-tunings, in place of `estimate`.")
     compatibility: list[CompatibilityRow] = Field(description="Which runtimes load the result, and how we know.")
     data: DataSketch | None = Field(
         default=None,

@@ -10,27 +10,30 @@ from service.jobs.work import FinetuneWork, TrainingData
 from service.submissions.examination import Examination
 from service.submissions.fleet import Fleet
 from service.submissions.refusal import SOURCE
+from service.submissions.tuning_estimate import scratch_bytes, tuned_model
 from srr_core.errors import UnsupportedModelError
+from srr_core.recipe import tuning_cost
 from srr_core.recipe.architectures import check_config
-from srr_core.recipe.tuning import TuningSpec
+from srr_core.recipe.tuning import ArtifactStart, TuningSpec
 from srr_core.tuners.data_report import DataSketch
+from srr_core.tuners.kept import require_kept
 from srr_core.tuners.sketch import sketch
 
-SCRATCH_FACTOR = 4
-"""Scratch space as a multiple of the download, as the worker reserves it."""
 _DATA, _VALIDATION = "body.data", "body.validation"
 _ENDINGS = {"jsonl": ".jsonl", "csv": ".csv", "tsv": ".tsv", "text": ".txt"}
 _OURS = frozenset({"report.json", "tuning.json"})
 
 
-def look_at_tuning(found: Examination, work: FinetuneWork, hub: HubMetadata, fleet: Fleet, texts: OwnTexts) -> None:
+def look_at_tuning(
+    found: Examination, work: FinetuneWork, hub: HubMetadata, fleet: Fleet, texts: OwnTexts, *, token: str | None
+) -> None:
     """Run the checks of a fine-tuning on a model that was resolved, and on the rows it came with or names."""
     model = found.model
     if model is not None:
         found.attempt(SOURCE, lambda: _check_start(work, model))
-        found.attempt(
-            SOURCE, lambda: fleet.require_capacity(memory_bytes=0, scratch_bytes=SCRATCH_FACTOR * _download(model))
-        )
+        if not work.takes_artifact and model.has_safetensors:
+            found.attempt(SOURCE, lambda: _read_headers(found, model, hub, token))
+        found.attempt(SOURCE, lambda: _require_capacity(found, work, model, fleet))
         if not hub.is_local:
             found.attempt(
                 "body.acknowledge_license", lambda: check_license(model, acknowledged=work.acknowledge_license)
@@ -38,7 +41,7 @@ def look_at_tuning(found: Examination, work: FinetuneWork, hub: HubMetadata, fle
     if not found.is_refused(_DATA):
         found.attempt(_DATA, lambda: _look_at_rows(found, work, texts))
     if not found.is_refused(_VALIDATION):
-        found.attempt(_VALIDATION, lambda: _look_at_validation(work, texts))
+        found.attempt(_VALIDATION, lambda: _look_at_validation(found, work, texts))
 
 
 def _check_start(work: FinetuneWork, model: ResolvedModel) -> None:
@@ -49,13 +52,21 @@ def _check_start(work: FinetuneWork, model: ResolvedModel) -> None:
             f"{model.model_id} is no artifact of this service, so there is no L·R in it to go on learning; choose "
             "another start"
         )
+    if isinstance(work.tuning.start, ArtifactStart) and work.tuning.start.checkpoint is not None:
+        require_kept(model.model_id, work.tuning.start.checkpoint, model.kept_steps)
     if work.takes_artifact:  # what is packed by us is read by us
         config.pop("quantization_config", None)
     check_config(config)
 
 
-def _download(model: ResolvedModel) -> int:
-    return sum(file.size_bytes for file in model.whole_downloads)
+def _read_headers(found: Examination, model: ResolvedModel, hub: HubMetadata, token: str | None) -> None:
+    found.weights = hub.inspect(model, token=token)
+
+
+def _require_capacity(found: Examination, work: FinetuneWork, model: ResolvedModel, fleet: Fleet) -> None:
+    """Refuse what no worker can hold whatever the rows are; what a pass takes is an estimate, and refuses nothing."""
+    memory = tuning_cost.fixed_bytes(work.tuning, tuned_model(model, found.weights))
+    fleet.require_capacity(memory_bytes=memory, scratch_bytes=scratch_bytes(model))
 
 
 def _look_at_rows(found: Examination, work: FinetuneWork, texts: OwnTexts) -> None:
@@ -63,9 +74,9 @@ def _look_at_rows(found: Examination, work: FinetuneWork, texts: OwnTexts) -> No
         found.data = _sketched(work.data, work.tuning, texts, "data")
 
 
-def _look_at_validation(work: FinetuneWork, texts: OwnTexts) -> None:
+def _look_at_validation(found: Examination, work: FinetuneWork, texts: OwnTexts) -> None:
     if work.validation is not None:
-        _sketched(work.validation, work.tuning, texts, "validation")
+        found.judged = _sketched(work.validation, work.tuning, texts, "validation")
 
 
 def _sketched(data: TrainingData, spec: TuningSpec, texts: OwnTexts, name: str) -> DataSketch | None:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from pydantic import Field
 from starlette.responses import Response
 
 from service.edge.dependencies import JobReader, StoreDep
@@ -18,12 +19,15 @@ from service.web.comparing import (
     qualities,
     quality,
     scatter_chart,
+    size_gaps,
 )
 from service.web.dependencies import PagesDep
 from service.web.layer_differences import MAX_SHOWN, difference_charts, layer_rows
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
 MAX_COMPARED = 50
+BaselineId = Annotated[str, Field(pattern=r"^job_[0-9a-z]{26}:[a-z0-9-]{1,32}$")]
+"""A job and the name of a method that ran beside it."""
 
 
 @router.get("/compare")
@@ -34,6 +38,7 @@ def compare_page(
     store: StoreDep,
     model_id: Annotated[str, Query(max_length=96)] = "",
     job: Annotated[list[JobId] | None, Query(max_length=MAX_COMPARED)] = None,
+    baseline: Annotated[list[BaselineId] | None, Query(max_length=MAX_COMPARED)] = None,
     by: Annotated[Measure, Query()] = "bits",
     metric: Annotated[str, Query(max_length=64)] = "",
     base: Annotated[str, Query(max_length=64)] = "",
@@ -42,7 +47,9 @@ def compare_page(
 
     Layers are compared with those of `base`, or of the first result that is shown.
     """
-    chosen = [owned_job(store, job_id, caller.owner) for job_id in job or ()]
+    beside_jobs = [one.partition(":")[0] for one in baseline or ()]
+    named = dict.fromkeys((*(job or ()), *beside_jobs))
+    chosen = [owned_job(store, job_id, caller.owner) for job_id in named]
     done = JobFilter(owner=caller.owner, kind="compress", states=(JobState.SUCCEEDED,))
     latest = store.list(done, limit=MAX_COMPARED).jobs
     models = list(dict.fromkeys(one.work.source.model_id for one in (*chosen, *latest)))
@@ -52,11 +59,14 @@ def compare_page(
     known = {one.id for one in jobs}
     mine = [one for one in chosen if one.work.source.model_id == model and _is_result(one)]
     jobs += [one for one in mine if one.id not in known]
-    found = candidates(jobs, [store.report(one.id) for one in jobs], chosen=[one.id for one in mine])
+    wanted = [*(one.id for one in mine if one.id in (job or ())), *(baseline or ())]
+    found = candidates(jobs, [store.report(one.id) for one in jobs], chosen=wanted)
     shown = [one for one in found if one.is_chosen]
     measured = quality(shown, metric)
-    first = next((one for one in shown if one.job.id == base), shown[0] if shown else None)
-    beside = [one for one in shown if one is not first][:MAX_SHOWN]
+    whole = [one for one in shown if not one.baseline]
+    first = next((one for one in whole if one.job.id == base), whole[0] if whole else None)
+    beside = [one for one in whole if one is not first][:MAX_SHOWN]
+    against = first or (shown[0] if shown else None)
     return pages.render(
         request,
         "compare.html",
@@ -64,12 +74,13 @@ def compare_page(
         models=models,
         others=others,
         candidates=found,
-        is_choice=bool(mine),
+        is_choice=bool(mine) or bool(baseline),
         quality=measured,
         qualities=qualities(shown),
         base=first,
         beside=beside,
         shown=shown,
+        gaps=size_gaps(found, against),
         layers=layer_rows([one.report for one in (first, *beside)]) if first and beside else [],
         differences=difference_charts(first.report, [one.report for one in beside]) if first else [],
         by=by,

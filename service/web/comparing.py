@@ -1,19 +1,20 @@
 """Several finished jobs of one model side by side: quality against size."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import structlog
 
-from service.jobs.numbers import bits_of_model
 from service.jobs.reports import compression_report
 from service.jobs.schema import Job
 from service.platform.errors import UnreadableError
 from service.web.charts import Tick, nice_ticks
-from service.web.formatting import size
 from srr_core.recipe import Direction
-from srr_core.report import Measurement, Report
+from srr_core.recipe.byte_sizes import size_unit, size_words
+from srr_core.report import BitsPerWeight, Measurement, Report, SizeBytes
+from srr_core.telling.frontier import gap_words
+from srr_core.telling.sizes import bits_of_model, bits_words
 
 _log = structlog.get_logger(__name__)
 Measure = Literal["bits", "size"]
@@ -34,6 +35,13 @@ class Candidate:
     is_chosen: bool = True
     number: int | None = None
     """How the chart names it; None for a result that is not in it."""
+    baseline: str = ""
+    """Of a method that ran beside a job, its name; then the report is what is known of it, without layers."""
+
+    @property
+    def reference(self) -> str:
+        """What an address calls it."""
+        return f"{self.job.id}:{self.baseline}" if self.baseline else self.job.id
 
     @property
     def bits(self) -> float:
@@ -113,7 +121,11 @@ class ScatterChart:
 def candidates(
     jobs: Sequence[Job], reports: Sequence[Mapping[str, Any]], *, chosen: Sequence[str] = ()
 ) -> list[Candidate]:
-    """Return the results by size, the smallest first, numbered as far as they are chosen; without a choice, all are."""
+    """Return the results by size, the smallest first, numbered as far as they are chosen; without a choice, jobs are.
+
+    Args:
+        chosen: References of jobs and of the baselines in their reports.
+    """
     found = []
     for job, stored in zip(jobs, reports, strict=True):
         try:
@@ -121,12 +133,37 @@ def candidates(
         except UnreadableError as error:
             _log.error("row_unreadable", what="report", id=job.id, reason=str(error))
             continue
-        found.append(Candidate(job, report, is_chosen=not chosen or job.id in chosen))
+        mine = [Candidate(job, report), *_baselines(job, report)]
+        found += [replace(one, is_chosen=one.reference in chosen if chosen else not one.baseline) for one in mine]
     found.sort(key=lambda one: (not one.is_chosen, one.bits, one.report.mean_output_error))
-    return [
-        Candidate(one.job, one.report, one.is_chosen, number if one.is_chosen else None)
-        for number, one in enumerate(found, start=1)
-    ]
+    return [replace(one, number=number if one.is_chosen else None) for number, one in enumerate(found, start=1)]
+
+
+def size_gaps(found: Sequence[Candidate], base: Candidate | None) -> dict[str, str]:
+    """Return by reference how much larger or smaller files are than those of another result."""
+    if base is None or not base.size_bytes:
+        return {}
+    other = f"{base.number}" if base.number is not None else base.report.recipe.name
+    return {one.reference: gap_words(one.size_bytes / base.size_bytes - 1, other) for one in found if one is not base}
+
+
+def _baselines(job: Job, report: Report) -> list[Candidate]:
+    found = []
+    for one in report.baselines:
+        bits = BitsPerWeight(
+            quantized=one.bits_per_weight, low_rank=0.0, total=one.bits_per_weight, stored=one.bits_per_weight
+        )
+        known = {
+            "recipe": one.recipe,
+            "bits_per_weight": bits,
+            "size_bytes": SizeBytes(source=report.size_bytes.source, compressed=one.size_bytes),
+            "mean_output_error": one.mean_output_error,
+            "measurements": one.measurements,
+            "layers": (),
+            "baselines": (),
+        }
+        found.append(Candidate(job, report.model_copy(update=known), baseline=one.recipe.name))
+    return found
 
 
 def qualities(found: Sequence[Candidate]) -> dict[str, str]:
@@ -177,7 +214,7 @@ def scatter_chart(
     if not shown_here:
         return None
     width, height = extent
-    unit, suffix = (1, "") if measure == "bits" else _unit(max(one.size_bytes for one, _ in shown_here))
+    name, unit = ("", 1) if measure == "bits" else size_unit(max(one.size_bytes for one, _ in shown_here))
     sizes = [one.bits if measure == "bits" else one.size_bytes / unit for one, _ in shown_here]
     x_values = nice_ticks(min(sizes), max(sizes), count=4 if width > NARROW[0] else 3)
     levels = [*(value for _, value in shown_here), *([] if shown.source is None else [shown.source])]
@@ -197,12 +234,12 @@ def scatter_chart(
                 x=x_of(place),
                 y=y_of(value),
                 number=one.number or 0,
-                label=f"{one.report.recipe.name}: {one.bits:.2f} bits per weight, "
-                f"{size(one.size_bytes)}, {shown.name.lower()} {value:.{shown.digits}f}",
+                label=f"{one.report.recipe.name}: {bits_words(one.bits, one.bits_of_model)}, "
+                f"{size_words(one.size_bytes)}, {shown.name.lower()} {value:.{shown.digits}f}",
             )
             for (one, value), place in zip(shown_here, sizes, strict=True)
         ),
-        x_ticks=tuple(Tick(y=x_of(value), label=label + suffix) for value, label in _labelled(x_values)),
+        x_ticks=tuple(Tick(y=x_of(value), label=f"{label} {name}".rstrip()) for value, label in _labelled(x_values)),
         y_ticks=tuple(Tick(y=y_of(value), label=label) for value, label in _labelled(y_values)),
         source_y=None if shown.source is None else y_of(shown.source),
         width=width,
@@ -213,7 +250,3 @@ def scatter_chart(
 def _labelled(values: Sequence[float]) -> list[tuple[float, str]]:
     decimals = max(len(f"{value:.6g}".partition(".")[2]) for value in values)
     return [(value, f"{value:.{decimals}f}") for value in values]
-
-
-def _unit(count: int) -> tuple[int, str]:
-    return (1024**3, " GiB") if count >= 1024**3 else (1024**2, " MiB")

@@ -2,26 +2,32 @@
 
 from collections.abc import Iterable
 
-from service.submissions.schema import Estimate
-from service.web.formatting import count_words, duration, size
+from service.submissions.schema import Estimate, TrainingEstimate
+from service.web.formatting import count_words, duration
 from srr_core.recipe import Recipe
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.verdicts import CompatibilityRow
 
 _LABELS = {
     "layers": "Layers to compress",
-    "bits_per_weight": "Bits per weight here",
+    "bits_of_model": "Bits over the whole model",
+    "bits_per_weight": "Bits in the compressed layers",
     "artifact_bytes": "Size of the result",
     "scratch_bytes": "Disk while it works",
     "memory_bytes": "Memory while it works",
     "seconds": "Time",
     "gpu_minutes": "GPU time",
+    "trained_parameters": "Parameters that learn",
+    "tokens": "Tokens of a training",
+    "base_bytes": "The base in memory",
+    "tokens_per_second": "Tokens a second before",
 }
 _UNKNOWN = {"seconds": "Not known before a first job"}
 _MANY = 1000
 _ADAPTER = "L·R"
 
 
-def estimate_rows(estimate: Estimate) -> list[tuple[str, str]]:
+def estimate_rows(estimate: Estimate | TrainingEstimate) -> list[tuple[str, str]]:
     """Return a label and a text for every number of an estimate that is known, whichever there are.
 
     The unit follows from the name of the field; a field without words here gets its name for a label.
@@ -41,7 +47,7 @@ def relevant_rows(rows: Iterable[CompatibilityRow], recipe: Recipe) -> list[Comp
 
 def _text(name: str, value: float) -> str:
     if name.endswith("_bytes"):
-        return size(round(value))
+        return size_words(round(value))
     if name.endswith("seconds"):
         return duration(value)
     if name.endswith("_minutes"):

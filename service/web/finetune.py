@@ -8,6 +8,7 @@ from starlette.responses import Response
 from service.accounts.errors import HubAccessEndedError
 from service.edge.dependencies import JobReader, JobWriter, Services, ServicesDep
 from service.jobs.access import owned_job
+from service.jobs.checkpoints import started_at
 from service.jobs.errors import InvalidJobError
 from service.jobs.schema import Job, JobSubmission
 from service.jobs.work import FinetuneWork
@@ -18,12 +19,14 @@ from service.web import finetune_form, submitting
 from service.web.again import earlier_job, repeated
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep
+from service.web.estimates import estimate_rows
 from service.web.form_page import messages_of
 from service.web.forms import FormError, SubmitForm, read_form, typed_values
 from service.web.hub_access import brings_hub_access
 from service.web.rendering import Pages, is_fragment
 from srr_core.recipe.tuning_options import ARTIFACT
 
+MAX_STEP = 10**9
 router = APIRouter(include_in_schema=False, default_response_class=Response)
 
 
@@ -34,13 +37,19 @@ def finetune_page(
     caller: JobReader,
     services: ServicesDep,
     source: Annotated[str, Query(alias="from")] = "",
+    checkpoint: Annotated[int | None, Query(ge=1, le=MAX_STEP)] = None,
+    publish: Annotated[bool, Query()] = False,
 ) -> Response:
-    """Show the form, filled in like an earlier fine-tuning, or to go on from what an earlier job published."""
+    """Show the form, filled in like an earlier fine-tuning, or to go on from what an earlier job published.
+
+    With a checkpoint of that job it goes on from there, or publishes it as it is.
+    """
     if not source:
         values = typed_values(request.query_params, finetune_form.TEXT_FIELDS)
         return _show(request, pages, caller, services, values)
     job = owned_job(services.store, source, caller.owner)
-    return _show(request, pages, caller, services, _values_of(job), again=job)
+    values = _values_of(job) if checkpoint is None else _values_at(job, checkpoint, publish=publish)
+    return _show(request, pages, caller, services, values, again=job)
 
 
 @router.post("/finetune")
@@ -76,7 +85,7 @@ async def check_finetuning(request: Request, pages: PagesDep, caller: JobReader,
             code = getattr(error, "code", "invalid_form")
             validation = refused(*(ProblemNote(code=code, message=message) for message in messages.values()))
     if is_fragment(request):
-        return pages.render(request, "checked_data.html", validation=validation)
+        return pages.render(request, "checked_data.html", validation=validation, estimates=_estimates(validation))
     values = dict(form.values)
     return _show(request, pages, caller, services, values, messages=messages, validation=validation)
 
@@ -94,6 +103,16 @@ def _values_of(job: Job) -> dict[str, str]:
         "model_id": job.work.destination_id or job.work.source.model_id,
         "start": ARTIFACT if job.work.destination_id else "",
     }
+
+
+def _estimates(validation: Validation | None) -> list[tuple[str, str]]:
+    training = validation.training if validation is not None else None
+    return estimate_rows(training) if training is not None else []
+
+
+def _values_at(job: Job, step: int, *, publish: bool) -> dict[str, str]:
+    values = finetune_form.values_of(started_at(job, step), job=job)
+    return values | {"repo_id": "", **({"max_steps": "0"} if publish else {})}
 
 
 def _show(
@@ -114,6 +133,7 @@ def _show(
         values=values,
         messages=messages or {},
         validation=validation,
+        estimates=_estimates(validation),
         starts=finetune_form.START_WORDS,
         tasks=finetune_form.TASKS,
         formats=finetune_form.FORMATS,

@@ -1,6 +1,8 @@
 """The submit form as a page: empty, filled in, checked, or with what is wrong beside each field."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,6 +12,7 @@ from starlette.responses import Response
 
 from service.accounts.errors import HubAccessEndedError
 from service.edge.dependencies import Services
+from service.hub.result_bits import PLAIN_SHAPE, plain_bits
 from service.jobs.schema import Job
 from service.submissions.caller import Caller
 from service.submissions.preflight import refused
@@ -23,12 +26,12 @@ from service.web.hub_access import brings_hub_access
 from service.web.recipe_fields import own_words
 from service.web.rendering import Pages, is_fragment
 from service.web.sign_in import account_sign_in_url
+from service.web.whole_bits import whole_bits
 from service.web.wording import sentence
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS, Recipe, named_recipe
 from srr_core.recipe.targets import USUAL, unserved
 
-PREVIEW_SHAPE = (4096, 4096)
-"""The layer whose bits per weight the preview tells: the attention of a 7B model, for instance."""
+PREVIEW_SHAPE = PLAIN_SHAPE
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ class FormPage:
         known = {*PRESETS, *([base.name] if base else [])}
         values["recipe"] = values["recipe"] if values["recipe"] in known else ""
         values["goal"] = values["goal"] if values["goal"] in GOALS else DEFAULT_GOAL
-        summary = preview_of(values, namespace_of(self.caller), base)
+        known_bits = partial(whole_bits, values, self.request, self.services, self.caller)
+        summary = preview_of(values, namespace_of(self.caller), base, known_bits)
         wrong = messages or {}
         return self.pages.render(
             self.request,
@@ -100,6 +104,7 @@ class FormPage:
             or bool({*ADVANCED_FIELDS, *FILE_FIELDS} & wrong.keys()),
             again=again,
             sign_in_again=sign_in_again,
+            brings_folders=self.services.bring_model is not None,
             has_hub_access=brings_hub_access(self.caller, self.services),
             **summary,
             **_checked(validation, summary["recipe"]),
@@ -116,23 +121,36 @@ def messages_of(error: Exception) -> dict[str, str]:
     return error.messages if isinstance(error, FormError) else {"": sentence(str(error.__cause__ or error))}
 
 
-def preview_of(values: dict[str, str], owner: str, base: Recipe | None = None) -> dict[str, Any]:
-    """Return what a form as it stands would do, and what its empty fields stand for."""
+def preview_of(
+    values: dict[str, str],
+    owner: str,
+    base: Recipe | None = None,
+    bits: Callable[[Recipe], float | None] | None = None,
+) -> dict[str, Any]:
+    """Return what a form as it stands would do, and what its empty fields stand for.
+
+    Args:
+        bits: Returns those of the result over the whole model, None where nobody can say.
+    """
     try:
         recipe = chosen_recipe(values, base=base)
     except FormError as error:
-        nothing = dict.fromkeys(("recipe", "destination", "bits", "warning"))
+        nothing = dict.fromkeys(("recipe", "destination", "bits", "whole_bits", "warning"))
         return {**nothing, "problem": str(error), "own": own_words(named_recipe(DEFAULT_RECIPE))}
     bare = {name: values.get(name, "") for name in ("recipe", "goal")}
     model_id = values["model_id"]
-    destination = values["repo_id"] or (default_destination(model_id, recipe, owner=owner) if model_id else None)
+    whole = bits(recipe) if bits is not None else None
+    destination = values["repo_id"] or (
+        default_destination(model_id, recipe, owner=owner, bits=whole) if model_id else None
+    )
     return {
         "recipe": recipe,
         "own": own_words(chosen_recipe(bare, base=base)),
         "warning": unserved(recipe, USUAL),
         "problem": None,
         "destination": destination,
-        "bits": recipe.bits_per_weight(*PREVIEW_SHAPE),
+        "bits": plain_bits(recipe),
+        "whole_bits": whole,
     }
 
 

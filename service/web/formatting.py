@@ -9,17 +9,6 @@ _LARGE = (
     (10**6, "million"),
     (10**3, "thousand"),
 )
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def size(count: int) -> str:
-    """Return a number of bytes with a binary unit, three digits or so: `13.2 MiB`."""
-    value = float(count)
-    for unit in _UNITS[:-1]:
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} {_UNITS[-1]}"
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from service.edge.fields import MAX_TAGS, Tag
+from service.hub.result_bits import bits_label, plain_bits
 from service.jobs.schema import JobSubmission
 from service.jobs.tenancy import LOCAL_OWNER
 from service.jobs.work import CompressWork, JobDestination, JobSource, JobText
@@ -18,7 +19,8 @@ from service.web.goals import GOALS, with_goal
 from service.web.wording import complaints, sentence
 from srr_core.errors import RecipeError
 from srr_core.recipe import DEFAULT_RECIPE, Recipe, named_recipe, override
-from srr_core.recipe.budgeted import budgeted, size_in_bytes
+from srr_core.recipe.budgeted import budgeted
+from srr_core.recipe.byte_sizes import size_in_bytes
 
 NUMBER_FIELDS = ("num_bits", "rank", "iterations", "group_size", "seed")
 TARGETS_OF_SIZE = ("target_bits", "target_size", "target_kl")
@@ -100,8 +102,13 @@ def typed_values(data: Mapping[str, Any], fields: Sequence[str] = TEXT_FIELDS) -
     return {name: str(data.get(name, "")).strip() for name in fields}
 
 
-def submission(form: SubmitForm, *, owner: str, base: Recipe | None = None) -> JobSubmission:
+def submission(
+    form: SubmitForm, *, owner: str, base: Recipe | None = None, bits: Callable[[Recipe], float | None] | None = None
+) -> JobSubmission:
     """Return what a form asks for; `base` as in `chosen_recipe`.
+
+    Args:
+        bits: Returns those of the result over the whole model, for the name of its repository.
 
     Raises:
         FormError: at least one field is wrong; every wrong one is named.
@@ -111,7 +118,10 @@ def submission(form: SubmitForm, *, owner: str, base: Recipe | None = None) -> J
     recipe = gathered.value(lambda: chosen_recipe(values, base=base)) or named_recipe(DEFAULT_RECIPE)
     source = gathered.value(lambda: JobSource(model_id=values["model_id"], revision=values["revision"] or "main"))
     # An empty destination follows from the model, so that a wrong model is blamed once and where it was typed.
-    follows = default_destination(values["model_id"], recipe, owner=owner) if source else "org/model"
+    follows = "org/model"
+    if source and not values["repo_id"]:
+        found = bits(recipe) if bits is not None else None
+        follows = default_destination(values["model_id"], recipe, owner=owner, bits=found)
     destination = gathered.value(
         lambda: JobDestination(repo_id=values["repo_id"] or follows, private=VISIBILITY.get(values["visibility"]))
     )
@@ -159,14 +169,18 @@ def chosen_recipe(values: Mapping[str, str], *, base: Recipe | None = None) -> R
         ) from error
 
 
-def default_destination(model_id: str, recipe: Recipe, *, owner: str) -> str:
-    """Return the repository that an empty destination stands for: `us/name-srr-3bit`.
+def default_destination(model_id: str, recipe: Recipe, *, owner: str, bits: float | None = None) -> str:
+    """Return the repository that an empty destination stands for: `us/name-srr-3.3bit`.
+
+    Args:
+        bits: Over the whole model, as its result will have them; those of a wide layer where that is not known.
 
     It is in the namespace of whoever asks, because few may write to that of the source; the local user of a
     single-user service has no name, so there it stays with the source.
     """
     namespace, _, name = model_id.rpartition("/")
-    return f"{own_namespace(owner) or namespace}/{name}-{recipe.name}-{recipe.quantization_bits}bit"
+    total = bits_label(plain_bits(recipe) if bits is None else bits)
+    return f"{own_namespace(owner) or namespace}/{name}-{recipe.name}-{total}bit"
 
 
 def own_namespace(owner: str) -> str | None:

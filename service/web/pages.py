@@ -1,8 +1,10 @@
 """The pages: submit a model, watch it, read what came of it. They work without JavaScript."""
 
+from functools import partial
 from typing import Annotated
 from urllib.parse import quote
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Form, Query, Request, status
 from starlette.responses import RedirectResponse, Response
 
@@ -14,6 +16,7 @@ from service.jobs.access import owned_job
 from service.jobs.cancel import cancel
 from service.jobs.destinations import same_destination
 from service.jobs.errors import InvalidJobError
+from service.jobs.event_words import STATE_LABELS
 from service.jobs.ports import JobReading
 from service.jobs.reports import AnyReport, job_report
 from service.jobs.retry import retry
@@ -25,9 +28,11 @@ from service.web import (
     api_docs,
     choices,
     compare,
+    compare_tunings,
     convert,
     evaluate,
     finetune,
+    hub_models,
     report_files,
     submitting,
     usage,
@@ -36,6 +41,7 @@ from service.web import (
 from service.web.again import base_of, earlier_job, values_of
 from service.web.csrf import FIELD
 from service.web.dependencies import PagesDep, Token
+from service.web.earlier_results import earlier_results
 from service.web.filtering import JobQuery
 from service.web.form_page import PREVIEW_SHAPE, FormPage, namespace_of, preview_of
 from service.web.forms import (
@@ -53,13 +59,25 @@ from service.web.other_bits import Change, with_other_bits
 from service.web.rendering import is_fragment
 from service.web.result import result_view
 from service.web.searching import MAX_SCANNED
-from service.web.views import STATE_LABELS, JobView, job_view
+from service.web.views import JobView, job_view
+from service.web.whole_bits import whole_bits
 from service.web.wording import FORMS
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS
 from srr_core.report import Report
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)
-for part in (api_docs, compare, convert, evaluate, finetune, report_files, workers, usage):
+for part in (
+    api_docs,
+    compare,
+    compare_tunings,
+    convert,
+    evaluate,
+    finetune,
+    hub_models,
+    report_files,
+    workers,
+    usage,
+):
     router.include_router(part.router)
 
 _EVENTS_PER_READ = 500
@@ -88,11 +106,13 @@ def submit_page(
 
 
 @router.get("/preview")
-def preview(request: Request, pages: PagesDep, caller: JobReader, store: StoreDep) -> Response:
+def preview(request: Request, pages: PagesDep, caller: JobReader, services: ServicesDep) -> Response:
     """Show what the form as it stands would do. A fragment for the form page."""
     values = typed_values(request.query_params)
-    base = base_of(earlier_job(values, store, caller.owner))
-    return pages.render(request, "preview.html", values=values, **preview_of(values, namespace_of(caller), base))
+    base = base_of(earlier_job(values, services.store, caller.owner))
+    bits = partial(whole_bits, values, request, services, caller)
+    summary = preview_of(values, namespace_of(caller), base, bits)
+    return pages.render(request, "preview.html", values=values, **summary)
 
 
 @router.post("/check")
@@ -108,7 +128,9 @@ async def check_form(request: Request, pages: PagesDep, caller: JobReader, servi
         return page.check(values, None)
     try:
         base = base_of(earlier_job(values, services.store, caller.owner))
-        wanted = submission(SubmitForm(values=values, texts={}), owner=namespace_of(caller), base=base)
+        bits = partial(whole_bits, values, request, services, caller, hub_token=typed)
+        form = SubmitForm(values=values, texts={})
+        wanted = await run_sync(lambda: submission(form, owner=namespace_of(caller), base=base, bits=bits))
         validation = await submitting.check_work(wanted.work, request, services, caller, hub_token=typed)
     except (FormError, InvalidJobError, HubAccessEndedError) as error:
         return page.refuse_check(values, error)
@@ -126,7 +148,12 @@ async def submit_form(request: Request, pages: PagesDep, caller: JobWriter, serv
         caller,
         fields=TEXT_FIELDS,
         files=FILE_FIELDS,
-        make=lambda form, earlier: submission(form, owner=namespace_of(caller), base=base_of(earlier)),
+        make=lambda form, earlier: submission(
+            form,
+            owner=namespace_of(caller),
+            base=base_of(earlier),
+            bits=partial(whole_bits, form.values, request, services, caller, hub_token=form.hub_token),
+        ),
         refuse=page.refuse,
     )
 
@@ -231,9 +258,15 @@ def retry_form(
 
 
 @router.get("/jobs/{job_id}/report")
-def report_page(request: Request, pages: PagesDep, job: OwnedJob, store: StoreDep) -> Response:
-    """Show the report of a finished job."""
-    return pages.report(request, job, store.report(job.id))
+def report_page(
+    request: Request,
+    pages: PagesDep,
+    job: OwnedJob,
+    store: StoreDep,
+    layer: Annotated[str, Query(max_length=300)] = "",
+) -> Response:
+    """Show the report of a finished job, of a compression with the singular values of one layer."""
+    return pages.report(request, job, store.report(job.id), earlier_results(job, store), layer)
 
 
 @router.get("/recipes")

@@ -1,6 +1,6 @@
 """Templates to responses: the one place that knows Jinja."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,19 @@ from service.edge.problem import Problem
 from service.edge.sessions import SESSION_COOKIE
 from service.jobs.reports import job_report
 from service.jobs.schema import Job
-from service.jobs.tuned import chosen_cell, start_words
+from service.jobs.tuned import chosen_cell, evaluation_at, start_words
 from service.submissions.caller import Caller
 from service.web import formatting
 from service.web.csrf import FormGuard
 from service.web.forms import TEXT_FIELDS
-from service.web.report_story import report_story
+from service.web.report_story import report_story, shown_spectrum
 from service.web.result import report_tiles
 from service.web.training import tuning_charts
 from service.web.views import report_charts, sorted_layers
 from service.web.wording import FORMS, KIND_LABELS, SCOPE_WORDS, sentence
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.report import Report
+from srr_core.telling.frontier import Earlier
 from srr_core.tuners.report import TuningReport
 
 HERE = Path(__file__).parent
@@ -49,7 +51,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.filters |= {
-            "size": formatting.size,
+            "size": size_words,
             "duration": formatting.duration,
             "moment": formatting.moment,
             "clock": formatting.clock,
@@ -60,6 +62,7 @@ class Pages:
         }
         self._environment.filters["pair"] = lambda word: (word, word)
         self._environment.globals["start_words"] = start_words
+        self._environment.globals["evaluation_at"] = evaluation_at
         self._environment.globals["forms"] = FORMS
         self._environment.globals["kind_labels"] = KIND_LABELS
         self._environment.globals["has_sign_in"] = has_sign_in
@@ -95,8 +98,20 @@ class Pages:
             problem = problem.model_copy(update={"status": HTTPStatus.NOT_FOUND, "code": "not_found", "errors": []})
         return self.render(request, "error.html", status=problem.status, problem=problem)
 
-    def report(self, request: Request, job: Job, report: Mapping[str, Any]) -> Response:
-        """Return the page of a report."""
+    def report(
+        self,
+        request: Request,
+        job: Job,
+        report: Mapping[str, Any],
+        earlier: Sequence[Earlier] = (),
+        layer: str = "",
+    ) -> Response:
+        """Return the page of a report.
+
+        Args:
+            earlier: Other results of the same source, to stand beside a compression.
+            layer: The one whose spectrum is shown.
+        """
         parsed = job_report(job, report)
         if isinstance(parsed, TuningReport):
             cell = chosen_cell(parsed)
@@ -119,7 +134,9 @@ class Pages:
             report=parsed,
             layers=sorted_layers(parsed),
             charts=report_charts(parsed),
-            story=report_story(parsed),
+            story=report_story(parsed, earlier),
+            spectrum=shown_spectrum(parsed, layer),
+            request_layer=layer,
             tiles=report_tiles(job, parsed),
         )
 

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-from service.jobs.numbers import bits_of_model
 from service.jobs.schema import Job
 from service.jobs.work import CompressWork
-from service.web.formatting import duration, size
+from service.web.formatting import duration
 from service.web.other_bits import Other, other_bits
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.evaluations import misfit, too_large
 from srr_core.report import Measurement, Report
 from srr_core.telling.conversions import Conversion, conversions
 from srr_core.telling.loading import Loading, Step, loadings
+from srr_core.telling.sizes import bits_of_model
 from srr_core.telling.verdict import Verdict, verdict
 
 _FILE = "file://"
@@ -95,7 +96,7 @@ def _change(row: Measurement) -> str:
 def _size(report: Report) -> Tile:
     sizes = report.size_bytes
     share = f"{100 * sizes.compressed / sizes.source:.0f} % of" if sizes.source else "from"
-    return _tile("Size", size(sizes.compressed), f"{share} the source's {size(sizes.source)}")
+    return _tile("Size", size_words(sizes.compressed), f"{share} the source's {size_words(sizes.source)}")
 
 
 def _bits(report: Report) -> Tile:

@@ -58,7 +58,8 @@ async def take_form(
         try:
             form = await read_form(data, fields=fields, files=files)
             earlier = earlier_job(form.values, services.store, caller.owner)
-            wanted = repeated(make(form, earlier), earlier, services.store.text)
+            # In a thread: the name of the result may ask a hub how large the model is.
+            wanted = await run_sync(lambda: repeated(make(form, earlier), earlier, services.store.text))
             token = job_token(form.hub_token, request, caller, services)
             job = await run_sync(
                 lambda: submit_checked(

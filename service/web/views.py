@@ -1,11 +1,11 @@
 """What the pages show of a job, worked out here so that the templates only lay it out."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from service.jobs.eta import remaining_seconds
+from service.jobs.event_words import STATE_LABELS, event_words
 from service.jobs.reports import AnyReport
 from service.jobs.schema import TERMINAL_STATES, Job, JobEvent, JobState
 from service.jobs.trainings import TrainingRecord
@@ -20,15 +20,6 @@ from srr_core.tuners.data_report import Preview
 _PART_OF = dict.fromkeys((Stage.SEARCH, Stage.CALIBRATE, Stage.LEARN, Stage.BASELINES, Stage.REPAIR), Stage.COMPRESS)
 """Calibration and compression alternate block by block; a reader sees one stage."""
 
-STATE_LABELS: Mapping[JobState, str] = {
-    JobState.QUEUED: "Queued",
-    JobState.RUNNING: "Running",
-    JobState.PUBLISHING: "Publishing",
-    JobState.CANCELING: "Canceling",
-    JobState.SUCCEEDED: "Succeeded",
-    JobState.FAILED: "Failed",
-    JobState.CANCELED: "Canceled",
-}
 _ETA_FROM_LAYERS = 3
 LOG_LINES = 200
 
@@ -237,11 +228,8 @@ def total_layers(events: Iterable[JobEvent]) -> int | None:
 
 def log_line(event: JobEvent) -> LogLine | None:
     """Return an event as a line of the log, or None for those that the rest of the page shows."""
-    if event.kind == "log":
-        return LogLine(at=event.created_at, text=str(event.data.get("message", "")))
-    if event.kind == "state":
-        return LogLine(at=event.created_at, text=_state_text(event.data))
-    return None
+    words = event_words(event.kind, event.data)
+    return None if words is None else LogLine(at=event.created_at, text=words)
 
 
 def report_charts(report: Report) -> LayerCharts:
@@ -273,12 +261,3 @@ def _elapsed(job: Job, now: datetime) -> str | None:
     if job.started_at is None:
         return None
     return duration(max(((job.finished_at or now) - job.started_at).total_seconds(), 0.0))
-
-
-def _state_text(data: Mapping[str, Any]) -> str:
-    state = data.get("state")
-    label = STATE_LABELS[JobState(state)] if state in set(JobState) else str(state)
-    failure = data.get("failure")
-    reason = f": {failure.get('message')}" if isinstance(failure, Mapping) else ""
-    attempt = data.get("attempt")
-    return f"{label}{f' (attempt {attempt})' if isinstance(attempt, int) and attempt > 1 else ''}{reason}"

@@ -18,8 +18,10 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from srr_core.models.blockwise import BlockwiseModel, Hidden
+from srr_core.errors import UnsupportedModelError
+from srr_core.models.blockwise import BlockwiseModel
 from srr_core.models.layers import Block, Layer
+from srr_core.models.stream import Hidden
 from srr_core.models.weights import BlockWeights
 
 Sensitivities = Mapping[str, Float64[Tensor, " out"]]
@@ -51,10 +53,15 @@ def output_sensitivities(
     stream = model.start(batches)
     inputs: list[list[Hidden]] = []
     for block in blocks:
-        inputs.append(list(stream.hidden))
-        with model.loaded_block(block.index) as module:
+        with model.loaded_block(block.index, stream) as module:
+            inputs.append(list(stream.hidden))
             model.run_block(stream, module)
         after_block()
+    if len(stream.stretches) > 1:
+        raise UnsupportedModelError(
+            "the model works on the hidden states between its blocks, so what a layer does to the output is not "
+            "measured; give one quantizer for all layers and no budget"
+        )
     generator = torch.Generator().manual_seed(seed)
     if has_head:
         gradients = list(model.head_gradients(stream, lambda _, logits: _drawn_loss(logits, generator)))

@@ -1,5 +1,7 @@
 """What the layers of one block see: statistics of their inputs, one for all layers that share an input."""
 
+import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,8 +87,9 @@ class _Group:
 class InputCollector:
     """Watches modules run and accumulates one statistic for each distinct input tensor.
 
-    Modules that are called with the very same tensor in the first batch form a group, and must do so in every
-    batch. Groups are found by the identity of the tensor, never by name.
+    Modules that are called with the very same tensor in the first batch form a group. Groups are found by the identity
+    of the tensor, never by name. One that is called with something else too, as keys are that look at a decoder's and
+    at an encoder's states, leaves its group with a statistic of its own.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
@@ -94,6 +97,8 @@ class InputCollector:
         self._groups: dict[str, _Group] = {}
         self._leader_of: dict[str, str] = {}
         self._seen: dict[tuple[int, int, int, int], tuple[str, Tensor]] = {}
+        self._calls: Counter[str] = Counter()
+        self._alone: set[str] = set()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -119,15 +124,33 @@ class InputCollector:
             group = self._groups.pop(leader)
             yield tuple(group.members), group.accumulator.finish(leader)
 
+    def _leave(self, name: str) -> None:
+        """Take a module out of its group, with what both have seen so far."""
+        leader = self._leader_of[name]
+        group = self._groups.get(leader)
+        if leader == name or group is None or self._calls[leader] != self._calls[name] - 1:
+            raise NumericalError(f"{name} shared its input with {leader} in one batch but not in another")
+        group.members.remove(name)
+        self._groups[name] = _Group(copy.deepcopy(group.accumulator), [name])
+        self._leader_of[name] = name
+        self._alone.add(name)
+
     def _see(self, name: str, inputs: Tensor) -> None:
+        self._calls[name] += 1
+        if name in self._alone:
+            self._groups[name].accumulator.add(inputs)
+            return
         key = (inputs.data_ptr(), inputs.numel(), inputs.shape[-1], inputs._version)  # noqa: SLF001  # the only witness of an in-place change
         leader, _ = self._seen.setdefault(key, (name, inputs))
         if self._leader_of.setdefault(name, leader) != leader:
             if not bool(inputs.any()):
+                self._calls[name] -= 1
                 return  # a state before the first token: it adds nothing to any statistic
-            raise NumericalError(
-                f"{name} shared its input with {self._leader_of[name]} in one batch but not in another"
-            )
+            self._leave(name)
+            if leader == name:
+                del self._seen[key]  # others that are called with it have not seen what this module has
+            self._groups[name].accumulator.add(inputs)
+            return
         if leader != name:
             if name not in self._groups[leader].members:
                 self._groups[leader].members.append(name)

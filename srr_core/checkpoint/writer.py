@@ -21,9 +21,11 @@ ALIGNMENT = 8
 
 
 @contextmanager
-def atomic_file(file: Path) -> Iterator[BinaryIO]:
+def atomic_file(file: Path, *, is_durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file that appears under its name, on disk with its content, only when the block ends well.
 
+    Args:
+        is_durable: Whether it outlives a loss of power; a process that is killed loses nothing either way.
     Raises:
         StorageError: the disk is full or the folder cannot be written.
     """
@@ -32,9 +34,11 @@ def atomic_file(file: Path) -> Iterator[BinaryIO]:
         with partial.open("wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if is_durable:
+                os.fsync(stream.fileno())
         partial.replace(file)
-        sync_folder(file.parent)
+        if is_durable:
+            sync_folder(file.parent)
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror or error)
         raise StorageError(f"{file.name} could not be written: {reason}; free space and run again to resume") from error
@@ -51,22 +55,29 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def write_json(file: Path, value: object) -> None:
+def write_json(file: Path, value: object, *, is_durable: bool = True) -> None:
     """Write a JSON document, complete or not at all. Raises StorageError."""
-    with atomic_file(file) as stream:
+    with atomic_file(file, is_durable=is_durable) as stream:
         stream.write(json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-def write_tensors(file: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    file: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    is_durable: bool = True,
+) -> None:
     """Write one safetensors file, complete or not at all.
 
     Args:
         tensors: Any device, any strides; written in the order given.
+        is_durable: As `atomic_file` says.
     Raises:
         StorageError: the disk is full or the folder cannot be written.
     """
     entries = {name: (tensor.dtype, tuple(tensor.shape), tensor.nbytes) for name, tensor in tensors.items()}
-    _write(file, entries, lambda name: tensor_bytes(tensors[name]), metadata)
+    _write(file, entries, lambda name: tensor_bytes(tensors[name]), metadata, is_durable=is_durable)
 
 
 class ShardPlan:
@@ -128,6 +139,8 @@ def _write(
     entries: Mapping[str, tuple[torch.dtype, tuple[int, ...], int]],
     data: Callable[[str], memoryview],
     metadata: Mapping[str, str] | None,
+    *,
+    is_durable: bool = True,
 ) -> None:
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     position = 0
@@ -137,7 +150,7 @@ def _write(
         position += num_bytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
-    with atomic_file(file) as stream:
+    with atomic_file(file, is_durable=is_durable) as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for name in entries:
             stream.write(data(name))

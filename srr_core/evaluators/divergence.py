@@ -14,6 +14,7 @@ PROTOCOL = (
     "disjoint windows of {length} tokens cut in order from one text, tokenized as one document; standard error over "
     "windows"
 )
+_HALVES = "; the encoder reads the first half of a window, and the positions are those of the decoder over the second"
 
 
 class DivergenceEvaluator(Evaluator[DivergenceSpec]):
@@ -35,7 +36,8 @@ class DivergenceEvaluator(Evaluator[DivergenceSpec]):
         values = tokens.divergences[: len(windows.ids)]
         mean, agreement = mean_of_windows(values), mean_of_windows(tokens.agreements[: len(values)].double())
         ordered = values.flatten().sort().values
-        protocol = PROTOCOL.format(sequences=len(values), length=length)
+        is_halved = values.shape[1] < length - 1
+        protocol = PROTOCOL.format(sequences=len(values), length=length) + (_HALVES if is_halved else "")
         return (
             Measurement(
                 evaluator=self.spec.kind,

@@ -16,6 +16,13 @@ PROTOCOL = (
     "document; each window is scored on its own, its first token is not predicted; every predicted token counts "
     "the same; float32 arithmetic; not comparable with word-level perplexity"
 )
+PROTOCOL_OF_HALVES = (
+    "token-level; {sequences} disjoint windows of {length} tokens cut in order from one text, tokenized as one "
+    "document; the encoder reads the first half of a window and the decoder predicts the {predicted} tokens of the "
+    "second from the token it starts with; every predicted token counts the same; float32 arithmetic; not comparable "
+    "with the perplexity of a model without encoder"
+)
+"""Of encoder-decoders."""
 LARGEST_LOSS = 700.0
 """Its exponential is near the end of float64."""
 
@@ -43,7 +50,7 @@ class PerplexityEvaluator(Evaluator[PerplexitySpec]):
                 difference=moved.mean,
                 difference_unit="nats per token",
                 standard_error=moved.standard_error,
-                protocol=describe_protocol(windows),
+                protocol=describe_protocol(windows, predicted=tokens.source_losses.shape[1]),
                 tokens=tokens.source_losses.numel(),
                 text=windows.describe(),
             ),
@@ -55,7 +62,13 @@ def perplexity(mean_loss: float) -> float:
     return math.exp(min(mean_loss, LARGEST_LOSS))
 
 
-def describe_protocol(windows: TokenWindows) -> str:
-    """Return one sentence that says exactly what the number is."""
+def describe_protocol(windows: TokenWindows, *, predicted: int | None = None) -> str:
+    """Return one sentence that says exactly what the number is.
+
+    Args:
+        predicted: Tokens of each window; all but the first by default.
+    """
     sequences, length = windows.ids.shape
+    if predicted not in {None, length - 1}:
+        return PROTOCOL_OF_HALVES.format(sequences=sequences, length=length, predicted=predicted)
     return PROTOCOL.format(sequences=sequences, length=length)

@@ -109,10 +109,15 @@ class Evaluator(ABC):
         return ()
 
 
-def require_next_token_model(subject: Subject, kind: str) -> None:
-    """Raise EvaluationError for a model that does not predict the next token."""
+def require_next_token_model(subject: Subject, kind: str, *, may_have_encoder: bool = False) -> None:
+    """Raise EvaluationError for a model that does not predict the next token.
+
+    Args:
+        may_have_encoder: Whether an encoder-decoder will do, whose decoder predicts it.
+    """
     for opened in subject.models():
-        if not opened.architecture().is_causal_lm:
+        architecture = opened.architecture()
+        if not (architecture.has_perplexity if may_have_encoder else architecture.is_causal_lm):
             raise EvaluationError(
                 f"{kind} needs a model that predicts the next token, and {opened.class_name} does not"
             )

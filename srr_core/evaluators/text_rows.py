@@ -26,6 +26,7 @@ from srr_core.evaluators.subject import Evaluator, Files, Subject, bos_setting, 
 from srr_core.evaluators.tokens import token_losses
 from srr_core.evaluators.word_perplexity import describe_protocol as describe_words
 from srr_core.evaluators.word_perplexity import page_log_likelihoods
+from srr_core.models.inputs import predicted_ids
 from srr_core.recipe import DivergenceSpec
 from srr_core.recipe.evaluations import TextDivergenceSpec, TokenPerplexitySpec, WordPerplexitySpec
 from srr_core.report import Measurement
@@ -45,7 +46,7 @@ class TextDivergenceEvaluator(Evaluator):
 
     def check(self, subject: Subject) -> None:
         """Refuse models that predict no next token or have no source, and texts shorter than a window."""
-        require_next_token_model(subject, self.kind)
+        require_next_token_model(subject, self.kind, may_have_encoder=True)
         source = _source(subject, self.kind)
         sizes = [opened.architecture().config.get_text_config().vocab_size for opened in (subject.model, source)]
         if sizes[0] != sizes[1]:
@@ -81,14 +82,15 @@ class TokenPerplexityEvaluator(Evaluator):
 
     def check(self, subject: Subject) -> None:
         """Refuse models that predict no next token, and texts shorter than a window."""
-        require_next_token_model(subject, self.kind)
+        require_next_token_model(subject, self.kind, may_have_encoder=True)
         _windows(subject, self._spec)
 
     def measure(self, subject: Subject) -> tuple[Measurement, ...]:
         """Return one row."""
         windows = _windows(subject, self._spec)
         length = windows.ids.shape[1]
-        protocol = describe_protocol(windows)
+        predicted = predicted_ids(subject.model.architecture().model, windows.ids[:1]).shape[1] - 1
+        protocol = describe_protocol(windows, predicted=predicted)
 
         def run(opened: OpenedModel) -> list[float]:
             losses = token_losses(
@@ -102,9 +104,8 @@ class TokenPerplexityEvaluator(Evaluator):
         facts = {"kind": self.kind, "protocol": protocol, "tokens": windows.describe().token_sha256}
         before = subject.of_source(facts, lambda: {"nll": run(_source(subject, self.kind))})
         nll = None if before is None else before["nll"]
-        row = _row(
-            self.kind, f"token_perplexity@{length}", protocol, run(subject.model), nll, [length - 1] * len(windows.ids)
-        )
+        counts = [predicted] * len(windows.ids)
+        row = _row(self.kind, f"token_perplexity@{length}", protocol, run(subject.model), nll, counts)
         return (row.model_copy(update={"text": windows.describe()}),)
 
 

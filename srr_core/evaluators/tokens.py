@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from srr_core.calibration.dataset import TokenWindows
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
+from srr_core.models.stream import Stream
 
 LOGIT_BYTES = 1 << 26
 """Of the logits of one model that are held at once: 512 positions of a vocabulary of 32k, 128 of one of 128k."""
@@ -67,17 +68,17 @@ def score_tokens(
         after_block: Called after every block of either model; may raise to stop.
         logit_bytes: Of the logits of one model that are held at once; it changes no number beyond rounding.
     """
-    rows = max(1, logit_bytes // (4 * source.vocabulary_size))
+    rows, ids = max(1, logit_bytes // (4 * source.vocabulary_size)), source.predicted(windows.ids)
     beside = variants or Variants()
     with torch.no_grad():
         stream, branches = _run_beside(source, windows, batch_size, beside, after_block, num_paired=num_paired)
         with source.outer_weights():
             before = _finished(source, stream)
             kept = [window.clone() for window in before[:num_paired]]
-            rest = _losses(source, before[num_paired:], windows.ids[num_paired:], rows)
+            rest = _losses(source, before[num_paired:], ids[num_paired:], rows)
             with beside.timed():
                 others = [_finished(source, own) for own in branches]
-                scored = _paired(source, [source] * len(others), kept, others, windows.ids, rows)
+                scored = _paired(source, [source] * len(others), kept, others, ids, rows)
                 del others, branches
         del stream, before
         stream = _run(compressed, windows, batch_size, after_block)
@@ -88,8 +89,8 @@ def score_tokens(
             if num_paired and not _are_equal(source.outer_tensors(), compressed.outer_tensors()):
                 held.enter_context(source.outer_weights())
                 head = source
-            (paired,) = _paired(head, [compressed], kept, [after], windows.ids, rows)
-            compressed_rest = _losses(compressed, after[num_paired:], windows.ids[num_paired:], rows)
+            (paired,) = _paired(head, [compressed], kept, [after], ids, rows)
+            compressed_rest = _losses(compressed, after[num_paired:], ids[num_paired:], rows)
     return TokenScores(
         source_losses=torch.cat([paired.source_losses, rest]),
         compressed_losses=torch.cat([paired.compressed_losses, compressed_rest]),
@@ -107,7 +108,7 @@ def token_losses(
         stream = _run(model, windows, batch_size, after_block)
         with model.outer_weights():
             rows = max(1, LOGIT_BYTES // (4 * model.vocabulary_size))
-            return _losses(model, _finished(model, stream), windows.ids, rows)
+            return _losses(model, _finished(model, stream), model.predicted(windows.ids), rows)
 
 
 def divergence(
@@ -147,7 +148,7 @@ def _run_beside(
     stream = model.start(list(windows.batches(batch_size)))
     others = [stream.branch(-(-num_paired // batch_size)) for _ in beside.writers]
     for index in range(model.num_blocks):
-        with model.loaded_block(index) as block:
+        with model.loaded_block(index, stream, *others) as block:
             model.run_block(stream, block)
             for write, other in zip(beside.writers, others, strict=True):
                 with beside.timed():

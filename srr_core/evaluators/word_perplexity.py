@@ -62,7 +62,7 @@ def page_log_likelihoods(
     length = max(len(window.inputs) for window in windows)
     stream = model.start([_padded(group, length) for group in groups])
     for index in range(model.num_blocks):
-        with model.loaded_block(index) as block:
+        with model.loaded_block(index, stream) as block:
             model.run_block(stream, block)
         if after_block is not None:
             after_block(index + 1)

@@ -32,7 +32,7 @@ from srr_core.formats.layout import stored
 ADAPTER_WEIGHTS = ADAPTER_FILE
 ADAPTER_CONFIG = ADAPTER_CONFIG_FILE
 
-AdapterTask = Literal["CAUSAL_LM", "FEATURE_EXTRACTION", "SEQ_CLS"]
+AdapterTask = Literal["CAUSAL_LM", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM", "SEQ_CLS"]
 _BLOCK_SUFFIX = re.compile(r"(?:^|\.)([^.]+\.\d+\..+)$")
 
 

@@ -87,6 +87,7 @@ def fuse_factors(
         parts: Of the experts among the layers.
     Raises:
         CheckpointError: an expert of a layer has no factors.
+        ExportError: the experts of a mixture are of several widths.
     """
     groups: dict[tuple[str, str], dict[tuple[int, int], str]] = defaultdict(dict)
     first: dict[tuple[str, str], ExpertPart] = {}
@@ -111,6 +112,8 @@ def _fused(part: ExpertPart, members: dict[tuple[int, int], str], read: ReadTens
                 raise CheckpointError(f"expert {index} of {part.module} has no factors for {part.parameter}")
     name_right, name_left = part.names()
     rights = [read(members[index, number]) for index in range(experts) for number in range(part.parts)]
+    if len({right.shape for right in rights}) > 1:
+        raise ExportError(f"the experts of {part.module} are of several widths, which one adapter tensor cannot hold")
     yield name_right, torch.cat(rights)
     rank, rows = rights[0].shape[0], None
     fused: Tensor | None = None

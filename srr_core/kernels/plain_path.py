@@ -6,7 +6,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from srr_core.kernels.paths import Buffers, Case, MatmulPath, as_bits, compute_dtype, tile_rows
+from srr_core.kernels.paths import (
+    Buffers,
+    Case,
+    MatmulPath,
+    add_product,
+    as_bits,
+    compute_dtype,
+    product_dtype,
+    tile_rows,
+)
 from srr_core.types import QuantizedTensor
 
 _PREFIX = "stored_"
@@ -37,7 +46,7 @@ class PlainPath(MatmulPath):
 
     def multiply(self, buffers: Buffers, x: Float[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
         """Return x·Wᵀ in the dtype of x."""
-        wide = x.to(compute_dtype(x))
+        wide = x.to(product_dtype(x))
         y = torch.empty((x.shape[0], self.shape[0]), dtype=wide.dtype, device=x.device)
         for start, weight in self._tiles(buffers, wide):
             torch.mm(wide, weight.t(), out=y[:, start : start + weight.shape[0]])
@@ -45,10 +54,10 @@ class PlainPath(MatmulPath):
 
     def multiply_transposed(self, buffers: Buffers, y: Float[Tensor, "rows out"]) -> Float[Tensor, "rows in"]:
         """Return y·W in the dtype of y."""
-        wide = y.to(compute_dtype(y))
-        x = torch.zeros((y.shape[0], self.shape[1]), dtype=wide.dtype, device=y.device)
+        wide = y.to(product_dtype(y))
+        x = torch.zeros((y.shape[0], self.shape[1]), dtype=compute_dtype(y), device=y.device)
         for start, weight in self._tiles(buffers, wide):
-            x.addmm_(wide[:, start : start + weight.shape[0]], weight)
+            add_product(x, wide[:, start : start + weight.shape[0]], weight)
         return x.to(y.dtype)
 
     def _tiles(self, buffers: Buffers, like: Tensor) -> Iterator[tuple[int, Tensor]]:

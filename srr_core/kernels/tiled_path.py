@@ -7,7 +7,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from srr_core.formats.grid import from_signed, scale_dtype
-from srr_core.kernels.paths import Buffers, Case, GridPath, as_bits, as_integer, compute_dtype, tile_rows
+from srr_core.kernels.paths import (
+    Buffers,
+    Case,
+    GridPath,
+    add_product,
+    as_bits,
+    as_integer,
+    compute_dtype,
+    product_dtype,
+    tile_rows,
+)
 from srr_core.kernels.planes import fits_planes, from_planes, group_first, group_last, plane_widths, to_planes
 from srr_core.types import IntegerTensor, QuantizedTensor
 
@@ -45,7 +55,7 @@ class TiledPath(GridPath):
 
     def multiply(self, buffers: Buffers, x: Float[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
         """Return x·Wᵀ in the dtype of x."""
-        reordered = group_last(x, self.grid.group_size).to(compute_dtype(x))
+        reordered = group_last(x, self.grid.group_size).to(product_dtype(x))
         y = torch.empty((x.shape[0], self.shape[0]), dtype=reordered.dtype, device=x.device)
         for start, weight in self._tiles(buffers, reordered):
             torch.mm(reordered, weight.t(), out=y[:, start : start + weight.shape[0]])
@@ -53,10 +63,10 @@ class TiledPath(GridPath):
 
     def multiply_transposed(self, buffers: Buffers, y: Float[Tensor, "rows out"]) -> Float[Tensor, "rows in"]:
         """Return y·W in the dtype of y."""
-        wide = y.to(compute_dtype(y))
-        x = torch.zeros((y.shape[0], self.shape[1]), dtype=wide.dtype, device=y.device)
+        wide = y.to(product_dtype(y))
+        x = torch.zeros((y.shape[0], self.shape[1]), dtype=compute_dtype(y), device=y.device)
         for start, weight in self._tiles(buffers, wide):
-            x.addmm_(wide[:, start : start + weight.shape[0]], weight)
+            add_product(x, wide[:, start : start + weight.shape[0]], weight)
         return group_first(x, self.grid.group_size).to(y.dtype)
 
     def _tiles(self, buffers: Buffers, like: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -66,6 +76,8 @@ class TiledPath(GridPath):
 
     def _decode(self, buffers: Buffers, rows: slice, dtype: torch.dtype) -> Tensor:
         """Return some rows as numbers, columns in planar order."""
+        if dtype == torch.bfloat16 and scale_dtype(self.grid) != dtype and buffers["plane_0"].device.type == "cpu":
+            return self._decode(buffers, rows, torch.float32).to(dtype)  # a scale that is rounded first is off twice
         codes = from_planes([plane[rows] for plane in self._planes(buffers)], self.grid.num_bits)
         scale = self._scale(buffers)[rows].to(dtype)[:, None, :]
         grouped = (codes.shape[0], self.grid.group_size, -1)

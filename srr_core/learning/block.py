@@ -24,7 +24,7 @@ from srr_core.errors import NumericalError
 from srr_core.learning.factors import LearnedFactors
 from srr_core.learning.rounding import LearnedRounding, learned_rounding
 from srr_core.learning.schedule import Schedule
-from srr_core.models.blockwise import Hidden
+from srr_core.models.stream import Hidden
 from srr_core.models.weights import BlockWeights
 from srr_core.quantizers.learned import LearnableTensor
 from srr_core.recipe import LearnedSpec

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import hardshrink, pad
 
 from srr_core.quantizers.learned import LearnableTensor
-from srr_core.recipe import IntegerSpec, LearnedSpec, MXIntSpec
+from srr_core.recipe import IntegerSpec, LearnedSpec, MXIntSpec, UniformGrid
 from srr_core.types import IntegerTensor
 
 _LARGEST_OFFSET = 0.5
@@ -37,9 +37,9 @@ class LearnedRounding(ABC):
     Memory: three times the weight in float32, on its device.
     """
 
-    def __init__(self, start: LearnableTensor, *, lowest: int, highest: int) -> None:
+    def __init__(self, start: LearnableTensor, grid: UniformGrid) -> None:
         self._start = start
-        self._lowest, self._highest = lowest, highest
+        self._lowest, self._highest = grid.lowest, grid.highest
         self._target = self._split(start.target)
         self._offset = torch.zeros_like(self._target)
         self._first_scale = start.scale.to(torch.float32)
@@ -113,10 +113,8 @@ class LearnedIntegers(LearnedRounding):
     """Affine integers: one factor on each end of the range, or one for both where it is symmetric."""
 
     def __init__(self, start: LearnableTensor, spec: IntegerSpec) -> None:
-        half, count = 2 ** (spec.num_bits - 1), 2**spec.num_bits
-        lowest, highest = (-half, half - 1) if spec.symmetric else (0, count - 1)
-        super().__init__(start, lowest=lowest, highest=highest)
-        self._steps = highest - lowest
+        super().__init__(start, spec.uniform_grid)
+        self._steps = self._highest - self._lowest
         self._is_symmetric = spec.symmetric
         self._low = -self._first_zero * self._first_scale
         self._high = (self._steps - self._first_zero) * self._first_scale
@@ -147,8 +145,7 @@ class LearnedExponents(LearnedRounding):
     """MXINT: the exponent of a block may fall by one, unless a window ties it to those of its neighbours."""
 
     def __init__(self, start: LearnableTensor, spec: MXIntSpec) -> None:
-        highest = 2 ** (spec.num_bits - 1) - 1
-        super().__init__(start, lowest=-highest, highest=highest)
+        super().__init__(start, spec.uniform_grid)
         self._target = hardshrink(self._target, _LARGEST_SUBNORMAL)  # counts as zero, as the grid has it
         self._is_tied = spec.exponent_window is not None
         self._factor = torch.ones_like(self._first_scale)

@@ -1,6 +1,7 @@
 """A stock transformers model without its weights: where the blocks are and which tensor belongs where."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +22,13 @@ from transformers.utils import logging as transformers_logging
 
 from srr_core.checkpoint.index import read_json
 from srr_core.errors import CheckpointError, UnsupportedModelError
+from srr_core.models.blocks import find_blocks
+from srr_core.models.inputs import reads_in_halves
 from srr_core.models.placement import Places
 from srr_core.recipe.architectures import WINDOW_FIELDS
 from srr_core.recipe.sizes import check_sizes
 from srr_core.recipe.stored_schemes import check_quantization
 
-MIN_BLOCKS = 1
 _PREDICTORS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
 """Endings of the names of classes with a head over the vocabulary."""
 NO_LIMIT = -1
@@ -53,7 +55,8 @@ class Architecture:
         config = read_json(directory / "config.json")
         self.name = check_supported(config)
         self.model = _build(directory, self.name)
-        self.blocks_path, self.blocks = _find_blocks(self.model)
+        self.blocks = find_blocks(self.model)
+        """Paths and modules, in the order in which the model calls them."""
         self.places = Places(self.model)
 
     @property
@@ -64,17 +67,31 @@ class Architecture:
     @property
     def predicts_tokens(self) -> bool:
         """Whether the model has a head over its vocabulary, for the next token or for masked ones."""
-        return self.name.endswith(_PREDICTORS)
+        return self.name.endswith(_PREDICTORS) or (self.is_encoder_decoder and self._generates)
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model reads one text and predicts another."""
+        return reads_in_halves(self.model)
 
     @property
     def is_causal_lm(self) -> bool:
-        """Whether the model predicts the next token, so that perplexity is defined.
+        """Whether the model predicts the next token of the text that it reads.
 
         The families of encoders have such classes too, which see the next token unless they are made decoders.
         """
         is_encoder = self.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-        if is_encoder and not getattr(self.config, "is_decoder", False):
+        if self.is_encoder_decoder or (is_encoder and not getattr(self.config, "is_decoder", False)):
             return False
+        return self._generates
+
+    @property
+    def has_perplexity(self) -> bool:
+        """Whether the model predicts tokens from those before them, and maybe from what an encoder has read."""
+        return self.is_causal_lm or (self.is_encoder_decoder and self._generates)
+
+    @property
+    def _generates(self) -> bool:
         return bool(self.model.can_generate()) and self.model.get_output_embeddings() is not None  # type: ignore[no-untyped-call]  # of transformers
 
     @property
@@ -150,6 +167,28 @@ class Architecture:
                     path, _, leaf = name.rpartition(".")
                     setattr(self.model.get_submodule(path), leaf, loaded[-1])
 
+    def compute(self, *, device: torch.device) -> None:
+        """Let the class make parameters that it needs in no file, such as tables of sines, as stock loaders do."""
+        optional = [re.compile(pattern) for pattern in self.model._keys_to_ignore_on_load_missing or ()]  # noqa: SLF001  # transformers has no public name for it
+        for path, module in self.model.named_modules():
+            own = dict(module.named_parameters(recurse=False))
+            names = [f"{path}.{name}" for name in own]
+            if own and all(p.is_meta for p in own.values()) and all(any(o.search(n) for o in optional) for n in names):
+                for name, parameter in own.items():
+                    values = torch.empty_like(parameter, device=device)
+                    setattr(module, name, nn.Parameter(values, requires_grad=False))
+                self.model._init_weights(module)  # type: ignore[no-untyped-call]  # noqa: SLF001  # as above
+
+    @property
+    def head(self) -> Any:
+        """The module that turns hidden states into logits, or None; some classes name an embedding in its place."""
+        found: Any = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]  # of transformers
+        if isinstance(found, nn.Embedding):
+            shape = found.weight.shape
+            linears = (module for module in self.model.modules() if isinstance(module, nn.Linear))
+            return next((module for module in linears if module.weight.shape == shape), found)
+        return found
+
     def move_buffers(self, device: torch.device) -> None:
         """Put what belongs to the model but is in no checkpoint, such as positions and masks, on a device."""
         for module in self.model.modules():
@@ -209,8 +248,6 @@ def check_supported(config: Mapping[str, Any]) -> str:
     check_quantization(config)
     if name is None:
         raise UnsupportedModelError("config.json names no architecture, so the model class is unknown")
-    if config.get("is_encoder_decoder"):
-        raise UnsupportedModelError(f"{name} is an encoder-decoder; causal language models and encoders are supported")
     found = getattr(transformers, name, None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         if config.get("auto_map"):
@@ -255,45 +292,3 @@ def _build(directory: Path, name: str) -> PreTrainedModel:
     stock: PreTrainedModel = model
     stock.requires_grad_(False)
     return stock
-
-
-def _find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
-    lists = [
-        (path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) >= MIN_BLOCKS and _holds_blocks(module)
-    ]
-    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    stacks = [(path, module) for path, module in lists if len(module) == depth and "." not in _inside(path, lists)]
-    if not stacks:
-        # A model that repeats its blocks has fewer than its depth; they are the only list then.
-        outermost = [(path, module) for path, module in lists if "." not in _inside(path, lists)]
-        stacks = outermost if len(outermost) == 1 else []
-    if len(stacks) > 1:
-        # A tower for images may be as deep as the language model; the class itself knows which one that is.
-        decoder = set(map(id, _decoder(model).modules()))
-        stacks = [(path, module) for path, module in stacks if id(module) in decoder] or stacks
-    if len(stacks) != 1:
-        kind = "no repeated block list" if not stacks else f"{len(stacks)} block lists"
-        raise UnsupportedModelError(f"{type(model).__name__} has {kind}; one stack of repeated blocks is needed")
-    return stacks[0]
-
-
-def _decoder(model: PreTrainedModel) -> nn.Module:
-    try:
-        decoder = model.get_decoder()  # type: ignore[no-untyped-call]  # of transformers
-    except (AttributeError, TypeError, ValueError, NotImplementedError):
-        return model
-    return decoder if isinstance(decoder, nn.Module) else model
-
-
-def _holds_blocks(modules: nn.ModuleList) -> bool:
-    """Whether a list is of blocks, maybe of several classes, and not of single layers."""
-    return all(
-        any(True for _ in module.children()) and any(parameter.dim() >= 2 for parameter in module.parameters())
-        for module in modules
-    )
-
-
-def _inside(path: str, lists: list[tuple[str, nn.ModuleList]]) -> str:
-    return "." if any(path.startswith(f"{other}.") for other, _ in lists if other != path) else ""

@@ -2,12 +2,14 @@
 
 The stock model is asked once per batch what it would call its blocks with: every block's forward is replaced
 by one that records its arguments and passes the hidden states on. The blocks are then run one at a time over
-all batches. Nothing here knows an architecture, a mask or a rotary embedding.
+all batches. Where the model does something of its own between two blocks, as an encoder-decoder does between its
+stacks, it is asked again once those before have been run, with what they returned in their places. Nothing here
+knows an architecture, a mask or a rotary embedding.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,49 +19,13 @@ from torch import Tensor, nn
 from srr_core.errors import NonFiniteWeightError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
 from srr_core.models.handed import Handed, ReturnForm, StandIns, filled, wanted
+from srr_core.models.inputs import inputs_of, predicted_ids, takes_ids
 from srr_core.models.layers import LayerPlan
+from srr_core.models.recording import FirstCall, HeadReached, Recorder, StretchEnded, injecting, running
+from srr_core.models.stream import Call, Hidden, Stream, sharing
 
-Hidden = Float[Tensor, "_ length *streams hidden"]
-"""What a block reads and returns; hyper-connections keep several streams of each token."""
-
-
-@dataclass(frozen=True)
-class _Call:
-    """The arguments of a block other than its hidden states."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-
-@dataclass
-class Stream:
-    """Hidden states of all batches on their way through the blocks, and the arguments of every block.
-
-    Memory: sequences x length x hidden x 4 bytes, on the device.
-    """
-
-    batches: tuple[Int64[Tensor, "_ length"], ...]
-    hidden: list[Hidden]
-    calls: list[list[list[_Call]]]
-    """By batch and block; most blocks are called once, one that the model repeats several times."""
-    next_block: int = 0
-    handed: list[dict[Handed, Any]] = field(default_factory=list)
-    """Of every batch, what blocks returned beside hidden states and later ones, or the model behind them, ask for."""
-
-    def branch(self, batches: int | None = None) -> "Stream":
-        """Return a stream at the same place that goes its own way from here; no tensor is copied.
-
-        Args:
-            batches: That it has, from the first; all by default.
-        """
-        part = slice(batches)
-        handed = [dict(values) for values in self.handed[part]]
-        return Stream(self.batches[part], list(self.hidden[part]), self.calls[part], self.next_block, handed)
-
-
-class _FirstCall(Exception):  # noqa: N818  # no error: it carries the arguments out of the model
-    def __init__(self, index: int, hidden: Hidden, call: _Call) -> None:
-        self.index, self.hidden, self.call = index, hidden, call
+_LEAST_TOKENS = 2
+"""A window has this many, one for each half of an encoder-decoder."""
 
 
 class BlockwiseModel:
@@ -83,8 +49,10 @@ class BlockwiseModel:
         self._plan = plan
         self._device = device
         self._model = architecture.model
-        self._blocks: Sequence[nn.Module] = list(architecture.blocks)
-        self._forms: dict[type[nn.Module], ReturnForm] = {}
+        self._blocks: Sequence[nn.Module] = [block for _, block in architecture.blocks]
+        # Blocks of one class may return other things in another stack, as those of encoder and decoder do.
+        self._kinds = [(path.rpartition(".")[0], type(block)) for path, block in architecture.blocks]
+        self._forms: dict[tuple[str, type[nn.Module]], ReturnForm] = {}
 
     @contextmanager
     def outer_weights(self) -> Iterator[None]:
@@ -92,14 +60,23 @@ class BlockwiseModel:
         architecture = self._architecture
         architecture.load(self._weights, self._plan.outside, device=self._device)
         architecture.tie()
+        architecture.compute(device=self._device)
         try:
             yield
         finally:
             architecture.unload(self._model)
 
     @contextmanager
-    def loaded_block(self, index: int) -> Iterator[nn.Module]:
-        """Hold the weights of one block in memory."""
+    def loaded_block(self, index: int, *streams: Stream | None) -> Iterator[nn.Module]:
+        """Hold the weights of one block in memory.
+
+        Args:
+            streams: That are to run through it. Those at the end of a stretch enter the next one before, for which the
+                embeddings and what else lies outside the blocks are in memory.
+        """
+        for stream in streams:
+            if stream is not None:
+                self._enter(stream)
         block = self._blocks[index]
         self._architecture.load(self._weights, self._plan.blocks[index].tensors, device=self._device)
         self._architecture.require_loaded(block, self._plan.blocks[index].path)
@@ -110,18 +87,14 @@ class BlockwiseModel:
 
     @torch.no_grad()
     def start(self, batches: Sequence[Int64[Tensor, "_ length"]]) -> Stream:
-        """Embed all batches and record what each block will be called with."""
+        """Embed all batches and record what each block of the first stretch will be called with."""
         moved = tuple(batch.to(self._device) for batch in batches)
+        stream = Stream(moved, [], [[] for _ in moved], handed=[{} for _ in moved], ended=[[] for _ in moved])
         with self.outer_weights(), running(self._architecture.name):
             self._require_finite()
             self._learn_return_forms(moved[0][:1])
-            hidden: list[Hidden] = []
-            calls: list[list[list[_Call]]] = []
-            for batch in moved:
-                first, recorded = self._record(batch)
-                hidden.append(first)
-                calls.append(_sharing(recorded, calls[0] if calls else recorded))
-        return Stream(moved, hidden, calls, handed=[{} for _ in moved])
+            self._record_all(stream)
+        return stream
 
     @torch.no_grad()
     def run_block(
@@ -151,7 +124,7 @@ class BlockwiseModel:
         for call in stream.calls[number][stream.next_block]:
             with running(self._architecture.name):
                 output = block(hidden, *filled(call.args, handed), **filled(call.kwargs, handed))
-            self._require_form(block, output)
+            self._require_form(stream.next_block, output)
             hidden = output if isinstance(output, Tensor) else output[0]
             if hand_on:
                 self._hand_on(stream, number, output)
@@ -160,22 +133,23 @@ class BlockwiseModel:
     def logits(
         self, stream: Stream
     ) -> Iterator[tuple[Int64[Tensor, "_ length"], Float[Tensor, "_ length vocabulary"]]]:
-        """Yield each batch with the output of the model's head, after the last block."""
+        """Yield what the model predicts of each batch, with the output of its head, after the last block."""
         with self.outer_weights():
-            for batch, hidden, handed in zip(stream.batches, stream.hidden, stream.handed, strict=True):
-                with torch.no_grad(), self._replaced(_injecting(hidden), handed), running(self._architecture.name):
-                    logits = self._model(input_ids=batch, use_cache=False).logits
-                yield batch, logits
+            for number, batch in enumerate(stream.batches):
+                with torch.no_grad(), self._behind_blocks(stream, number), running(self._architecture.name):
+                    logits = self._model(**inputs_of(self._model, batch)).logits
+                yield predicted_ids(self._model, batch), logits
 
     def head_gradients(
         self, stream: Stream, loss: Callable[[Int64[Tensor, "_ length"], Float[Tensor, "_ length vocabulary"]], Tensor]
     ) -> Iterator[Hidden]:
         """Yield, for each batch after the last block, the gradient of a loss of tokens and logits by its states."""
         with self.outer_weights():
-            for batch, hidden, handed in zip(stream.batches, stream.hidden, stream.handed, strict=True):
-                last = hidden.detach().clone().requires_grad_(True)
-                with torch.enable_grad(), self._replaced(_injecting(last), handed):
-                    value = loss(batch, self._model(input_ids=batch, use_cache=False).logits)
+            for number, batch in enumerate(stream.batches):
+                last = stream.hidden[number].detach().clone().requires_grad_(True)
+                with torch.enable_grad(), self._behind_blocks(stream, number, last):
+                    logits = self._model(**inputs_of(self._model, batch)).logits
+                    value = loss(predicted_ids(self._model, batch), logits)
                 (gradient,) = torch.autograd.grad(value, last)
                 yield gradient
 
@@ -186,16 +160,20 @@ class BlockwiseModel:
         Raises:
             UnsupportedModelError: the model does not end with one call of its head.
         """
-        for number, (batch, handed) in enumerate(zip(stream.batches, stream.handed, strict=True)):
+        for number, batch in enumerate(stream.batches):
             read: list[Hidden] = []
 
             def note(states: Hidden, read: list[Hidden] = read) -> Tensor:
                 read.append(states)
                 return states[..., :1]  # in the place of logits, which would be large
 
-            with self._replaced(_injecting(stream.hidden[number]), handed), self._replaced_head(note):
-                self._model(input_ids=batch, use_cache=False)
-            if len(read) != 1 or read[0].shape[:2] != batch.shape:
+            with self._behind_blocks(stream, number), self._replaced_head(note), running(self._architecture.name):
+                try:
+                    self._model(**inputs_of(self._model, batch))
+                except (IndexError, RuntimeError):  # of what a class does to logits, which these are not
+                    if not read:
+                        raise
+            if len(read) != 1 or read[0].shape[:2] != predicted_ids(self._model, batch).shape:
                 raise UnsupportedModelError(f"{type(self._model).__name__} does not end with one call of its head")
             stream.hidden[number] = read[0]
 
@@ -206,14 +184,18 @@ class BlockwiseModel:
         What a model does to its logits, such as capping them, it does to each alone.
         """
         compute = self._head().forward
-        token = torch.zeros((1, 1), dtype=torch.int64, device=states.device)
-        # The forward pass of one token, whose blocks do nothing, around the head of other positions.
+        window = torch.zeros((1, _LEAST_TOKENS), dtype=torch.int64, device=states.device)
+        # The forward pass of one window, whose blocks do nothing, around the head of other positions.
         with (
             self._replaced(lambda _, hidden, *__, **___: hidden, {}),
             self._replaced_head(lambda _: compute(states[None])),
         ):
-            logits: Tensor = self._model(input_ids=token, use_cache=False).logits
+            logits: Tensor = self._model(**inputs_of(self._model, window)).logits
         return logits[0].to(torch.float32)
+
+    def predicted(self, ids: Int64[Tensor, "windows length"]) -> Int64[Tensor, "windows predicted"]:
+        """Return what the model predicts of windows, the token before it at its begin; see `predicted_ids`."""
+        return predicted_ids(self._model, ids)
 
     @property
     def num_blocks(self) -> int:
@@ -231,10 +213,10 @@ class BlockwiseModel:
             yield self._weights[name]
 
     def _head(self) -> Any:
-        return self._model.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers leaves it so
+        return self._architecture.head
 
     @contextmanager
-    def _replaced_head(self, forward: Callable[[Hidden], Tensor]) -> Iterator[None]:
+    def _replaced_head(self, forward: Callable[..., Tensor]) -> Iterator[None]:
         head = self._head()
         head.forward = forward
         try:
@@ -259,66 +241,124 @@ class BlockwiseModel:
                 return
             with self.loaded_block(reached.index) as block:
                 call = reached.call
-                self._forms[type(block)] = ReturnForm.of(block(reached.hidden, *call.args, **call.kwargs))
+                self._forms[self._kinds[reached.index]] = ReturnForm.of(
+                    block(reached.hidden, *call.args, **call.kwargs)
+                )
 
-    def _first_unknown(self, batch: Int64[Tensor, "one length"]) -> "_FirstCall | None":
+    def _first_unknown(self, batch: Int64[Tensor, "one length"]) -> FirstCall | None:
         def pass_on(index: int, hidden: Hidden, *args: Any, **kwargs: Any) -> Hidden:
-            if type(self._blocks[index]) not in self._forms:
-                raise _FirstCall(index, hidden, _Call(args, kwargs))
+            if self._kinds[index] not in self._forms:
+                raise FirstCall(index, hidden, Call(args, kwargs))
             return hidden
 
-        blocks = enumerate(self._blocks)
-        forms = [(index, self._forms.get(type(block), ReturnForm(None))) for index, block in blocks]
+        forms = [(index, self._forms.get(kind, ReturnForm(None))) for index, kind in enumerate(self._kinds)]
         trial = {Handed(index, n): value for index, form in forms for n, value in enumerate(form.extras)}
         with self._replaced(pass_on, trial):
             try:
                 self._forward(batch)
-            except _FirstCall as reached:
+            except FirstCall as reached:
                 return reached
         return None
 
-    def _require_form(self, block: nn.Module, output: Any) -> None:
-        known, found = self._forms[type(block)], ReturnForm.of(output)
-        if (known.kind, len(known.extras)) != (found.kind, len(found.extras)):
+    def _require_form(self, index: int, output: Any) -> None:
+        known, found = self._forms.get(self._kinds[index]), ReturnForm.of(output)
+        if known is None or (known.kind, len(known.extras)) != (found.kind, len(found.extras)):
             raise UnsupportedModelError("its blocks of one class return different things")
 
     def _hand_on(self, stream: Stream, number: int, output: Any) -> None:
-        """Keep what later blocks ask of this one, and of earlier ones; all of the last block, for the model's end."""
+        """Keep what later blocks ask of this one, and of earlier ones; all of the last one, for the model behind it."""
         index, handed = stream.next_block, stream.handed[number]
         extras = () if isinstance(output, Tensor) else output[1:]
         handed |= {Handed(index, place): value for place, value in enumerate(extras)}
         if not handed:
             return
-        asked: set[Handed] = set()
+        asked: set[Handed] = set(stream.pinned)
         for calls in stream.calls[number][index:]:
             for call in calls:
                 asked |= wanted(call.args) | wanted(dict(call.kwargs))
-        for place in [place for place in handed if place not in asked and place.block != len(self._blocks) - 1]:
+        last = max(block for block, calls in enumerate(stream.calls[number]) if calls)
+        for place in [place for place in handed if place not in asked and place.block != last]:
             del handed[place]
 
-    def _record(self, batch: Int64[Tensor, "_ length"]) -> tuple[Hidden, list[list[_Call]]]:
-        recorded: list[list[_Call]] = [[] for _ in self._blocks]
+    @torch.no_grad()
+    def _enter(self, stream: Stream) -> None:
+        """Record what the next stretch of blocks is called with, where a stream has come to the end of one."""
+        if stream.next_block < stream.stretches[-1].stop or stream.next_block == len(self._blocks):
+            return
+        with self.outer_weights(), running(self._architecture.name):
+            self._record_all(stream)
+
+    def _record_all(self, stream: Stream) -> None:
+        begin, known = stream.next_block, len(stream.stretches)
+        ended = [[*states, stream.hidden[number]] if known else [] for number, states in enumerate(stream.ended)]
+        before = replace(stream, ended=ended)
+        end, is_computed_with = None, False
         entered: list[Hidden] = []
-        stand_ins, last = StandIns(), 0
+        recorded: list[list[list[Call]]] = []
+        for number in range(len(stream.batches)):
+            recorder, stop = self._record(before, number, begin, end, is_computed_with=is_computed_with)
+            if end is None and recorder.entered is None and known:
+                # It computes with what blocks returned beside hidden states, so these are put where they were.
+                is_computed_with = True
+                recorder, stop = self._record(before, number, begin, end, is_computed_with=True)
+            if recorder.entered is None or stop != (end or stop):
+                raise UnsupportedModelError(
+                    "it computes between its blocks with what they return beside hidden states, or goes another way "
+                    "with every text, so they cannot be run one at a time"
+                )
+            end = stop
+            entered.append(recorder.entered)
+            calls = [recorder.calls.get(index, []) for index in range(begin, end)]
+            self._require_handed(before.handed[number], calls, begin)
+            recorded.append(sharing(calls, recorded[0]) if recorded else calls)
+        stream.ended, stream.hidden = ended, entered
+        stream.stretches.append(range(begin, end or begin))
+        for own, calls in zip(stream.calls, recorded, strict=True):
+            own.extend(calls)
+        if is_computed_with:
+            stream.pinned |= stream.handed[0].keys()
 
-        def note(index: int, hidden: Hidden, *args: Any, **kwargs: Any) -> Hidden:
-            nonlocal last
-            if index < last:
-                raise UnsupportedModelError("it goes through its blocks in another order than theirs, or again")
-            if entered and hidden is not entered[0] and not torch.equal(hidden, entered[0]):
-                raise UnsupportedModelError("it works on the hidden states between its blocks")
-            last = index
-            entered.append(hidden)
-            recorded[index].append(_Call(stand_ins.marked(args), stand_ins.marked(kwargs)))
-            return hidden
+    def _record(
+        self, stream: Stream, number: int, begin: int, end: int | None, *, is_computed_with: bool
+    ) -> tuple[Recorder, int]:
+        """Return the calls of a stretch in one batch, and the block behind it."""
+        recorder = Recorder(begin, end)
+        repeat = injecting(stream.behind(number), stream.stretches)
 
-        with self._replaced(note, {}, stand_ins):
-            self._forward(batch)
-        return entered[0], recorded
+        def forward(index: int, hidden: Hidden, *args: Any, **kwargs: Any) -> Hidden:
+            if index < begin and not recorder.calls:
+                return repeat(index, hidden)
+            return recorder.note(index, hidden, *args, **kwargs)
+
+        handed = stream.handed[number] if is_computed_with else {}
+        with self._replaced(forward, handed, recorder.stand_ins):
+            try:
+                self._forward(stream.batches[number])
+            except StretchEnded as ended:
+                return recorder, ended.index
+        return recorder, len(self._blocks)
+
+    @staticmethod
+    def _require_handed(handed: Mapping[Handed, Any], calls: Sequence[Sequence[Call]], begin: int) -> None:
+        asked = [wanted(call.args) | wanted(dict(call.kwargs)) for block in calls for call in block]
+        if any(place.block < begin and place not in handed for places in asked for place in places):
+            raise UnsupportedModelError("a block asks for what one far before it returned, which is not kept")
 
     def _forward(self, batch: Int64[Tensor, "_ length"]) -> None:
         # The base model stops before the head: logits of a whole batch can be larger than the model.
-        self._model.base_model(input_ids=batch, use_cache=False)
+        base = self._model.base_model if takes_ids(self._model.base_model) else self._model
+
+        def stop(*_: Any, **__: Any) -> Tensor:
+            raise HeadReached
+
+        is_whole = base is self._model and self._head() is not None
+        with self._replaced_head(stop) if is_whole else nullcontext(), suppress(HeadReached):
+            base(**inputs_of(self._model, batch))
+
+    def _behind_blocks(self, stream: Stream, number: int, last: Hidden | None = None) -> AbstractContextManager[None]:
+        """Let the blocks return what they have returned in one batch, or something else at their end."""
+        behind = stream.behind(number, stream.hidden[number] if last is None else last)
+        return self._replaced(injecting(behind, stream.stretches), stream.handed[number])
 
     @contextmanager
     def _replaced(
@@ -335,62 +375,9 @@ class BlockwiseModel:
             return call
 
         for index, block in enumerate(self._blocks):
-            block.forward = bound(index, self._forms.get(type(block), ReturnForm(None)))
+            block.forward = bound(index, self._forms.get(self._kinds[index], ReturnForm(None)))
         try:
             yield
         finally:
             for block in self._blocks:
                 del block.forward
-
-
-@contextmanager
-def running(name: str) -> Iterator[None]:
-    """Tell what a model class raises while it runs as a reason not to take the model, and not as a traceback.
-
-    Raises:
-        UnsupportedModelError: the class cannot run on token ids alone, block by block.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        NotImplementedError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UnsupportedModelError(f"{name} does not run block by block on a text: {reason}") from error
-
-
-def _injecting(last: Hidden) -> Callable[..., Hidden]:
-    def forward(index: int, hidden: Hidden, *_: Any, **__: Any) -> Hidden:
-        return last if index == 0 else hidden
-
-    return forward
-
-
-def _sharing(calls: list[list[_Call]], reference: list[list[_Call]]) -> list[list[_Call]]:
-    # Masks and positions are the same for every full batch: keep one copy of what is equal.
-    return [
-        [_like(call, same) for call, same in zip(*pair, strict=True)] for pair in zip(calls, reference, strict=True)
-    ]
-
-
-def _like(call: _Call, same: _Call) -> _Call:
-    return _Call(
-        tuple(_shared(value, other) for value, other in zip(call.args, same.args, strict=False)),
-        {key: _shared(value, same.kwargs.get(key)) for key, value in call.kwargs.items()},
-    )
-
-
-def _shared(value: Any, reference: Any) -> Any:
-    if isinstance(value, tuple) and isinstance(reference, tuple) and len(value) == len(reference):
-        return tuple(_shared(item, other) for item, other in zip(value, reference, strict=True))
-    if isinstance(value, Tensor) and isinstance(reference, Tensor) and value.shape == reference.shape:
-        return reference if torch.equal(value, reference) else value
-    return value

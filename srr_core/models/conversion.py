@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.core_model_loading import Transpose
 
 from srr_core.checkpoint.derived import DerivedEntry, Read, derived
 from srr_core.checkpoint.expert_names import expert_name
@@ -39,7 +38,7 @@ def converted(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> dic
     result = dict(entries)
     for sources in groups.values():
         made = _made(places, model, {name: entries[name] for name in sources})
-        if all(_is_stable(places, name) for name in made):
+        if all(places.takes_as_is(name) for name in made):
             for name in sources:
                 del result[name]
             result |= made
@@ -57,19 +56,6 @@ def _made(places: Places, model: PreTrainedModel, sources: Mapping[str, TensorEn
         name: derived(first, tuple(tensor.shape), tensor.dtype, conversion.maker(name))
         for name, tensor in shapes.items()
     }
-
-
-def _is_stable(places: Places, parameter: str) -> bool:
-    """Whether loaders take the result of a conversion, by its own name, as it is."""
-    placement = places(parameter)
-    if placement is None or placement.parameter != parameter:
-        return False
-    if placement.pattern is None:
-        return True
-    # A matrix that is turned only while it has the other shape is left alone once it has its own.
-    operations = places.converter(placement.pattern).operations
-    rows, columns = places.shape(parameter)[-2:]
-    return rows != columns and all(isinstance(op, Transpose) and op.check_dims for op in operations)
 
 
 class _Conversion:

@@ -58,6 +58,11 @@ class StandIns:
     _held: list[Tensor] = field(default_factory=list)
     """So that no other tensor takes the identity of one."""
 
+    @property
+    def is_used(self) -> bool:
+        """Whether any was made."""
+        return bool(self._known)
+
     def extras(self, block: int, form: ReturnForm) -> tuple[Any, ...]:
         """Return stand-ins for what a block returns beside its hidden states."""
         return tuple(self._stand_in(value, Handed(block, place)) for place, value in enumerate(form.extras))
@@ -70,7 +75,7 @@ class StandIns:
         """
         if isinstance(value, Tensor):
             found = self._known.get(id(value))
-            if found is None and self._known and _is_tainted(value):
+            if found is None and self._known and is_tainted(value):
                 raise UnsupportedModelError(
                     "it computes between its blocks with what they return beside hidden states, so they cannot be run "
                     "one at a time"
@@ -124,5 +129,6 @@ def _impossible(value: Tensor) -> Tensor:
     return torch.full_like(value, True if value.dtype == torch.bool else torch.iinfo(value.dtype).max)
 
 
-def _is_tainted(value: Tensor) -> bool:
+def is_tainted(value: Tensor) -> bool:
+    """Whether a tensor was computed from a stand-in, or holds NaN for another reason."""
     return value.is_floating_point() and not value.is_meta and bool(torch.isnan(value).any())

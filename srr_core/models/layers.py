@@ -14,6 +14,7 @@ from srr_core.checkpoint.expert_names import StackedPart, expert_name
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
+from srr_core.models.placement import Placement
 from srr_core.models.stacks import is_stack, is_transposed
 
 ROUTER_NAMES = frozenset({"gate", "router", "shared_expert_gate"})
@@ -116,30 +117,32 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
     modules = dict(architecture.model.named_modules())
     inside: dict[int, list[str]] = defaultdict(list)
     layers: dict[int, list[Layer]] = defaultdict(list)
+    layer: Layer | str
     outside: list[str] = []
     kept: dict[str, str] = {}
     stored: dict[str, str] = {}
-    prefix = architecture.blocks_path + "."
+    numbers = {path: index for index, (path, _) in enumerate(architecture.blocks)}
     places = architecture.places.of_all(entries)
+    shared = _shared_by_mixtures(places, architecture)
     for tensor, entry in sorted(entries.items(), key=lambda item: natural(item[0])):
         placement = places[tensor]
         stored[tensor] = placement.parameter if placement and placement.parameter.endswith(f".{tensor}") else tensor
         if placement is None:
             kept[tensor] = "the model class has no place for it"
             continue
-        if not placement.parameter.startswith(prefix):
+        block = _block_of(placement.parameter, numbers)
+        if block is None:
             outside.append(tensor)
             kept[tensor] = "outside the repeated blocks"
             continue
-        block = int(placement.parameter.removeprefix(prefix).split(".")[0])
         inside[block].append(tensor)
-        if not placement.is_fused and is_stack(entry, modules[placement.parameter.rpartition(".")[0]]):
+        if _is_as_in_model(tensor, placement, architecture) and is_stack(entry, modules[placement.module]):
             layers[block] += _stacked(tensor, entry, placement.parameter, modules, architecture)
             stored[tensor] = placement.parameter
             continue
-        layer = _layer(tensor, entry, placement.parameter, modules, is_fused=placement.is_fused)
-        if isinstance(layer, Layer):
-            layer = _named_for_loaders(layer, architecture)
+        layer = "its mixture is cut into several by the model class"
+        if placement.parameter not in shared:
+            layer = _layer(tensor, entry, placement, modules, architecture)
         if isinstance(layer, Layer):
             layers[block].append(layer)
             stored[tensor] = f"{layer.name}.weight"
@@ -147,15 +150,16 @@ def plan_layers(architecture: Architecture, entries: Mapping[str, TensorEntry]) 
             kept[tensor] = layer
     if not layers:
         raise UnsupportedModelError(f"{architecture.name} has no Linear weights in its blocks")
-    blocks = tuple(
-        Block(index, f"{prefix}{index}", tuple(inside[index]), tuple(layers[index]))
-        for index in range(len(architecture.blocks))
-    )
-    missing = [block.path for block in blocks if not block.tensors]
-    if missing:
-        raise CheckpointError(f"the checkpoint holds no tensor of {missing[0]}")
+    blocks = tuple(Block(index, path, tuple(inside[index]), tuple(layers[index])) for path, index in numbers.items())
+    _require_tensors(blocks)
     plain = not any(layer.is_transposed or layer.is_stacked for block in blocks for layer in block.layers)
     return LayerPlan(blocks, tuple(outside), kept, stored, all_linear=plain)
+
+
+def _require_tensors(blocks: Iterable[Block]) -> None:
+    for block in blocks:
+        if not block.tensors:
+            raise CheckpointError(f"the checkpoint holds no tensor of {block.path}")
 
 
 def natural(name: str) -> tuple[tuple[int, int | str], ...]:
@@ -163,11 +167,42 @@ def natural(name: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name))
 
 
+def _shared_by_mixtures(places: Mapping[str, Placement | None], architecture: Architecture) -> frozenset[str]:
+    """Return the fused parameters that are led to more experts than they hold: the others become another mixture's."""
+    return frozenset(
+        place.parameter
+        for tensor, place in places.items()
+        if place is not None
+        and place.is_fused
+        and (part := expert_name(tensor)) is not None
+        and part.index >= architecture.places.shape(place.parameter)[0]
+    )
+
+
+def _is_as_in_model(tensor: str, placement: Placement, architecture: Architecture) -> bool:
+    """Whether loaders take a tensor as it is, though they may know a conversion for another form of it."""
+    return not placement.is_fused or (tensor == placement.parameter and architecture.places.takes_as_is(tensor))
+
+
+def _block_of(parameter: str, numbers: Mapping[str, int]) -> int | None:
+    """Return the number of the block that a parameter is in."""
+    path = parameter
+    while path := path.rpartition(".")[0]:
+        if path in numbers:
+            return numbers[path]
+    return None
+
+
 def _layer(
-    tensor: str, entry: TensorEntry, parameter: str, modules: Mapping[str, nn.Module], *, is_fused: bool
+    tensor: str,
+    entry: TensorEntry,
+    placement: Placement,
+    modules: Mapping[str, nn.Module],
+    architecture: Architecture,
 ) -> Layer | str:
-    path, _, leaf = parameter.rpartition(".")
-    module = modules[path]
+    """Return the layer that a tensor is, or why it is none."""
+    path, _, leaf = placement.parameter.rpartition(".")
+    module, is_fused = modules[path], placement.is_fused
     if len(entry.shape) != 2:
         return "not a matrix"
     if not is_fused and "Expert" in type(module).__name__:
@@ -180,11 +215,13 @@ def _layer(
         if found is None or not found.projection.endswith(".weight"):
             return "fused with other tensors by the model class"
         name = tensor.removesuffix(".weight")
-        return Layer(tensor, name, (rows, columns), path, is_transposed=False, expert=Expert(path, found.index, leaf))
+        part = Expert(path, found.index, leaf)
+        layer = Layer(tensor, name, (rows, columns), path, is_transposed=False, expert=part)
+        return _named_for_loaders(layer, architecture)
     reason = _kept(path, leaf, module)
     is_transposed = isinstance(module, Conv1D)
     shape = (columns, rows) if is_transposed else (rows, columns)
-    return reason or Layer(tensor, path, shape, path, is_transposed=is_transposed)
+    return reason or _named_for_loaders(Layer(tensor, path, shape, path, is_transposed=is_transposed), architecture)
 
 
 def _stacked(

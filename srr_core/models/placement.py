@@ -6,7 +6,13 @@ from typing import Any
 
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
+from transformers.core_model_loading import (
+    Transpose,
+    WeightConverter,
+    WeightRenaming,
+    dot_natural_key,
+    rename_source_key,
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,11 @@ class Placement:
     """Of the conversion that makes the parameter, where the tensor is not taken as it is."""
     others: tuple[str, ...] = ()
     """Further parameters cut from the same tensor, as queries, keys and values of one projection are."""
+
+    @property
+    def module(self) -> str:
+        """Path of the module that has the parameter."""
+        return self.parameter.rpartition(".")[0]
 
     @property
     def is_fused(self) -> bool:
@@ -58,6 +69,18 @@ class Places:
         # As stock does: what has a place by its own name was not meant by the renamings.
         renamed, _ = rename_source_key(tensor_name, [], [], self._prefix, self._state)
         return Placement(renamed) if renamed in self._state else None
+
+    def takes_as_is(self, parameter: str) -> bool:
+        """Whether loaders take a tensor by the name of a parameter as it is, when it has the parameter's shape."""
+        placement = self(parameter)
+        if placement is None or placement.parameter != parameter:
+            return False
+        if placement.pattern is None:
+            return True
+        # A matrix that is turned only while it has the other shape is left alone once it has its own.
+        operations = self.converter(placement.pattern).operations
+        rows, columns = self.shape(parameter)[-2:]
+        return rows != columns and all(isinstance(op, Transpose) and op.check_dims for op in operations)
 
     def reaches(self, tensor_name: str, parameter: str) -> bool:
         """Whether stock loaders take tensors of this name to a parameter, also packed ones, which know no fallback."""

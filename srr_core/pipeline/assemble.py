@@ -13,9 +13,10 @@ from srr_core.checkpoint.header import TensorEntry, read_header
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import ShardPlan, copy_tensors, write_json, write_tensors
-from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config
+from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterTask, adapter_config
 from srr_core.formats.expert_factors import fuse_factors
 from srr_core.formats.stored_forms import with_entries
+from srr_core.models.architecture import Architecture
 from srr_core.pipeline.naming import mixture_parts, renamed_paths, stacks
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.work_folder import WorkFolder
@@ -100,6 +101,12 @@ def _write_adapter(plan: RunPlan, file: Path, adapter: Mapping[str, TensorEntry]
     return sum(tensor.nbytes for tensor in fused.values())
 
 
+def _task(architecture: Architecture) -> AdapterTask:
+    if architecture.is_encoder_decoder and architecture.has_perplexity:
+        return "SEQ_2_SEQ_LM"
+    return "CAUSAL_LM" if architecture.is_causal_lm else "FEATURE_EXTRACTION"
+
+
 def _adapter_config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
     paths = {layer.name: layer.module for layer in plan.layers.layers}
     every = [name for name, _ in plan.architecture.model.named_modules() if name]
@@ -108,5 +115,5 @@ def _adapter_config(plan: RunPlan, modules: list[str]) -> dict[str, object]:
         **plan.targets.entries({name: paths[name] for name in modules}, every),
         base_model=plan.artifact_id,
         experts=[part for name, part in mixture_parts(plan.layers).items() if name not in plan.targets.bare],
-        task="CAUSAL_LM" if plan.architecture.is_causal_lm else "FEATURE_EXTRACTION",
+        task=_task(plan.architecture),
     )

@@ -85,34 +85,52 @@ class Baselines:
         )
 
     def quantize(
-        self, layers: Sequence[Layer], statistics: Statistics, exact: ScalingFactor, notes: tuple[str, ...]
+        self,
+        layers: Sequence[Layer],
+        statistics: Statistics,
+        exact: ScalingFactor,
+        notes: tuple[str, ...],
+        lengths: Mapping[str, float],
     ) -> None:
         """Finish the layers of one group in every baseline.
 
         Args:
             exact: The exact factor of the statistics.
             notes: About the group.
+            lengths: Of the outputs, as far as the recipe's own layers have told them.
         Raises:
             NumericalError, StorageError: the message names the layer.
         """
         if not self.all:
             return
         with self._monitor.timed(Stage.BASELINES):
-            for baseline, quantizer in zip(self.all, self._quantizers, strict=True):
-                methods = GroupMethods(baseline.plan, layers[0], statistics, exact=exact)
-                for layer in layers:
-                    index = self._positions[layer.name]
-                    if baseline.folder.finished(index, layer.name) is not None:
-                        continue
-                    self._monitor.check()
-                    began = time.perf_counter()
-                    seed = layer_seed(baseline.plan, layer.name)
-                    quantize = functools.partial(quantizer.quantize, statistics=statistics, seed=seed)
-                    method = methods.of(baseline.recipe)
-                    _, result = decomposed(baseline.plan, layer, method, quantize)
-                    seconds = time.perf_counter() - began
-                    item = DecomposedLayer(layer, method, result, statistics.num_tokens, notes, seconds)
-                    write_layer(baseline.folder, index, baseline.plan.layout, item)
+            methods = [GroupMethods(one.plan, layers[0], statistics, exact=exact) for one in self.all]
+            for layer in layers:
+                self._quantize_layer(layer, methods, statistics, notes, lengths.get(layer.name))
+
+    def _quantize_layer(
+        self,
+        layer: Layer,
+        methods: Sequence[GroupMethods],
+        statistics: Statistics,
+        notes: tuple[str, ...],
+        length: float | None,
+    ) -> None:
+        """Finish one layer in every baseline: its weight is read once, and the length of its output found once."""
+        index, weight = self._positions[layer.name], None
+        for baseline, quantizer, parts in zip(self.all, self._quantizers, methods, strict=True):
+            if baseline.folder.finished(index, layer.name) is not None:
+                continue
+            self._monitor.check()
+            began = time.perf_counter()
+            seed = layer_seed(baseline.plan, layer.name)
+            quantize = functools.partial(quantizer.quantize, statistics=statistics, seed=seed)
+            method = parts.of(baseline.recipe, length)
+            weight, result = decomposed(baseline.plan, layer, method, quantize, weight)
+            length = result.output_length
+            seconds = time.perf_counter() - began
+            item = DecomposedLayer(layer, method, result, statistics.num_tokens, notes, seconds)
+            write_layer(baseline.folder, index, baseline.plan.layout, item)
 
 
 class BaselineWriter:
@@ -165,7 +183,8 @@ def _recipes(plan: RunPlan) -> tuple[Recipe, ...]:
 
 
 def _baseline(plan: RunPlan, recipe: Recipe, work: WorkFolder) -> Baseline:
-    folder = LayerFolder(work.path / FOLDER / recipe.digest())
+    # What the power takes is quantized again; a wait for the disk would be a third of their time.
+    folder = LayerFolder(work.path / FOLDER / recipe.digest(), is_durable=False)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -73,6 +73,11 @@ def spend_budget(plan: RunPlan, monitor: RunMonitor, *, kept_table: Path) -> tup
             f"{plan.architecture.name} has no head that predicts tokens, so there is no divergence to aim at; give "
             "target_bits or target_size_bytes"
         )
+    if plan.architecture.is_encoder_decoder:
+        raise RecipeError(
+            f"{plan.architecture.name} is an encoder-decoder; what a layer of its encoder does to the predictions is "
+            "not measured, so a budget cannot be spent on it: give one quantizer for all layers"
+        )
     began = time.perf_counter()
     made_from = _made_from(plan, spec)
     table = read_table(kept_table, made_from)
@@ -225,7 +230,7 @@ class _Scorer:
         model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
         stream = model.start(list(plan.calibration.batches(plan.recipe.calibration.batch_size)))
         for block in plan.layers.blocks:
-            with model.loaded_block(block.index) as module:
+            with model.loaded_block(block.index, stream) as module:
                 require_finite(module, block)
                 groups = calibrated_groups(
                     model,

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from srr_core.calibration.experts import ExpertCollector, passes
 from srr_core.calibration.statistics import InputCollector
 from srr_core.errors import NonFiniteWeightError, NumericalError
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
 from srr_core.models.layers import Block, Layer
+from srr_core.models.stream import Stream
 from srr_core.pipeline.plan import RunPlan
 from srr_core.rank_selectors import RANK_SELECTORS
 from srr_core.recipe import AutocorrelationSpec, Recipe
@@ -82,9 +83,13 @@ class GroupMethods:
         seed = layer_seed(plan, first.name)
         self._probe = WhiteNoiseProbe(self._scaling, first.shape[1], recipe, seed=seed, device=plan.device)
 
-    def of(self, recipe: Recipe) -> Method:
-        """Return the parts of a recipe that differs from the run's in quantizer, rank and rounds at most."""
-        return Method(recipe, self._scaling, self.exact, self._selector, self._probe)
+    def of(self, recipe: Recipe, output_length: float | None = None) -> Method:
+        """Return the parts of a recipe that differs from the run's in quantizer, rank and rounds at most.
+
+        Args:
+            output_length: ‖xW‖ of the layer at hand, where it is known.
+        """
+        return Method(recipe, self._scaling, self.exact, self._selector, self._probe, output_length=output_length)
 
 
 def layer_seed(plan: RunPlan, name: str) -> int:
@@ -116,14 +121,20 @@ def _modules(module: nn.Module, block: Block, layers: Sequence[Layer]) -> dict[s
 
 
 def decomposed(
-    plan: RunPlan, layer: Layer, method: Method, quantize: Callable[[Tensor], QuantizedTensor]
+    plan: RunPlan,
+    layer: Layer,
+    method: Method,
+    quantize: Callable[[Tensor], QuantizedTensor],
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Decomposition]:
     """Return the source weight of a layer in float32, and its decomposition.
 
+    Args:
+        weight: Where it has been read already.
     Raises:
         NonFiniteWeightError, NumericalError: the message names the layer.
     """
-    weight = source_weight(plan, layer)
+    weight = source_weight(plan, layer) if weight is None else weight
     try:
         return weight, decompose(weight, method, quantize, seed=layer_seed(plan, layer.name))
     except (NonFiniteWeightError, NumericalError) as error:

@@ -62,7 +62,7 @@ def default_kinds(model: Path, *, has_source: bool) -> tuple[EvaluationKind, ...
     Raises:
         CheckpointError, UnsupportedModelError: config.json cannot be read or is of no known class.
     """
-    if not OpenedModel(model).architecture().is_causal_lm:
+    if not OpenedModel(model).architecture().has_perplexity:
         return ("sentence-similarity",)
     return ("divergence", "perplexity") if has_source else ("perplexity",)
 

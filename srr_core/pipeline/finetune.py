@@ -8,14 +8,23 @@ from srr_core.checkpoint.writer import write_json
 from srr_core.errors import NumericalError, StorageError
 from srr_core.pipeline.compress import compress
 from srr_core.pipeline.run_monitor import RunMonitor
-from srr_core.pipeline.tuned_result import build_report, describe_start, evaluate_result, verify_result, write_result
+from srr_core.pipeline.tuned_result import (
+    build_report,
+    describe_start,
+    evaluate_result,
+    verify_result,
+    write_kept_checkpoints,
+    write_result,
+)
 from srr_core.pipeline.tuning_cells import BaseFolder, OnCheckpoint, TuningCell, prepare_base
 from srr_core.pipeline.tuning_plan import TuningPlan, plan_tuning
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe.stages import Stage
-from srr_core.recipe.tuning import RecipeStart, TuningSpec
+from srr_core.recipe.tuning import ArtifactStart, RecipeStart, TuningSpec
+from srr_core.recipe.tuning_tasks import metric_of
+from srr_core.tuners.folders import appearing
 from srr_core.tuners.grid import choose
-from srr_core.tuners.objectives import metric_of
+from srr_core.tuners.kept_start import write_at_checkpoint
 from srr_core.tuners.report import REPORT_NAME, CellReport, TuningReport
 from srr_core.types import OnProgress, Progress, ShouldStop
 
@@ -24,6 +33,7 @@ OnPlan = Callable[[TuningPlan], None]
 _INNER_STAGES = frozenset({Stage.CALIBRATE, Stage.COMPRESS})
 """Of a compression inside a fine-tuning, what its caller is told; the rest is short."""
 _COMPRESSED = "compressed"
+_AT_CHECKPOINT = "at-checkpoint"
 
 
 def finetune(
@@ -121,6 +131,7 @@ def _run(
         neutral = cell.drift(checkpoint)
         monitor.advance(Stage.EVALUATE)
         write_result(plan, base, cell, checkpoint, work)
+        kept = write_kept_checkpoints(plan, base, cell, work.artifact)
         scores = evaluate_result(plan, work.artifact)
         monitor.advance(Stage.EVALUATE)
     with monitor.stage(Stage.VERIFY, 1):
@@ -134,6 +145,7 @@ def _run(
         scores=scores,
         neutral=neutral,
         seconds=monitor.seconds,
+        kept=kept,
         notes=notes,
     )
     write_json(work.artifact / REPORT_NAME, report.model_dump(mode="json"))
@@ -147,8 +159,14 @@ def _compressed(
     on_progress: OnProgress | None,
     should_stop: ShouldStop | None,
 ) -> Path:
-    """Return the folder the start is made of: the source, or what a recipe makes of it."""
+    """Return the folder the start is made of: the source, one of its checkpoints, or what a recipe makes of it."""
     start = plan.spec.start
+    if isinstance(start, ArtifactStart) and start.checkpoint is not None:
+        folder = work.path / _AT_CHECKPOINT
+        if not folder.exists():
+            with appearing(folder) as partial:
+                write_at_checkpoint(plan.source, start.checkpoint, partial)
+        return folder
     if not isinstance(start, RecipeStart):
         return plan.source
     folder = work.path / _COMPRESSED

@@ -10,7 +10,7 @@ from srr_core.formats.layout import Layout
 from srr_core.models.layers import Layer
 from srr_core.pipeline.layer_folder import LayerFolder
 from srr_core.pipeline.layer_record import LayerRecord
-from srr_core.report import LayerReport, LearningReport
+from srr_core.report import LayerReport, LayerSpectrum, LearningReport
 from srr_core.srr import Method
 from srr_core.types import Decomposition
 from srr_core.verification.digest import layer_digest
@@ -85,9 +85,16 @@ def _report(item: DecomposedLayer, learning: LearningReport | None) -> LayerRepo
         calibration_tokens=item.num_tokens,
         condition=item.method.exact.condition,
         seconds=round(item.seconds, 4),
+        spectrum=_spectrum(layer, result),
         learning=learning,
         notes=(*item.notes, *_scarcity(item.num_tokens, layer.shape[1]), *result.notes),
     )
+
+
+def _spectrum(layer: Layer, result: Decomposition) -> LayerSpectrum | None:
+    if layer.expert is not None or result.spectra is None:
+        return None
+    return LayerSpectrum(weight=result.spectra.weight, error=result.spectra.error)
 
 
 def _scarcity(num_tokens: int, in_features: int) -> tuple[str, ...]:

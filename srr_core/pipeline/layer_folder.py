@@ -34,10 +34,13 @@ class LayerFolder:
 
     Args:
         path: Made by whoever owns it.
+        is_durable: Whether a finished layer outlives a loss of power. Without it some are made again then, as their
+            records tell that their bytes are not those that were written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_durable: bool = True) -> None:
         self.path = path
+        self._is_durable = is_durable
         self._known: dict[int, FinishedLayer] = {}
 
     def finished(self, index: int, name: str) -> FinishedLayer | None:
@@ -57,9 +60,10 @@ class LayerFolder:
         """Make a layer durable. Raises StorageError; the layer is then unfinished."""
         tensors_file, record_file = self._files(index)
         self._known.pop(index, None)
-        write_tensors(tensors_file, tensors)
+        write_tensors(tensors_file, tensors, is_durable=self._is_durable)
         stated = record.model_dump(mode="json")
-        write_json(record_file, {**stated, CHECKSUM: _checksum(stated, tensors_file)})
+        stated[CHECKSUM] = _checksum(stated, tensors_file)
+        write_json(record_file, stated, is_durable=self._is_durable)
         self._known[index] = FinishedLayer(record, read_header(tensors_file))
 
     def _found(self, index: int) -> FinishedLayer | None:

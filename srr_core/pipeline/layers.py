@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from srr_core.learning.block import Lesson, learn_block
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
 from srr_core.models.layers import Block, Layer
+from srr_core.models.stream import Stream
 from srr_core.models.weights import BlockWeights
 from srr_core.pipeline.baselines import Baselines
 from srr_core.pipeline.calibrated import (
@@ -92,7 +93,7 @@ class LayerCompressor:
         is_settled = self._is_settled(block) and self._baselines.are_settled(block, self.unused)
         waiting = {} if is_settled else {layer.name: layer for layer in block.layers}
         observed = streams.observed
-        with model.loaded_block(block.index) as module:
+        with model.loaded_block(block.index, streams.source, streams.prefix) as module:
             require_finite(module, block)
             groups = calibrated_groups(
                 model,
@@ -109,8 +110,8 @@ class LayerCompressor:
                 for layer in members:
                     del waiting[layer.name]
                 with self._monitor.timed(Stage.COMPRESS):
-                    exact = self._compress_group(members, statistics, block, notes)
-                self._baselines.quantize(members, statistics, exact, notes)
+                    exact, lengths = self._compress_group(members, statistics, block, notes)
+                self._baselines.quantize(members, statistics, exact, notes, lengths)
             if streams.prefix is not None:
                 self._follow(model, streams, streams.prefix, module, block, is_last=is_last)
         release_freed()
@@ -170,8 +171,13 @@ class LayerCompressor:
 
     def _compress_group(
         self, layers: Sequence[Layer], statistics: Statistics, block: Block, notes: tuple[str, ...] = ()
-    ) -> ScalingFactor:
-        """Compress those of a group that are not finished; return the factor that measures the group's outputs."""
+    ) -> tuple[ScalingFactor, dict[str, float]]:
+        """Compress those of a group that are not finished.
+
+        Returns:
+            The factor that measures the group's outputs, and the lengths of those that were compressed.
+        """
+        lengths: dict[str, float] = {}
         release_freed()  # before a wide statistic is factored, which is where a run is largest
         methods = GroupMethods(self._plan, layers[0], statistics)
         for layer in layers:
@@ -181,13 +187,15 @@ class LayerCompressor:
             began = time.perf_counter()
             method = methods.of(self._plan.recipe_of(layer))
             _, result = decomposed(self._plan, layer, method, self._quantize(layer, method, statistics))
+            if result.output_length is not None:
+                lengths[layer.name] = result.output_length
             seconds = time.perf_counter() - began
             item = DecomposedLayer(layer, method, result, statistics.num_tokens, notes, seconds)
             if isinstance(method.recipe.quantizer, LearnedSpec):
                 self._started[layer.name] = item
             else:
                 self._finish(item, block)
-        return methods.exact
+        return methods.exact, lengths
 
     def _quantize(self, layer: Layer, method: Method, statistics: Statistics) -> Callable[[Tensor], QuantizedTensor]:
         spec, seed = method.recipe.quantizer, layer_seed(self._plan, layer.name)

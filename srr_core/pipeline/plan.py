@@ -26,6 +26,7 @@ from srr_core.formats.adapter import AdapterTargets
 from srr_core.formats.layout import Layout
 from srr_core.formats.layouts import native_layout
 from srr_core.models.architecture import Architecture
+from srr_core.models.inputs import takes_text
 from srr_core.models.layers import Layer, LayerPlan, plan_layers
 from srr_core.pipeline.naming import mixture_parts
 from srr_core.pipeline.source import open_source
@@ -129,7 +130,7 @@ def plan_run(
     calibration = calibration_windows(architecture, recipe, calibration_text, tokenizer, notes)
     repair = _repair_windows(recipe, calibration, calibration_text, tokenizer, notes)
     evaluation = None
-    if recipe.evaluation is not None and evaluation_text is not None and not architecture.is_causal_lm:
+    if recipe.evaluation is not None and evaluation_text is not None and not architecture.has_perplexity:
         notes.append(
             f"{architecture.name} does not predict the next token, so nothing was measured on the evaluation text"
         )
@@ -224,10 +225,10 @@ def choose_layout(
 
 def _require_loadable(architecture: Architecture) -> None:
     kind = str(architecture.model.config.model_type)
-    if architecture.model.main_input_name != "input_ids":
+    if not takes_text(architecture.model):
         raise UnsupportedModelError(
-            f"blocks of {kind!r} models cannot be run one at a time on a text; causal language models and BERT-like "
-            "encoders can"
+            f"{kind!r} models ask for images or sound, and there is only text to calibrate on; choose a language "
+            "model, an encoder of text or an encoder-decoder that reads text"
         )
 
 

@@ -5,7 +5,8 @@ import functools
 import torch
 
 from srr_core.evaluators.tokens import LOGIT_BYTES, divergence
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
+from srr_core.models.stream import Stream
 from srr_core.models.weights import BlockWeights
 from srr_core.pipeline.calibrated import (
     GroupMethods,
@@ -37,7 +38,7 @@ def measured_divergence(plan: RunPlan, monitor: RunMonitor) -> float:
     source = model.start(list(plan.calibration.batches(recipe.calibration.batch_size)))
     prefix = source.branch()
     for block in plan.layers.blocks:
-        with model.loaded_block(block.index) as module:
+        with model.loaded_block(block.index, source, prefix) as module:
             require_finite(module, block)
             root = plan.architecture.model
             weights = BlockWeights(root, block, functools.partial(source_weight, plan))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from srr_core.checkpoint.artifact_names import factor_names
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.formats.layout import Layout
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
 from srr_core.models.layers import Block
+from srr_core.models.stream import Stream
 from srr_core.models.weights import BlockWeights
 from srr_core.pipeline.layer_folder import FinishedLayer
 from srr_core.recipe import LearnedSpec, Recipe

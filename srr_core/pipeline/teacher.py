@@ -17,7 +17,9 @@ from srr_core.calibration.dataset import TokenWindows
 from srr_core.errors import UnsupportedModelError
 from srr_core.evaluators.tokens import LOGIT_BYTES
 from srr_core.formats.artifact_files import ADAPTER_DTYPE
-from srr_core.models.blockwise import BlockwiseModel, Stream
+from srr_core.models.blockwise import BlockwiseModel
+from srr_core.models.inputs import inputs_of
+from srr_core.models.stream import Stream
 from srr_core.pipeline.plan import RunPlan
 from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.recipe.stages import Stage
@@ -40,7 +42,7 @@ class Teacher:
         stream = self._source.start(list(windows.batches(plan.recipe.calibration.batch_size)))
         with torch.no_grad():
             for block in plan.layers.blocks:
-                with self._source.loaded_block(block.index) as module:
+                with self._source.loaded_block(block.index, stream) as module:
                     self._source.run_block(stream, module)
                 monitor.advance(Stage.REPAIR, block=block.index)
                 monitor.check()
@@ -93,7 +95,7 @@ class Teacher:
         if not self.predicts:
             found, wanted = self._last_hidden(model, ids), states.to(self._device, torch.float32)
             return (found - wanted).square().mean() / wanted.square().mean()
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].flatten(0, 1)
+        logits = model(**inputs_of(base_of(model), ids)).logits[:, :-1].flatten(0, 1)
         with torch.no_grad():
             wanted = self._source.head(states[:, :-1].flatten(0, 1).to(self._device, torch.float32)).log_softmax(-1)
         log_probabilities = logits.to(torch.float32).log_softmax(-1)
@@ -108,7 +110,7 @@ class Teacher:
 
         handle = base_of(model).get_submodule(self._last_block).register_forward_hook(note)
         try:
-            model(input_ids=ids, use_cache=False)
+            model(**inputs_of(base_of(model), ids))
         finally:
             handle.remove()
         return seen[-1].to(torch.float32)

@@ -23,15 +23,15 @@ from srr_core.pipeline.tuning_plan import TuningPlan
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.recipe import MergedSpec
 from srr_core.recipe.tuning import AdapterResult, MergedResult
+from srr_core.recipe.tuning_tasks import metric_of
 from srr_core.report import Environment, SourceReport
 from srr_core.runtime import load
 from srr_core.runtime.training import trained_parameters
 from srr_core.tuners.folders import appearing, is_artifact
 from srr_core.tuners.grid import rates_of
-from srr_core.tuners.objectives import metric_of
 from srr_core.tuners.opening import objective_for
 from srr_core.tuners.report import CellReport, NeutralReport, StartReport, TuningReport
-from srr_core.tuners.result import write_tuned
+from srr_core.tuners.result import write_kept, write_tuned
 from srr_core.tuners.slowing import COMPRESSION_REPORT, compression_report
 from srr_core.tuners.start import load_dense, open_start
 from srr_core.verification.reload import verify_logits, verify_structure
@@ -71,6 +71,15 @@ def write_result(plan: TuningPlan, base: BaseFolder, cell: TuningCell, checkpoin
         artifact_id=plan.artifact_id,
         device=plan.device.type,
     )
+
+
+def write_kept_checkpoints(plan: TuningPlan, base: BaseFolder, cell: TuningCell, folder: Path) -> tuple[int, ...]:
+    """Put the checkpoints of a training beside its result, where that is asked for, and return their steps."""
+    if not plan.spec.checkpoints.publish:
+        return ()
+    checkpoints = cell.checkpoints()
+    write_kept(cell.start, checkpoints, folder, digest=base.digest, artifact_id=plan.artifact_id)
+    return tuple(checkpoints)
 
 
 def evaluate_result(plan: TuningPlan, folder: Path) -> dict[str, float]:
@@ -130,6 +139,7 @@ def build_report(
     scores: dict[str, float],
     neutral: NeutralReport | None,
     seconds: dict[str, float],
+    kept: tuple[int, ...],
     notes: tuple[str, ...],
 ) -> TuningReport:
     """Return the whole result of a run."""
@@ -160,6 +170,7 @@ def build_report(
             peak_memory_bytes=peak_memory_bytes(),
         ),
         seconds=seconds,
+        kept=kept,
         notes=(*plan.notes, *_notes(plan, start, cells, chosen), *notes),
     )
 
@@ -168,7 +179,9 @@ def _notes(plan: TuningPlan, start: StartReport, cells: list[CellReport], chosen
     metric, is_higher_better = metric_of(plan.dataset.task)
     notes = []
     before, after = chosen.evaluations[0].scores[metric], chosen.best_score
-    if after is not None and (after <= before if is_higher_better else after >= before):
+    if plan.dataset.report.steps == 0:
+        notes.append("trained nothing: this is the start as it was, measured and published")
+    elif after is not None and (after <= before if is_higher_better else after >= before):
         notes.append(f"no evaluation was better than the start ({metric} {before:.4g}): training did not help")
     notes += [
         f"training diverged at learning rate {cell.learning_rate:g} with seed {cell.seed}"

@@ -11,12 +11,12 @@ from srr_core.checkpoint.writer import write_json
 from srr_core.models.layers import Layer
 from srr_core.pipeline.tuning_plan import TuningPlan
 from srr_core.recipe.tuning import GradientSlowing, LearningRateSlowing
+from srr_core.recipe.tuning_tasks import metric_of
 from srr_core.runtime.training import trained_parameters
-from srr_core.tuners.checkpoints import TrainingState, restore_parameters
+from srr_core.tuners.checkpoints import Checkpoints, TrainingState, restore_parameters
 from srr_core.tuners.classifier import Labels
 from srr_core.tuners.folders import appearing, base_digest, dense_layers, is_artifact
 from srr_core.tuners.neutral import drift
-from srr_core.tuners.objectives import metric_of
 from srr_core.tuners.opening import objective_for, padding_of
 from srr_core.tuners.report import CellReport, CheckpointRow, EvaluationRow, NeutralReport, StepRow
 from srr_core.tuners.slowing import preserved_ranks
@@ -143,6 +143,11 @@ class TuningCell:
     def checkpoint(self, step: int) -> Path:
         """Return the checkpoint after a number of steps."""
         return self.folder / "checkpoints" / f"step-{step:08d}"
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Return every checkpoint that is on disk, by the steps done; without that of the start, which is the base."""
+        steps = Checkpoints(self.folder / "checkpoints", keep=1).steps()
+        return {step: self.checkpoint(step) for step in steps if step > 0}
 
     def drift(self, checkpoint: Path) -> NeutralReport | None:
         """Return how far a checkpoint has moved from the start on the neutral text, where there is one."""

@@ -15,11 +15,14 @@ from srr_core.checkpoint.writer import require_free
 from srr_core.errors import EvaluationError, RecipeError
 from srr_core.formats.artifact_files import read_configuration
 from srr_core.formats.stored_forms import read_marker
+from srr_core.kernels.paths import multiplies_bfloat16
 from srr_core.pipeline.plan import choose_device, core_version
 from srr_core.recipe.architectures import WINDOW_FIELDS
 from srr_core.recipe.tuning import ArtifactStart, RecipeStart, RecompressedResult, TuningSpec
 from srr_core.tuners.dataset import Dataset, prepare
 from srr_core.tuners.folders import is_artifact
+from srr_core.tuners.kept import require_kept
+from srr_core.tuners.kept_start import steps_in
 from srr_core.tuners.rows import file_digest
 
 TOKENIZER_WITHOUT_LIMIT = 10_000_000
@@ -69,7 +72,7 @@ class TuningPlan:
             "processor": (
                 torch.cuda.get_device_name(self.device)
                 if self.device.type == "cuda"
-                else torch.backends.cpu.get_cpu_capability()
+                else f"{torch.backends.cpu.get_cpu_capability()}{', bf16' if multiplies_bfloat16() else ''}"
             ),
         }
 
@@ -141,6 +144,8 @@ def _require_start(source: Path, spec: TuningSpec, calibration_text: Path | None
         raise RecipeError(f"{source.name!r} is compressed already; start from it as it is (start 'artifact')")
     if not is_ours and isinstance(spec.start, ArtifactStart):
         raise RecipeError(f"{source.name!r} is no artifact of ours; name a recipe to start with, or 'lora'")
+    if isinstance(spec.start, ArtifactStart) and spec.start.checkpoint is not None:
+        require_kept(source.name, spec.start.checkpoint, steps_in(source))
     needs_text = isinstance(spec.start, RecipeStart) or isinstance(spec.result, RecompressedResult)
     if needs_text and calibration_text is None:
         raise RecipeError("a calibration text is needed to compress the model")

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from srr_core.recipe import Spec
+from srr_core.recipe import Spec, UniformGrid
 from srr_core.types import IntegerTensor
 
 CHUNK_WEIGHTS = 1 << 18
@@ -29,16 +29,12 @@ class GroupParameters:
 class Grid(ABC):
     """value = (code - zero_point) * scale, with code an integer in `lowest` .. `highest`."""
 
-    def __init__(self, *, num_bits: int, group_size: int, lowest: int, highest: int) -> None:
-        self.num_bits = num_bits
-        self.group_size = group_size
-        self.lowest = lowest
-        self.highest = highest
-
-    @property
-    def is_symmetric(self) -> bool:
-        """Whether codes are signed, so that no zero point is stored."""
-        return self.lowest < 0
+    def __init__(self, grid: UniformGrid) -> None:
+        self.num_bits = grid.num_bits
+        self.group_size = grid.group_size
+        self.lowest = grid.lowest
+        self.highest = grid.highest
+        self.is_symmetric = grid.is_symmetric
 
     @property
     def code_dtype(self) -> torch.dtype:

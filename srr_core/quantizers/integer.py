@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from srr_core.quantizers.base import Quantizer
 from srr_core.quantizers.grid import Grid, GroupParameters, round_to_nearest
-from srr_core.recipe import IntegerSpec
+from srr_core.recipe import AffineSpec
 from srr_core.types import IntegerTensor, Statistics
 
 _SEARCH_STEPS = 80
@@ -28,11 +28,9 @@ _LARGEST_STEP = torch.finfo(torch.float16).max
 class IntegerGrid(Grid):
     """Codes 0 .. 2**num_bits - 1 around a zero point, or signed codes around zero when symmetric."""
 
-    def __init__(self, spec: IntegerSpec) -> None:
-        half, count = 2 ** (spec.num_bits - 1), 2**spec.num_bits
-        lowest, highest = (-half, half - 1) if spec.symmetric else (0, count - 1)
-        super().__init__(num_bits=spec.num_bits, group_size=spec.group_size, lowest=lowest, highest=highest)
-        self.search = spec.search == "mse"
+    def __init__(self, spec: AffineSpec) -> None:
+        super().__init__(spec.uniform_grid)
+        self.search = spec.searches
 
     @override
     def fit(self, groups: Float32[Tensor, "out groups size"]) -> GroupParameters:
@@ -104,10 +102,10 @@ def _where(
     return GroupParameters(scale, torch.where(choice, candidate.zero_point, otherwise.zero_point))
 
 
-class IntegerQuantizer(Quantizer[IntegerSpec]):
+class IntegerQuantizer(Quantizer[AffineSpec]):
     """Rounds to the nearest point of the integer grid."""
 
-    def __init__(self, spec: IntegerSpec) -> None:
+    def __init__(self, spec: AffineSpec) -> None:
         super().__init__(spec)
         self.grid = IntegerGrid(spec)
 

@@ -31,8 +31,7 @@ class MXIntGrid(Grid):
     """Steps 2**(E - num_bits + 2), where E = floor(log2(max|x|)) of the block, or one less when searching."""
 
     def __init__(self, spec: MXIntSpec) -> None:
-        highest = 2 ** (spec.num_bits - 1) - 1
-        super().__init__(num_bits=spec.num_bits, group_size=spec.block_size, lowest=-highest, highest=highest)
+        super().__init__(spec.uniform_grid)
         self.search = spec.exponent == "search"
         self.window = spec.exponent_window
 

@@ -57,6 +57,12 @@ class Candidates:
         return self._leading_directions()
 
     @property
+    def known_values(self) -> Float[Tensor, " rank"] | None:
+        """The singular values of the scaled weight, where a selector asked for its directions."""
+        found: SVDFactors | None = self.__dict__.get("directions")
+        return None if found is None else found.singular_values
+
+    @property
     def spectrum(self) -> Spectrum:
         """The spectrum of the scaled weight."""
         return Spectrum(self.directions.singular_values, length(self.scaled) ** 2)

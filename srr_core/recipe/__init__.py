@@ -6,13 +6,13 @@ from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
 from srr_core.recipe.evaluators import Direction, DivergenceSpec, EvaluatorBase, EvaluatorSpec, PerplexitySpec
 from srr_core.recipe.exporters import EXPORT_FORMATS, AdapterSpec, ExportSpec, GGUFSpec, GPTQFormatSpec, MergedSpec
 from srr_core.recipe.presets import DEFAULT_RECIPE, PRESETS, named_recipe, override, parse_assignments, parse_recipe
+from srr_core.recipe.quantizer_base import AffineSpec, QuantizerBase
 from srr_core.recipe.quantizers import (
     GPTQSpec,
     IntegerSpec,
     LearnedSpec,
     MXIntSpec,
     NormalFloatSpec,
-    QuantizerBase,
     QuantizerSpec,
     QuIPSharpSpec,
 )
@@ -27,6 +27,7 @@ __all__ = [
     "EXPORT_FORMATS",
     "PRESETS",
     "AdapterSpec",
+    "AffineSpec",
     "AlignedSpec",
     "AutocorrelationSpec",
     "BudgetSpec",

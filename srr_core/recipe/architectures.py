@@ -16,57 +16,64 @@ _NAMES = """
     AlbertForMultipleChoice AlbertForPreTraining AlbertForQuestionAnswering AlbertForSequenceClassification
     AlbertForTokenClassification AlbertModel ApertusForCausalLM ApertusForTokenClassification ApertusModel
     ArceeForCausalLM ArceeForQuestionAnswering ArceeForSequenceClassification ArceeForTokenClassification ArceeModel
-    AriaForConditionalGeneration AriaModel AriaTextForCausalLM AriaTextModel AyaVisionForConditionalGeneration
-    AyaVisionModel BailingHybridForCausalLM BailingHybridModel BambaForCausalLM BambaModel BeamForCausalLM BeamModel
-    BertForMaskedLM BertForMultipleChoice BertForNextSentencePrediction BertForPreTraining BertForQuestionAnswering
-    BertForSequenceClassification BertForTokenClassification BertGenerationDecoder BertGenerationEncoder
-    BertLMHeadModel BertModel BigBirdForCausalLM BigBirdForMaskedLM BigBirdForMultipleChoice BigBirdForPreTraining
-    BigBirdForQuestionAnswering BigBirdForSequenceClassification BigBirdForTokenClassification BigBirdModel
-    BioGptForCausalLM BioGptForSequenceClassification BioGptForTokenClassification BioGptModel BitNetForCausalLM
-    BitNetModel Blip2ForConditionalGeneration Blip2Model BlipForConditionalGeneration BlipModel BloomForCausalLM
-    BloomForQuestionAnswering BloomForSequenceClassification BloomForTokenClassification BloomModel BltForCausalLM
-    BltModel CLIPTextModel CTRLForSequenceClassification CTRLLMHeadModel CTRLModel CamembertForCausalLM
-    CamembertForMaskedLM CamembertForMultipleChoice CamembertForQuestionAnswering CamembertForSequenceClassification
-    CamembertForTokenClassification CamembertModel CanineForMultipleChoice CanineForQuestionAnswering
-    CanineForSequenceClassification CanineForTokenClassification CanineModel ChameleonForConditionalGeneration
-    ChameleonModel CodeGenForCausalLM CodeGenModel Cohere2ForCausalLM Cohere2Model Cohere2MoeForCausalLM
-    Cohere2MoeModel Cohere2VisionForConditionalGeneration Cohere2VisionModel CohereCompassForCausalLM
-    CohereCompassForConditionalGeneration CohereCompassModel CohereCompassTextForSequenceClassification
-    CohereCompassTextModel CohereForCausalLM CohereModel ConvBertForMaskedLM ConvBertForMultipleChoice
-    ConvBertForQuestionAnswering ConvBertForSequenceClassification ConvBertForTokenClassification ConvBertModel
-    Cosmos3EdgeForConditionalGeneration Cosmos3EdgeModel Cosmos3OmniForConditionalGeneration Cosmos3OmniModel
-    CpmAntForCausalLM CpmAntModel CwmForCausalLM CwmModel Data2VecTextForCausalLM Data2VecTextForMaskedLM
-    Data2VecTextForMultipleChoice Data2VecTextForQuestionAnswering Data2VecTextForSequenceClassification
-    Data2VecTextForTokenClassification Data2VecTextModel DbrxForCausalLM DbrxModel DebertaForMaskedLM
-    DebertaForQuestionAnswering DebertaForSequenceClassification DebertaForTokenClassification DebertaModel
-    DebertaV2ForMaskedLM DebertaV2ForMultipleChoice DebertaV2ForQuestionAnswering DebertaV2ForSequenceClassification
-    DebertaV2ForTokenClassification DebertaV2Model DeepseekOcr2ForConditionalGeneration DeepseekOcr2Model
-    DeepseekV2ForCausalLM DeepseekV2ForSequenceClassification DeepseekV2Model DeepseekV32ForCausalLM
-    DeepseekV32Model DeepseekV3ForCausalLM DeepseekV3ForSequenceClassification DeepseekV3ForTokenClassification
-    DeepseekV3Model DeepseekV4ForCausalLM DeepseekV4Model DeepseekVLForConditionalGeneration
-    DeepseekVLHybridForConditionalGeneration DeepseekVLHybridModel DeepseekVLModel DiffLlamaForCausalLM
-    DiffLlamaForQuestionAnswering DiffLlamaForSequenceClassification DiffLlamaForTokenClassification DiffLlamaModel
+    AriaForConditionalGeneration AriaModel AriaTextForCausalLM AriaTextModel AudioFlamingo3ForConditionalGeneration
+    AudioFlamingo3Model AyaVisionForConditionalGeneration AyaVisionModel BailingHybridForCausalLM BailingHybridModel
+    BambaForCausalLM BambaModel BartForCausalLM BartForConditionalGeneration BartForQuestionAnswering
+    BartForSequenceClassification BartModel BeamForCausalLM BeamModel BertForMaskedLM BertForMultipleChoice
+    BertForNextSentencePrediction BertForPreTraining BertForQuestionAnswering BertForSequenceClassification
+    BertForTokenClassification BertGenerationDecoder BertGenerationEncoder BertLMHeadModel BertModel
+    BigBirdForCausalLM BigBirdForMaskedLM BigBirdForMultipleChoice BigBirdForPreTraining BigBirdForQuestionAnswering
+    BigBirdForSequenceClassification BigBirdForTokenClassification BigBirdModel BigBirdPegasusForCausalLM
+    BigBirdPegasusForConditionalGeneration BigBirdPegasusForQuestionAnswering
+    BigBirdPegasusForSequenceClassification BigBirdPegasusModel BioGptForCausalLM BioGptForSequenceClassification
+    BioGptForTokenClassification BioGptModel BitNetForCausalLM BitNetModel BlenderbotForCausalLM
+    BlenderbotForConditionalGeneration BlenderbotModel BlenderbotSmallForCausalLM
+    BlenderbotSmallForConditionalGeneration BlenderbotSmallModel Blip2ForConditionalGeneration Blip2Model
+    BlipForConditionalGeneration BlipModel BloomForCausalLM BloomForQuestionAnswering BloomForSequenceClassification
+    BloomForTokenClassification BloomModel BltForCausalLM BltModel CLIPTextModel CTRLForSequenceClassification
+    CTRLLMHeadModel CTRLModel CamembertForCausalLM CamembertForMaskedLM CamembertForMultipleChoice
+    CamembertForQuestionAnswering CamembertForSequenceClassification CamembertForTokenClassification CamembertModel
+    CanineForMultipleChoice CanineForQuestionAnswering CanineForSequenceClassification CanineForTokenClassification
+    CanineModel ChameleonForConditionalGeneration ChameleonModel CodeGenForCausalLM CodeGenModel Cohere2ForCausalLM
+    Cohere2Model Cohere2MoeForCausalLM Cohere2MoeModel Cohere2VisionForConditionalGeneration Cohere2VisionModel
+    CohereCompassForCausalLM CohereCompassForConditionalGeneration CohereCompassModel
+    CohereCompassTextForSequenceClassification CohereCompassTextModel CohereForCausalLM CohereModel
+    ConvBertForMaskedLM ConvBertForMultipleChoice ConvBertForQuestionAnswering ConvBertForSequenceClassification
+    ConvBertForTokenClassification ConvBertModel Cosmos3EdgeForConditionalGeneration Cosmos3EdgeModel
+    Cosmos3OmniForConditionalGeneration Cosmos3OmniModel CpmAntForCausalLM CpmAntModel CwmForCausalLM CwmModel
+    Data2VecTextForCausalLM Data2VecTextForMaskedLM Data2VecTextForMultipleChoice Data2VecTextForQuestionAnswering
+    Data2VecTextForSequenceClassification Data2VecTextForTokenClassification Data2VecTextModel DbrxForCausalLM
+    DbrxModel DebertaForMaskedLM DebertaForQuestionAnswering DebertaForSequenceClassification
+    DebertaForTokenClassification DebertaModel DebertaV2ForMaskedLM DebertaV2ForMultipleChoice
+    DebertaV2ForQuestionAnswering DebertaV2ForSequenceClassification DebertaV2ForTokenClassification DebertaV2Model
+    DeepseekOcr2ForConditionalGeneration DeepseekOcr2Model DeepseekV2ForCausalLM DeepseekV2ForSequenceClassification
+    DeepseekV2Model DeepseekV32ForCausalLM DeepseekV32Model DeepseekV3ForCausalLM
+    DeepseekV3ForSequenceClassification DeepseekV3ForTokenClassification DeepseekV3Model DeepseekV4ForCausalLM
+    DeepseekV4Model DeepseekVLForConditionalGeneration DeepseekVLHybridForConditionalGeneration
+    DeepseekVLHybridModel DeepseekVLModel DiffLlamaForCausalLM DiffLlamaForQuestionAnswering
+    DiffLlamaForSequenceClassification DiffLlamaForTokenClassification DiffLlamaModel
     DiffusionGemmaForBlockDiffusion DiffusionGemmaModel DistilBertForMaskedLM DistilBertForMultipleChoice
     DistilBertForQuestionAnswering DistilBertForSequenceClassification DistilBertForTokenClassification
     DistilBertModel DogeForCausalLM DogeForSequenceClassification DogeModel Dots1ForCausalLM Dots1Model
     Dots3NoteForCausalLM Dots3NoteForConditionalGeneration Dots3NoteModel Dots3NoteTextModel ElectraForCausalLM
     ElectraForMaskedLM ElectraForMultipleChoice ElectraForPreTraining ElectraForQuestionAnswering
     ElectraForSequenceClassification ElectraForTokenClassification ElectraModel Emu3ForCausalLM
-    Emu3ForConditionalGeneration Emu3Model Emu3TextModel Ernie4_5ForCausalLM Ernie4_5Model Ernie4_5_MoeForCausalLM
-    Ernie4_5_MoeModel Ernie4_5_VLMoeForConditionalGeneration Ernie4_5_VLMoeModel ErnieForCausalLM ErnieForMaskedLM
-    ErnieForMultipleChoice ErnieForNextSentencePrediction ErnieForPreTraining ErnieForQuestionAnswering
-    ErnieForSequenceClassification ErnieForTokenClassification ErnieModel EsmForMaskedLM
+    Emu3ForConditionalGeneration Emu3Model Emu3TextModel EncoderDecoderModel Ernie4_5ForCausalLM Ernie4_5Model
+    Ernie4_5_MoeForCausalLM Ernie4_5_MoeModel Ernie4_5_VLMoeForConditionalGeneration Ernie4_5_VLMoeModel
+    ErnieForCausalLM ErnieForMaskedLM ErnieForMultipleChoice ErnieForNextSentencePrediction ErnieForPreTraining
+    ErnieForQuestionAnswering ErnieForSequenceClassification ErnieForTokenClassification ErnieModel EsmForMaskedLM
     EsmForSequenceClassification EsmForTokenClassification EsmModel EsmcForMaskedLM EsmcForSequenceClassification
     EsmcForTokenClassification EsmcModel EuroBertForMaskedLM EuroBertForSequenceClassification
     EuroBertForTokenClassification EuroBertModel EvollaForProteinText2Text EvollaModel Exaone4ForCausalLM
     Exaone4ForQuestionAnswering Exaone4ForSequenceClassification Exaone4ForTokenClassification Exaone4Model
     Exaone4_5_ForConditionalGeneration Exaone4_5_Model ExaoneMoeForCausalLM ExaoneMoeModel FNetForMaskedLM
     FNetForMultipleChoice FNetForNextSentencePrediction FNetForPreTraining FNetForQuestionAnswering
-    FNetForSequenceClassification FNetForTokenClassification FNetModel FalconForCausalLM FalconForQuestionAnswering
-    FalconForSequenceClassification FalconForTokenClassification FalconH1ForCausalLM FalconH1Model FalconModel
-    FastVlmForConditionalGeneration FastVlmModel FlaubertForMultipleChoice FlaubertForQuestionAnsweringSimple
-    FlaubertForSequenceClassification FlaubertForTokenClassification FlaubertModel FlaubertWithLMHeadModel
-    FlexOlmoForCausalLM FlexOlmoModel FlintForCausalLM FlintModel FunnelBaseModel FunnelForMaskedLM
+    FNetForSequenceClassification FNetForTokenClassification FNetModel FSMTForConditionalGeneration FSMTModel
+    FalconForCausalLM FalconForQuestionAnswering FalconForSequenceClassification FalconForTokenClassification
+    FalconH1ForCausalLM FalconH1Model FalconModel FastVlmForConditionalGeneration FastVlmModel
+    FlaubertForMultipleChoice FlaubertForQuestionAnsweringSimple FlaubertForSequenceClassification
+    FlaubertForTokenClassification FlaubertModel FlaubertWithLMHeadModel FlexOlmoForCausalLM FlexOlmoModel
+    FlintForCausalLM FlintModel Florence2ForConditionalGeneration Florence2Model FunnelBaseModel FunnelForMaskedLM
     FunnelForMultipleChoice FunnelForPreTraining FunnelForQuestionAnswering FunnelForSequenceClassification
     FunnelForTokenClassification FunnelModel FuyuForCausalLM FuyuModel GPT2ForQuestionAnswering
     GPT2ForSequenceClassification GPT2ForTokenClassification GPT2LMHeadModel GPT2Model GPTBigCodeForCausalLM
@@ -84,30 +91,33 @@ _NAMES = """
     Glm46VForConditionalGeneration Glm46VModel Glm4ForCausalLM Glm4ForSequenceClassification
     Glm4ForTokenClassification Glm4Model Glm4MoeForCausalLM Glm4MoeLiteForCausalLM Glm4MoeLiteModel Glm4MoeModel
     Glm4vForConditionalGeneration Glm4vModel Glm4vMoeForConditionalGeneration Glm4vMoeModel
-    Glm5NextForConditionalGeneration Glm5NextModel GlmForCausalLM GlmForSequenceClassification
-    GlmForTokenClassification GlmModel GlmMoeDsaForCausalLM GlmMoeDsaModel GlmOcrForConditionalGeneration
-    GlmOcrModel GotOcr2ForConditionalGeneration GotOcr2Model GptOssForCausalLM GptOssForSequenceClassification
-    GptOssForTokenClassification GptOssModel Granite4VisionForConditionalGeneration Granite4VisionModel
-    GraniteDoclingForConditionalGeneration GraniteDoclingModel GraniteForCausalLM GraniteModel GraniteMoeForCausalLM
-    GraniteMoeHybridForCausalLM GraniteMoeHybridModel GraniteMoeModel GraniteMoeSWAForCausalLM GraniteMoeSWAModel
-    GraniteMoeSharedForCausalLM GraniteMoeSharedModel GraniteSWAForCausalLM GraniteSWAModel GteForMaskedLM
-    GteForSequenceClassification GteForTokenClassification GteModel HYV3ForCausalLM HYV3Model HYV4ForCausalLM
-    HYV4Model HeliumForCausalLM HeliumForSequenceClassification HeliumForTokenClassification HeliumModel
-    HrmTextForCausalLM HrmTextModel HunYuanDenseV1ForCausalLM HunYuanDenseV1ForSequenceClassification
-    HunYuanDenseV1Model HunYuanMoEV1ForCausalLM HunYuanMoEV1ForSequenceClassification HunYuanMoEV1Model
-    HunYuanVLForConditionalGeneration HunYuanVLModel HyperCLOVAXForCausalLM HyperCLOVAXModel
-    HyperCLOVAXVisionV2ForConditionalGeneration HyperCLOVAXVisionV2Model IBertForMaskedLM IBertForMultipleChoice
-    IBertForQuestionAnswering IBertForSequenceClassification IBertForTokenClassification IBertModel
-    Idefics2ForConditionalGeneration Idefics2Model Idefics3ForConditionalGeneration Idefics3Model
-    IdeficsForVisionText2Text IdeficsModel Inkling2ForCausalLM Inkling2ForConditionalGeneration Inkling2Model
-    Inkling2TextModel InklingForCausalLM InklingForConditionalGeneration InklingModel InklingTextModel
-    InstructBlipForConditionalGeneration InstructBlipModel InstructBlipVideoForConditionalGeneration
-    InstructBlipVideoModel InternVLForConditionalGeneration InternVLModel Jais2ForCausalLM Jais2Model
-    JanusForConditionalGeneration JanusModel JetMoeForCausalLM JetMoeForSequenceClassification JetMoeModel
-    JinaEmbeddingsV3ForMaskedLM JinaEmbeddingsV3ForQuestionAnswering JinaEmbeddingsV3ForSequenceClassification
+    Glm5NextForConditionalGeneration Glm5NextModel GlmAsrForConditionalGeneration GlmAsrModel GlmForCausalLM
+    GlmForSequenceClassification GlmForTokenClassification GlmModel GlmMoeDsaForCausalLM GlmMoeDsaModel
+    GlmOcrForConditionalGeneration GlmOcrModel GotOcr2ForConditionalGeneration GotOcr2Model GptOssForCausalLM
+    GptOssForSequenceClassification GptOssForTokenClassification GptOssModel Granite4VisionForConditionalGeneration
+    Granite4VisionModel GraniteDoclingForConditionalGeneration GraniteDoclingModel GraniteForCausalLM GraniteModel
+    GraniteMoeForCausalLM GraniteMoeHybridForCausalLM GraniteMoeHybridModel GraniteMoeModel GraniteMoeSWAForCausalLM
+    GraniteMoeSWAModel GraniteMoeSharedForCausalLM GraniteMoeSharedModel GraniteSWAForCausalLM GraniteSWAModel
+    GraniteSpeechForConditionalGeneration GraniteSpeechModel GraniteSpeechPlusForConditionalGeneration
+    GraniteSpeechPlusModel GteForMaskedLM GteForSequenceClassification GteForTokenClassification GteModel
+    HYV3ForCausalLM HYV3Model HYV4ForCausalLM HYV4Model HeliumForCausalLM HeliumForSequenceClassification
+    HeliumForTokenClassification HeliumModel HrmTextForCausalLM HrmTextModel HunYuanDenseV1ForCausalLM
+    HunYuanDenseV1ForSequenceClassification HunYuanDenseV1Model HunYuanMoEV1ForCausalLM
+    HunYuanMoEV1ForSequenceClassification HunYuanMoEV1Model HunYuanVLForConditionalGeneration HunYuanVLModel
+    HyperCLOVAXForCausalLM HyperCLOVAXModel HyperCLOVAXVisionV2ForConditionalGeneration HyperCLOVAXVisionV2Model
+    IBertForMaskedLM IBertForMultipleChoice IBertForQuestionAnswering IBertForSequenceClassification
+    IBertForTokenClassification IBertModel Idefics2ForConditionalGeneration Idefics2Model
+    Idefics3ForConditionalGeneration Idefics3Model IdeficsForVisionText2Text IdeficsModel Inkling2ForCausalLM
+    Inkling2ForConditionalGeneration Inkling2Model Inkling2TextModel InklingForCausalLM
+    InklingForConditionalGeneration InklingModel InklingTextModel InstructBlipForConditionalGeneration
+    InstructBlipModel InstructBlipVideoForConditionalGeneration InstructBlipVideoModel
+    InternVLForConditionalGeneration InternVLModel Jais2ForCausalLM Jais2Model JanusForConditionalGeneration
+    JanusModel JetMoeForCausalLM JetMoeForSequenceClassification JetMoeModel JinaEmbeddingsV3ForMaskedLM
+    JinaEmbeddingsV3ForQuestionAnswering JinaEmbeddingsV3ForSequenceClassification
     JinaEmbeddingsV3ForTokenClassification JinaEmbeddingsV3Model KimiLinearForCausalLM KimiLinearModel
     Kimi_K25ForConditionalGeneration Kimi_K25Model Kolibri1ForCausalLM Kolibri1Model Kosmos2ForConditionalGeneration
-    Kosmos2Model Kosmos2_5ForConditionalGeneration Kosmos2_5Model LagunaForCausalLM LagunaModel LayoutLMForMaskedLM
+    Kosmos2Model Kosmos2_5ForConditionalGeneration Kosmos2_5Model LEDForConditionalGeneration
+    LEDForQuestionAnswering LEDModel LagunaForCausalLM LagunaModel LayoutLMForMaskedLM
     LayoutLMForSequenceClassification LayoutLMForTokenClassification LayoutLMModel LayoutLMv2ForQuestionAnswering
     LayoutLMv2ForSequenceClassification LayoutLMv2ForTokenClassification LayoutLMv2Model
     LayoutLMv3ForQuestionAnswering LayoutLMv3ForSequenceClassification LayoutLMv3ForTokenClassification
@@ -118,11 +128,15 @@ _NAMES = """
     LlamaForCausalLM LlamaForQuestionAnswering LlamaForSequenceClassification LlamaForTokenClassification LlamaModel
     LlavaForConditionalGeneration LlavaModel LlavaNextForConditionalGeneration LlavaNextModel
     LlavaNextVideoForConditionalGeneration LlavaNextVideoModel LlavaOnevisionForConditionalGeneration
-    LlavaOnevisionModel LongcatFlashForCausalLM LongcatFlashModel LongformerForMaskedLM LongformerForMultipleChoice
-    LongformerForQuestionAnswering LongformerForSequenceClassification LongformerForTokenClassification
-    LongformerModel LukeForMaskedLM LukeForMultipleChoice LukeForQuestionAnswering LukeForSequenceClassification
-    LukeForTokenClassification LukeModel MPNetForMaskedLM MPNetForMultipleChoice MPNetForQuestionAnswering
-    MPNetForSequenceClassification MPNetForTokenClassification MPNetModel MarkupLMForQuestionAnswering
+    LlavaOnevisionModel LongT5ForConditionalGeneration LongT5Model LongcatFlashForCausalLM LongcatFlashModel
+    LongformerForMaskedLM LongformerForMultipleChoice LongformerForQuestionAnswering
+    LongformerForSequenceClassification LongformerForTokenClassification LongformerModel LukeForMaskedLM
+    LukeForMultipleChoice LukeForQuestionAnswering LukeForSequenceClassification LukeForTokenClassification
+    LukeModel M2M100ForConditionalGeneration M2M100Model MBartForCausalLM MBartForConditionalGeneration
+    MBartForQuestionAnswering MBartForSequenceClassification MBartModel MPNetForMaskedLM MPNetForMultipleChoice
+    MPNetForQuestionAnswering MPNetForSequenceClassification MPNetForTokenClassification MPNetModel
+    MT5ForConditionalGeneration MT5ForQuestionAnswering MT5ForSequenceClassification MT5ForTokenClassification
+    MT5Model MarianForCausalLM MarianMTModel MarianModel MarkupLMForQuestionAnswering
     MarkupLMForSequenceClassification MarkupLMForTokenClassification MarkupLMModel MegatronBertForCausalLM
     MegatronBertForMaskedLM MegatronBertForMultipleChoice MegatronBertForNextSentencePrediction
     MegatronBertForPreTraining MegatronBertForQuestionAnswering MegatronBertForSequenceClassification
@@ -151,32 +165,39 @@ _NAMES = """
     MptForCausalLM MptForQuestionAnswering MptForSequenceClassification MptForTokenClassification MptModel
     MraForMaskedLM MraForMultipleChoice MraForQuestionAnswering MraForSequenceClassification
     MraForTokenClassification MraModel MuseGlimmerForConditionalGeneration MuseGlimmerModel
-    MuseSparkForConditionalGeneration MuseSparkModel MusicgenForCausalLM MusicgenMelodyForCausalLM
-    MusicgenMelodyModel MusicgenModel NanoChatForCausalLM NanoChatModel NemotronForCausalLM
+    MuseSparkForConditionalGeneration MuseSparkModel MusicFlamingoForConditionalGeneration MusicFlamingoModel
+    MusicgenForCausalLM MusicgenMelodyForCausalLM MusicgenMelodyModel MusicgenModel MvpForCausalLM
+    MvpForConditionalGeneration MvpForQuestionAnswering MvpForSequenceClassification MvpModel NanoChatForCausalLM
+    NanoChatModel Nemotron3_5TranscribeForConditionalGeneration Nemotron3_5TranscribeModel NemotronForCausalLM
     NemotronForQuestionAnswering NemotronForSequenceClassification NemotronForTokenClassification
     NemotronHForCausalLM NemotronHModel NemotronH_Omni_Reasoning_V3 NemotronModel NeoMMEForMaskedLM NeoMMEModel
-    NomicBertForMaskedLM NomicBertForSequenceClassification NomicBertForTokenClassification NomicBertModel
-    NystromformerForMaskedLM NystromformerForMultipleChoice NystromformerForQuestionAnswering
-    NystromformerForSequenceClassification NystromformerForTokenClassification NystromformerModel OPTForCausalLM
-    OPTForQuestionAnswering OPTForSequenceClassification OPTModel Olmo2ForCausalLM Olmo2ForSequenceClassification
-    Olmo2Model Olmo3ForCausalLM Olmo3ForSequenceClassification Olmo3Model OlmoForCausalLM
-    OlmoForSequenceClassification OlmoHybridForCausalLM OlmoHybridModel OlmoModel OlmoeForCausalLM OlmoeModel
-    OpenAIGPTForSequenceClassification OpenAIGPTLMHeadModel OpenAIGPTModel Ovis2ForConditionalGeneration Ovis2Model
-    PI0ForConditionalGeneration PI0Model PaddleOCRVLForConditionalGeneration PaddleOCRVLModel
-    PaliGemmaForConditionalGeneration PaliGemmaModel PerceiverForMaskedLM PerceiverForSequenceClassification
-    PerceiverModel PerceptionLMForConditionalGeneration PerceptionLMModel PersimmonForCausalLM
-    PersimmonForSequenceClassification PersimmonForTokenClassification PersimmonModel Phi3ForCausalLM
-    Phi3ForSequenceClassification Phi3ForTokenClassification Phi3Model Phi4MultimodalForCausalLM Phi4MultimodalModel
-    PhiForCausalLM PhiForSequenceClassification PhiForTokenClassification PhiModel PhimoeForCausalLM
-    PhimoeForSequenceClassification PhimoeModel QianfanOCRForConditionalGeneration QianfanOCRModel Qwen2ForCausalLM
-    Qwen2ForQuestionAnswering Qwen2ForSequenceClassification Qwen2ForTokenClassification Qwen2Model
+    NllbMoeForConditionalGeneration NllbMoeModel NomicBertForMaskedLM NomicBertForSequenceClassification
+    NomicBertForTokenClassification NomicBertModel NystromformerForMaskedLM NystromformerForMultipleChoice
+    NystromformerForQuestionAnswering NystromformerForSequenceClassification NystromformerForTokenClassification
+    NystromformerModel OPTForCausalLM OPTForQuestionAnswering OPTForSequenceClassification OPTModel Olmo2ForCausalLM
+    Olmo2ForSequenceClassification Olmo2Model Olmo3ForCausalLM Olmo3ForSequenceClassification Olmo3Model
+    OlmoForCausalLM OlmoForSequenceClassification OlmoHybridForCausalLM OlmoHybridModel OlmoModel OlmoeForCausalLM
+    OlmoeModel OpenAIGPTForSequenceClassification OpenAIGPTLMHeadModel OpenAIGPTModel Ovis2ForConditionalGeneration
+    Ovis2Model PI0ForConditionalGeneration PI0Model PLBartForCausalLM PLBartForConditionalGeneration
+    PLBartForSequenceClassification PLBartModel PPFormulaNetForConditionalGeneration
+    PaddleOCRVLForConditionalGeneration PaddleOCRVLModel PaliGemmaForConditionalGeneration PaliGemmaModel
+    PegasusForCausalLM PegasusForConditionalGeneration PegasusModel PegasusXForConditionalGeneration PegasusXModel
+    PerceiverForMaskedLM PerceiverForSequenceClassification PerceiverModel PerceptionLMForConditionalGeneration
+    PerceptionLMModel PersimmonForCausalLM PersimmonForSequenceClassification PersimmonForTokenClassification
+    PersimmonModel Phi3ForCausalLM Phi3ForSequenceClassification Phi3ForTokenClassification Phi3Model
+    Phi4MultimodalForCausalLM Phi4MultimodalModel PhiForCausalLM PhiForSequenceClassification
+    PhiForTokenClassification PhiModel PhimoeForCausalLM PhimoeForSequenceClassification PhimoeModel
+    Pix2StructForConditionalGeneration ProphetNetForCausalLM ProphetNetForConditionalGeneration ProphetNetModel
+    QianfanOCRForConditionalGeneration QianfanOCRModel Qwen2AudioForConditionalGeneration Qwen2AudioModel
+    Qwen2ForCausalLM Qwen2ForQuestionAnswering Qwen2ForSequenceClassification Qwen2ForTokenClassification Qwen2Model
     Qwen2MoeForCausalLM Qwen2MoeForQuestionAnswering Qwen2MoeForSequenceClassification
     Qwen2MoeForTokenClassification Qwen2MoeModel Qwen2VLForConditionalGeneration Qwen2VLModel
     Qwen2_5OmniThinkerForConditionalGeneration Qwen2_5OmniThinkerModel Qwen2_5_VLForConditionalGeneration
-    Qwen2_5_VLModel Qwen3ForCausalLM Qwen3ForQuestionAnswering Qwen3ForSequenceClassification
-    Qwen3ForTokenClassification Qwen3Model Qwen3MoeForCausalLM Qwen3MoeForQuestionAnswering
-    Qwen3MoeForSequenceClassification Qwen3MoeForTokenClassification Qwen3MoeModel Qwen3NextForCausalLM
-    Qwen3NextForQuestionAnswering Qwen3NextForSequenceClassification Qwen3NextForTokenClassification Qwen3NextModel
+    Qwen2_5_VLModel Qwen3ASRForConditionalGeneration Qwen3ASRForTokenClassification Qwen3ASRModel Qwen3ForCausalLM
+    Qwen3ForQuestionAnswering Qwen3ForSequenceClassification Qwen3ForTokenClassification Qwen3Model
+    Qwen3MoeForCausalLM Qwen3MoeForQuestionAnswering Qwen3MoeForSequenceClassification
+    Qwen3MoeForTokenClassification Qwen3MoeModel Qwen3NextForCausalLM Qwen3NextForQuestionAnswering
+    Qwen3NextForSequenceClassification Qwen3NextForTokenClassification Qwen3NextModel
     Qwen3OmniMoeThinkerForConditionalGeneration Qwen3OmniMoeThinkerModel Qwen3VLForConditionalGeneration
     Qwen3VLModel Qwen3VLMoeForConditionalGeneration Qwen3VLMoeModel Qwen3_5ForCausalLM
     Qwen3_5ForConditionalGeneration Qwen3_5ForSequenceClassification Qwen3_5ForTokenClassification Qwen3_5Model
@@ -193,20 +214,28 @@ _NAMES = """
     RobertaForTokenClassification RobertaModel RobertaPreLayerNormForCausalLM RobertaPreLayerNormForMaskedLM
     RobertaPreLayerNormForMultipleChoice RobertaPreLayerNormForQuestionAnswering
     RobertaPreLayerNormForSequenceClassification RobertaPreLayerNormForTokenClassification RobertaPreLayerNormModel
-    SeedOssForCausalLM SeedOssForQuestionAnswering SeedOssForSequenceClassification SeedOssForTokenClassification
-    SeedOssModel SmolLM3ForCausalLM SmolLM3ForQuestionAnswering SmolLM3ForSequenceClassification
-    SmolLM3ForTokenClassification SmolLM3Model SmolVLMForConditionalGeneration SmolVLMModel SolarOpenForCausalLM
-    SolarOpenModel SqueezeBertForMaskedLM SqueezeBertForMultipleChoice SqueezeBertForQuestionAnswering
+    SeamlessM4TForTextToText SeamlessM4TModel SeamlessM4Tv2ForTextToText SeamlessM4Tv2Model SeedOssForCausalLM
+    SeedOssForQuestionAnswering SeedOssForSequenceClassification SeedOssForTokenClassification SeedOssModel
+    SmolLM3ForCausalLM SmolLM3ForQuestionAnswering SmolLM3ForSequenceClassification SmolLM3ForTokenClassification
+    SmolLM3Model SmolVLMForConditionalGeneration SmolVLMModel SolarOpenForCausalLM SolarOpenModel
+    SqueezeBertForMaskedLM SqueezeBertForMultipleChoice SqueezeBertForQuestionAnswering
     SqueezeBertForSequenceClassification SqueezeBertForTokenClassification SqueezeBertModel StableLmForCausalLM
     StableLmForSequenceClassification StableLmForTokenClassification StableLmModel Starcoder2ForCausalLM
     Starcoder2ForSequenceClassification Starcoder2ForTokenClassification Starcoder2Model
-    Step3p7ForConditionalGeneration Step3p7Model TapasForMaskedLM TapasForSequenceClassification TapasModel
-    Tipsv2TextModel TrOCRForCausalLM UltraVBertForMaskedLM UltraVBertForSequenceClassification
+    Step3p7ForConditionalGeneration Step3p7Model SwitchTransformersForConditionalGeneration SwitchTransformersModel
+    T5ForConditionalGeneration T5ForQuestionAnswering T5ForSequenceClassification T5ForTokenClassification
+    T5Gemma2ForConditionalGeneration T5Gemma2ForSequenceClassification T5Gemma2ForTokenClassification T5Gemma2Model
+    T5GemmaForConditionalGeneration T5GemmaForSequenceClassification T5GemmaForTokenClassification T5GemmaModel
+    T5Model TapasForMaskedLM TapasForSequenceClassification TapasModel Tipsv2TextModel TrOCRForCausalLM
+    UMT5ForConditionalGeneration UMT5ForQuestionAnswering UMT5ForSequenceClassification UMT5ForTokenClassification
+    UMT5Model UdopForConditionalGeneration UdopModel UltraVBertForMaskedLM UltraVBertForSequenceClassification
     UltraVBertForTokenClassification UltraVBertModel UltrabertForMaskedLM UltrabertForQuestionAnswering
     UltrabertForSequenceClassification UltrabertForTokenClassification UltrabertModel
     UnlimitedOcrForConditionalGeneration UnlimitedOcrModel VaultGemmaForCausalLM VaultGemmaModel
-    VideoLlama3ForConditionalGeneration VideoLlama3Model VideoLlavaForConditionalGeneration VideoLlavaModel
-    VipLlavaForConditionalGeneration VipLlavaModel XGLMForCausalLM XGLMModel XLMForMultipleChoice
+    VibeVoiceAsrForConditionalGeneration VibeVoiceAsrModel VideoLlama3ForConditionalGeneration VideoLlama3Model
+    VideoLlavaForConditionalGeneration VideoLlavaModel VipLlavaForConditionalGeneration VipLlavaModel
+    VisionEncoderDecoderModel VoxtralForConditionalGeneration VoxtralModel VoxtralRealtimeForConditionalGeneration
+    VoxtralRealtimeModel WhisperForCausalLM WhisperModel XGLMForCausalLM XGLMModel XLMForMultipleChoice
     XLMForQuestionAnsweringSimple XLMForSequenceClassification XLMForTokenClassification XLMModel
     XLMRobertaForCausalLM XLMRobertaForMaskedLM XLMRobertaForMultipleChoice XLMRobertaForQuestionAnswering
     XLMRobertaForSequenceClassification XLMRobertaForTokenClassification XLMRobertaModel XLMRobertaXLForCausalLM
@@ -219,18 +248,19 @@ _NAMES = """
     YosoModel YoutuForCausalLM YoutuModel ZayaForCausalLM ZayaModel
 """
 ARCHITECTURES = frozenset(_NAMES.split())
-"""Causal language models and encoders of stock transformers. Being listed is no promise: the core builds the model."""
+"""Language models, encoders and encoder-decoders of stock transformers. Being listed is no promise: the core builds
+the model."""
 
-WINDOW_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
-"""Names of the longest window in configurations; the last is MPT's."""
+WINDOW_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_decoder_position_embeddings")
+"""Names of the longest window in configurations; the last two are MPT's and LED's."""
 
 
 def check_config(config: Mapping[str, Any] | None) -> None:
     """Refuse what the core would refuse, as far as a configuration tells it without transformers.
 
     Raises:
-        UnsupportedModelError: the model is quantized already, an encoder-decoder, of a class that is not listed, or
-            gives sizes that no model has.
+        UnsupportedModelError: the model is quantized already, of a class that is not listed, or gives sizes that no
+            model has.
     """
     names = (config or {}).get("architectures")
     if config is None or not isinstance(names, list) or not names:
@@ -241,13 +271,9 @@ def check_config(config: Mapping[str, Any] | None) -> None:
     check_sizes(config)
     check_quantization(config)
     name = str(names[0])
-    if config.get("is_encoder_decoder"):
-        raise UnsupportedModelError(
-            f"{name} is an encoder-decoder; choose a causal language model or an encoder, which are supported"
-        )
     if name not in ARCHITECTURES:
         raise UnsupportedModelError(
-            f"{name} is not among the causal language models and encoders of transformers {TRANSFORMERS} that can be "
-            "compressed; state-space, recurrent, speech, diffusion and pure vision models cannot. Choose a model with "
-            "one stack of transformer blocks, such as Llama, Qwen, Mistral, Gemma or BERT"
+            f"{name} is not among the language models of transformers {TRANSFORMERS} that can be compressed; "
+            "state-space, recurrent, speech, diffusion and pure vision models cannot. Choose a model with stacks of "
+            "transformer blocks that reads text, such as Llama, Qwen, Mistral, Gemma, BERT or T5"
         )

@@ -1,6 +1,5 @@
 """A target of size or of loss put on a recipe, as the command line and the form have it: one number."""
 
-import re
 from typing import Any
 
 from srr_core.errors import RecipeError
@@ -13,8 +12,6 @@ BUDGET_RECIPE = "srr-fast"
 BITS = (2, 3, 4)
 GROUPS = (32, 64, 128)
 """What a recipe without a budget chooses from, as far as its grid has them."""
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)", re.IGNORECASE)
-_PREFIXES = "kmgt"
 
 
 def budgeted(
@@ -44,23 +41,6 @@ def budgeted(
         )
     choices: dict[str, Any] = {"num_bits": BITS, "group_sizes": groups, "ranks": sorted({0, recipe.rank})}
     return override(recipe, {"budget": {**targets, **choices}})
-
-
-def size_in_bytes(text: str) -> int:
-    """Return the bytes of `4GB`, `800 MiB` or `123456`; without an i a prefix is a power of ten.
-
-    Raises:
-        RecipeError: not a size.
-    """
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise RecipeError(f"{text!r} is no size; write it as 4GB, 800MB or 3.5GiB")
-    number, unit = float(found[1]), found[2].lower()
-    exponent = _PREFIXES.find(unit[:1]) + 1 if unit[:1] in tuple(_PREFIXES) else 0
-    size = int(number * (1024 if "i" in unit else 1000) ** exponent)
-    if size < 1:
-        raise RecipeError(f"{text!r} is no size: it is less than a byte")
-    return size
 
 
 def _fits(recipe: Recipe, group_size: int) -> bool:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.quantizers import LearnedSpec
 from srr_core.recipe.rank_selectors import FixedSpec
 from srr_core.recipe.recipe import Recipe
@@ -95,7 +96,7 @@ def size_note(*, source_bytes: int, result_bytes: int, kept_bytes: int) -> str |
     """
     if source_bytes == 0 or result_bytes < source_bytes * (1 - SMALL_GAIN):
         return None
-    sizes = f"{result_bytes / 1e6:,.1f} MB against {source_bytes / 1e6:,.1f} MB"
+    sizes = f"{size_words(result_bytes)} against {size_words(source_bytes)}"
     gain = 100 * (1 - result_bytes / source_bytes)
     found = f"is larger than the source ({sizes})" if gain <= 0 else f"saves {gain:.1f} % only ({sizes})"
     if kept_bytes > source_bytes / 2:

@@ -1,47 +1,13 @@
 """Which grid the quantized part lives on, and how weights are rounded to it."""
 
-from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from srr_core.recipe.base import Spec
+from srr_core.recipe.quantizer_base import AffineSpec, QuantizerBase
 from srr_core.recipe.uniform_grid import UniformGrid
 
-FLOAT16_BITS = 16
 SHARED_EXPONENT_BITS = 8
-
-
-class QuantizerBase(Spec, ABC):
-    """What everybody may ask of a quantizer's specification without knowing which one it is.
-
-    A specification also has `num_bits`, the bits of one code, and `bits_per_weight`.
-    """
-
-    has_feedback: ClassVar[bool] = False
-    """Whether rounding one weight changes others through the statistics of the inputs, which costs a product more."""
-    group_field: ClassVar[str | None] = None
-    """The field that says how many weights share a scale; None where all of a layer do."""
-
-    @property
-    @abstractmethod
-    def uniform_grid(self) -> UniformGrid | None:
-        """The uniform grid the codes lie on, which stock formats and fast kernels hold; None for other codes."""
-
-    @property
-    @abstractmethod
-    def bits_per_weight(self) -> float:
-        """Bits of the format itself, scales counted."""
-
-    @property
-    def grid_path(self) -> tuple[str, ...]:
-        """The fields that lead to the options of the grid; none where they are fields of this specification."""
-        return ()
-
-    @property
-    def grid_options(self) -> "QuantizerBase":
-        """The specification that holds the options of the grid."""
-        return self
 
 
 class MXIntSpec(QuantizerBase):
@@ -69,7 +35,7 @@ class MXIntSpec(QuantizerBase):
 
     @property
     def uniform_grid(self) -> UniformGrid:
-        """Symmetric, with powers of two as scales."""
+        """Symmetric, with powers of two as scales; the smallest code is never used."""
         return UniformGrid(
             self.num_bits,
             self.block_size,
@@ -77,6 +43,7 @@ class MXIntSpec(QuantizerBase):
             scale_dtype="bfloat16",
             is_power_of_two=True,
             exponent_window=self.exponent_window,
+            num_levels=2**self.num_bits - 1,
         )
 
     @property
@@ -85,7 +52,7 @@ class MXIntSpec(QuantizerBase):
         return self.num_bits + SHARED_EXPONENT_BITS / self.block_size
 
 
-class IntegerSpec(QuantizerBase):
+class IntegerSpec(AffineSpec):
     """Affine integers with one fp16 scale (and zero point) per group along the input dimension.
 
     Source: Frantar et al., GPTQ, arXiv:2210.17323 (its grid).
@@ -107,10 +74,9 @@ class IntegerSpec(QuantizerBase):
         return UniformGrid(self.num_bits, self.group_size, is_symmetric=self.symmetric, scale_dtype="float16")
 
     @property
-    def bits_per_weight(self) -> float:
-        """Bits of the format itself: codes, scales and, when asymmetric, zero points."""
-        zero_point_bits = 0 if self.symmetric else self.num_bits
-        return self.num_bits + (FLOAT16_BITS + zero_point_bits) / self.group_size
+    def searches(self) -> bool:
+        """When asked for."""
+        return self.search == "mse"
 
 
 class NormalFloatSpec(QuantizerBase):

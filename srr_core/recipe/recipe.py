@@ -10,7 +10,8 @@ from srr_core.recipe.base import Spec
 from srr_core.recipe.budget import MAX_RANK, BudgetSpec, Setting
 from srr_core.recipe.calibration import CalibrationSpec, EvaluationSpec
 from srr_core.recipe.complaints import complaint
-from srr_core.recipe.quantizers import FLOAT16_BITS, MXIntSpec, QuantizerSpec
+from srr_core.recipe.quantizer_base import FLOAT16_BITS
+from srr_core.recipe.quantizers import MXIntSpec, QuantizerSpec
 from srr_core.recipe.rank_selectors import RankSelectorSpec, SpectralSpec
 from srr_core.recipe.repair import RepairSpec
 from srr_core.recipe.scalings import AutocorrelationSpec, ScalingSpec

@@ -58,6 +58,9 @@ class ArtifactStart(Spec):
     """An artifact of ours, as it was published: its own L·R goes on learning."""
 
     kind: Literal["artifact"] = "artifact"
+    checkpoint: int | None = Field(
+        default=None, ge=0, description="Steps of a checkpoint that it keeps: that L·R in place of the published one."
+    )
 
 
 StartSpec = Annotated[LoRAStart | RecipeStart | ArtifactStart, Field(discriminator="kind")]
@@ -106,7 +109,9 @@ class ScheduleSpec(Spec):
     kind: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_share: float = Field(default=0.0, ge=0.0, lt=1.0, description="Of all steps.")
     epochs: int = Field(default=3, ge=1, le=1000)
-    max_steps: int | None = Field(default=None, ge=1, description="Ends earlier than the epochs would.")
+    max_steps: int | None = Field(
+        default=None, ge=0, description="Ends earlier than the epochs would; 0 measures and publishes the start itself."
+    )
 
 
 class BatchSpec(Spec):
@@ -168,6 +173,11 @@ class CheckpointSpec(Spec):
     keep: int = Field(default=2, ge=1, le=100, description="Latest checkpoints that are kept beside the best.")
     patience: int | None = Field(
         default=None, ge=1, description="End after this many evaluations without a better one; never by default."
+    )
+    publish: bool = Field(
+        default=False,
+        description="Kept checkpoints of the published training travel with the result, the factors of each in a "
+        "folder of its own, so that any of them can be published or gone on from later.",
     )
 
     @model_validator(mode="after")
@@ -248,6 +258,13 @@ class TuningSpec(Spec):
             raise ValueError("data.window must hold a question beside task.sampling.max_new_tokens")
         if isinstance(self.start, LoRAStart) and not isinstance(self.slowing, NoSlowing):
             raise ValueError("start 'lora' preserves no directions, so there is none to slow")
+        if self.checkpoints.publish and (
+            isinstance(self.start, LoRAStart) or not isinstance(self.result, AdapterResult)
+        ):
+            raise ValueError(
+                "checkpoints.publish puts factors beside the compressed base that they stand on; it needs result "
+                "'adapter' and a start other than 'lora'"
+            )
         return self
 
     @property
@@ -286,7 +303,7 @@ class TuningSpec(Spec):
 
     def digest(self) -> str:
         """A SHA-256 of everything the trained bits depend on; the form of the result is left out."""
-        data = self.model_dump(mode="json", exclude={"result", "neutral"})
+        data = self.model_dump(mode="json", exclude={"result": True, "neutral": True, "checkpoints": {"publish"}})
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

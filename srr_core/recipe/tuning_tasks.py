@@ -125,6 +125,15 @@ TaskSpec = Annotated[
     Field(discriminator="kind"),
 ]
 
+
+def metric_of(task: TaskSpec) -> tuple[str, bool]:
+    """Return the score a task's best checkpoint is chosen by, and whether more of it is better."""
+    plain = task.as_plain() if isinstance(task, GLUETask) else task
+    if isinstance(plain, ClassificationTask | RegressionTask):
+        return plain.metric, True
+    return ("flexible_accuracy", True) if isinstance(plain, GSM8KTask) else ("loss", False)
+
+
 GLUE_TASKS: Mapping[str, tuple[str, str | None, int, MetricName]] = MappingProxyType(
     {
         "cola": ("sentence", None, 2, "matthews"),

@@ -13,8 +13,10 @@ from srr_core.recipe.complaints import complaints
 from srr_core.recipe.recipe import Recipe
 
 RECIPE_SCHEMA_VERSION = 1
+TUNING_SCHEMA_VERSION = 1
 _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """By the version they upgrade from, each to the next one. The first change of a recipe's form adds the first."""
+_PARTS_WITH_RECIPES = frozenset({"start", "result"})
 
 
 def upgraded_recipe(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,3 +41,23 @@ def read_recipe(stored: Mapping[str, Any]) -> Recipe:
         raise RecipeError(
             f"a stored recipe cannot be read by this version: {complaints(error, Recipe, whole='recipe')}"
         ) from error
+
+
+def upgraded_tuning(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored fine-tuning in the form of this version, not validated but for the recipes in it.
+
+    Nothing of its form has changed yet; one of a later version is read as far as it is known.
+    A recipe that this version has no words for stays as it was stored, and is refused where the rest is validated.
+    """
+    parts = {name: _with_recipe(part) if name in _PARTS_WITH_RECIPES else part for name, part in stored.items()}
+    return parts | {"schema_version": TUNING_SCHEMA_VERSION}
+
+
+def _with_recipe(part: Any) -> Any:
+    recipe = part.get("recipe") if isinstance(part, Mapping) else None
+    if not isinstance(recipe, Mapping):
+        return part
+    try:
+        return {**part, "recipe": read_recipe(recipe)}
+    except RecipeError:
+        return part

@@ -24,6 +24,7 @@ from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError
 from srr_core.formats.checked import require_finite
+from srr_core.models.inputs import reads_in_halves
 from srr_core.runtime.fused_adapter import register_fused_adapter
 from srr_core.runtime.linear import PackedLinear
 
@@ -168,6 +169,8 @@ def _task(base: PreTrainedModel) -> TaskType:
     """Return the kind of PeftModel that fits a model, whatever the adapter was first written for."""
     if _CLASSIFIER in type(base).__name__:
         return TaskType.SEQ_CLS
+    if reads_in_halves(base) and base.can_generate():
+        return TaskType.SEQ_2_SEQ_LM
     return TaskType.CAUSAL_LM if hasattr(base, "prepare_inputs_for_generation") else TaskType.FEATURE_EXTRACTION
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from xml.sax.saxutils import escape
 
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.report import Report
-from srr_core.telling.frontier import FrontierRow, frontier
-from srr_core.telling.pictures import WIDE, Number, Picture, line, rectangle, shown, size_words, text, together
+from srr_core.telling.frontier import Earlier, FrontierRow, frontier
+from srr_core.telling.pictures import WIDE, Number, Picture, line, rectangle, shown, text, together
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 44
 _ROOM = 15
@@ -20,12 +21,13 @@ _SHAPES = ("square", "triangle")
 """Of baselines, in their order: shape tells them apart without colour."""
 
 
-def frontier_picture(report: Report, extent: tuple[int, int] = WIDE) -> Picture | None:
+def frontier_picture(report: Report, extent: tuple[int, int] = WIDE, earlier: Sequence[Earlier] = ()) -> Picture | None:
     """Return quality over bytes; None where no divergence above nothing was measured.
 
     The divergence is on a logarithmic scale, because methods differ by factors; bytes begin at nothing.
+    Results of earlier runs are small marks, as far as they were measured in the same way.
     """
-    rows = frontier(report)
+    rows = frontier(report, earlier)
     placed = [row for row in rows if row.divergence]
     if not placed:
         return None
@@ -109,6 +111,8 @@ def _point(row: FrontierRow, number: int, label: float, axes: _Axes) -> list[str
         parts.append(line(x, low, x, high, "bar"))
     if row.kind == "artifact":
         parts.append(f'<circle class="ours" cx="{x:g}" cy="{y:g}" r="{_MARK + 1}">{hint}</circle>')
+    elif row.kind == "earlier":
+        parts.append(f'<circle class="rest" cx="{x:g}" cy="{y:g}" r="{_MARK - 2}">{hint}</circle>')
     elif _SHAPES[number % 2] == "square":
         parts.append(rectangle(x - _MARK, y - _MARK, 2 * _MARK, 2 * _MARK, kind="other", hint=_words(row)))
     else:

@@ -20,7 +20,6 @@ text{fill:var(--soft);font-size:12px}.strong{fill:var(--ink);font-weight:600}
 """The classes of the drawings, for files that stand alone; the pages have the same names in their own style sheet."""
 
 Number = int | float
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,6 @@ def rectangle(
 def together(parts: Iterable[str]) -> str:
     """Return elements as one drawing."""
     return "".join(parts)
-
-
-def size_words(count: Number) -> str:
-    """Return bytes with a binary unit, as the pages do: `13.2 MiB`."""
-    value = float(count)
-    for unit in _UNITS[:-1]:
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} {_UNITS[-1]}"
 
 
 def _cell(value: str) -> str:

@@ -3,9 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from srr_core.recipe.quantizers import FLOAT16_BITS
+from srr_core.recipe.byte_sizes import size_words
+from srr_core.recipe.quantizer_base import FLOAT16_BITS
 from srr_core.report import LayerReport, Report
-from srr_core.telling.pictures import WIDE, Number, Picture, rectangle, size_words, text, together
+from srr_core.telling.pictures import WIDE, Number, Picture, rectangle, text, together
 
 _TOP, _HEIGHT, _LEGEND, _ROW = 26, 34, 84, 22
 _REASONS = 3

@@ -63,7 +63,7 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """Return the steps of the latest complete checkpoint, or None."""
-        steps = self._steps()
+        steps = self.steps()
         return steps[-1] if steps else None
 
     def save(self, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer, state: TrainingState) -> Path:
@@ -81,7 +81,7 @@ class Checkpoints:
             partial.rename(path)
         except OSError as error:
             raise StorageError(f"checkpoint {path.name} could not be written: {error.strerror or error}") from error
-        for step in self._steps()[: -self.keep]:
+        for step in self.steps()[: -self.keep]:
             if step != state.best_step:
                 shutil.rmtree(self.path(step), ignore_errors=True)
         return path
@@ -112,7 +112,8 @@ class Checkpoints:
         except ValueError as error:
             raise CheckpointError(f"{path.name}/{STATE_FILE} is damaged") from error
 
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
+        """Return the steps of every complete checkpoint, in order."""
         if not self.folder.is_dir():
             return []
         matches = (_NAME.match(path.name) for path in self.folder.iterdir())

@@ -55,6 +55,8 @@ class DataSketch(_Frozen):
     """Of all that would be read."""
     trained_characters: int
     """Of these, what the loss would be taken over; 0 for classifiers."""
+    longest_characters: int = 0
+    """Of the longest example."""
     duplicates: int
     labels: dict[str, int] = {}
     previews: tuple[Preview, ...]
@@ -77,3 +79,17 @@ class DataReport(_Frozen):
     steps: int
     previews: tuple[Preview, ...]
     notes: tuple[str, ...] = ()
+
+
+class TuningNeeds(_Frozen):
+    """What a fine-tuning would take on this machine, by a plain model."""
+
+    trained_parameters: int
+    trainings: int
+    """Of the grid."""
+    base_bytes: int
+    """Of the frozen model in memory."""
+    memory_bytes: int
+    """Peak while training, where layers are computed."""
+    seconds: float
+    """Of all trainings with evaluations, and of the compression before them."""

@@ -84,7 +84,7 @@ def prepare(
         leaked=leaked,
         windows=len(windows),
         steps_per_epoch=steps_per_epoch,
-        steps=min(steps, spec.schedule.max_steps or steps),
+        steps=steps if spec.schedule.max_steps is None else min(steps, spec.schedule.max_steps),
         previews=_previews(examples, renderer, labels),
         notes=_notes(examples, kept_out, labels, leaked),
     )

@@ -17,17 +17,9 @@ from srr_core.tuners.examples import Example
 from srr_core.tuners.loss import TokenLoss
 from srr_core.tuners.metrics import SCORES
 from srr_core.tuners.packing import Window, alone
-from srr_core.tuners.rendering import PlainTask
 
 Check = Callable[[], None]
 """Raises where the run shall stop; called between batches."""
-
-
-def metric_of(task: PlainTask) -> tuple[str, bool]:
-    """Return the score a task's best checkpoint is chosen by, and whether more of it is better."""
-    if isinstance(task, ClassificationTask | RegressionTask):
-        return task.metric, True
-    return ("flexible_accuracy", True) if isinstance(task, GSM8KTask) else ("loss", False)
 
 
 class Objective(ABC):

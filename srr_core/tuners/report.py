@@ -1,10 +1,12 @@
 """What a fine-tuning did: one frozen document, `tuning.json`, that travels with its result. Read without torch."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from srr_core.recipe.tuning import TuningSpec
+from srr_core.recipe.upgrade import upgraded_tuning
 from srr_core.report import Environment, SourceReport, TextReport
 from srr_core.tuners.data_report import DataReport
 
@@ -125,6 +127,19 @@ class TuningReport(_Frozen):
     chosen: tuple[float, int]
     """Learning rate and seed of the published checkpoint."""
     neutral: NeutralReport | None = None
+    kept: tuple[int, ...] = ()
+    """Steps of the published training whose checkpoints travel with the result."""
     environment: Environment
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+
+
+def read_tuning_report(stored: Mapping[str, Any]) -> TuningReport:
+    """Return a report that was written by this version or a newer one; fields it does not know are ignored.
+
+    Raises:
+        ValueError: it says something this version has no word for, or is no report.
+    """
+    spec = stored.get("spec")
+    known = {"schema_version": 1, "spec": upgraded_tuning(spec) if isinstance(spec, Mapping) else spec}
+    return TuningReport.model_validate({**stored, **known}, extra="ignore")

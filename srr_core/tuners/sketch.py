@@ -40,6 +40,7 @@ def sketch(file: Path, spec: TuningSpec) -> DataSketch:
         columns=tuple(str(name) for name in rows[0].values),
         characters=sum(len(piece.text) for one in shown for piece in one.pieces),
         trained_characters=sum(len(piece.text) for one in shown for piece in one.pieces if piece.is_trained),
+        longest_characters=max(sum(len(piece.text) for piece in one.pieces) for one in shown),
         duplicates=len(texts) - len(set(texts)),
         labels=dict(Counter(one.label for one in shown if one.label is not None))
         if isinstance(task, ClassificationTask)

@@ -237,7 +237,7 @@ class Training:
             self._model, self._material.validation, device=self._device, check=self._check
         )
         row = EvaluationRow(step=step, scores=scores)
-        if step > 0:  # the start is what the others are compared with, not a result
+        if step > 0 or self._material.steps == 0:  # the start is what others are compared with, where there are others
             best = self._best_score()
             if self._objective.is_better(scores[self._objective.metric], best):
                 self.state.best_step, self.state.without_better = step, 0

@@ -1,6 +1,5 @@
 """The artifact as its users meet it: loaded by stock transformers, compared with Q + L·R computed densely."""
 
-import inspect
 import math
 import warnings
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from srr_core.errors import CheckpointError, VerificationError
 from srr_core.formats.adapter import ADAPTER_CONFIG
 from srr_core.formats.artifact import Artifact, open_artifact
 from srr_core.formats.artifact_files import empty_model, model_class, read_configuration
+from srr_core.models.inputs import inputs_of
 from srr_core.runtime.integration import match_modules
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.attachment import check_attached
@@ -94,11 +94,8 @@ def outputs_of(model: nn.Module, token_ids: Int[Tensor, "batch tokens"]) -> Floa
     Raises:
         VerificationError: it does not run on token ids alone.
     """
-    # Without a cache: some models have none for all of their blocks, and one window needs none.
-    takes = inspect.signature(model.forward).parameters
-    options = {"use_cache": False} if takes.keys() & {"use_cache", "kwargs"} else {}
     try:
-        output: Tensor = model(token_ids, **options)[0]
+        output: Tensor = model(**inputs_of(model, token_ids))[0]
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise VerificationError(f"the model does not run: {reason}") from error

@@ -20,6 +20,7 @@ HAS_NO_KEY = frozenset({"POST /v1/hooks/huggingface/{watch_id}"})
 BODIES: dict[str, dict[str, Any]] = {
     "PUT /v1/watches/{watch_id}": {"name": "n", "pattern": "org/*", "destination": "org/{name}-{recipe}"},
     "PUT /v1/webhook-endpoints/{endpoint_id}": {"url": "https://93.184.215.14/hook"},
+    "POST /v1/jobs/{job_id}/checkpoints/{step}/publish": {"destination": {"repo_id": "mallory/hers"}},
 }
 
 
@@ -44,6 +45,7 @@ def anns(installation: Installation) -> dict[str, str]:
     installation.http.cookies.clear()
     return {
         "job_id": job["id"],
+        "step": "1",
         "watch_id": watch["id"],
         "endpoint_id": endpoint.id,
         "delivery_id": delivery.id,

@@ -8,6 +8,7 @@ from tests.attacks.routes import ways
 
 IDS = {
     "job_id": "job_01k9z6h3v2m8q4t7w1x5y0c3d6",
+    "step": "1",
     "watch_id": "watch_01k9z6h3v2m8q4t7w1x5y0c3d6",
     "endpoint_id": "endpoint_01k9z6h3v2m8q4t7w1x5y0c3d6",
     "delivery_id": "msg_01k9z6h3v2m8q4t7w1x5y0c3d6",

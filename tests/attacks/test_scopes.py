@@ -33,7 +33,7 @@ OTHERS: Mapping[str, Scope] = {
 """What the first word of a path and the method do not tell."""
 _BY_PLACE: Mapping[str, tuple[Scope, Scope]] = {
     **dict.fromkeys(
-        ("jobs", "texts", "usage", "compare", "evaluate", "finetune", "preview", "", "v1/workers"),
+        ("jobs", "hub-models", "texts", "usage", "compare", "evaluate", "finetune", "preview", "", "v1/workers"),
         ("jobs:read", "jobs:write"),
     ),
     "watches": ("watches:read", "watches:write"),

@@ -37,6 +37,7 @@ LONG_NAME = "organization-with-a-long-name/model-with-an-even-longer-name-8B-it"
 PAGES: Mapping[str, tuple[str, ...]] = {
     "/": ("/", "/?from={done}", "/?from={done}&bits=more", "/?model_id=nowhere"),
     "/compare": ("/compare", "/compare?job={done}&job={twin}&by=size"),
+    "/compare/finetunings": ("/compare/finetunings", "/compare/finetunings?job={tuned}&job={training}"),
     "/convert": ("/convert?from={done}&to=gguf", "/convert?from={converted}"),
     "/docs": ("/docs",),
     "/evaluate": ("/evaluate", "/evaluate?from={answered}"),

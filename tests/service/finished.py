@@ -254,13 +254,14 @@ def training(store: JobStore, *, owner: str = "local") -> Job:
     return store.get(job.id)
 
 
-def tuned(store: JobStore, *, owner: str = "local") -> Job:
-    """Return a fine-tuning that succeeded."""
+def tuned(store: JobStore, *, owner: str = "local", kept: tuple[int, ...] = (), sha: str = "b" * 40) -> Job:
+    """Return a fine-tuning that succeeded, some of its checkpoints published beside its result."""
     job = training(store, owner=owner)
     lease = Lease(job.id, 1, WORKER)
     store.publishing(lease)
-    result = JobResult(repo_id="org/model-tuned", commit_sha="b" * 40, commit_url="https://hub.example/commit/b")
-    store.succeed(lease, result=result, report=tuning().model_dump(mode="json"))
+    result = JobResult(repo_id="org/model-tuned", commit_sha=sha, commit_url=f"https://hub.example/commit/{sha}")
+    report = tuning().model_copy(update={"kept": kept})
+    store.succeed(lease, result=result, report=report.model_dump(mode="json"))
     return store.get(job.id)
 
 

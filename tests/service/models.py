@@ -41,6 +41,16 @@ def write_model(folder: Path, *, card: str = "", **config: object) -> Path:
     return folder
 
 
+def write_tuned(folder: Path, *, kept: int) -> Path:
+    """Write what a fine-tuning would publish, with the checkpoint after a number of steps, and return the folder."""
+    write_model(folder)
+    (folder / "tuning.json").write_text("{}")
+    checkpoint = folder / f"checkpoints/step-{kept:08d}"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "adapter_model.safetensors").write_bytes(safetensors({}))
+    return folder
+
+
 def artifact_files(*, card: str = "", report: Mapping[str, Any] | None = None, **config: object) -> dict[str, bytes]:
     """Return the files of what passes for an artifact of ours, as far as it is looked at before a job."""
     marker = {"quant_method": "compressed-tensors", "srr": {"version": 1}}

@@ -4,23 +4,20 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 
-from service.cli import main
 from service.commands.output import CommandError
 from service.commands.serve import LOOPBACK, is_loopback, listen, require_private
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.work import DatasetFile, FinetuneWork, StoredText
 from srr_core.recipe import PRESETS
 from srr_core.recipe.exporters import GGUFSpec
-from srr_core.recipe.tuning import RecipeStart
 from tests.service import finished
 from tests.service.api.test_conversions import give
+from tests.service.command_line import Command, command_of
 from tests.service.serving import served
 from tests.srr_core.telling import reports
 from worker.folder_hub import FolderHub
@@ -28,32 +25,10 @@ from worker.folder_hub import FolderHub
 pytestmark = pytest.mark.usefixtures("org_model")
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a finished command left."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Done]
-
-
 @pytest.fixture
 def srr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run the command in this process, from its entry point to its exit code."""
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["srr", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        code = left.value.code
-        assert isinstance(code, int)
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return run
+    return command_of(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -177,7 +152,7 @@ def test_a_job_is_submitted_looked_at_and_canceled(srr: Command, url: str, job_s
     assert "rank 4" in status.stdout
     assert job_id in listed.stdout
     assert json.loads(canceled.stdout)["state"] == "canceled"
-    assert [line.split()[-1] for line in logs.stdout.splitlines()] == ["queued", "canceled"]
+    assert [line.split()[-1] for line in logs.stdout.splitlines()] == ["Queued", "Canceled"]
 
 
 def test_a_conversion_is_submitted_and_its_format_checked(
@@ -231,91 +206,8 @@ def test_waiting_ends_with_the_report(srr: Command, url: str, job_store: MemoryJ
     worker.join()
 
     assert done.returncode == 0
-    assert "9.25 per weight" in done.stdout
+    assert "9.25 in the compressed layers" in done.stdout
     assert "https://hub.example/commit/b" in done.stdout
-
-
-def test_a_fine_tuning_is_submitted_with_its_options(
-    srr: Command, url: str, job_store: MemoryJobStore, tmp_path: Path
-) -> None:
-    rows, text = tmp_path / "rows.jsonl", tmp_path / "text.txt"
-    rows.write_text(finished.ROWS)
-    text.write_text("a text")
-    arguments = ("submit-finetuning", "org/model", str(rows), "org/tuned", "--url", url)
-
-    done = srr(
-        *(*arguments, "--task", "instructions", "--start", "srr", "--rank", "4", "--seed", "7"),
-        *("--set", "optimizer.learning_rate=3e-4", "--validation-data", str(rows), "--neutral-text", str(text)),
-        *("--calibration-text", str(text), "--tag", "nightly", "--private"),
-    )
-
-    assert (done.returncode, done.stderr) == (0, "")
-    job = job_store.get(done.stdout.strip())
-    work = job.work
-    assert isinstance(work, FinetuneWork)
-    assert isinstance(work.tuning.start, RecipeStart)
-    assert (work.tuning.start.recipe.name, work.tuning.start.recipe.rank, work.tuning.seed) == ("srr", 4, 7)
-    assert (work.tuning.task.kind, work.tuning.optimizer.learning_rate) == ("instructions", 3e-4)
-    assert (work.destination.repo_id, work.destination.private, job.tags) == ("org/tuned", True, ("nightly",))
-    texts = (work.data, work.validation, work.calibration, work.neutral)
-    assert [job_store.text(str(one.sha256)) for one in texts if isinstance(one, StoredText)] == [
-        finished.ROWS,
-        finished.ROWS,
-        "a text",
-        "a text",
-    ]
-
-
-def test_rows_of_a_dataset_are_submitted_by_their_commit(srr: Command, url: str, job_store: MemoryJobStore) -> None:
-    place = f"hub:org/rows@{'a' * 40}/data/train.csv"
-
-    done = srr("submit-finetuning", "org/model", place, "org/tuned", "--task", "instructions", "--url", url, "--json")
-
-    work = job_store.get(json.loads(done.stdout)["id"]).work
-    assert isinstance(work, FinetuneWork)
-    assert work.data == DatasetFile(dataset="org/rows", revision="a" * 40, path="data/train.csv")
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        ("hub:org/rows", "hub:ORG/DATASET@COMMIT/PATH"),
-        ("rows.parquet", "a job takes .jsonl"),
-        ("absent.jsonl", "absent.jsonl"),
-    ],
-)
-def test_data_that_a_job_cannot_take_is_refused_before_anything_is_sent(srr: Command, data: str, words: str) -> None:
-    done = srr("submit-finetuning", "org/model", data, "org/tuned", "--url", "http://127.0.0.1:9")
-
-    assert done.returncode == 2
-    assert words in done.stderr
-
-
-def test_waiting_for_a_fine_tuning_ends_with_its_scores(
-    srr: Command, url: str, job_store: MemoryJobStore, tmp_path: Path
-) -> None:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text(finished.ROWS)
-
-    def work() -> None:
-        while not (page := job_store.unsent()):
-            pass
-        claim = job_store.claim(page[0].job_id, 1, worker=finished.WORKER, lasts=finished.LEASE)
-        assert claim is not None
-        finished.finish(job_store, claim.job, document=finished.tuning())
-
-    worker = threading.Thread(target=work)
-    worker.start()
-
-    done = srr(
-        *("submit-finetuning", "org/model", str(rows), "org/model-tuned", "--task", "instructions"),
-        *("--url", url, "--wait"),
-    )
-
-    worker.join()
-    assert done.returncode == 0
-    assert "2.3750 → 2.1250" in done.stdout
-    assert "learning rate 0.0003, seed" in done.stdout
 
 
 def test_following_a_failed_job_prints_why(srr: Command, url: str, job_store: MemoryJobStore) -> None:

@@ -11,7 +11,7 @@ from srr_core.linalg.truncated_svd import SVDFactors
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import PRESETS, FixedSpec, IdentitySpec, MXIntSpec, Recipe, override
 from srr_core.scalings import SCALINGS
-from srr_core.srr import WhiteNoiseProbe, decompose, project
+from srr_core.srr import WhiteNoiseProbe, decompose, measured, project
 from srr_core.types import Statistics
 from tests.srr_core.problems import Problem, build_method, output_length, random_problem, rebuild, solve
 
@@ -325,3 +325,40 @@ def test_first_ranks_span_the_preserved_directions_exactly_when_they_are_kept_an
     chance = refitted.preserved_rank / problem.weight.shape[0]
     assert 5 * chance < refitted.preserved_overlap < 1
     assert solve(problem, _recipe("qera-exact")).preserved_overlap is None
+
+
+def test_a_result_without_factors_is_measured_again_like_any_other() -> None:
+    problem, recipe = random_problem(), _recipe("weight-only", rank=0)
+    result = solve(problem, recipe)
+    assert result.left is None
+
+    stale = replace(result, errors=replace(result.errors, output=9.0, weight=9.0))
+    again = measured(problem.weight, stale, build_method(recipe, problem.statistics))
+
+    assert again.errors == result.errors
+
+
+def test_the_spectra_are_those_of_the_scaled_weight_and_of_the_error_of_q() -> None:
+    problem = random_problem()
+    recipe = _recipe("srr", sketch__power_iterations=12)
+    result = solve(problem, recipe)
+
+    scaling = build_method(recipe, problem.statistics).scaling
+    weight = torch.linalg.svdvals(scaling.times(problem.weight))
+    error = torch.linalg.svdvals(scaling.times(problem.weight - result.quantized.dequantize()))
+    assert result.spectra is not None
+    assert result.spectra.weight == pytest.approx((weight[:8] / weight.norm()).tolist(), rel=2e-3)
+    assert result.spectra.error == pytest.approx((error[:8] / weight.norm()).tolist(), rel=2e-3)
+
+
+def test_without_a_rank_nothing_is_decomposed_and_a_known_length_changes_no_error() -> None:
+    problem, recipe = random_problem(), _recipe("qera-exact", rank=0)
+    first = solve(problem, recipe)
+
+    method = replace(build_method(recipe, problem.statistics), output_length=first.output_length)
+    quantizer = QUANTIZERS.build(recipe.quantizer)
+    again = decompose(problem.weight, method, lambda weight: quantizer.quantize(weight, problem.statistics, seed=0))
+
+    assert first.spectra is None
+    assert again.errors == first.errors
+    assert first.output_length == pytest.approx(output_length(problem.weight, problem.statistics), rel=1e-5)

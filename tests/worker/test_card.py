@@ -71,7 +71,7 @@ def test_the_table_shows_source_and_result_side_by_side() -> None:
     text = model_card(report(), repo_id="alice/out", source=source())
 
     assert "| token_perplexity@64, lower is better | 37.040 | 37.950 |" in text
-    assert "| Weight files | 13.0 MB | 5.1 MB |" in text
+    assert "| Weight files | 12.4 MiB | 4.9 MiB |" in text
     assert "disjoint windows of 64 tokens" in text
 
 
@@ -215,7 +215,7 @@ def test_the_card_begins_with_the_verdict_of_the_report_and_its_picture() -> Non
     assert f"**{verdict(made).sentence}**" in text
     assert text.index("## Was it worth it?") < text.index("## How to load")
     assert "](pictures/frontier.svg)" in text
-    assert "| `gptq` | 4.8 MiB | 4.25 | 0.0187 ± 0.0002 | 38.500 |" in text
+    assert "| `gptq` | 4.8 MiB | 6.15 | 4.25 | 0.0187 ± 0.0002 | 38.500 |" in text
 
 
 def test_every_file_that_a_card_names_lies_beside_it(tmp_path: Path) -> None:

@@ -64,9 +64,12 @@ def test_data_is_shown_with_what_is_learned_before_anything_runs(folder: Path, t
     shown = run(folder, tmp_path / "out", "--check")
     assert "rows        11 to learn from, 1 to judge by" in shown
     assert "say 0«well 0</s>»" in shown or "say 1«well 1</s>»" in shown
+    assert "learning    " in shown
     assert not list(tmp_path.iterdir())
     document = json.loads(run(folder, tmp_path / "out", "--check", "--json"))
     assert document["training"]["rows"] == 11
+    needs = document["estimate"]
+    assert needs["memory_bytes"] > needs["base_bytes"] + 16 * needs["trained_parameters"]
 
 
 def test_whole_specification_may_be_a_file(folder: Path, tmp_path: Path) -> None:

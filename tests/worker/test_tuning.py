@@ -152,13 +152,20 @@ def test_rows_that_cannot_be_learned_end_the_job_before_anything_is_compressed(s
     assert not list(shop.workspace.root.glob("*.partial/compressed*"))
 
 
-def test_an_artifact_goes_on_learning(shop: Shop) -> None:
-    shop.attempt(shop.submit(work(shop)))
+def test_an_artifact_goes_on_learning_from_a_checkpoint_it_keeps(shop: Shop) -> None:
+    first = shop.attempt(shop.submit(work(shop, tuning=spec(**{"checkpoints.publish": True}))))
+    kept = TuningReport.model_validate(shop.store.report(first.id)).kept
+    step, before = next(
+        (row["step"], row["scores"]["loss"])
+        for row in told(shop, first, "checkpoint")
+        if row["step"] in kept and row["scores"]
+    )
     head = shop.destination.head("me/tuned")
     assert head is not None
     second = Shop(shop.folder / "second")
     second.source.import_model(shop.destination.existing("me/tuned").snapshot(head.sha), "me/tuned")
-    tuning = with_start(spec(), "artifact").resolved(starts_fresh=False)
+    going_on = with_start(spec(**{"schedule.epochs": 1}), "artifact")
+    tuning = with_fields(going_on, {"start.checkpoint": step}).resolved(starts_fresh=False)
 
     done = second.attempt(
         second.submit(
@@ -174,6 +181,8 @@ def test_an_artifact_goes_on_learning(shop: Shop) -> None:
 
     report = TuningReport.model_validate(second.store.report(done.id))
     assert (report.start.kind, report.start.rank, report.start.is_fresh) == ("artifact", 4, False)
+    # Factors are rounded to 16 bits where they are stored.
+    assert report.start_scores["loss"] == pytest.approx(before, rel=1e-2)
 
 
 def test_a_dataset_is_not_asked_for_where_nothing_may_be_fetched(shop: Shop) -> None:

@@ -53,6 +53,8 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+PUBLISHED_INNER = 4 * WIDTH
+"""Of feed-forward layers, where what is kept of a block is large beside a narrow one."""
 _HEADS = {"head_dim": HEAD, "num_key_value_heads": KEY_HEADS}
 _ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 _THREE_WAYS = {**_ROPE, "mrope_section": [2, 3, 3]}
@@ -83,8 +85,12 @@ _INDEXED = {
     "heads_per_ngram": 2,
 }
 CHANGES: Mapping[str, Mapping[str, Any]] = {
+    "chameleon": {
+        "vocabulary_map": {"<image>": 5} | {f"IMGIMG{letter}Z": 6 + n for n, letter in enumerate("ABCDEFGH")}
+    },
     "cohere_compass": {"text_config": _COMPASS},
     "cohere_compass_text": _COMPASS,
+    "convbert": {"intermediate_size": PUBLISHED_INNER},
     "cpmant": {"dim_ff": INNER},
     "dbrx": {
         "attn_config": {"rope_theta": 10_000.0, "kv_n_heads": KEY_HEADS, "clip_qkv": 8.0},
@@ -96,7 +102,13 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "deepseek_v2": _ROUTED,
+    "deepseek_ocr2": {"text_config": {"mlp_layer_types": ["dense", "sparse"], "num_experts_per_tok": CHOSEN}},
+    "diffusion_gemma": {
+        "text_config": {"num_experts": EXPERTS, "top_k_experts": CHOSEN, "moe_intermediate_size": INNER}
+    },
     "dots1": {**_ROUTED, "n_shared_experts": 1, "first_k_dense_replace": 1},
+    "fun_asr_nano": {"adaptor_config": {"intermediate_size": WIDTH // 4}},
+    "funnel": {"d_inner": PUBLISHED_INNER, "d_head": HEAD},
     "gemma3n_text": {**_SHARING, "laurel_rank": 16, "activation_sparsity_pattern": [0.95, 0.95, 0.0, 0.0]},
     "gemma4_assistant": {"hidden_size_per_layer_input": 0},
     "gemma4_text": {**_SHARING, "global_head_dim": 32},
@@ -114,7 +126,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "granitemoehybrid": {"num_hidden_layers": 2, "layer_types": ["mamba", "attention"]},
     "hunyuan_v1_dense": _HEADS,
     "hunyuan_v1_moe": _HEADS,
-    "hunyuan_vl": {"text_config": _HEADS},
+    "hunyuan_vl": {"text_config": {**_HEADS, "rope_parameters": _THREE_WAYS}},
     "jamba": {
         "num_hidden_layers": 4,
         "attn_layer_period": 2,
@@ -131,13 +143,23 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
         "layer_types": ["chunked_attention", "full_attention"],
         "no_rope_layers": [1, 0],
     },
-    "longcat_flash": {"zero_expert_num": 2, "head_dim": HEAD // 2},
+    "longcat_flash": {"zero_expert_num": 2, "head_dim": HEAD // 2, "qk_head_dim": HEAD + HEAD // 2},
     "mamba2": {"num_heads": 2 * WIDTH // HEAD, "head_dim": HEAD},
+    "emu3": {
+        "vocabulary_map": {"<image>": 5} | {f"<|visual token {n:06d}|>": 6 + n for n in range(8)},
+        "vq_config": {"base_channels": 32, "channel_multiplier": [1, 1]},
+    },
+    "ernie4_5_vl_moe": {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [3, 3, 2]}}},
+    "esm": {"vocab_size": VOCABULARY, "pad_token_id": 1, "mask_token_id": 2},
+    "esmc": {"vocab_size": VOCABULARY},
     "falcon_h1": {"mamba_n_heads": 2 * WIDTH // HEAD, "mamba_d_head": HEAD, "mamba_d_ssm": 2 * WIDTH},
+    "minimax": {"block_size": WINDOW},  # of its tables of decay, which are small beside published blocks
     "ministral": _HEADS,
     "mobilebert": {"embedding_size": WIDTH, "intra_bottleneck_size": WIDTH, "true_hidden_size": WIDTH},
+    "molmo2": {"adapter_config": {"vision_feature_layer": [2, 1]}},
     "nemotron": _HEADS,
     "paddleocr_vl": {"text_config": {"rope_parameters": _THREE_WAYS}},
+    "perceiver": {"num_latents": WINDOW, "d_latents": WIDTH, "num_self_attends_per_block": 2},
     "qwen2_5_omni_thinker": {"text_config": {"rope_parameters": _THREE_WAYS}},
     "qwen2_5_vl": {"text_config": {"rope_parameters": _THREE_WAYS}},
     "qwen2_5_vl_text": {"rope_parameters": _THREE_WAYS},
@@ -146,6 +168,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "qwen4_exp": {"text_config": _INDEXED},
     "qwen4_exp_text": _INDEXED,
     "reformer": {"is_decoder": True, "axial_pos_embds_dim": [32, 32]},
+    "step3p7": {"text_config": {"sliding_window": WINDOW}},
     "xlnet": {"d_head": HEAD},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
 }

@@ -6,6 +6,7 @@ nothing of this project unless the layout needs it.
 """
 
 import contextlib
+import inspect
 import json
 import multiprocessing
 import os
@@ -99,9 +100,9 @@ def build(specimen: Specimen, folder: Path) -> dict[str, Any]:
             config = miniature(wanted(), CHANGES.get(wanted.model_type))
         model: PreTrainedModel = kind._from_config(config, dtype=torch.float32).eval()
         randomize(model)
-        if kind.main_input_name == "input_ids" and not getattr(config, "is_encoder_decoder", False):
+        if kind.main_input_name == "input_ids":
             with torch.no_grad():
-                model(input_ids=torch.arange(20, 20 + LENGTH)[None], use_cache=False)
+                model(**_as_trained(model, torch.arange(20, 20 + LENGTH))[0], use_cache=False)
     except Exception as error:  # noqa: BLE001  # the specimen is at fault, not the product, in whatever way
         return {"verdict": "not built", "detail": _told(error)}
     model.to(torch.bfloat16).save_pretrained(folder)
@@ -210,9 +211,30 @@ def _windows(source: Path, text: Path) -> Tensor:
 def _perplexity(model: nn.Module, ids: Tensor) -> float:
     losses = []
     for row in ids:
-        logits = model(input_ids=row[None], use_cache=False).logits[0, :-1].float()
-        losses.append(nn.functional.cross_entropy(logits, row[1:]).double())
+        inputs, wanted = _as_trained(model, row)
+        logits = model(**inputs, use_cache=False).logits[0, -len(wanted) - 1 : -1].float()
+        losses.append(nn.functional.cross_entropy(logits, wanted).double())
     return float(torch.stack(losses).mean().exp())
+
+
+def _as_trained(model: Any, row: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Return what a model is called with to predict a text, and the tokens that it predicts.
+
+    The decoder of an encoder-decoder is asked for the second half of the text. What it starts with the class says by
+    the way it shifts labels, or else the fields do in which configurations keep it.
+    """
+    if not (model.config.is_encoder_decoder and "decoder_input_ids" in inspect.signature(model.forward).parameters):
+        return {"input_ids": row[None]}, row[1:]
+    source, wanted = row[: len(row) // 2], row[len(row) // 2 :]
+    fields = ("decoder_start_token_id", "bos_token_id", "pad_token_id", "eos_token_id")
+    owners = (model.config, model.config.get_text_config(decoder=True))
+    known = [getattr(owner, field, None) for owner in owners for field in fields]
+    start = next((value for value in known if isinstance(value, int)), 0)
+    heard = torch.cat([torch.tensor([start]), wanted])
+    with contextlib.suppress(AttributeError, ValueError):  # no such method, or no field for it
+        # Labels end where the decoder starts, which is what classes ask for that move their last one to the front.
+        heard = model.prepare_decoder_input_ids_from_labels(labels=torch.cat([wanted, heard[:1]])[None])[0]
+    return {"input_ids": source[None], "decoder_input_ids": heard[None]}, wanted
 
 
 @torch.no_grad()

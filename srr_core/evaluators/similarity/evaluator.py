@@ -38,8 +38,11 @@ class SentenceSimilarityEvaluator(Evaluator):
                 f"{self.kind} needs a source and a text to compare vectors on, or pairs of sentences with scores"
             )
         for opened in subject.models():
-            if opened.architecture().model.main_input_name != "input_ids":
-                raise EvaluationError(f"{self.kind} needs a model of text, and {opened.class_name} is none")
+            architecture = opened.architecture()
+            if architecture.is_encoder_decoder or architecture.model.main_input_name != "input_ids":
+                raise EvaluationError(
+                    f"{self.kind} needs a model that makes vectors of text, and {opened.class_name} is none"
+                )
         self._pooling(subject)
         self._inputs(subject)
 

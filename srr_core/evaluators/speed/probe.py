@@ -20,6 +20,7 @@ import torch
 from transformers import PreTrainedModel
 
 from srr_core.evaluators.opened import OpenedModel
+from srr_core.models.inputs import inputs_of
 from srr_core.runtime.resident import release_freed, resident_memory_bytes
 
 
@@ -102,7 +103,7 @@ def _decode(model: PreTrainedModel, token: torch.Tensor, cache: Any, *, steps: i
 
 def _forward(model: PreTrainedModel, prompt: torch.Tensor, *, is_causal: bool) -> Any:
     if not is_causal:
-        return model(input_ids=prompt)
+        return model(**inputs_of(model, prompt))
     try:
         return model(input_ids=prompt, use_cache=True, logits_to_keep=1)
     except TypeError:  # an older class, which computes the logits of every position

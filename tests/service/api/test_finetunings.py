@@ -1,12 +1,17 @@
 """Fine-tunings over REST: what is asked for, what is refused, what comes back."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from service.jobs.memory_store import MemoryJobStore
+from service.jobs.workers import WorkerRegistry
 from tests.service import finished
+from tests.service.models import write_tuned
+from tests.service.submissions.test_preflight import beat
+from worker.folder_hub import FolderHub
 
 pytestmark = pytest.mark.usefixtures("org_model")
 BODY: dict[str, Any] = {
@@ -129,6 +134,41 @@ def test_a_validation_shows_what_would_be_learned(http: TestClient) -> None:
     assert [(piece["text"], piece["is_trained"]) for piece in pieces] == [("say 1", False), ("well", True)]
 
 
+def test_a_validation_says_what_it_would_take(http: TestClient, workers: WorkerRegistry) -> None:
+    beat(workers, operations_per_second=1e9)
+
+    known = http.post("/v1/jobs:validate", json=BODY).json()["training"]
+
+    # Rank 4 on two layers of 32 x 32 and two of 64 x 32; of two rows one is held out, in two epochs.
+    assert (known["layers"], known["trained_parameters"]) == (4, 2 * 4 * (32 + 32) + 2 * 4 * (64 + 32))
+    assert (known["steps"], known["trainings"]) == (2, 1)
+    assert known["memory_bytes"] > known["base_bytes"] + 16 * known["trained_parameters"]
+    assert known["seconds"] > known["operations"] / 1e9
+
+
+def test_time_follows_from_earlier_fine_tunings_of_the_model(http: TestClient, job_store: MemoryJobStore) -> None:
+    unknown = http.post("/v1/jobs:validate", json=BODY).json()["training"]
+    job = finished.tuned(job_store)
+    done = [row for cell in finished.tuning().cells for row in cell.rows]
+
+    training = http.post("/v1/jobs:validate", json=BODY).json()["training"]
+
+    assert (unknown["seconds"], unknown["gpu_minutes"], unknown["tokens_per_second"]) == (None, None, None)
+    assert job.work.source.model_id == BODY["source"]["model_id"]
+    assert training["tokens_per_second"] == pytest.approx(
+        sum(row.tokens for row in done) / sum(row.seconds for row in done)
+    )
+    assert training["seconds"] > training["tokens"] / training["tokens_per_second"]
+
+
+def test_a_base_that_no_worker_can_hold_is_refused(http: TestClient, workers: WorkerRegistry) -> None:
+    beat(workers, host_memory_bytes=10**8)
+
+    problems = http.post("/v1/jobs:validate", json=BODY).json()["problems"]
+
+    assert [problem["code"] for problem in problems] == ["exceeds_capacity"]
+
+
 def test_the_report_is_served_in_every_form(http: TestClient, job_store: MemoryJobStore) -> None:
     job = finished.tuned(job_store)
 
@@ -166,7 +206,8 @@ def test_the_series_and_checkpoints_of_a_running_training_are_served(
     ]
     assert cell["validation"] == [{"step": 1, "merged": 1, "values": {"validation_loss": 2.25}}]
     assert checkpoints == {
-        "checkpoints": [{"cell": 0, "step": 1, "num_bytes": 2_097_152, "scores": {"loss": 2.25}, "is_best": True}]
+        "checkpoints": [{"cell": 0, "step": 1, "num_bytes": 2_097_152, "scores": {"loss": 2.25}, "is_best": True}],
+        "kept": [],
     }
 
 
@@ -174,4 +215,53 @@ def test_a_job_that_trains_nothing_has_no_series(http: TestClient, job_store: Me
     job = finished.succeeded(job_store)
 
     assert http.get(f"/v1/jobs/{job.id}/metrics").json() == {"steps": 0, "trainings": 0, "cells": []}
-    assert http.get(f"/v1/jobs/{job.id}/checkpoints").json() == {"checkpoints": []}
+    assert http.get(f"/v1/jobs/{job.id}/checkpoints").json() == {"checkpoints": [], "kept": []}
+
+
+@pytest.fixture
+def published(hub: FolderHub, tmp_path: Path) -> str:
+    """What the fine-tuning of `finished.tuned` left behind, with a checkpoint after its first step; its commit."""
+    return hub.import_model(write_tuned(tmp_path / "tuned", kept=1), "org/model-tuned")
+
+
+def test_a_kept_checkpoint_is_published_by_a_job_of_no_steps(
+    http: TestClient, job_store: MemoryJobStore, published: str
+) -> None:
+    job = finished.tuned(job_store, kept=(1,), sha=published)
+    path = f"/v1/jobs/{job.id}/checkpoints"
+
+    listed = http.get(path).json()
+    response = http.post(f"{path}/1/publish", json={"destination": {"repo_id": "org/first-step"}})
+
+    assert listed["kept"] == [1]
+    assert response.status_code == 202, response.text
+    work = response.json()["work"]
+    assert (work["source"]["model_id"], work["source"]["sha"]) == ("org/model-tuned", published)
+    assert work["tuning"]["start"] == {"kind": "artifact", "checkpoint": 1}
+    assert (work["tuning"]["schedule"]["max_steps"], work["destination"]["repo_id"]) == (0, "org/first-step")
+    assert job_store.text(work["data"]["sha256"]) == finished.ROWS
+
+
+def test_a_checkpoint_that_was_not_kept_is_refused_with_what_would_keep_it(
+    http: TestClient, job_store: MemoryJobStore
+) -> None:
+    done, waiting = finished.tuned(job_store), finished.training(job_store)
+    body = {"destination": {"repo_id": "org/first-step"}}
+
+    answers = [http.post(f"/v1/jobs/{job.id}/checkpoints/1/publish", json=body) for job in (done, waiting)]
+
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert all("checkpoints.publish is true" in answer.json()["detail"] for answer in answers)
+
+
+def test_fine_tunings_are_compared_by_what_they_have_come_to(http: TestClient, job_store: MemoryJobStore) -> None:
+    done, going, other = finished.tuned(job_store), finished.training(job_store), finished.succeeded(job_store)
+
+    runs = http.get("/v1/jobs:compare", params={"job": [going.id, done.id]}).json()["runs"]
+
+    assert [run["job_id"] for run in runs] == [going.id, done.id]
+    assert [(run["metric"], run["best"], run["best_step"]) for run in runs] == [("loss", 2.25, 1), ("loss", 2.125, 2)]
+    assert [(run["learning_rate"], run["bits"], run["rank"]) for run in runs] == [(1e-4, 3.25, 32), (3e-4, 3.25, 32)]
+    assert runs[0]["data_sha256"] == runs[1]["data_sha256"] == finished.tuning().data.sha256
+    refused = http.get("/v1/jobs:compare", params={"job": other.id})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_job")

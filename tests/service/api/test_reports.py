@@ -4,9 +4,10 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
-from service.api.report_markdown import markdown
 from service.api.reports import preferred
 from service.jobs.memory_store import MemoryJobStore
+from service.jobs.report_words import report_document
+from srr_core.telling.document import to_markdown
 from tests.service import finished
 
 
@@ -74,7 +75,7 @@ def test_everything_refused_is_not_acceptable() -> None:
 
 
 def test_markdown_has_the_numbers_and_keeps_names_in_their_cells() -> None:
-    text = markdown(finished.report(layer_name="a|b <script>\n# x"))
+    text = to_markdown(report_document(finished.report(layer_name="a|b <script>\n# x")))
 
-    assert "| token_perplexity@32 | 37.0000 | 38.5000 | 124 | lower |" in text
+    assert "| token_perplexity@32 | 37.000 | 38.500 | 124 | lower |" in text
     assert "| a\\|b &lt;script> # x | 64 × 32 | 8 | 3 | 0.0625 | 0.5000 | 9.250 |" in text

@@ -14,13 +14,14 @@ from service.edge.callers import KeyHolders
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import JobState
 from service.jobs.uploads import TextUploads
-from service.jobs.work import FinetuneWork, StoredText
+from service.jobs.work import FinetuneWork, JobDestination, StoredText
 from service.keys.access import issue_key
 from service.keys.schema import ALL_SCOPES, KeyCreate
 from service.keys.store import KeyStore
 from service.settings import ServiceSettings
 from tests.service import finished
 from tests.service.api.test_conversions import give
+from tests.service.models import write_tuned
 from tests.service.serving import served
 from tests.srr_core.telling import reports
 from worker.folder_hub import FolderHub
@@ -216,6 +217,21 @@ def test_the_series_and_checkpoints_of_a_training_are_read(client: Client, job_s
 
     assert [point.values["loss"] for point in client.metrics(job.id).cells[0].training] == [2.5]
     assert [(row.step, row.is_best) for row in client.checkpoints(job.id)] == [(1, True)]
+
+
+def test_runs_are_compared_and_a_checkpoint_is_published(
+    client: Client, job_store: MemoryJobStore, hub: FolderHub, tmp_path: Path
+) -> None:
+    sha = hub.import_model(write_tuned(tmp_path / "tuned", kept=1), "org/model-tuned")
+    job = finished.tuned(job_store, kept=(1,), sha=sha)
+
+    (run,) = client.compare_finetunings([job.id])
+    published = client.publish_checkpoint(job.id, 1, destination="org/first-step", private=True)
+
+    assert (run.start, run.best) == ("srr on mxint, 3.25 bits per weight in Q", 2.125)
+    assert client.kept_checkpoints(job.id) == (1,)
+    assert isinstance(published.work, FinetuneWork)
+    assert published.work.destination == JobDestination(repo_id="org/first-step", private=True)
 
 
 def test_nobody_there_is_said(client: Client) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, MetaData, select, text
+from sqlalchemy import Engine, text
 
 from service.jobs.content import content_key
 from service.jobs.schema import JobFilter, JobState
@@ -22,6 +22,7 @@ from service.metrics.jobs import read_job_metrics
 from service.notifications.store import NotificationStore
 from service.platform.database import migrate, open_database, reading, writing
 from service.releases.store import WatchStore
+from tests.golden.databases import copy_rows, upgrade_to
 from tests.service.submitting import submission
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "v0.1"
@@ -36,34 +37,12 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     engine = old = open_database(f"sqlite:///{tmp_path / 'jobs.sqlite3'}")
     if request.param == "postgresql":
         engine = open_database(request.getfixturevalue("postgres_url"))
-        _upgrade(engine, FIRST_MIGRATION_SINCE)
-        _copy_rows(old, engine)
+        upgrade_to(engine, FIRST_MIGRATION_SINCE)
+        copy_rows(old, engine)
     migrate(engine)
     yield engine
     engine.dispose()
     old.dispose()
-
-
-def _upgrade(engine: Engine, revision: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", "service:platform/migrations")
-    with writing(engine) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-
-
-def _copy_rows(old: Engine, new: Engine) -> None:
-    tables = MetaData()
-    tables.reflect(new)
-    with old.connect() as source, writing(new) as target:
-        for table in tables.sorted_tables:
-            if table.name == "alembic_version":
-                continue
-            rows = [dict(row._mapping) for row in source.execute(select(table))]
-            if rows:
-                target.execute(table.insert(), rows)
-        for name, column in (("job_outbox", "id"), ("job_notices", "id")):
-            target.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', '{column}'), 1000)"))
 
 
 def test_every_job_is_listed_in_its_state(engine: Engine) -> None:

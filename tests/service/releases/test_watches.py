@@ -74,7 +74,7 @@ def test_template_is_filled_from_the_release() -> None:
         ({"destination": "ours/{name!r}"}, "{name!r}"),
         ({"destination": "ours/{name:d}"}, "{name:d}"),
         ({"destination": "ours/{name:{owner}}"}, "{name:{owner}}"),
-        ({"destination": "ours/{name:>99999999999999}"}, "{bits}, {name}, {owner}, {recipe}, {ref}"),
+        ({"destination": "ours/{name:>99999999999999}"}, "{bits}, {name}, {owner}, {recipe}, {ref}, {total_bits}"),
         ({"destination": "ours/{name:>9999999}"}, "as they stand"),
         ({"destination": "ours/{}{name}"}, "{}"),
         ({"destination": "ours/{{name}}"}, "not a repository id"),
@@ -128,3 +128,12 @@ def test_secret_is_stored_sealed(town: Town) -> None:
     assert sealed is not None
     assert town.secret(watch).encode() not in sealed
     assert town.secret(watch) not in town.store.get(watch.id).model_dump_json()
+
+
+def test_a_template_names_results_by_the_bits_of_the_whole_model() -> None:
+    named = rules(destination="ours/{name}-{total_bits}bit")
+
+    known = destination_of(named, "acme/m", "refs/heads/main", RECIPES[0], total_bits=7.26)
+    plain = destination_of(named, "acme/m", "refs/heads/main", RECIPES[0])
+
+    assert (known, plain) == ("ours/m-7.3bit", "ours/m-3.5bit")

@@ -6,9 +6,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.jobs.memory_store import MemoryJobStore
+from service.jobs.schema import Job
 from service.web.comparing import NARROW, WIDE, candidates, quality, scatter_chart
 from service.web.layer_differences import difference_charts, layer_rows
-from srr_core.report import Report
+from srr_core.recipe import named_recipe
+from srr_core.report import BaselineReport, LayerSpectrum, Report
 from tests.service import finished
 
 
@@ -172,3 +174,76 @@ def test_a_smaller_error_is_drawn_below_the_middle_and_a_larger_one_above() -> N
     below, above = chart.bars
     assert (below.y, above.y + above.height) == (chart.middle, chart.middle)
     assert above.height == pytest.approx(2 * below.height)
+
+
+def beside(store: MemoryJobStore, *, size_bytes: int) -> Job:
+    """Return a job that one method ran beside."""
+    document = finished.diverging(0.02)
+    baseline = BaselineReport(
+        recipe=named_recipe("gptq"),
+        bits_per_weight=4.25,
+        size_bytes=size_bytes,
+        mean_output_error=0.05,
+        measurements=(document.measurements[0].model_copy(update={"compressed": 0.03}),),
+        seconds=1.0,
+    )
+    return finished.succeeded(store, document=document.model_copy(update={"baselines": (baseline,)}))
+
+
+def test_a_baseline_can_be_chosen_and_is_shown_beside_its_job(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = beside(job_store, size_bytes=6_291_456)
+
+    without = http.get("/compare", params={"job": job.id}).text
+    both = http.get("/compare", params={"job": job.id, "baseline": f"{job.id}:gptq"}).text
+
+    assert f'value="{job.id}:gptq"' in without
+    assert (without.count('class="mark"'), both.count('class="mark"')) == (1 * 2, 2 * 2)
+    assert "20 % larger than" in both
+    assert "gptq: 9.60 over the whole model, 4.25 in the compressed layers, 6.0 MiB" in both
+
+
+def test_files_as_large_as_the_others_say_nothing_of_it(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = beside(job_store, size_bytes=5_300_000)
+
+    page = http.get("/compare", params={"job": job.id, "baseline": f"{job.id}:gptq"}).text
+
+    assert "larger than" not in page
+
+
+def test_a_baseline_of_a_strangers_job_cannot_be_compared(http: TestClient, job_store: MemoryJobStore) -> None:
+    other = finished.succeeded(job_store, owner="somebody")
+
+    assert http.get("/compare", params={"baseline": f"{other.id}:gptq"}).status_code == 404
+    assert http.get("/compare", params={"baseline": "nonsense"}).status_code != 200
+
+
+def test_another_job_of_the_same_source_stands_on_the_picture_of_a_report(
+    http: TestClient, job_store: MemoryJobStore
+) -> None:
+    first = finished.succeeded(job_store, document=finished.diverging(0.02))
+    second = finished.succeeded(job_store, document=finished.diverging(0.05, size_bytes=4_000_000))
+
+    page = http.get(f"/jobs/{second.id}/report").text
+    table = http.get(f"/jobs/{second.id}/report/picture", params={"ending": "csv"}).text
+
+    assert f"/jobs/{first.id}/report" in page
+    assert "31 % larger than this artifact" in page
+    assert ",earlier," in table
+
+
+def test_the_singular_values_of_a_layer_are_a_click_away_without_a_script(
+    http: TestClient, job_store: MemoryJobStore
+) -> None:
+    whole = finished.report(layer_name="model.layers.0.mlp.up&proj")
+    layer = whole.layers[0].model_copy(update={"spectrum": LayerSpectrum(weight=(0.6, 0.2), error=(0.03,))})
+    job = finished.succeeded(job_store, document=whole.model_copy(update={"layers": (layer,)}))
+    address = f"/jobs/{job.id}/report?layer=model.layers.0.mlp.up%26proj"
+
+    plain, clicked = http.get(f"/jobs/{job.id}/report").text, http.get(address).text
+    table = http.get(
+        f"/jobs/{job.id}/report/picture", params={"name": "spectrum", "layer": layer.name, "ending": "csv"}
+    ).text
+
+    assert f'href="{address}#spectrum"' in plain
+    assert ("<h2>Singular values</h2>" in plain, "<h2>Singular values</h2>" in clicked) == (False, True)
+    assert table.splitlines()[1] == "1,0.6,0.03"

@@ -1,13 +1,19 @@
 """The form of a fine-tuning and the pages of its job, without a script."""
 
+import re
+
 import pytest
 from fastapi.testclient import TestClient
 
+from service.jobs.checkpoints import publication
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.schema import JobFilter
-from service.jobs.work import FinetuneWork, TrainingData
+from service.jobs.schema import JobFilter, JobState
+from service.jobs.tuned_runs import RunPoint, TunedRun
+from service.jobs.work import FinetuneWork, JobDestination, TrainingData
+from service.web.comparing_tunings import runs_chart
 from service.web.finetune_form import guessed_format, values_of
 from tests.service import finished
+from tests.service.submitting import submitted
 from tests.service.web.visiting import only_job, token_of
 
 pytestmark = pytest.mark.usefixtures("org_model")
@@ -117,6 +123,7 @@ def test_checking_shows_what_would_be_learned_and_submits_nothing(http: TestClie
 
     assert "<mark>well</mark>" in page
     assert "Ready to submit" in page
+    assert re.search(r"<dt>Parameters that learn</dt><dd>[\d.]+", page)
     assert "No job yet" in http.get("/jobs").text
 
 
@@ -167,6 +174,34 @@ def test_the_pages_of_a_finished_job_show_what_it_learned(http: TestClient, job_
     assert "Fine-tuning" in http.get("/jobs").text
 
 
+def test_a_kept_checkpoint_can_be_published_or_go_on_learning(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.tuned(job_store, kept=(1,))
+
+    pages = [http.get(path).text for path in (f"/jobs/{job.id}", f"/jobs/{job.id}/report")]
+    publish = http.get(f"/finetune?from={job.id}&checkpoint=1&publish=1").text
+    going_on = http.get(f"/finetune?from={job.id}&checkpoint=1").text
+
+    assert all(f'href="/finetune?from={job.id}&amp;checkpoint=1&amp;publish=1"' in page for page in pages)
+    assert all('value="org/model-tuned"' in form for form in (publish, going_on))
+    assert all("start.checkpoint=1" in form for form in (publish, going_on))
+    assert re.search(r'name="max_steps"[^>]*value="0"|value="0"[^>]*name="max_steps"', publish)
+    assert not re.search(r'name="max_steps"[^>]*value="0"|value="0"[^>]*name="max_steps"', going_on)
+
+
+def test_a_checkpoint_that_is_published_as_it_is_says_so(http: TestClient, job_store: MemoryJobStore) -> None:
+    done = finished.tuned(job_store, kept=(1,))
+    publishing = publication(
+        done, 1, destination=JobDestination(repo_id="org/first"), kept=(1,), read_text=job_store.text
+    )
+    job = submitted(job_store, publishing, owner="local")
+
+    page, listed = http.get(f"/jobs/{job.id}").text, http.get("/jobs").text
+
+    assert "an artifact, from its checkpoint of step 1" in page
+    assert "none: published as it is" in page
+    assert "instructions, published as it is" in listed
+
+
 def test_a_finished_result_can_go_on_learning(http: TestClient, job_store: MemoryJobStore) -> None:
     job = finished.succeeded(job_store)
 
@@ -174,3 +209,67 @@ def test_a_finished_result_can_go_on_learning(http: TestClient, job_store: Memor
 
     assert 'value="org/model-srr"' in form
     assert 'value="artifact" selected' in form
+
+
+def test_fine_tunings_are_compared_whether_they_have_ended_or_not(http: TestClient, job_store: MemoryJobStore) -> None:
+    done, going = finished.tuned(job_store), finished.training(job_store)
+
+    page = http.get("/compare/finetunings").text
+
+    assert page.count('class="mark"') == 2 * 2
+    assert all(f'href="/jobs/{job.id}"' in page for job in (done, going))
+    assert "2.1250" in page
+    assert "1 of 2" in page
+    assert page.count(" checked>") == 2
+
+
+def test_chosen_fine_tunings_are_shown_and_the_others_offered(http: TestClient, job_store: MemoryJobStore) -> None:
+    first, second = finished.tuned(job_store), finished.tuned(job_store)
+
+    page = http.get("/compare/finetunings", params={"job": first.id}).text
+
+    assert page.count('class="mark"') == 2
+    assert f'name="job" value="{second.id}">' in page
+    assert f'href="/compare/finetunings?job={first.id}"' in http.get(f"/jobs/{first.id}/report").text
+
+
+def test_what_is_no_fine_tuning_is_not_compared(http: TestClient, job_store: MemoryJobStore) -> None:
+    job = finished.succeeded(job_store)
+
+    assert "No fine-tuning yet" in http.get("/compare/finetunings").text
+    assert http.get("/compare/finetunings", params={"job": job.id}).status_code == 422
+
+
+def test_numbers_at_the_ends_of_curves_do_not_cover_each_other() -> None:
+    run = TunedRun(
+        job_id="job_" + "0" * 26,
+        state=JobState.RUNNING,
+        model_id="org/model",
+        start="srr",
+        task="text",
+        bits=2.5,
+        rank=8,
+        learning_rate=1e-3,
+        seed=0,
+        steps=10,
+        planned=10,
+        metric="loss",
+        is_higher_better=False,
+        before=2.0,
+        best=1.0,
+        best_step=10,
+        deviation=None,
+        seeds=1,
+        drift=None,
+        data_sha256=None,
+        validation=(RunPoint(step=0, value=2.0), RunPoint(step=10, value=1.0)),
+        training=(),
+    )
+
+    chart = runs_chart([run, run, run.model_copy(update={"metric": "accuracy"})])
+
+    assert chart is not None
+    assert [curve.number for curve in chart.curves] == [1, 2]
+    one, other = chart.curves
+    assert (one.points, one.y) == (other.points, other.y)
+    assert abs(one.badge_y - other.badge_y) >= 18

@@ -10,14 +10,20 @@ from srr_core.recipe import PRESETS, Recipe, named_recipe, override
 @pytest.mark.parametrize(
     ("owner", "destination"),
     [
-        ("local", "org/model-srr-3bit"),
-        ("team-a", "team-a/model-srr-3bit"),
-        ("hf:alice", "alice/model-srr-3bit"),
-        ("build room", "org/model-srr-3bit"),
+        ("local", "org/model-srr-3.5bit"),
+        ("team-a", "team-a/model-srr-3.5bit"),
+        ("hf:alice", "alice/model-srr-3.5bit"),
+        ("build room", "org/model-srr-3.5bit"),
     ],
 )
 def test_a_result_is_proposed_where_its_owner_may_write(owner: str, destination: str) -> None:
     assert default_destination("org/model", named_recipe("srr"), owner=owner) == destination
+
+
+def test_a_result_is_named_by_the_bits_of_the_whole_model() -> None:
+    name = default_destination("org/model", named_recipe("srr"), owner="local", bits=7.26)
+
+    assert name == "org/model-srr-7.3bit"
 
 
 @pytest.mark.parametrize("recipe", PRESETS.values(), ids=PRESETS)
@@ -51,7 +57,7 @@ def test_a_target_of_size_becomes_a_budget(recipe: str, field: str, typed: str, 
     ("typed", "wrong"),
     [
         ({"target_bits": "many"}, {"target_bits": "'many' is not a number."}),
-        ({"target_size": "many"}, {"target_size": "'many' is no size; write it as 4GB, 800MB or 3.5GiB."}),
+        ({"target_size": "many"}, {"target_size": "'many' is no size; write it as 4GiB, 800MiB or 4GB."}),
         (
             {"target_bits": "3", "target_kl": "0.1"},
             dict.fromkeys(("target_bits", "target_kl"), "One target of bits, size or KL at most."),

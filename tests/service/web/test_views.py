@@ -6,7 +6,7 @@ import pytest
 
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import Job, Lease
-from service.web.formatting import duration, size
+from service.web.formatting import duration
 from service.web.views import job_view, layer_points, remaining_after_resume, stage_views
 from tests.service import finished
 
@@ -135,13 +135,6 @@ def test_the_log_tells_states_attempts_and_reasons(job_store: MemoryJobStore) ->
 
     assert lines[0] == "Queued"
     assert lines[-1] == "Failed: the model is gated"
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (13_002_342, "12.4 MiB"), (2**50, "1024.0 TiB")]
-)
-def test_sizes_have_binary_units(count: int, text: str) -> None:
-    assert size(count) == text
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Statistics of inputs against their definition, and the grouping of layers by the tensor they share."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -121,3 +123,55 @@ def test_a_layer_that_is_called_again_with_zeros_keeps_its_group() -> None:
 
     assert members == ("query", "delayed")
     assert statistics.num_tokens == 30
+
+
+@torch.no_grad()
+def test_modules_that_run_after_the_scope_are_not_seen() -> None:
+    layer = nn.Linear(4, 4)
+    collector = InputCollector({"layer": layer})
+    with collector.watching():
+        layer(_inputs(width=4))
+
+    layer(_inputs(width=4, seed=1))
+
+    ((_, statistics),) = collector.groups()
+    assert statistics.num_tokens == 30
+
+
+@torch.no_grad()
+def test_a_batch_that_has_ended_keeps_none_of_its_tensors() -> None:
+    layer, hidden = nn.Linear(4, 4), _inputs(width=4)
+    collector = InputCollector({"layer": layer})
+    with collector.watching():
+        layer(hidden)
+        alive = weakref.ref(hidden)
+        del hidden
+
+        assert alive() is not None  # or its address could be that of another input of the batch
+        collector.end_batch()
+        assert alive() is None
+
+
+@torch.no_grad()
+def test_a_layer_that_looks_at_another_input_too_leaves_its_group_with_both() -> None:
+    query, key, value = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+    own, others = [_inputs(width=4, seed=seed) for seed in range(2)], [_inputs(width=4, seed=seed) for seed in (5, 6)]
+    collector = InputCollector({"query": query, "key": key, "value": value})
+    with collector.watching():
+        for hidden, encoded in zip(own, others, strict=True):
+            for module in (query, key, value):
+                module(hidden)
+            key(encoded)
+            value(encoded)
+            collector.end_batch()
+
+    groups = dict(collector.groups())
+
+    both = InputAccumulator(4, torch.device("cpu"))
+    for inputs in (*own, *others):
+        both.add(inputs)
+    expected = both.finish("key").autocorrelation
+    assert set(groups) == {("query",), ("key",), ("value",)}
+    assert groups["query",].num_tokens == 60
+    torch.testing.assert_close(groups["key",].autocorrelation, expected)
+    torch.testing.assert_close(groups["value",].autocorrelation, expected)

@@ -72,3 +72,9 @@ def test_words_of_one_column_are_read_whichever_way_they_lie():
     lying = pack_int32(codes, 2).t().contiguous()  # one row, as zero points of few outputs are stored
 
     assert torch.equal(unpack_int32(lying.t(), 2, 3), codes)
+
+
+@pytest.mark.parametrize("num_bits", [0, 9])
+def test_a_number_of_bits_that_no_word_holds_is_refused(num_bits):
+    with pytest.raises(ValueError, match="bits"):
+        pack_int32(torch.zeros(1, 8, dtype=torch.int8), num_bits)

@@ -52,7 +52,7 @@ def test_only_the_loaded_block_holds_memory(tmp_path: Path) -> None:
     model, architecture = _open(build_checkpoint(tmp_path / "source"))
     model.start(_batches())
     with model.loaded_block(1):
-        loaded = [all(not p.is_meta for p in block.parameters()) for block in architecture.blocks]
+        loaded = [all(not p.is_meta for p in block.parameters()) for _, block in architecture.blocks]
     assert loaded == [False, True]
     assert all(parameter.is_meta for parameter in architecture.model.parameters())
 

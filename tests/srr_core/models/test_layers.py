@@ -178,7 +178,6 @@ REFUSED = {
     "no architecture": ({"architectures": None}, "names no architecture"),
     "unknown class": ({"architectures": ["TotallyNewForCausalLM"]}, "is not a class of transformers"),
     "not a model": ({"architectures": ["AutoConfig"]}, "is not a class of transformers"),
-    "encoder-decoder": ({"is_encoder_decoder": True}, "encoder-decoder"),
     "bad size": ({"hidden_size": "many"}, "hidden_size as 'many'"),
     "bad field": ({"hidden_act": "no-such-function"}, "cannot be built from"),
     "class and config differ": ({"architectures": ["ViTForImageClassification"]}, "ViTForImageClassification"),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from srr_core.errors import DestinationError, ResumeMismatchError
+from srr_core.errors import DestinationError, ResumeMismatchError, StorageError
 from srr_core.pipeline.layer_record import LayerRecord
 from srr_core.pipeline.work_folder import WorkFolder
 from srr_core.report import LayerReport
@@ -179,3 +180,14 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("fcntl.flock", lock(errno.EIO))
     with pytest.raises(DestinationError, match="cannot be locked"):
         WorkFolder(tmp_path / "out", FINGERPRINT)
+
+
+def test_a_destination_that_cannot_be_made_is_an_error_of_storage_and_loses_nothing(tmp_path: Path) -> None:
+    with closing(WorkFolder(tmp_path / "out", FINGERPRINT)) as work:
+        work.finish(3, {"a": torch.ones(2)}, record("layer"))
+        shutil.rmtree(work.artifact, ignore_errors=True)
+
+        with pytest.raises(StorageError, match="could not be created"):
+            work.publish()
+
+        assert work.finished(3, "layer") is not None

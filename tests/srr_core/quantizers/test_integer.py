@@ -119,3 +119,25 @@ def test_weights_beyond_the_largest_float16_step_saturate_and_are_reported() -> 
 
 def test_ordinary_weights_need_no_note() -> None:
     assert rounded(gaussian(16, 256), num_bits=4).notes == ()
+
+
+def test_a_group_of_zeros_has_the_step_of_the_range_from_minus_one_to_one() -> None:
+    quantized = rounded(torch.zeros(2, 16), num_bits=4, group_size=16)
+
+    assert quantized.scale.tolist() == [[float(torch.tensor(2 / 15, dtype=torch.float16))]] * 2
+    assert bool((quantized.dequantize() == 0).all())
+
+
+def test_the_search_finds_the_best_of_the_references_factors() -> None:
+    tails = gaussian(512, 128) / torch.rand(512, 128, generator=torch.Generator().manual_seed(1)).square()
+    tails *= 1000 / tails.abs().amax(1, keepdim=True)
+    found = rounded(tails, num_bits=2, group_size=128, symmetric=True, search="mse").scale[:, 0]
+
+    largest = tails.double().abs().amax(1)
+
+    def error(step: Tensor) -> Tensor:
+        rest = (tails.double() / step[:, None]).round().clamp(-2, 1) * step[:, None] - tails.double()
+        return (rest / largest[:, None]).abs().pow(2.4).sum(1)
+
+    best = torch.stack([error((largest * (1 - i / 100) * 2 / 3).half().double()) for i in range(80)]).amin(0)
+    assert bool((error(found.double()) <= 1.001 * best).all())

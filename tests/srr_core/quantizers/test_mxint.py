@@ -220,3 +220,19 @@ def test_a_weight_that_is_not_finite_is_refused_with_the_count(value: float) -> 
 def test_an_empty_weight_is_refused() -> None:
     with pytest.raises(ValueError, match="is empty"):
         rounded(torch.zeros(0, 32))
+
+
+def test_where_both_exponents_are_exact_the_search_keeps_that_of_the_largest_magnitude() -> None:
+    weight = torch.tensor([[0.0, 0.25, -0.5, 0.75] * 4])
+
+    assert torch.equal(rounded(weight, num_bits=4, block_size=16, exponent="search").scale, torch.tensor([[0.125]]))
+
+
+def test_a_window_holds_inside_the_inputs_that_share_a_super_block() -> None:
+    weight = torch.full((1, 512), 2.0**-10)
+    weight[0, 0] = 1.0
+
+    scale = rounded(weight, num_bits=2, block_size=16, exponent_window=3).scale[0]
+
+    assert set(scale[1:16].tolist()) == {2.0**-3}
+    assert set(scale[16:].tolist()) == {2.0**-10}

@@ -130,3 +130,15 @@ def test_tensors_are_enough_to_rebuild_the_value() -> None:
     )
 
     assert torch.equal(rebuilt.dequantize(), quantized.dequantize())
+
+
+@pytest.mark.parametrize("num_bits", [2, 3, 4])
+def test_a_weight_halfway_between_two_levels_takes_the_lower_one(num_bits: int) -> None:
+    levels = normal_float_levels(num_bits)
+    lower, upper = (torch.tensor(level, dtype=torch.float32) for level in levels[-2:])
+    halfway = float((lower + upper) / 2)
+    weight = torch.tensor([[1.0, halfway, *[0.0] * 30]])
+
+    values = rounded(weight, num_bits=num_bits, block_size=32, double_quantization=False).dequantize()
+
+    assert float(values[0, 1]) == pytest.approx(float(lower), rel=1e-6)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from srr_core.linalg.block_ldl import damped_block_ldl
 from srr_core.quantizers import QUANTIZERS, quip_sharp
+from srr_core.quantizers.feedback import PANEL
 from srr_core.quantizers.incoherence import Incoherence
 from srr_core.quantizers.lattice import CODEBOOKS
 from srr_core.quantizers.ldlq import best_sweep, coordinate_passes
@@ -223,3 +224,22 @@ def test_an_indefinite_statistic_raises_the_damping_and_says_so() -> None:
     assert rounded(gaussian(16, 64), autocorrelation, coordinate_passes=1).notes == (
         "QuIP# damping was raised from 0.01 to 0.1",
     )
+
+
+@pytest.mark.parametrize(("num_bits", "residual"), [(2, {}), (3, {"residual_codes": 8}), (4, {"residual_codes": 16})])
+def test_the_bits_of_the_codes_of_a_block_of_eight_are_told(num_bits: int, residual: dict[str, int]) -> None:
+    quantized = rounded(gaussian(8, 16), torch.eye(16, dtype=torch.float64), num_bits=num_bits, coordinate_passes=0)
+
+    assert dict(quantized.code_bits()) == {"codes": 16, **residual}
+    assert sum(quantized.code_bits().values()) == 8 * num_bits
+
+
+def test_a_pass_over_several_panels_sees_the_moves_of_the_panels_behind_it() -> None:
+    width = 2 * PANEL
+    weight, autocorrelation = gaussian(8, width), correlated(width)
+
+    def loss(passes: int) -> float:
+        rest = rounded(weight, autocorrelation, coordinate_passes=passes).dequantize().double() - weight
+        return float(((rest @ autocorrelation) * rest).sum())
+
+    assert loss(3) < 0.98 * loss(0)

@@ -18,8 +18,9 @@ HEADS = (
     "NEXT_SENTENCE_PREDICTION",
     "PRETRAINING",
     "IMAGE_TEXT_TO_TEXT",
+    "SEQ_TO_SEQ_CAUSAL_LM",
 )
-TEXT_HEADS = ("CAUSAL_LM", "MASKED_LM", "SEQUENCE_CLASSIFICATION", "IMAGE_TEXT_TO_TEXT")
+TEXT_HEADS = ("CAUSAL_LM", "MASKED_LM", "SEQUENCE_CLASSIFICATION", "IMAGE_TEXT_TO_TEXT", "SEQ_TO_SEQ_CAUSAL_LM")
 """A model type that has one of these reads text; others (vision, speech, time series) are left out whole."""
 
 STATE_SPACE = (
@@ -37,16 +38,15 @@ STATE_SPACE = (
 
 
 def supported_names() -> set[str]:
-    """Return the class names of models with text in and one stack of blocks, encoder-decoders left out."""
+    """Return the class names of models with text in and stacks of blocks."""
     from transformers.models.auto import modeling_auto as auto
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     def names(head: str) -> dict[str, tuple[str, ...]]:
         mapping = getattr(auto, f"MODEL_{head}MAPPING_NAMES")
         return {kind: (found,) if isinstance(found, str) else tuple(found) for kind, found in mapping.items()}
 
     readers = {kind for head in TEXT_HEADS for kind in names(f"FOR_{head}_")}
-    kinds = {kind for kind in readers - set(STATE_SPACE) if not CONFIG_MAPPING[kind].is_encoder_decoder}
+    kinds = readers - set(STATE_SPACE)
     tables = [names(f"FOR_{head}_") for head in HEADS] + [names("")]
     listed = {name for one in tables for kind, found in one.items() if kind in kinds for name in found}
     # The text half of a model with two towers, which can be compressed though the whole cannot.

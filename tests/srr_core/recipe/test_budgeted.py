@@ -4,7 +4,8 @@ import pytest
 
 from srr_core.errors import RecipeError
 from srr_core.recipe import PRESETS, named_recipe, override
-from srr_core.recipe.budgeted import budgeted, size_in_bytes
+from srr_core.recipe.budgeted import budgeted
+from srr_core.recipe.byte_sizes import size_in_bytes
 
 
 def test_a_recipe_with_a_budget_keeps_its_choices_and_changes_its_target() -> None:

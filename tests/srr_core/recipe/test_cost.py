@@ -86,8 +86,8 @@ def test_a_run_calibrates_on_no_more_than_the_text_and_the_model_hold(
 @pytest.mark.parametrize(
     ("result", "kept", "said"),
     [
-        (1_470_000, 200_000, "is larger than the source (1.5 MB against 1.2 MB): the rank is too large"),
-        (1_190_000, 1_150_000, "saves 0.8 % only (1.2 MB against 1.2 MB): 96 % of the source lies in embeddings"),
+        (1_470_000, 200_000, "is larger than the source (1.4 MiB against 1.1 MiB): the rank is too large"),
+        (1_190_000, 1_150_000, "saves 0.8 % only (1.1 MiB against 1.1 MiB): 96 % of the source lies in embeddings"),
         (1_080_001, 0, "saves 10.0 % only"),
         (1_079_999, 0, None),
     ],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from srr_core.formats.stored_forms import byte_codec, word_codec
+from srr_core.kernels import paths
 from srr_core.kernels.dispatch import PATHS, choose_path, dispatch_table
 from srr_core.kernels.paths import Case
 from srr_core.kernels.tiled_path import TiledPath
@@ -222,3 +223,35 @@ def test_without_a_compiler_the_tiled_path_serves(monkeypatch):
     layer, _ = layer_of(word_codec(spec), spec, native=True)
     layer(inputs())
     assert layer.path.name == "tiled"
+
+
+BF16_CASES = [(word_codec(spec), spec) for spec in (WORD_SPECS[0], WORD_SPECS[-1])] + [
+    (byte_codec(spec), spec) for spec in (OWN_SPECS[0], OWN_SPECS[2])
+]
+
+
+@pytest.mark.parametrize(("codec", "spec"), BF16_CASES, ids=[f"{spec.kind}-{spec.num_bits}" for _, spec in BF16_CASES])
+def test_a_cpu_that_multiplies_bfloat16_gives_products_and_gradients_of_that_precision(monkeypatch, codec, spec):
+    # Tiles of 16 rows, so that the gradient is a sum over three of them.
+    monkeypatch.setattr(paths, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(paths, "CPU_TILE_WEIGHTS", 16 * COLUMNS)
+    layer, quantized = layer_of(codec, spec, bias=False)
+    x = inputs(torch.bfloat16, rows=paths.MANY_ROWS).requires_grad_()
+    y = layer(x)
+    y.backward(torch.ones_like(y))
+
+    dense = quantized.dequantize().to(torch.bfloat16).float()
+    expected = x.detach().float() @ dense.t()
+    gradient = dense.sum(0).expand(x.shape)
+    assert y.dtype == x.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), expected, rtol=2**-8, atol=1e-6 + 2**-8 * float(expected.abs().max()) / 8)
+    # Half a unit of the last place for the product of every tile, and for the sum.
+    rounded = torch.stack([tile.sum(0).abs() for tile in dense.split(16)]).sum(0) + dense.sum(0).abs()
+    assert ((x.grad.float() - gradient).abs() <= 2**-8 * rounded + 1e-6).all()
+
+
+@pytest.mark.parametrize(("dtype", "rows"), [(torch.float32, 64), (torch.bfloat16, paths.MANY_ROWS - 1)])
+def test_few_rows_and_wider_activations_are_multiplied_in_float32(monkeypatch, dtype, rows):
+    monkeypatch.setattr(paths, "multiplies_bfloat16", lambda: True)
+
+    assert paths.product_dtype(torch.zeros(rows, COLUMNS, dtype=dtype)) == torch.float32

@@ -13,13 +13,13 @@ _MOST = 1023.95
 """What one decimal would round up to 1024 of a unit belongs to the next one."""
 
 
-def size_words(count: float) -> str:
+def size_words(count: int | float) -> str:
     """Return bytes with a binary unit and one decimal: `13.2 MiB`."""
     unit, value = size_unit(count)
     return f"{count / value:.0f} {unit}" if unit == "B" else f"{count / value:.1f} {unit}"
 
 
-def size_unit(count: float) -> tuple[str, int]:
+def size_unit(count: int | float) -> tuple[str, int]:
     """Return the unit a size is told in, and its bytes, for an axis whose sizes all have one unit."""
     value = 1
     for unit in _UNITS[:-1]:

@@ -25,10 +25,10 @@ def spectrum_picture(layer: LayerReport, extent: tuple[int, int] = WIDE) -> Pict
     high = max(high, low + 1)
     right, bottom = width - _RIGHT, height - _BOTTOM
 
-    def x(position: float) -> float:
+    def x(position: int | float) -> float:
         return round(_LEFT + (right - _LEFT) * position / max(count, 1), 1)
 
-    def y(value: float) -> float:
+    def y(value: int | float) -> float:
         return round(bottom - (bottom - _TOP) * (math.log10(value) - low) / (high - low), 1)
 
     drawing = [text(_LEFT, 16, "share of the length of the scaled weight (log scale)")]

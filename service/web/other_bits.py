@@ -1,5 +1,6 @@
 """The same job with one bit more or less, as the form would be filled in: nothing else changes."""
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -12,6 +13,7 @@ from srr_core.recipe import Recipe
 Change = Literal["less", "more"]
 _BY: Final[dict[Change, int]] = {"less": -1, "more": 1}
 _LONGEST_NAME: Final = 96
+_BITS: Final = re.compile(r"-\d+(\.\d+)?bit")
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,10 @@ def with_other_bits(job: Job, work: CompressWork, change: Change, *, owner: str)
 def _renamed(work: CompressWork, recipe: Recipe, chosen: Recipe, owner: str) -> str:
     """Return the name for the other result; empty where the form finds it by itself."""
     repo_id, model_id = work.destination.repo_id, work.source.model_id
-    if repo_id == default_destination(model_id, recipe, owner=owner):
-        return "" if default_destination(model_id, chosen, owner=owner) != repo_id else _suffixed(repo_id, chosen)
-    return _suffixed(repo_id, chosen)
+    # A name that the form found says how many bits the result has; it finds that of the other one as well.
+    derived = default_destination(model_id, recipe, owner=owner).rpartition("-")[0]
+    is_derived = repo_id.startswith(derived) and _BITS.fullmatch(repo_id.removeprefix(derived)) is not None
+    return "" if is_derived else _suffixed(repo_id, chosen)
 
 
 def _suffixed(repo_id: str, chosen: Recipe) -> str:

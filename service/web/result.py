@@ -7,6 +7,7 @@ from service.jobs.work import CompressWork
 from service.web.formatting import duration
 from service.web.other_bits import Other, other_bits
 from srr_core.recipe.byte_sizes import size_words
+from srr_core.recipe.evaluations import misfit, too_large
 from srr_core.report import Measurement, Report
 from srr_core.telling.conversions import Conversion, conversions
 from srr_core.telling.loading import Loading, Step, loadings
@@ -38,6 +39,8 @@ class ResultView:
     folder: str | None
     """Where they lie, of a folder hub: it answers no client, so names of repositories mean nothing to one."""
     conversions: tuple[Conversion, ...]
+    answers: bool
+    """Whether a worker would continue a prompt with it and with its source."""
     others: tuple[Other, ...]
     """The same with one bit more or less."""
 
@@ -59,6 +62,7 @@ def result_view(job: Job, work: CompressWork, report: Report, *, owner: str) -> 
         download=fetch,
         folder=folder,
         conversions=conversions(report),
+        answers=result is not None and _answers(report),
         others=other_bits(job, work, owner=owner),
     )
 
@@ -115,6 +119,14 @@ def _longest(report: Report) -> str:
 
 def _tile(label: str, value: str, *notes: str) -> Tile:
     return Tile(label, value, tuple(filter(None, notes)))
+
+
+def _answers(report: Report) -> bool:
+    reasons = (
+        misfit("samples", report.source.architecture, has_reference=True, has_pairs=False),
+        too_large("samples", report.size_bytes.source, report.source.id),
+    )
+    return not any(reasons)
 
 
 def _download(repo_id: str, sha: str) -> Step:

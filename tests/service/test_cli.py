@@ -14,9 +14,13 @@ from service.commands.output import CommandError
 from service.commands.serve import LOOPBACK, is_loopback, listen, require_private
 from service.jobs.memory_store import MemoryJobStore
 from srr_core.recipe import PRESETS
+from srr_core.recipe.exporters import GGUFSpec
 from tests.service import finished
+from tests.service.api.test_conversions import give
 from tests.service.command_line import Command, command_of
 from tests.service.serving import served
+from tests.srr_core.telling import reports
+from worker.folder_hub import FolderHub
 
 pytestmark = pytest.mark.usefixtures("org_model")
 
@@ -149,6 +153,23 @@ def test_a_job_is_submitted_looked_at_and_canceled(srr: Command, url: str, job_s
     assert job_id in listed.stdout
     assert json.loads(canceled.stdout)["state"] == "canceled"
     assert [line.split()[-1] for line in logs.stdout.splitlines()] == ["Queued", "Canceled"]
+
+
+def test_a_conversion_is_submitted_and_its_format_checked(
+    srr: Command, url: str, job_store: MemoryJobStore, hub: FolderHub, tmp_path: Path
+) -> None:
+    give(hub, tmp_path / "artifact", reports.report())
+    command = ("submit-conversion", "org/model-srr", "-d", "org/out", "--url", url)
+
+    submitted = srr(*command, "--to", "gguf", "--set", "merged=q8_0")
+    unknown = srr(*command, "--to", "onnx")
+    job_id = submitted.stdout.strip()
+    status = srr("status", job_id, "--url", url)
+
+    assert (submitted.returncode, submitted.stderr) == (0, "")
+    assert job_store.get(job_id).work.target == GGUFSpec(merged="q8_0")
+    assert "to gguf" in status.stdout
+    assert (unknown.returncode, "choose one of gguf, gptq, merged" in unknown.stderr) == (2, True)
 
 
 def test_a_submission_carries_its_options(srr: Command, url: str, job_store: MemoryJobStore) -> None:

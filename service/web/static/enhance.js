@@ -10,7 +10,8 @@ if (form) {
   const checking = document.getElementById("checking");
   const model = document.getElementById("model_id");
   const tell = (isWaiting) => {
-    checking.hidden = !isWaiting || model.value.trim() === "";
+    // Half a name is not looked at.
+    checking.hidden = !isWaiting || !/[^/]\/[^/]/.test(model.value);
   };
   form.addEventListener("input", () => {
     check.dispatchEvent(new Event("htmx:abort"));

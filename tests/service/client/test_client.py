@@ -20,8 +20,10 @@ from service.keys.schema import ALL_SCOPES, KeyCreate
 from service.keys.store import KeyStore
 from service.settings import ServiceSettings
 from tests.service import finished
+from tests.service.api.test_conversions import give
 from tests.service.models import write_tuned
 from tests.service.serving import served
+from tests.srr_core.telling import reports
 from worker.folder_hub import FolderHub
 
 pytestmark = pytest.mark.usefixtures("org_model")
@@ -197,6 +199,17 @@ def test_rows_that_cannot_be_learned_are_refused_with_their_number(client: Clien
 def test_the_reports_of_other_kinds_are_read(client: Client, job_store: MemoryJobStore) -> None:
     assert client.tuning(finished.tuned(job_store).id) == finished.tuning()
     assert client.evaluation(finished.measured(job_store).id) == finished.evaluation()
+    assert client.conversion(finished.converted(job_store).id) == finished.conversion()
+
+
+def test_a_conversion_is_queued_or_refused_with_what_would_do(client: Client, hub: FolderHub, tmp_path: Path) -> None:
+    give(hub, tmp_path / "artifact", reports.report(is_stock=False))
+
+    job = client.convert("org/model-srr", target={"kind": "merged", "dtype": "float16"}, destination="org/dense")
+    with pytest.raises(ApiError, match="Convert it to merged instead"):
+        client.convert("org/model-srr", target="gptq", destination="org/other")
+
+    assert (job.kind, job.work.destination_id) == ("convert", "org/dense")
 
 
 def test_the_series_and_checkpoints_of_a_training_are_read(client: Client, job_store: MemoryJobStore) -> None:

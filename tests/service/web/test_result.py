@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from service.jobs.memory_store import MemoryJobStore
 from service.jobs.schema import Job
-from service.jobs.work import CompressWork
+from service.jobs.work import CompressWork, JobDestination
 from service.web.other_bits import other_bits, with_other_bits
 from service.web.result import report_tiles, result_view
 from srr_core.telling.verdict import verdict
@@ -78,6 +78,25 @@ def test_a_result_in_a_folder_is_named_by_its_folder(job_store: MemoryJobStore) 
     assert 'load("/data/hub/out")' in view.loadings[0].steps[0].text
 
 
+@pytest.mark.parametrize(
+    ("architecture", "source_bytes", "asks"),
+    [
+        ("LlamaForCausalLM", 8_000_000_000, True),
+        ("LlamaForCausalLM", 9_000_000_000, False),
+        ("BertForMaskedLM", 1, False),
+    ],
+)
+def test_a_prompt_is_asked_for_where_both_can_answer(
+    http: TestClient, job_store: MemoryJobStore, architecture: str, source_bytes: int, asks: bool
+) -> None:
+    made = reports.report()
+    source = made.source.model_copy(update={"architecture": architecture})
+    sizes = made.size_bytes.model_copy(update={"source": source_bytes})
+    job = finished.succeeded(job_store, document=made.model_copy(update={"source": source, "size_bytes": sizes}))
+
+    assert ("Answer with both" in http.get(f"/jobs/{job.id}").text) is asks
+
+
 def test_one_bit_more_or_less_opens_the_form_with_everything_else_as_it_was(
     http: TestClient, job_store: MemoryJobStore
 ) -> None:
@@ -101,6 +120,16 @@ def test_one_bit_more_or_less_opens_the_form_with_everything_else_as_it_was(
     more = with_other_bits(job, work, "more", owner="local")
     assert more is not None
     assert more["repo_id"] != work.destination.repo_id
+
+
+def test_a_name_that_the_form_found_is_found_anew(job_store: MemoryJobStore) -> None:
+    job = finished.succeeded(job_store)
+    work = compression(job)
+    named = work.model_copy(update={"destination": JobDestination(repo_id="org/model-srr-8.1bit")})
+
+    changed = [with_other_bits(job, one, "less", owner="local") for one in (work, named)]
+
+    assert [values and values["repo_id"] for values in changed] == ["org/model-srr-2bit", ""]
 
 
 @pytest.mark.parametrize(

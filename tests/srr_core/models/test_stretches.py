@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import BartConfig, PreTrainedConfig, PreTrainedModel, T5Config, XLMConfig
+from transformers import BartConfig, DebertaV2Config, PreTrainedConfig, PreTrainedModel, T5Config, XLMConfig
 from transformers.modeling_outputs import CausalLMOutput
 
 from srr_core.calibration.dataset import TokenWindows
@@ -36,9 +36,20 @@ _BART = BartConfig(
     decoder_start_token_id=2,
 )
 _XLM = XLMConfig(vocab_size=259, emb_dim=32, n_layers=2, n_heads=4, max_position_embeddings=64)
+_DEBERTA = DebertaV2Config(
+    vocab_size=259,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    relative_attention=True,
+    pos_att_type=["p2c", "c2p"],
+    conv_kernel_size=3,  # behind the first block
+)
 MODELS: dict[str, tuple[PreTrainedConfig, list[range]]] = {
     "T5ForConditionalGeneration": (_T5, [range(2), range(2, 4)]),
     "BartForConditionalGeneration": (_BART, [range(2), range(2, 3)]),
+    "DebertaV2ForMaskedLM": (_DEBERTA, [range(1), range(1, 2)]),
     "XLMWithLMHeadModel": (_XLM, [range(1), range(1, 2), range(2, 3), range(3, 4)]),
 }
 

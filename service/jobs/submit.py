@@ -15,7 +15,7 @@ from service.jobs.hub_tokens import require_hub_token
 from service.jobs.ports import Admit, JobSubmissions
 from service.jobs.schema import Job, JobState, JobSubmission, SealedSecret
 from service.jobs.texts import detach_texts
-from service.jobs.work import CompressWork, Work, WorkBase
+from service.jobs.work import CompressWork, FinetuneWork, Work, WorkBase
 from service.platform.clock import utc_now
 from service.platform.ids import new_id
 from service.platform.tracing import current_traceparent
@@ -178,5 +178,7 @@ def _request_digest(submission: JobSubmission, *, force: bool) -> str:
     said = work.model_dump(mode="json", exclude=later) | submission.model_dump(mode="json", exclude={"work"})
     if isinstance(work, CompressWork):
         said["recipe"] = work.recipe.stated()
+    elif isinstance(work, FinetuneWork):
+        said["tuning"] = work.tuning.stated()
     flags = {"force": force, "acknowledge_license": work.acknowledge_license}
     return hashlib.sha256(_JSON.dump_json(said) + "".join(sorted(filter(flags.get, flags))).encode()).hexdigest()

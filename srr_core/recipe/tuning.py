@@ -301,9 +301,20 @@ class TuningSpec(Spec):
         seeds = self.grid.seeds or (self.seed,)
         return tuple((rate, seed) for rate in rates for seed in seeds)
 
+    def stated(self) -> dict[str, Any]:
+        """The fine-tuning as JSON, without what the first version did not have where it is at its default."""
+        data = self.model_dump(mode="json")
+        if not data["checkpoints"]["publish"]:
+            del data["checkpoints"]["publish"]
+        if data["start"].get("checkpoint", 0) is None:
+            del data["start"]["checkpoint"]
+        return data
+
     def digest(self) -> str:
         """A SHA-256 of everything the trained bits depend on; the form of the result is left out."""
-        data = self.model_dump(mode="json", exclude={"result": True, "neutral": True, "checkpoints": {"publish"}})
+        data = self.stated()
+        data["checkpoints"].pop("publish", None)
+        data = {name: value for name, value in data.items() if name not in {"result", "neutral"}}
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

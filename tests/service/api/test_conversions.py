@@ -99,6 +99,6 @@ def test_the_report_is_served_in_every_form(http: TestClient, job_store: MemoryJ
     page = http.get(f"/v1/jobs/{job.id}/report?format=html").text
 
     assert document["target"]["kind"] == "gguf"
-    assert "| model.gguf | 7340032 |" in markdown
+    assert "| model.gguf | 7.0 MiB |" in markdown
     assert "model.gguf" in page
     assert "7.0 MiB" in page

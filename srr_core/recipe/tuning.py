@@ -303,19 +303,16 @@ class TuningSpec(Spec):
 
     def stated(self) -> dict[str, Any]:
         """The fine-tuning as JSON, without what the first version did not have where it is at its default."""
-        data = self.model_dump(mode="json")
-        if not data["checkpoints"]["publish"]:
-            del data["checkpoints"]["publish"]
-        if data["start"].get("checkpoint", 0) is None:
-            del data["start"]["checkpoint"]
-        return data
+        return self._stated(later={"checkpoints": set() if self.checkpoints.publish else {"publish"}})
 
     def digest(self) -> str:
         """A SHA-256 of everything the trained bits depend on; the form of the result is left out."""
-        data = self.stated()
-        data["checkpoints"].pop("publish", None)
-        data = {name: value for name, value in data.items() if name not in {"result", "neutral"}}
+        data = self._stated(later={"result": True, "neutral": True, "checkpoints": {"publish"}})
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def _stated(self, *, later: dict[str, Any]) -> dict[str, Any]:
+        has_checkpoint = getattr(self.start, "checkpoint", None) is not None
+        return self.model_dump(mode="json", exclude=later if has_checkpoint else {**later, "start": {"checkpoint"}})
 
 
 def named_start(

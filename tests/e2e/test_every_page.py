@@ -1,8 +1,10 @@
 """Every page there is, at the width of a phone and of a desk, light and dark, with and without a script.
 
-A page without an address below fails the first test, so none can be forgotten.
+A page without an address below fails the first test, so none can be forgotten. With SRR_SCREENSHOTS set,
+pictures of all of them are left in `.screenshots/`.
 """
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
@@ -159,7 +161,8 @@ def test_every_page_fits_and_has_no_accessibility_problem(
                 page.set_viewport_size(size)
                 page.emulate_media(color_scheme=scheme)
                 found[address] += too_wide(page, size) + accessibility_problems(page)
-                shoot(page, f"page-{size['width']}-{number:02}")
+                if "SRR_SCREENSHOTS" in os.environ:  # a person wants to look, too; pictures take as long as the checks
+                    shoot(page, f"page-{size['width']}-{number:02}")
                 page.emulate_media(color_scheme=other)
                 # The structure is the same; what differs in other colours is contrast.
                 found[address] += accessibility_problems(page, "color-contrast")

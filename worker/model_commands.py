@@ -3,6 +3,7 @@
 import json
 import platform
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -60,17 +61,12 @@ def inspect(
     """Print what compressing a model would mean, from its configuration and headers alone."""
     text = calibration_text or CALIBRATION_TEXT
     text_bytes = text.stat().st_size
-    found = (
-        inspect_model(
-            Path(source),
-            CheckpointReader(Path(source)).entries,
-            recipe,
-            text_bytes=text_bytes,
-            calibration_text=text,
-        )
-        if Path(source).is_dir()
-        else _inspect_hub(source, revision, recipe, hub_token, text_bytes=text_bytes)
-    )
+    if Path(source).is_dir():
+        entries = CheckpointReader(Path(source)).entries
+        header_bytes = _header_bytes(entries.values())
+        found = inspect_model(Path(source), entries, recipe, text_bytes=text_bytes, calibration_text=text)
+    else:
+        found, header_bytes = _inspect_hub(source, revision, recipe, hub_token, text_bytes=text_bytes)
     if not found.is_supported:
         raise CommandError(f"{source} cannot be compressed: {found.reason}", exit_code=EXIT_BAD_INPUT)
     seconds = estimate_seconds(found, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -84,9 +80,11 @@ def inspect(
     )
     if as_json:
         facts = {key: value for key, value in asdict(found).items() if key != "shapes"}
+        facts["header_bytes"] = header_bytes
         print_json({**facts, "seconds": seconds, "compatibility": [row.model_dump(mode="json") for row in rows]})
         return
     _print_inspection(source, recipe, found, seconds)
+    print_line(f"read        {size_words(header_bytes)} of headers and no weights")
     _print_compatibility(rows)
 
 
@@ -142,7 +140,9 @@ def doctor(*, as_json: bool) -> None:
     print_table(table)
 
 
-def _inspect_hub(model_id: str, revision: str, recipe: Recipe, token: str | None, *, text_bytes: int) -> Inspection:
+def _inspect_hub(
+    model_id: str, revision: str, recipe: Recipe, token: str | None, *, text_bytes: int
+) -> tuple[Inspection, int]:
     metadata = HuggingFaceMetadata(HubClient())
     with naming_both_places(model_id):
         model = metadata.resolve(model_id, revision, token=token)
@@ -150,7 +150,15 @@ def _inspect_hub(model_id: str, revision: str, recipe: Recipe, token: str | None
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(dict(model.config or {})), encoding="utf-8")
         entries = {name: _entry(tensor.dtype, tensor.shape) for name, tensor in weights.tensors.items()}
-        return inspect_model(Path(folder), entries, recipe, text_bytes=text_bytes)
+        return inspect_model(Path(folder), entries, recipe, text_bytes=text_bytes), weights.header_bytes
+
+
+def _header_bytes(entries: Iterable[TensorEntry]) -> int:
+    # A header ends where the first tensor of its file begins.
+    first: dict[Path, int] = {}
+    for entry in entries:
+        first[entry.file] = min(entry.begin, first.get(entry.file, entry.begin))
+    return sum(first.values())
 
 
 def _entry(dtype: str, shape: tuple[int, ...]) -> TensorEntry:

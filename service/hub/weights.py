@@ -54,6 +54,8 @@ class Weights:
     """Every tensor of a model, by name."""
 
     tensors: Mapping[str, StoredTensor]
+    header_bytes: int = 0
+    """Of all files: everything that was read of them."""
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -113,6 +115,7 @@ def read_weights(model: ResolvedModel, read: HeaderReader) -> Weights:
             files or tensors than any model has.
     """
     tensors: dict[str, StoredTensor] = {}
+    header_bytes = 0
     if len(model.weights) > MAX_FILES:
         raise InvalidWeightsError(f"{model.model_id} has {len(model.weights):,} files of weights; push fewer, larger.")
     try:
@@ -121,6 +124,7 @@ def read_weights(model: ResolvedModel, read: HeaderReader) -> Weights:
                 raise InvalidWeightsError(
                     f"{model.model_id} declares more than {MAX_TENSORS:,} tensors; no model has so many."
                 )
+            header_bytes += min((entry.begin for entry in header.values()), default=0)
             # Of two tensors of one name the later counts, as for stock loaders.
             tensors |= {name: StoredTensor(entry.dtype, entry.shape, file.path) for name, entry in header.items()}
     except CheckpointError as error:
@@ -133,4 +137,4 @@ def read_weights(model: ResolvedModel, read: HeaderReader) -> Weights:
                 f"The index of {model.model_id} places {name} in {path}, which does not hold it; ask its owner to "
                 "upload the weights again."
             )
-    return Weights(tensors)
+    return Weights(tensors, header_bytes)

@@ -285,6 +285,7 @@ def _resource(found: Examination) -> ModelResource:
         dtypes=dict(weights.dtypes) if weights else {},
         weight_bytes=model.weight_bytes,
         download_bytes=model.download_bytes,
+        header_bytes=weights.header_bytes if weights else None,
         url=model.url,
         problems=_notes([obstacle for obstacle in found.obstacles if obstacle.field == SOURCE]),
     )

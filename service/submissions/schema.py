@@ -27,6 +27,10 @@ class ModelResource(BaseModel):
     dtypes: dict[str, int] = Field(description="Number of values of each type.")
     weight_bytes: int
     download_bytes: int
+    header_bytes: int | None = Field(
+        default=None,
+        description="Of the weight files: all that was read of them. Null when they cannot be read.",
+    )
     url: str | None
     problems: list[ProblemNote] = Field(description="Why it cannot be compressed; empty when it can.")
 

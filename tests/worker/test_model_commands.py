@@ -48,6 +48,7 @@ def test_inspect_reads_no_weights(tmp_path: Path) -> None:
     facts = json.loads(_run("inspect", str(source), "--set", "rank=4", "--json"))
 
     assert facts["num_layers"] == 14
+    assert facts["header_bytes"] == start
     assert facts["bits_per_weight_total"] > facts["bits_per_weight_quantized"] == 3.25
     assert {row["verdict"] for row in facts["compatibility"]} <= {"yes", "no", "untested"}
 

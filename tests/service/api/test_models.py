@@ -43,6 +43,8 @@ def test_a_model_is_described_without_reading_a_weight(http: TestClient, hub: Fo
     assert model["weight_bytes"] == sum(file.stat().st_size for file in tiny_llama.glob("*.safetensors"))
     assert model["dtypes"] == {"BF16": model["parameters"]}
     assert model["problems"] == []
+    files = list(tiny_llama.glob("*.safetensors"))
+    assert model["header_bytes"] == sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in files)
 
 
 def test_an_unknown_model_and_revision_are_not_found(http: TestClient, hub: FolderHub) -> None:

@@ -22,6 +22,7 @@ FREE = frozenset(
 OTHERS: Mapping[str, Scope] = {
     "POST /v1/models:inspect": "jobs:read",
     "POST /v1/jobs:validate": "jobs:read",
+    "GET /v1/jobs:compare": "jobs:read",
     "POST /v1/watches/preview": "watches:read",
     "GET /watches/new": "watches:write",
     "GET /watches/{watch_id}/edit": "watches:write",
@@ -33,7 +34,19 @@ OTHERS: Mapping[str, Scope] = {
 """What the first word of a path and the method do not tell."""
 _BY_PLACE: Mapping[str, tuple[Scope, Scope]] = {
     **dict.fromkeys(
-        ("jobs", "hub-models", "texts", "usage", "compare", "evaluate", "finetune", "preview", "", "v1/workers"),
+        (
+            "jobs",
+            "hub-models",
+            "texts",
+            "usage",
+            "compare",
+            "evaluate",
+            "finetune",
+            "convert",
+            "preview",
+            "",
+            "v1/workers",
+        ),
         ("jobs:read", "jobs:write"),
     ),
     "watches": ("watches:read", "watches:write"),

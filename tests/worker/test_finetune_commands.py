@@ -47,7 +47,7 @@ def test_model_is_tuned_into_a_folder_with_a_card(folder: Path, tmp_path: Path) 
     shown = run(folder, tmp_path / "out", "--start", "srr", "--rank", "4", "--neutral-text", str(folder / "text.txt"))
     report = TuningReport.model_validate_json((tmp_path / "out" / REPORT_NAME).read_bytes())
     assert report.start.rank == 4
-    assert f"loss        {report.scores['loss']:.4f}, before {report.start_scores['loss']:.4f}" in shown
+    assert f"loss        {report.start_scores['loss']:.4f} → {report.scores['loss']:.4f}" in shown
     assert "drift" in shown
     assert shown.endswith(f"written     {tmp_path / 'out'}\n")
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")

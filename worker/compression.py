@@ -5,8 +5,7 @@ import shutil
 from pathlib import Path
 
 from examples import CALIBRATION_TEXT, EVALUATION_TEXT
-from service.hub.destination import check_destination
-from service.hub.model import ResolvedModel, check_compressible, check_license
+from service.hub.model import ResolvedModel, check_compressible
 from service.jobs.ports import JobReading
 from service.jobs.schema import Job, JobResult
 from service.jobs.windows import job_recipe
@@ -21,7 +20,7 @@ from srr_core.report import Report, read_report
 from worker.hub import PublishedCommit
 from worker.publisher import publish_artifact
 from worker.run_context import Finished, RunContext
-from worker.shared_hubs import destination, resolved, write_down_publisher
+from worker.shared_hubs import resolved, settle, write_down_publisher
 from worker.workspace import Workspace
 
 PARTIAL_SUFFIX = ".partial"
@@ -57,12 +56,7 @@ def _resolve(work: CompressWork, context: RunContext) -> ResolvedModel:
     check_config(model.config)
     # The headers, before hours of download: not every submission could be checked.
     hub.inspect(model, token=context.access.token_for(work.source.model_id))
-    if not hub.is_local:
-        check_license(model, acknowledged=work.acknowledge_license)
-    place = destination(work.destination.repo_id, context)
-    check_destination(place, model, private=work.destination.private)
-    context.require_ours(context.store.resolve_source(context.lease, sha=model.sha))
-    context.progress.say(f"Resolved {model.model_id} at {work.source.revision} to commit {model.sha[:12]}.")
+    settle(work.source, model, work.destination, context, acknowledged=work.acknowledge_license)
     return model
 
 

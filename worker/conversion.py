@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.hub.destination import CONVERSION_FILE, check_destination
-from service.hub.model import ResolvedModel, check_license, check_readable
+from service.hub.destination import CONVERSION_FILE
+from service.hub.model import ResolvedModel, check_readable
 from service.jobs.schema import Job, JobResult
 from service.jobs.work import ConvertWork
 from service.platform.tracing import span
@@ -14,7 +14,7 @@ from srr_core.errors import ExportError
 from srr_core.recipe.stages import CONVERSION, Stage
 from worker.publisher import carry_legal_files, check_adapter, publish_folder
 from worker.run_context import Finished, RunContext
-from worker.shared_hubs import destination, resolved, write_down_publisher
+from worker.shared_hubs import download_whole, resolved, settle, write_down_publisher
 
 if TYPE_CHECKING:  # torch: only what computes pays for it
     from srr_core.types import Progress
@@ -29,7 +29,7 @@ def convert_and_publish(job: Job, work: ConvertWork, context: RunContext) -> Fin
     with span("resolve"):
         model = _resolve(work, context)
     with span("download"):
-        _download(work, model, context)
+        download_whole(work.source, model, context, space_factor=SPACE_FACTOR[work.target.kind])
     with span("convert"):
         report = _convert(work, model, context)
     with span("publish"):
@@ -43,27 +43,9 @@ def _resolve(work: ConvertWork, context: RunContext) -> ResolvedModel:
     check_readable(model)
     if any(file.path == CONVERSION_FILE for file in model.files):
         raise ExportError(f"{model.model_id} is a conversion already; convert what it was made from")
-    if not context.source_hub(work.source.model_id).is_local:
-        check_license(model, acknowledged=work.acknowledge_license)
-    place = destination(work.destination.repo_id, context)
-    check_destination(place, model, private=work.destination.private, holding="conversion")
-    context.require_ours(context.store.resolve_source(context.lease, sha=model.sha))
-    context.progress.say(f"Resolved {model.model_id} at {work.source.revision} to commit {model.sha[:12]}.")
+    acknowledged = work.acknowledge_license
+    settle(work.source, model, work.destination, context, acknowledged=acknowledged, holding="conversion")
     return model
-
-
-def _download(work: ConvertWork, model: ResolvedModel, context: RunContext) -> None:
-    size = sum(file.size_bytes for file in model.whole_downloads)
-    context.require_free(max(0, SPACE_FACTOR[work.target.kind] * size - context.workspace.size_bytes()))
-    context.source_hub(work.source.model_id).download(
-        model,
-        context.workspace.source,
-        whole=True,
-        token=context.access.token_for(work.source.model_id),
-        on_progress=context.progress.on_bytes,
-        should_stop=context.should_stop,
-    )
-    context.progress.say(f"Downloaded {model.model_id}, {size:,} bytes, and checked each file.")
 
 
 def _convert(work: ConvertWork, model: ResolvedModel, context: RunContext) -> ConversionReport:

@@ -3,11 +3,12 @@
 import hashlib
 from pathlib import Path
 
-from service.hub.destination import Destination
+from service.hub.destination import Destination, Holding, check_destination
 from service.hub.folder import visible
-from service.hub.model import ResolvedModel
-from service.jobs.work import DatasetFile, JobSource
+from service.hub.model import ResolvedModel, check_license
+from service.jobs.work import DatasetFile, JobDestination, JobSource
 from srr_core.errors import TrainingDataError
+from srr_core.recipe.byte_sizes import size_words
 from worker.run_context import RunContext
 
 
@@ -68,6 +69,52 @@ def destination(repo_id: str, context: RunContext) -> Destination:
     if hub.is_local or context.access.own is None:
         context.tenant.require_destination(repo_id, is_free=found.is_empty)
     return found
+
+
+def settle(
+    source: JobSource,
+    model: ResolvedModel,
+    target: JobDestination,
+    context: RunContext,
+    *,
+    acknowledged: bool,
+    holding: Holding = "compression",
+) -> None:
+    """Check that the owner may make and publish this of a model, and write its commit down.
+
+    Raises:
+        HubError: the licence, or what is at the destination, forbids it.
+        LeaseLostError: somebody else does the job by now.
+    """
+    if not context.source_hub(source.model_id).is_local:
+        check_license(model, acknowledged=acknowledged)
+    check_destination(destination(target.repo_id, context), model, private=target.private, holding=holding)
+    context.require_ours(context.store.resolve_source(context.lease, sha=model.sha))
+    context.progress.say(f"Resolved {model.model_id} at {source.revision} to commit {model.sha[:12]}.")
+
+
+def download_whole(source: JobSource, model: ResolvedModel, context: RunContext, *, space_factor: float) -> None:
+    """Fetch every file of a model into the workspace.
+
+    Args:
+        space_factor: Scratch space that the job needs, as a multiple of the download.
+
+    Raises:
+        HubError: the hub refuses or cannot be reached.
+        StopRequested: the job was asked to stop.
+    """
+    size = sum(file.size_bytes for file in model.whole_downloads)
+    context.require_free(max(0, int(size * space_factor) - context.workspace.size_bytes()))
+    # By the id that was asked for: the canonical one, after a rename, might be known to another hub.
+    context.source_hub(source.model_id).download(
+        model,
+        context.workspace.source,
+        whole=True,
+        token=context.access.token_for(source.model_id),
+        on_progress=context.progress.on_bytes,
+        should_stop=context.should_stop,
+    )
+    context.progress.say(f"Downloaded {model.model_id}, {size_words(size)}, and checked each file.")
 
 
 def write_down_publisher(repo_id: str, context: RunContext) -> None:

@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from examples import CALIBRATION_TEXT
-from service.hub.destination import check_destination
-from service.hub.model import ResolvedModel, check_compressible, check_license
+from service.hub.model import ResolvedModel, check_compressible
 from service.jobs.schema import Job, JobResult
 from service.jobs.work import DatasetFile, FinetuneWork, StoredText
 from service.platform.tracing import span
 from srr_core.errors import ResumeMismatchError, StopRequested, TrainingDataError
-from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stages import TUNING, Stage
 from srr_core.recipe.tuning import ArtifactStart, RecipeStart, RecompressedResult
 from srr_core.tuners.kept import require_kept
 from srr_core.tuners.report import REPORT_NAME, CheckpointRow, TuningReport, read_tuning_report
 from worker.publisher import carry_legal_files, check_adapter, publish_folder, quant_method
 from worker.run_context import Finished, RunContext
-from worker.shared_hubs import destination, resolved, training_file, write_down_publisher
+from worker.shared_hubs import download_whole, resolved, settle, training_file, write_down_publisher
 from worker.tuning_card import tuning_card
 
 if TYPE_CHECKING:  # torch: only what computes pays for it
@@ -48,7 +46,6 @@ def tune_and_publish(job: Job, work: FinetuneWork, context: RunContext) -> Finis
 
 def _resolve(work: FinetuneWork, context: RunContext) -> ResolvedModel:
     context.progress.advance(Stage.DOWNLOAD, 0, 1)
-    hub = context.source_hub(work.source.model_id)
     # A later attempt keeps the commit of the first: its checkpoints are of that model.
     model = resolved(work.source, context)
     check_compressible(model)
@@ -56,28 +53,14 @@ def _resolve(work: FinetuneWork, context: RunContext) -> ResolvedModel:
     if isinstance(start, ArtifactStart) and start.checkpoint is not None:
         require_kept(model.model_id, start.checkpoint, model.kept_steps)
         model = replace(model, checkpoint=start.checkpoint)
-    if not hub.is_local:
-        check_license(model, acknowledged=work.acknowledge_license)
-    place = destination(work.destination.repo_id, context)
-    check_destination(place, model, private=work.destination.private, holding="fine-tuning")
-    context.require_ours(context.store.resolve_source(context.lease, sha=model.sha))
-    context.progress.say(f"Resolved {model.model_id} at {work.source.revision} to commit {model.sha[:12]}.")
+    acknowledged = work.acknowledge_license
+    settle(work.source, model, work.destination, context, acknowledged=acknowledged, holding="fine-tuning")
     return model
 
 
 def _download(work: FinetuneWork, model: ResolvedModel, context: RunContext) -> Path:
     """Fetch model and data, and return the file of the data."""
-    size = sum(file.size_bytes for file in model.whole_downloads)
-    context.require_free(max(0, int(size * SPACE_FACTOR) - context.workspace.size_bytes()))
-    context.source_hub(work.source.model_id).download(
-        model,
-        context.workspace.source,
-        whole=True,
-        token=context.access.token_for(work.source.model_id),
-        on_progress=context.progress.on_bytes,
-        should_stop=context.should_stop,
-    )
-    context.progress.say(f"Downloaded {model.model_id}, {size_words(size)}, and checked each file.")
+    download_whole(work.source, model, context, space_factor=SPACE_FACTOR)
     context.workspace.data.mkdir(exist_ok=True)
     if not isinstance(work.data, DatasetFile):
         return _written(work.data, context, f"data{_ENDINGS[work.data.format]}")

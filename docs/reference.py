@@ -79,7 +79,7 @@ def conversion() -> str:
 
 def rest() -> str:
     """Return the operations of the REST API."""
-    from service.app import create_app  # noqa: PLC0415
+    from service.app import create_app  # noqa: PLC0415  # needs FastAPI, which the other pages do not
 
     document = create_app().openapi()
     rows = []
@@ -93,7 +93,7 @@ def rest() -> str:
 
 def command_line() -> str:
     """Return every command with its help."""
-    from service.cli import app  # noqa: PLC0415
+    from service.cli import app  # noqa: PLC0415  # needs every command, which the other pages do not
 
     group = typer.main.get_command(app)
     parts = ["# Command line\n"]

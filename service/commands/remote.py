@@ -1,6 +1,6 @@
 """`srr submit`, `status`, `cancel`, `retry`, `logs`: the commands that talk to a running service."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,24 @@ def submit(
         idempotency_key=idempotency_key,
         hub_token=hub_token,
     )
+    finish(client, job, wait=wait, as_json=as_json, show=lambda done: print_summary(done, client.report(done.id)))
+
+
+def finish(client: Client, job: JobResource, *, wait: bool, as_json: bool, show: Callable[[JobResource], None]) -> None:
+    """Print a job that was just submitted: its id, or with `wait` what came of it.
+
+    Args:
+        show: Prints the result of a job that has succeeded.
+
+    Raises:
+        JobFailedError: `wait` was asked for, and it failed or was canceled.
+    """
     if wait:
         job = follow(client, job)
     if as_json:
         print_json(job.model_dump(mode="json"))
     elif wait:
-        print_summary(job, client.report(job.id))
+        show(job)
     else:
         print_line(job.id)
 

@@ -7,7 +7,6 @@ import typer
 
 from service.commands.keys_app import JsonOption
 from service.commands.options import TokenOption
-from service.commands.output import print_json, print_line
 
 URL = typer.Option("--url", envvar="SRR_URL", help="Address of the service.")
 KEY = typer.Option("--api-key", envvar="SRR_API_KEY", help="API key of the service.", show_default=False)
@@ -78,11 +77,10 @@ def submit_evaluation(
             force=force,
             hub_token=hub_token,
         )
-        if wait:
-            job = remote.follow(client, job)
-        if json:
-            print_json(job.model_dump(mode="json"))
-        elif wait:
-            print_measurements(client.evaluation(job.id).measurements)
-        else:
-            print_line(job.id)
+        remote.finish(
+            client,
+            job,
+            wait=wait,
+            as_json=json,
+            show=lambda done: print_measurements(client.evaluation(done.id).measurements),
+        )

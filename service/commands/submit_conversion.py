@@ -6,7 +6,7 @@ import typer
 
 from service.commands.keys_app import JsonOption
 from service.commands.options import TokenOption
-from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line
+from service.commands.output import EXIT_BAD_INPUT, CommandError
 from service.commands.submit_app import (
     DEFAULT_URL,
     KEY,
@@ -42,6 +42,7 @@ def submit_conversion(
     """Let a running service convert an artifact; `srr export` does it here, to a folder."""
     from service.client import Client
     from service.commands import remote
+    from service.commands.report_text import print_any_report
     from srr_core.recipe import parse_assignments
     from srr_core.recipe.exporters import CONVERSION_FORMATS
 
@@ -60,12 +61,6 @@ def submit_conversion(
             force=force,
             hub_token=hub_token,
         )
-        if wait:
-            job = remote.follow(client, job)
-        if json:
-            print_json(job.model_dump(mode="json"))
-        elif wait:
-            for remark in client.conversion(job.id).remarks:
-                print_line(remark)
-        else:
-            print_line(job.id)
+        remote.finish(
+            client, job, wait=wait, as_json=json, show=lambda done: print_any_report(client.conversion(done.id))
+        )

@@ -16,7 +16,7 @@ from service.commands.finetune_app import (
 )
 from service.commands.keys_app import JsonOption
 from service.commands.options import CalibrationOption, SeedOption, TokenOption
-from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json, print_line
+from service.commands.output import EXIT_BAD_INPUT, CommandError, print_json
 from service.commands.submit_app import DEFAULT_URL, KEY, URL, ForceOption, PrivateOption, TagsOption, WaitOption
 
 _FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "text"}
@@ -94,14 +94,7 @@ def submit_finetuning(
             force=force,
             hub_token=hub_token,
         )
-        if wait:
-            job = remote.follow(client, job)
-        if json:
-            print_json(job.model_dump(mode="json"))
-        elif wait:
-            print_scores(client.tuning(job.id))
-        else:
-            print_line(job.id)
+        remote.finish(client, job, wait=wait, as_json=json, show=lambda done: print_scores(client.tuning(done.id)))
 
 
 def publish_checkpoint(
@@ -122,15 +115,8 @@ def publish_checkpoint(
     from service.commands.report_text import print_scores
 
     with Client(url, api_key=api_key) as client:
-        done = client.publish_checkpoint(job, step, destination=destination, private=private, hub_token=hub_token)
-        if wait:
-            done = remote.follow(client, done)
-        if json:
-            print_json(done.model_dump(mode="json"))
-        elif wait:
-            print_scores(client.tuning(done.id))
-        else:
-            print_line(done.id)
+        made = client.publish_checkpoint(job, step, destination=destination, private=private, hub_token=hub_token)
+        remote.finish(client, made, wait=wait, as_json=json, show=lambda done: print_scores(client.tuning(done.id)))
 
 
 def compare_finetunings(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 WIDTH = 1000
 HEIGHT = 200
+WIDE, NARROW = (760, 340), (360, 300)
+"""Two sizes of one picture: scaled down to a phone, the letters of the wide one could not be read."""
 _EDGE = 1
 """Room above and below, so that the outer lines of the grid are not cut."""
 _TICKS = 4
@@ -31,6 +33,22 @@ class Tick:
     y: float
     """Where it is: on a vertical axis from above, on a horizontal one from the left."""
     label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axes:
+    """What a picture with numbers at both axes has around it."""
+
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    width: int
+    height: int
+    left: int
+    right: int
+    """Where the axes end, from the left."""
+    top: int
+    bottom: int
+    """Where the axes end, from above."""
 
 
 @dataclass(frozen=True)

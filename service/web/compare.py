@@ -9,11 +9,10 @@ from starlette.responses import Response
 from service.edge.dependencies import JobReader, StoreDep
 from service.jobs.access import owned_job
 from service.jobs.schema import Job, JobFilter, JobId, JobState
+from service.web.charts import NARROW, WIDE
 from service.web.comparing import (
     ERROR,
     MEASURES,
-    NARROW,
-    WIDE,
     Measure,
     candidates,
     qualities,

@@ -9,7 +9,8 @@ from service.edge.dependencies import JobReader, ServicesDep
 from service.jobs.access import owned_job
 from service.jobs.schema import JobFilter, JobId
 from service.jobs.tuned_runs import tuned_runs
-from service.web.comparing_tunings import MAX_SHOWN, NARROW, WIDE, runs_chart
+from service.web.charts import NARROW, WIDE
+from service.web.comparing_tunings import MAX_SHOWN, runs_chart
 from service.web.dependencies import PagesDep
 
 router = APIRouter(include_in_schema=False, default_response_class=Response)

@@ -9,7 +9,7 @@ import structlog
 from service.jobs.reports import compression_report
 from service.jobs.schema import Job
 from service.platform.errors import UnreadableError
-from service.web.charts import Tick, nice_ticks
+from service.web.charts import NARROW, WIDE, Axes, Tick, nice_ticks
 from srr_core.recipe import Direction
 from srr_core.recipe.byte_sizes import size_unit, size_words
 from srr_core.report import BitsPerWeight, Measurement, Report, SizeBytes
@@ -21,8 +21,6 @@ Measure = Literal["bits", "size"]
 ERROR = "error"
 """The name of the error of the layers in an address."""
 MEASURES: Mapping[Measure, str] = {"bits": "bits per weight", "size": "size of the files"}
-WIDE, NARROW = (760, 340), (360, 300)
-"""Two sizes of one picture: scaled down to a phone, the letters of the wide one could not be read."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 14, 34
 
 
@@ -93,29 +91,13 @@ class Dot:
     label: str
 
 
-@dataclass(frozen=True)
-class ScatterChart:
+@dataclass(frozen=True, kw_only=True)
+class ScatterChart(Axes):
     """Quality over size, ready to be drawn; lower and further left is better."""
 
     dots: tuple[Dot, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
     source_y: float | None
     """Where the source lies, where it has the same number."""
-    width: int
-    height: int
-    left: float = _LEFT
-    top: float = _TOP
-
-    @property
-    def right(self) -> float:
-        """Right end of the axes."""
-        return self.width - _RIGHT
-
-    @property
-    def bottom(self) -> float:
-        """Lower end of the axes."""
-        return self.height - _BOTTOM
 
 
 def candidates(
@@ -244,6 +226,10 @@ def scatter_chart(
         source_y=None if shown.source is None else y_of(shown.source),
         width=width,
         height=height,
+        left=_LEFT,
+        right=width - _RIGHT,
+        top=_TOP,
+        bottom=height - _BOTTOM,
     )
 
 

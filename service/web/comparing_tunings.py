@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.jobs.tuned_runs import RunPoint, TunedRun
-from service.web.charts import Tick, nice_ticks
+from service.web.charts import WIDE, Axes, Tick, nice_ticks
 
 MAX_SHOWN = 6
 """Runs in the picture; more cannot be told apart."""
-WIDE, NARROW = (760, 340), (360, 300)
-"""Two sizes of one picture: scaled down to a phone, the letters of the wide one could not be read."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 34, 14, 34
 _BADGE = 20
 """Room that a number needs, so that two that end at the same place stay legible."""
@@ -29,27 +27,11 @@ class RunCurve:
     label: str
 
 
-@dataclass(frozen=True)
-class RunsChart:
+@dataclass(frozen=True, kw_only=True)
+class RunsChart(Axes):
     """Runs over steps, ready to be drawn."""
 
     curves: tuple[RunCurve, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    width: int
-    height: int
-    left: float = _LEFT
-    top: float = _TOP
-
-    @property
-    def right(self) -> float:
-        """Right end of the axes."""
-        return self.width - _RIGHT
-
-    @property
-    def bottom(self) -> float:
-        """Lower end of the axes."""
-        return self.height - _BOTTOM
 
 
 def runs_chart(runs: Sequence[TunedRun], *, extent: tuple[int, int] = WIDE) -> RunsChart | None:
@@ -88,6 +70,10 @@ def runs_chart(runs: Sequence[TunedRun], *, extent: tuple[int, int] = WIDE) -> R
         y_ticks=tuple(Tick(y=y_of(level), label=f"{level:.4g}") for level in levels),
         width=width,
         height=height,
+        left=_LEFT,
+        right=width - _RIGHT,
+        top=_TOP,
+        bottom=height - _BOTTOM,
     )
 
 

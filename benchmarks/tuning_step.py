@@ -33,6 +33,7 @@ from srr_core.formats.stored_forms import word_codec
 from srr_core.pipeline import compress
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import PRESETS, MXIntSpec, override
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.runtime import PackedLinear, load
 from srr_core.runtime.training import attach, trained_parameters
 from srr_core.tuners.start import write_base, write_start
@@ -203,7 +204,7 @@ def memory(blocks: int) -> None:
     print(f"1.1B-shaped{measured}, {MEMORY_TOKENS} tokens, rank {RANK}, bf16")
     for when in found["packed"]:
         packed, dense = found["packed"][when], found["dense"][when]
-        print(f"{when:28s} packed {packed / 1e6:6.0f} MB, dense {dense / 1e6:6.0f} MB, ratio {packed / dense:.3f}")
+        print(f"{when:28s} packed {size_words(packed)}, dense {size_words(dense)}, ratio {packed / dense:.3f}")
 
 
 def _resident(kind: str, artifact: Path, small: Path) -> dict[str, int]:

@@ -52,6 +52,28 @@ _SENTENCES: Mapping[str, str] = {
     "datetime_from_date_parsing": "must be a date and time",
 }
 """By pydantic's kinds of error, with the names of their context. What is not here is said in pydantic's words."""
+FORMS: Mapping[str, str] = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$": "a repository, as owner/name",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9*?][A-Za-z0-9*?._-]*$": "repositories, as owner/name or owner/*",
+    r"^[A-Za-z0-9*?][A-Za-z0-9*?._/-]*$": "a name of letters, digits and . _ / -, in which * and ? stand for others",
+    r"^[A-Za-z0-9][A-Za-z0-9._/-]*$": "a branch, a tag or a commit",
+    r"^[A-Za-z0-9][A-Za-z0-9._:-]*$": "a word of letters, digits and . _ : - that begins with a letter or a digit",
+    r"^[a-z0-9][a-z0-9.-]*$": "a word of small letters, digits and . - that begins with a letter or a digit",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*\.(jsonl|ndjson|csv|tsv|parquet|txt)$": (
+        "the path of a file that ends in .jsonl, .ndjson, .csv, .tsv, .parquet or .txt"
+    ),
+    r"^[0-9a-f]{64}$": "a SHA-256: 64 digits and letters from a to f",
+    r"^[0-9a-f]{40}$": "a commit: 40 digits and letters from a to f",
+    r"^job_[0-9a-z]{26}$": "the id of a job, which begins with job_",
+    r"^job_[0-9a-z]{26}:[a-z0-9-]{1,32}$": "the id of a job, a colon and the name of a baseline",
+    r"^watch_[0-9a-z]{26}$": "the id of a watch, which begins with watch_",
+    r"^endpoint_[0-9a-z]{26}$": "the id of an endpoint, which begins with endpoint_",
+    r"^msg_[0-9a-z]{26}$": "the id of a message, which begins with msg_",
+    r"^[0-9a-z]{16}$": "the id of a key: 16 small letters and digits",
+    "^(org|user)$": "org or user",
+    "^[!-~]*$": "printable ASCII without spaces",
+}
+"""What a pattern asks for, by the pattern: nobody is shown a regular expression."""
 _UNKNOWN = "extra_forbidden"
 
 
@@ -68,6 +90,9 @@ def complaint(
     place = tuple(item["loc"]) if location is None else tuple(location)
     if item["type"] == _UNKNOWN:
         return _unknown_field(() if model is None else known_fields(model, place), str(place[-1]) if place else "")
+    form = FORMS.get((item.get("ctx") or {}).get("pattern", ""))
+    if form is not None:
+        return f"must be {form}"
     template = _SENTENCES.get(item["type"])
     try:
         return str(item["msg"]) if template is None else template.format_map(item.get("ctx") or {})

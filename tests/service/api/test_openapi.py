@@ -1,6 +1,7 @@
 """The schema that tooling generates clients from."""
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from service.api.outgoing import EndpointMessage, JobMessage
 from service.jobs.memory_store import MemoryJobStore
 from service.notifications.messages import disabled_payload, job_payload
 from service.notifications.schema import Endpoint
+from srr_core.recipe.complaints import FORMS
 from tests.service import finished
 
 
@@ -23,6 +25,22 @@ def test_every_operation_has_a_stable_name_and_a_summary(http: TestClient) -> No
     assert len(set(names)) == len(names)
     assert all(operation["summary"] for operation in operations)
     assert {"createJob", "listJobs", "getJob", "cancelJob", "retryJob", "streamJobEvents", "getJobReport"} <= set(names)
+
+
+def test_every_pattern_of_a_value_is_told_in_words(http: TestClient) -> None:
+    patterns = set(_patterns(http.get("/openapi.json").json()))
+
+    assert len(patterns) > 10
+    assert patterns - set(FORMS) == set()
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    children = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    # A watch has a field of that name; what it is set to begins with no anchor.
+    if isinstance(schema, dict) and str(schema.get("pattern", "")).startswith("^"):
+        yield schema["pattern"]
+    for child in children:
+        yield from _patterns(child)
 
 
 def test_every_documented_error_is_a_problem(http: TestClient) -> None:

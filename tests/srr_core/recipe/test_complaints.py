@@ -19,7 +19,11 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
     ("quantizer.num_bits", 17, "quantizer.mxint.num_bits: must be at most 8 (got 17)"),
     ("quantizer.block_size", 7, "quantizer.mxint.block_size: must be 16 or 32 (got 7)"),
     ("quantizer.kind", "best", f"quantizer: is of the unknown kind 'best'; {_KINDS}"),
-    ("name", "A B", "name: must have the form ^[a-z0-9][a-z0-9.-]*$ (got 'A B')"),
+    (
+        "name",
+        "A B",
+        "name: must be a word of small letters, digits and . - that begins with a letter or a digit (got 'A B')",
+    ),
     ("keep_best", "perhaps", "keep_best: must be true or false (got 'perhaps')"),
     ("min_share", "much", "min_share: must be a number (got 'much')"),
     ("calibration", 3, "calibration: must be an object (got 3)"),

@@ -1,12 +1,13 @@
 """What baselines cost beside the stage they share statistics with, as a share of it, and what a layer of them costs.
 
-    python -m benchmarks.baselines [WIDTH]
+    python -m benchmarks.baselines [--recipe NAME ...] [WIDTH ...]
 
-Without a width, `srr` on the bundled model; with one, on a random Llama block of that width, because a decomposition
-grows with the cube of it. A ratio of two stages of one run, so that other work on the machine concerns both.
+Without a width, on the bundled model; with one, on a random Llama block of that width, because a decomposition grows
+with the cube of it. Unless others are given, the recipes are `srr`, which takes seconds, and those that name baselines
+by default. A ratio of two stages of one run, so that other work on the machine concerns both.
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -23,39 +24,48 @@ CHANGES = {
     "evaluation": {"num_sequences": 2, "sequence_length": LENGTH, "batch_size": 2},
     "evaluation.evaluators": [{"kind": "divergence", "num_sequences": 2}],
 }
+CODES = ("search", "calibrate", "learn", "compress")
+"""The stages in which a recipe finds its codes."""
 
 
-def run(model: Path) -> Report:
+def run(model: Path, recipe: str) -> Report:
     """Compress a model with both baselines beside it."""
     with tempfile.TemporaryDirectory() as folder:
         return compress(
             model,
-            override(PRESETS["srr"], CHANGES),
+            override(PRESETS[recipe], CHANGES),
             Path(folder) / "artifact",
             calibration_text=CALIBRATION_TEXT,
             evaluation_text=EVALUATION_TEXT,
         )
 
 
-def main(widths: list[int]) -> None:
-    """Print one row for the bundled model, or for a block of each width."""
-    if not widths:
-        print(row("bundled model", run(DEMO_MODEL)))
-    for width in widths:
-        with tempfile.TemporaryDirectory() as folder:
-            heads = {"num_attention_heads": width // 64, "num_key_value_heads": width // 64}
-            shape = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 1}
-            print(row(f"one block of {width}", run(checkpoint(Path(folder), **shape, **heads))))
+def main() -> None:
+    """Print one row for each recipe on the bundled model, or on a block of each width."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines")
+    parser.add_argument("widths", nargs="*", type=int)
+    usual = ["srr", *(name for name, recipe in PRESETS.items() if recipe.baselines)]
+    parser.add_argument("--recipe", nargs="+", dest="recipes", choices=PRESETS, default=usual)
+    given = parser.parse_args()
+    for recipe in given.recipes:
+        if not given.widths:
+            print(row(f"{recipe}, bundled model", run(DEMO_MODEL, recipe)), flush=True)
+        for width in given.widths:
+            with tempfile.TemporaryDirectory() as folder:
+                heads = {"num_attention_heads": width // 64, "num_key_value_heads": width // 64}
+                shape = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 1}
+                source = checkpoint(Path(folder), **shape, **heads)
+                print(row(f"{recipe}, one block of {width}", run(source, recipe)), flush=True)
 
 
 def row(name: str, report: Report) -> str:
     """Return the shares of one run."""
     stages = report.seconds
     share = stages["baselines"] / stages["compress"]
-    whole = stages["baselines"] / (stages["calibrate"] + stages["compress"])
+    whole = stages["baselines"] / sum(stages.get(stage, 0) for stage in CODES)
     each = ", ".join(f"{one.recipe.name} {one.seconds / stages['compress']:.0%}" for one in report.baselines)
-    return f"{name}: {share:.0%} of the stage compress ({each} in their layers), {whole:.0%} with calibrate"
+    return f"{name}: {share:.0%} of the stage compress ({each} in their layers), {whole:.0%} of {', '.join(CODES)}"
 
 
 if __name__ == "__main__":
-    main([int(value) for value in sys.argv[1:]])
+    main()

@@ -35,7 +35,7 @@ IdempotencyKey = Annotated[
 @router.post(
     "",
     operation_id="createJob",
-    summary="Compress, evaluate or fine-tune a model",
+    summary="Compress, evaluate, fine-tune or convert a model",
     status_code=status.HTTP_202_ACCEPTED,
     responses={
         202: {"headers": {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}},

@@ -82,6 +82,21 @@ NO_PAGES = {
     *("/preview", "/jobs/{job_id}/live"),  # parts of pages, looked at inside of them
     *("/queue", "/sign-in/huggingface", "/sign-in/huggingface/callback"),  # lead elsewhere
 }
+STICKING_OUT = """() => {
+  const scrolls = element => ["auto", "scroll"].includes(getComputedStyle(element).overflowX);
+  const isScrolled = (element, edge) =>
+    element !== edge && (scrolls(element) || isScrolled(element.parentElement, edge));
+  const sticksOut = (element, edge) => {
+    const [inner, outer] = [element.getBoundingClientRect(), edge.getBoundingClientRect()];
+    const sticks = inner.right > outer.right + 1 || inner.left < outer.left - 1;
+    return sticks && inner.width > 0 && element.checkVisibility();
+  };
+  const found = (edges, inside) => [...document.querySelectorAll(edges)].flatMap(edge =>
+    [...edge.querySelectorAll(inside)]
+      .filter(element => sticksOut(element, edge) && !isScrolled(element.parentElement, edge))
+      .map(element => `${element.localName} sticks out of ${edges}: ${element.textContent.trim().slice(0, 40)}`));
+  return [...found(".card", "table, pre, figure, dl, p, ul, a, button, input, select"), ...found("svg", "text")];
+}"""
 LOOKS: tuple[tuple[ViewportSize, Scheme, Scheme], ...] = ((PHONE, "dark", "light"), (DESKTOP, "light", "dark"))
 """A size, the colours in which everything is checked there, and those in which contrast is."""
 FOUND = Release(
@@ -195,6 +210,7 @@ def answered(page: Page, address: str) -> list[str]:
 
 
 def too_wide(page: Page, size: ViewportSize) -> list[str]:
-    """Return whether a page is wider than its window."""
+    """Return whether a page is wider than its window, and what sticks out of its card or its picture."""
     wide = page.evaluate("document.documentElement.scrollWidth")
-    return [f"is {wide} wide where there are {size['width']}"] if wide > size["width"] else []
+    window = [f"is {wide} wide where there are {size['width']}"] if wide > size["width"] else []
+    return window + [f"at {size['width']}, {what}" for what in page.evaluate(STICKING_OUT)]

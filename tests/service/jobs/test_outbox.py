@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from service.jobs.errors import QueueUnavailableError
 from service.jobs.maintenance import Maintenance, flush_duty, job_duties
 from service.jobs.memory_store import MemoryJobStore
-from service.jobs.outbox import flush_outbox
+from service.jobs.outbox import BrokerWatch, flush_outbox
 from service.jobs.queue import CeleryJobQueue, MemoryJobQueue, create_celery
 from service.jobs.reaper import resend_lost_messages
 from service.jobs.schema import Job
@@ -107,6 +107,21 @@ def test_job_submitted_while_the_broker_is_down_is_sent_when_it_is_up(make_job: 
     flush_outbox(store, queue)
 
     assert queue.messages == [(job.id, 1)]
+
+
+def test_watch_says_what_the_broker_said_when_it_was_looked_at_last() -> None:
+    queue = MemoryJobQueue()
+    watch = BrokerWatch(queue)
+
+    assert watch()  # nobody has reason to think otherwise
+    queue.is_down = True
+    assert watch()  # not looked at yet
+    with pytest.raises(QueueUnavailableError):
+        watch.look()
+    assert not watch()
+    queue.is_down = False
+    watch.look()
+    assert watch()
 
 
 def test_message_is_sent_again_when_it_is_lost_and_old(make_job: MakeJob) -> None:

@@ -10,6 +10,7 @@ from service.commands.report_text import print_any_report
 from service.hub.client import HubClient
 from service.hub.errors import ModelNotFoundError
 from service.hub.naming import check_repo_id
+from service.hub.settings import HubSettings
 from service.jobs.report_words import REPORT_FILES, read_any_report, report_document
 from service.jobs.reports import AnyReport
 from srr_core.telling.document import to_markdown
@@ -70,13 +71,13 @@ def _in_folder(folder: Path) -> bytes:
 
 def _published(repo_id: str, revision: str, token: str | None) -> bytes:
     check_repo_id(repo_id)
-    hub = HubClient()
+    hub = HubClient(HubSettings().endpoint)
     for name in reversed(REPORT_FILES):
         try:
             return hub.read_bytes(repo_id, revision, name, token=token, limit_bytes=MAX_REPORT_BYTES)
         except ModelNotFoundError as error:
             if name == REPORT_FILES[0]:
-                raise CommandError(f"{repo_id} holds none of {', '.join(REPORT_FILES)}") from error
+                raise CommandError(f"no {' or '.join(REPORT_FILES)} of {repo_id} on {hub.endpoint}: {error}") from error
     raise AssertionError("there is at least one name")
 
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from service.cli import main
 from service.jobs.memory_store import MemoryJobStore
+from tests.hub_server.server import HubServer
 from tests.service import finished
 from tests.service.serving import served
 
@@ -85,6 +86,27 @@ def test_a_word_that_is_no_place_is_refused(
 ) -> None:
     assert run(monkeypatch, "nowhere") == 2
     assert "name a job by its id, a folder, or a repository" in capsys.readouterr().err
+
+
+def test_a_published_report_is_read_from_the_hub_of_the_settings(
+    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SERVICE_HUB_URL", hub_server.url)
+    content = finished.report().model_dump_json().encode()
+    hub_server.add_model("acme/model-srr", {"report.json": content}, private=True)
+    hub_server.add_model("org/other", {"config.json": b"{}"})
+
+    assert run(monkeypatch, "acme/model-srr", "--hub-token", "hf_alice") == 0
+    assert "verdict" in capsys.readouterr().out
+    for repo_id, reason in (
+        ("org/other", "no such file"),
+        ("org/nowhere", "does not exist"),
+        ("acme/model-srr", "private"),
+    ):
+        assert run(monkeypatch, repo_id) == 1
+        said = capsys.readouterr().err
+        assert reason in said
+        assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("content", [finished.evaluation(), finished.tuning()])

@@ -125,6 +125,9 @@ def inspect(
     recipe: RecipeOption = None,
     assignments: SetOption = [],  # noqa: B006  # Typer copies it
     target: TargetOption = None,
+    target_bits: TargetBitsOption = None,
+    target_size: TargetSizeOption = None,
+    target_kl: TargetKLOption = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = "main",
     calibration_text: CalibrationOption = None,
     hub_token: TokenOption = None,
@@ -134,7 +137,8 @@ def inspect(
     """Say what compressing a model would mean: size, time, memory, who can load it. Reads no weights."""
     from service.commands.recipe_option import chosen_recipe
 
-    chosen = chosen_recipe(recipe, assignments, target=target)
+    budget: Any = {"target_bits": target_bits, "target_size": target_size, "target_kl": target_kl}
+    chosen = chosen_recipe(recipe, assignments, target=target, **budget)
     require_source(source)
     command = worker_command("inspect", "worker.model_commands")
     command(

@@ -44,6 +44,22 @@ def chosen_recipe(
     return budgeted(recipe, target_bits=target_bits, target_size_bytes=size, target_kl=target_kl)
 
 
+def chosen_recipes(names_or_files: Sequence[str], assignments: Sequence[str], **targets: Any) -> list[Any]:
+    """Return the recipes of a watch as its body has them: names where nothing is said beside them, else objects.
+
+    Args:
+        names_or_files: None of them, and no target either: the service proposes its own.
+        targets: As `chosen_recipe` takes them; of every recipe.
+    Raises:
+        RecipeError, CommandError: as `chosen_recipe` does.
+    """
+    is_plain = not assignments and all(value is None for value in targets.values())
+    if is_plain and all(name in PRESETS for name in names_or_files):
+        return list(names_or_files)
+    found = [chosen_recipe(name, assignments, **targets) for name in names_or_files or (None,)]
+    return [recipe.model_dump(mode="json") for recipe in found]
+
+
 def repair_spec(assignments: Sequence[str]) -> RepairSpec:
     """Return the repair that options describe. Raises RecipeError as `chosen_recipe` does."""
     changes = {f"repair.{path}": value for path, value in parse_assignments(assignments).items()}

@@ -214,9 +214,8 @@ def _job_table(jobs: list[JobResource]) -> Table:
 
 
 def _work(job: JobResource) -> str:
-    if job.recipe is not None:
-        return f"{job.recipe.name}, {job.recipe.quantization_bits} bits, rank {job.recipe.rank}"
-    return ", ".join(filter(None, (job.kind, job.work.detail if job.work is not None else "")))
+    detail = job.work.detail if job.work is not None else ""
+    return ", ".join(filter(None, (job.kind if job.recipe is None else job.recipe.name, detail)))
 
 
 def _destination(job: JobResource) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from service.commands.keys_app import JsonOption
+from service.commands.options import SetOption, TargetBitsOption, TargetKLOption, TargetOption, TargetSizeOption
 from service.commands.submit_app import DEFAULT_URL, KEY, URL, PrivateOption
 
 AcknowledgeOption = Annotated[
@@ -34,7 +35,7 @@ def _rules(
     pattern: str,
     *,
     destination: str,
-    recipes: list[str],
+    recipes: list[Any],
     branches: list[str],
     tags: list[str],
     private: bool | None,
@@ -60,7 +61,10 @@ DestinationOption = Annotated[
     ),
 ]
 RecipesOption = Annotated[
-    list[str], typer.Option("--recipe", "-r", help="A name from `srr recipes`; may be repeated.", metavar="NAME")
+    list[str],
+    typer.Option(
+        "--recipe", "-r", help="A name from `srr recipes`, or a JSON file; may be repeated.", metavar="NAME|FILE"
+    ),
 ]
 BranchesOption = Annotated[list[str], typer.Option("--branch", help="main if none; may be repeated.", metavar="GLOB")]
 TagsOption = Annotated[
@@ -74,6 +78,11 @@ def add_watch(
     pattern: PatternArgument,
     destination: DestinationOption,
     recipes: RecipesOption = [],  # noqa: B006  # Typer copies it
+    assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    target: TargetOption = None,
+    target_bits: TargetBitsOption = None,
+    target_size: TargetSizeOption = None,
+    target_kl: TargetKLOption = None,
     branches: BranchesOption = [],  # noqa: B006  # Typer copies it
     tags: TagsOption = [],  # noqa: B006  # Typer copies it
     url: Annotated[str, URL] = DEFAULT_URL,
@@ -86,12 +95,14 @@ def add_watch(
     """Watch models and compress what is released."""
     from service.client import Client
     from service.commands import watches_remote
+    from service.commands.recipe_option import chosen_recipes
 
+    budget = {"target_bits": target_bits, "target_size": target_size, "target_kl": target_kl}
     rules = _rules(
         name,
         pattern,
         destination=destination,
-        recipes=recipes,
+        recipes=chosen_recipes(recipes, assignments, target=target, **budget),
         branches=branches,
         tags=tags,
         private=private,
@@ -106,6 +117,11 @@ def preview_watch(
     pattern: PatternArgument,
     destination: DestinationOption,
     recipes: RecipesOption = [],  # noqa: B006  # Typer copies it
+    assignments: SetOption = [],  # noqa: B006  # Typer copies it
+    target: TargetOption = None,
+    target_bits: TargetBitsOption = None,
+    target_size: TargetSizeOption = None,
+    target_kl: TargetKLOption = None,
     branches: BranchesOption = [],  # noqa: B006  # Typer copies it
     tags: TagsOption = [],  # noqa: B006  # Typer copies it
     days: Annotated[int, typer.Option(help="How far back to look.", min=1, max=90)] = 30,
@@ -119,12 +135,14 @@ def preview_watch(
     """Say what a watch would have done about the releases of the last days, and make none."""
     from service.client import Client
     from service.commands import watches_remote
+    from service.commands.recipe_option import chosen_recipes
 
+    budget = {"target_bits": target_bits, "target_size": target_size, "target_kl": target_kl}
     rules = _rules(
         "preview",
         pattern,
         destination=destination,
-        recipes=recipes,
+        recipes=chosen_recipes(recipes, assignments, target=target, **budget),
         branches=branches,
         tags=tags,
         private=private,

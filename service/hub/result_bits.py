@@ -5,6 +5,7 @@ import math
 from service.hub.model import ResolvedModel
 from service.hub.weights import Weights
 from srr_core.recipe import Recipe
+from srr_core.recipe.reach import budget_bits
 
 PLAIN_SHAPE = (4096, 4096)
 """A layer to tell bits by where no model is known: the attention of a 7B model, for instance."""
@@ -17,23 +18,21 @@ def bits_of_result(recipe: Recipe, model: ResolvedModel, weights: Weights) -> fl
 
 def bytes_of_result(recipe: Recipe, model: ResolvedModel, weights: Weights) -> float:
     """Return the bytes of all weight files of a result, padding left out."""
-    if recipe.budget is not None and recipe.budget.target_size_bytes is not None:
-        return recipe.budget.target_size_bytes
-    return compressed_bits(recipe, weights) / 8 + kept_bytes(model, weights)
+    return compressed_bits(recipe, model, weights) / 8 + kept_bytes(model, weights)
 
 
-def compressed_bits(recipe: Recipe, weights: Weights) -> float:
-    """Return the bits of the compressed weights: what a budget says, or what each layer takes."""
+def compressed_bits(recipe: Recipe, model: ResolvedModel, weights: Weights) -> float:
+    """Return the bits of the compressed weights: what a budget has for them, or what each layer takes."""
     shapes = weights.anatomy.shapes
-    if recipe.budget is not None and recipe.budget.target_bits is not None:
-        return recipe.budget.target_bits * sum(math.prod(shape) for shape in shapes)
-    return sum(recipe.bits_per_weight(*shape) * math.prod(shape) for shape in shapes)
+    size = sum(math.prod(shape) for shape in shapes)
+    budget = budget_bits(recipe, weights=size, kept_bytes=kept_bytes(model, weights))
+    return sum(recipe.bits_per_weight(*shape) * math.prod(shape) for shape in shapes) if budget is None else budget
 
 
-def kept_bytes(model: ResolvedModel, weights: Weights) -> float:
+def kept_bytes(model: ResolvedModel, weights: Weights) -> int:
     """Return the bytes of the weights that stay as they are, as if all were stored alike."""
     compressed = sum(math.prod(shape) for shape in weights.anatomy.shapes)
-    return model.weight_bytes * (1 - compressed / max(weights.parameters, 1))
+    return round(model.weight_bytes * (1 - compressed / max(weights.parameters, 1)))
 
 
 def plain_bits(recipe: Recipe) -> float:

@@ -155,7 +155,9 @@ class CompressWork(WorkBase):
 
     @property
     def detail(self) -> str:
-        """Bits and rank."""
+        """Bits and rank, or what a budget aims at."""
+        if self.recipe.budget is not None:
+            return self.recipe.budget.words
         return f"{self.recipe.quantization_bits} bits, rank {self.recipe.rank}"
 
 

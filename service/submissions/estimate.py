@@ -57,7 +57,7 @@ def estimate(
     """Return what a job would take, from names and shapes, from earlier jobs of the owner and from the workers."""
     shapes = weights.anatomy.shapes
     compressed = sum(math.prod(shape) for shape in shapes)
-    bits = compressed_bits(recipe, weights)
+    bits = compressed_bits(recipe, model, weights)
     work = cost.operations(recipe, shapes)
     worker = fleet.fastest()
     rate = worker.operations_per_second if worker is not None else None
@@ -83,7 +83,7 @@ def size_note(recipe: Recipe, model: ResolvedModel, weights: Weights) -> str | N
     return cost.size_note(
         source_bytes=model.weight_bytes,
         result_bytes=round(bytes_of_result(recipe, model, weights)),
-        kept_bytes=round(kept_bytes(model, weights)),
+        kept_bytes=kept_bytes(model, weights),
     )
 
 

@@ -14,6 +14,7 @@ from service.hub.folder import visible
 from service.hub.metadata import HubMetadata
 from service.hub.model import ResolvedModel, check_compressible, check_license
 from service.hub.naming import check_repo_id
+from service.hub.result_bits import kept_bytes
 from service.hub.weights import Weights
 from service.jobs.hub_tokens import require_hub_token
 from service.jobs.ports import JobReading
@@ -43,6 +44,7 @@ from service.submissions.tuning_estimate import tuning_estimate
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.architectures import check_config
 from srr_core.recipe.compatibility import compatibility, rope_type
+from srr_core.recipe.reach import require_reachable
 from srr_core.recipe.stored_schemes import check_stored
 from srr_core.recipe.targets import Model, require_target, unserved
 from srr_core.recipe.verdicts import CompatibilityRow
@@ -248,6 +250,9 @@ def _look_at_target(found: Examination, work: CompressWork) -> None:
     if found.model is None or found.weights is None:
         return
     recipe, asked = job_recipe(work), _asked(found.model, found.weights)
+    kept = kept_bytes(found.model, found.weights)
+    spent = partial(require_reachable, source_bytes=found.model.weight_bytes - kept, kept_bytes=kept)
+    found.attempt(RECIPE, lambda: spent(recipe, asked.shapes))
     found.attempt(RECIPE, lambda: require_target(recipe, asked))
     note = unserved(recipe, asked)
     found.notes.extend([f"{note[0].upper()}{note[1:]}."] if note else [])

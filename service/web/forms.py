@@ -160,8 +160,7 @@ def chosen_recipe(values: Mapping[str, str], *, base: Recipe | None = None) -> R
         raise FormError({"recipe": sentence(str(error))}) from error
     try:
         recipe = override(recipe, _assignments(values, recipe))
-        targets = {name: values[name] for name in TARGETS_OF_SIZE if values[name]}
-        return _aimed(recipe, targets) if targets else recipe
+        return with_target_of_size(recipe, values)
     except RecipeError as error:
         cause = error.__cause__
         raise FormError(
@@ -210,11 +209,14 @@ def _assignments(values: Mapping[str, str], recipe: Recipe) -> dict[str, Any]:
     return assigned
 
 
-def _aimed(recipe: Recipe, targets: Mapping[str, str]) -> Recipe:
-    """Return the recipe with the target of bits, size or KL that was typed."""
-    (name, typed), *others = targets.items()
-    if others:
+def with_target_of_size(recipe: Recipe, values: Mapping[str, str]) -> Recipe:
+    """Return the recipe with the target of bits, size or KL that was typed, if one was. Raises FormError."""
+    targets = {name: values[name] for name in TARGETS_OF_SIZE if values[name]}
+    if not targets:
+        return recipe
+    if len(targets) > 1:
         raise FormError(dict.fromkeys(targets, "One target of bits, size or KL at most."))
+    ((name, typed),) = targets.items()
     try:
         if name == "target_size":
             return budgeted(recipe, target_size_bytes=size_in_bytes(typed))

@@ -11,7 +11,7 @@ from service.releases.bodies import WatchBody, rules_of
 from service.releases.errors import InvalidWatchError
 from service.releases.matching import check_rules
 from service.releases.schema import Watch, WatchRules
-from service.web.forms import VISIBILITY, FormError
+from service.web.forms import TARGETS_OF_SIZE, VISIBILITY, FormError, with_target_of_size
 from service.web.wording import complaints, sentence
 from srr_core.errors import RecipeError
 from srr_core.recipe import DEFAULT_RECIPE, PRESETS, Recipe
@@ -26,6 +26,7 @@ TEXT_FIELDS = (
     "visibility",
     "max_gibibytes",
     "per_day",
+    *TARGETS_OF_SIZE,
 )
 _GIBIBYTE = 1024**3
 _VISIBILITY_WORDS = {value: word for word, value in VISIBILITY.items()}
@@ -81,7 +82,7 @@ def typed_form(data: FormData, stored: Sequence[Recipe] = ()) -> WatchForm:
 def form_of(watch: Watch) -> WatchForm:
     """Return the form that would make a watch what it is."""
     size = "" if watch.max_weight_bytes is None else f"{watch.max_weight_bytes / _GIBIBYTE:.6g}"
-    values = {
+    values = dict.fromkeys(TEXT_FIELDS, "") | {
         "name": watch.name,
         "pattern": watch.pattern,
         "namespace": watch.namespace,
@@ -115,7 +116,7 @@ def rules(form: WatchForm) -> WatchRules:
                 "namespace": values["namespace"] or "org",
                 "branches": _patterns(values["branches"]),
                 "tags": _patterns(values["tags"]),
-                "recipes": [_recipe(choice, form.stored) for choice in form.recipes],
+                "recipes": [_recipe(choice, form) for choice in form.recipes],
                 "destination": values["destination"],
                 "private": VISIBILITY.get(values["visibility"]),
                 "max_weight_bytes": _bytes(values["max_gibibytes"]),
@@ -139,11 +140,16 @@ def _patterns(typed: str) -> list[str]:
     return typed.replace(",", " ").split()
 
 
-def _recipe(choice: str, stored: Sequence[Recipe]) -> str | dict[str, Any]:
+def _recipe(choice: str, form: WatchForm) -> str | dict[str, Any]:
+    """Return a recipe as a body has it: one that is kept, or a preset with the target that was typed for all."""
     number = choice.removeprefix(_STORED)
-    if choice.startswith(_STORED) and number.isdecimal() and int(number) < len(stored):
-        return stored[int(number)].model_dump(mode="json")
-    return choice
+    if choice.startswith(_STORED) and number.isdecimal() and int(number) < len(form.stored):
+        return form.stored[int(number)].model_dump(mode="json")
+    if choice not in PRESETS:
+        return choice
+    preset = PRESETS[choice]
+    aimed = with_target_of_size(preset, form.values)
+    return choice if aimed == preset else aimed.model_dump(mode="json")
 
 
 def _bytes(typed: str) -> int | None:

@@ -94,8 +94,11 @@ class LayerPlan:
         """
         within = [tensor for block in self.blocks for tensor in block.tensors] if of_blocks else list(entries)
         total = sum(entries[tensor].num_bytes for tensor in within)
-        compressed = sum(entries[tensor].num_bytes for tensor in {layer.tensor for layer in self.layers})
-        return compressed / total if total else 0.0
+        return self.compressed_bytes(entries) / total if total else 0.0
+
+    def compressed_bytes(self, entries: Mapping[str, TensorEntry]) -> int:
+        """Return the bytes of all tensors that belong to compressed layers."""
+        return sum(entries[tensor].num_bytes for tensor in {layer.tensor for layer in self.layers})
 
     def in_artifact(self) -> "LayerPlan":
         """Return the same plan by the names tensors have in the artifact."""

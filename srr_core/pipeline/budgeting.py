@@ -39,6 +39,7 @@ from srr_core.pipeline.probing import measured_divergence
 from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.quantizers import QUANTIZERS
 from srr_core.recipe import BudgetSpec, GPTQSpec, LearnedSpec, QuantizerSpec, Recipe, Setting
+from srr_core.recipe.budgeted import candidates
 from srr_core.recipe.stages import Stage
 from srr_core.report import BudgetReport, SettingCount
 from srr_core.srr import Method
@@ -176,9 +177,8 @@ class _Scorer:
         self._made_from = made_from
         self._has_head = plan.architecture.predicts_tokens
         self._recipes = [
-            (setting, recipe)
-            for rank in spec.ranks
-            for setting, recipe in _candidates(plan.recipe, spec.settings, rank)
+            (setting, recipe.model_copy(update={"quantizer": _scored_by(recipe.quantizer)}))
+            for setting, recipe in candidates(plan.recipe)
         ]
         self._quantizers = {recipe.quantizer: QUANTIZERS.build(recipe.quantizer) for _, recipe in self._recipes}
         highest = plan.recipe.model_copy(update={"rank": max(spec.ranks)})
@@ -191,12 +191,12 @@ class _Scorer:
         with self._monitor.stage(Stage.SEARCH, 3 * len(plan.layers.blocks)):
             sensitivities = self._sensitivities()
             self._score_all(sensitivities)
-        compressed = {layer.tensor for layer in layers}
         entries = plan.weights.entries
+        source_bytes = plan.layers.compressed_bytes(entries)
         return ScoreTable(
             weighting="fisher" if self._has_head else "hidden",
-            kept_bytes=sum(entry.num_bytes for name, entry in entries.items() if name not in compressed),
-            source_bytes=sum(entries[name].num_bytes for name in compressed),
+            kept_bytes=sum(entry.num_bytes for entry in entries.values()) - source_bytes,
+            source_bytes=source_bytes,
             made_from=dict(self._made_from),
             layers=tuple(
                 LayerScores(name=layer.name, num_weights=math.prod(layer.shape), scores=tuple(self._scores[layer.name]))
@@ -280,13 +280,6 @@ class _Scorer:
         declared = layout.codec.declared(layer.shape).values()
         codes = sum(one.dtype.itemsize * math.prod(one.shape) for one in declared)
         return codes + _SHAPE_BYTES + _FACTOR_BYTES * recipe.rank * sum(layer.shape)
-
-
-def _candidates(recipe: Recipe, settings: tuple[Setting, ...], rank: int) -> Iterator[tuple[Setting, Recipe]]:
-    for setting in settings:
-        quantizer = _scored_by(recipe.quantizer_of(setting))
-        changes = {"quantizer": quantizer, "rank": rank, "iterations": 1, "budget": None}
-        yield setting, recipe.model_copy(update=changes)
 
 
 def _scored_by(quantizer: QuantizerSpec) -> QuantizerSpec:

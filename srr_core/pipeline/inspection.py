@@ -12,11 +12,12 @@ from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CalibrationError, CheckpointError, RecipeError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
 from srr_core.models.layers import LayerPlan, plan_layers
-from srr_core.pipeline.plan import calibration_windows, choose_layout, choose_targets, require_share
+from srr_core.pipeline.plan import calibration_windows, choose_layout, choose_targets, require_budget, require_share
 from srr_core.pipeline.source import shown_entries
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.compatibility import rope_type
 from srr_core.recipe.gguf_types import PLAIN_ROPE
+from srr_core.recipe.reach import budget_bits
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.stock import reads_packed
 
@@ -79,6 +80,7 @@ def inspect_model(
         require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)
         require_share(plan, entries, recipe)
+        require_budget(plan, entries, recipe)
         choose_layout(architecture, plan, recipe)
         bare = choose_targets(architecture, plan, recipe).bare
         if calibration_text is not None:
@@ -89,14 +91,16 @@ def inspect_model(
     layers = plan.layers
     weights = [layer.shape[0] * layer.shape[1] for layer in layers]
     of_codes = recipe.model_copy(update={"rank": 0})
-    total_bits = sum(
-        (of_codes if layer.name in bare else recipe).bits_per_weight(*layer.shape) * size
-        for layer, size in zip(layers, weights, strict=True)
-    )
     compressed = {layer.tensor for layer in layers}
     kept = [entry for name, entry in entries.items() if name not in compressed]
     source_bytes = sum(entry.num_bytes for entry in entries.values())
     kept_bytes = sum(entry.num_bytes for entry in kept)
+    total_bits = budget_bits(recipe, weights=sum(weights), kept_bytes=kept_bytes)
+    if total_bits is None:
+        total_bits = sum(
+            (of_codes if layer.name in bare else recipe).bits_per_weight(*layer.shape) * size
+            for layer, size in zip(layers, weights, strict=True)
+        )
     artifact_bytes = round(total_bits / 8) + kept_bytes
     return Inspection(
         is_supported=True,

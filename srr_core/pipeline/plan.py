@@ -32,6 +32,7 @@ from srr_core.pipeline.naming import mixture_parts
 from srr_core.pipeline.source import open_source
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, QuantizerSpec, Recipe, cost
 from srr_core.recipe.compatibility import rope_type
+from srr_core.recipe.reach import require_reachable
 from srr_core.recipe.targets import Model, require_target
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.attachment import Attached, find_targets
@@ -122,6 +123,7 @@ def plan_run(
     require_complete(architecture.model, weights.entries)
     layers = plan_layers(architecture, weights.entries)
     require_share(layers, weights.entries, recipe)
+    require_budget(layers, weights.entries, recipe)
     layout = choose_layout(architecture, layers, recipe)
     targets = choose_targets(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)
@@ -252,6 +254,14 @@ def require_share(layers: LayerPlan, entries: Mapping[str, TensorEntry], recipe:
         f"for this reason: {largest}. Set min_share to {math.floor(100 * share) / 100:g} to compress that part all the "
         "same"
     )
+
+
+def require_budget(layers: LayerPlan, entries: Mapping[str, TensorEntry], recipe: Recipe) -> None:
+    """Refuse a target that no choice of a budget's settings meets. Raises RecipeError with the range."""
+    source_bytes = layers.compressed_bytes(entries)
+    kept_bytes = sum(entry.num_bytes for entry in entries.values()) - source_bytes
+    shapes = (layer.shape for layer in layers.layers)
+    require_reachable(recipe, shapes, source_bytes=source_bytes, kept_bytes=kept_bytes)
 
 
 def choose_targets(architecture: Architecture, layers: LayerPlan, recipe: Recipe) -> AdapterTargets:

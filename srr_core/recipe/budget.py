@@ -5,9 +5,12 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from srr_core.recipe.base import Spec
+from srr_core.recipe.byte_sizes import size_words
 
 MAX_CHOICES = 8
 MAX_RANK = 1024
+TARGETS = ("target_bits", "target_size_bytes", "target_kl")
+"""Of which a budget has one."""
 
 
 class Setting(NamedTuple):
@@ -60,9 +63,8 @@ class BudgetSpec(Spec):
 
     @model_validator(mode="after")
     def _one_target(self) -> "BudgetSpec":
-        targets = (self.target_bits, self.target_size_bytes, self.target_kl)
-        if sum(target is not None for target in targets) != 1:
-            raise ValueError("a budget needs one of target_bits, target_size_bytes and target_kl")
+        if sum(getattr(self, name) is not None for name in TARGETS) != 1:
+            raise ValueError(f"a budget needs one of {', '.join(TARGETS[:-1])} and {TARGETS[-1]}")
         for name, values in (("num_bits", self.num_bits), ("group_sizes", self.group_sizes), ("ranks", self.ranks)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} lists a number twice: {values}")
@@ -72,6 +74,15 @@ class BudgetSpec(Spec):
                 "no budget"
             )
         return self
+
+    @property
+    def words(self) -> str:
+        """The target in words."""
+        if self.target_size_bytes is not None:
+            return f"{size_words(self.target_size_bytes)} of weight files"
+        if self.target_bits is not None:
+            return f"{self.target_bits:g} bits per weight"
+        return f"a divergence of {self.target_kl:g} nats"
 
     @property
     def settings(self) -> tuple[Setting, ...]:

@@ -1,5 +1,6 @@
 """A target of size or of loss put on a recipe, as the command line and the form have it: one number."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from srr_core.errors import RecipeError
@@ -41,6 +42,17 @@ def budgeted(
         )
     choices: dict[str, Any] = {"num_bits": BITS, "group_sizes": groups, "ranks": sorted({0, recipe.rank})}
     return override(recipe, {"budget": {**targets, **choices}})
+
+
+def candidates(recipe: Recipe) -> Iterator[tuple[Setting, Recipe]]:
+    """Yield what a layer may be written as: every setting at every rank of the recipe's budget; nothing without one."""
+    spec = recipe.budget
+    if spec is None:
+        return
+    for rank in spec.ranks:
+        for setting in spec.settings:
+            changes = {"quantizer": recipe.quantizer_of(setting), "rank": rank, "iterations": 1, "budget": None}
+            yield setting, recipe.model_copy(update=changes)
 
 
 def _fits(recipe: Recipe, group_size: int) -> bool:

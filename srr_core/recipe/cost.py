@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from srr_core.recipe.budgeted import candidates
 from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.quantizers import LearnedSpec
 from srr_core.recipe.rank_selectors import FixedSpec
@@ -79,7 +80,10 @@ def memory_bytes(recipe: Recipe, *, largest_block: int, input_widths: Iterable[i
 
 
 def operations(recipe: Recipe, shapes: Iterable[Shape]) -> float:
-    """Return the estimated floating-point operations of calibration and decomposition; evaluation is not in it."""
+    """Return the estimated floating-point operations of search, calibration, learning and decomposition.
+
+    Evaluation is not in them.
+    """
     return sum((count * _layer_operations(shape, recipe) for shape, count in Counter(shapes).items()), 0.0)
 
 
@@ -123,8 +127,17 @@ def _tokens(recipe: Recipe) -> int:
 
 def _layer_operations(shape: Shape, recipe: Recipe) -> float:
     rows, columns = shape
-    calibrate = 2.0 * _tokens(recipe) * rows * columns
-    factor = columns**3 / 3 + 1.0 * _tokens(recipe) * columns**2
+    statistics = 2.0 * _tokens(recipe) * rows * columns + columns**3 / 3 + 1.0 * _tokens(recipe) * columns**2
+    found = statistics + _learning(recipe) * rows * columns + _decomposition(shape, recipe)
+    spec = recipe.budget
+    if spec is not None:  # a pass there and back for the sensitivities, and every candidate once
+        passes = 6.0 * spec.num_sequences * spec.sequence_length * rows * columns
+        found += statistics + passes + sum(_decomposition(shape, one) for _, one in candidates(recipe))
+    return found
+
+
+def _decomposition(shape: Shape, recipe: Recipe) -> float:
+    rows, columns = shape
     product = 1.0 * rows * columns**2
     width = max(int(recipe.sketch.oversampling * recipe.rank), recipe.rank + 16) if recipe.rank else 0
     sketch = 2.0 * (2 * recipe.power_iterations + 1) * rows * columns * width
@@ -132,14 +145,7 @@ def _layer_operations(shape: Shape, recipe: Recipe) -> float:
     preserves = recipe.rank > 0 and not (isinstance(selector, FixedSpec) and selector.preserved(recipe.rank) == 0)
     quantize = 2.0 * rows * columns**2 if recipe.quantizer.has_feedback else 10.0 * rows * columns
     scaled = product if isinstance(recipe.scaling, AutocorrelationSpec) else 2 * product
-    return (
-        calibrate
-        + _learning(recipe) * rows * columns
-        + factor
-        + scaled
-        + (product + 2 * sketch) * preserves
-        + recipe.iterations * (scaled + sketch + quantize)
-    )
+    return scaled + (product + 2 * sketch) * preserves + recipe.iterations * (scaled + sketch + quantize)
 
 
 def _learning(recipe: Recipe) -> float:

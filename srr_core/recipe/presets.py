@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from srr_core.errors import RecipeError
-from srr_core.recipe.budget import BudgetSpec
+from srr_core.recipe.budget import TARGETS, BudgetSpec
 from srr_core.recipe.complaints import complaints
 from srr_core.recipe.quantizers import GPTQSpec, IntegerSpec, LearnedSpec, MXIntSpec, NormalFloatSpec, QuIPSharpSpec
 from srr_core.recipe.rank_selectors import AlignedSpec, FixedSpec, SpectralSpec, VerifiedSpec
@@ -249,7 +249,7 @@ def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
         return named_recipe(value)
     name = str(value.get("name", ""))
     if name in PRESETS:
-        return aimed(_validated(merged(PRESETS[name].model_dump(mode="json"), value)), _paths(value))
+        return aimed(_validated(merged(PRESETS[name].model_dump(mode="json"), _one_target(value))), _paths(value))
     close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=SLIP_RATIO)
     if close and not value.keys() >= METHOD_FIELDS:
         raise RecipeError(
@@ -265,14 +265,23 @@ def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: a path that leads nowhere, a value out of range, or one that the recipe's target does not take.
     """
-    data = recipe.model_dump(mode="json")
+    changes: dict[str, Any] = {}
     # A kind first: it replaces what was said of another kind, whatever the order they were written in.
     for path, value in sorted(assignments.items(), key=lambda item: not item[0].endswith("kind")):
         patch: Any = value
         for part in reversed(path.split(".")):
             patch = {part: patch}
-        data = merged(data, patch)
+        changes = merged(changes, patch)
+    data = merged(recipe.model_dump(mode="json"), _one_target(changes))
     return aimed(_validated(data), assignments)
+
+
+def _one_target(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return changes in which a target of the budget takes the place of the recipe's own, whichever that is."""
+    budget = changes.get("budget")
+    if not isinstance(budget, Mapping) or not any(budget.get(name) is not None for name in TARGETS):
+        return changes
+    return {**changes, "budget": {**dict.fromkeys(TARGETS), **budget}}
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:

@@ -46,6 +46,22 @@ def test_a_watch_is_added_listed_and_removed(srr: Command) -> None:
     assert json.loads(after)["watches"] == []
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--target-bits", "2.56"), ("srr-fast", 2.56)),
+        (("--recipe", "srr-gptq", "--target-bits", "3.1"), ("srr-gptq", 3.1)),
+    ],
+)
+def test_a_watch_may_aim_at_a_size(srr: Command, options: tuple[str, ...], expected: tuple[str, float]) -> None:
+    code, _ = srr("watch", "add", "ours", "org/*", "--destination", "us/{name}", *options)
+    _, document = srr("watch", "list", "--json")
+
+    (recipe,) = json.loads(document)["watches"][0]["recipes"]
+    assert code == 0
+    assert (recipe["name"], recipe["budget"]["target_bits"]) == expected
+
+
 def test_a_preview_makes_no_watch(srr: Command) -> None:
     code, text = srr("watch", "preview", "org/*", "--destination", "us/{name}", "--days", "90")
     _, document = srr("watch", "list", "--json")

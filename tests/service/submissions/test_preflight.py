@@ -152,6 +152,20 @@ class TestFolderHub:
         assert "target vllm" in refused.json()["detail"]
         assert "quantizer.group_size=32" in refused.json()["detail"]
 
+    def test_a_target_out_of_reach_is_refused_with_the_range(self, http: TestClient) -> None:
+        def answered(**target: float) -> dict[str, Any]:
+            body = {**BODY, "recipe": {"name": "srr-fast", "budget": target}}
+            found: dict[str, Any] = http.post("/v1/jobs:validate", json=body).json()
+            return found
+
+        small, large, right = answered(target_bits=1.5), answered(target_size_bytes=10**9), answered(target_bits=3.0)
+
+        assert [problem["code"] for problem in small["problems"] + large["problems"]] == ["invalid_recipe"] * 2
+        assert "these choices reach 2." in small["problems"][0]["message"].lower()
+        assert "in the source" in large["problems"][0]["message"]
+        assert right["valid"]
+        assert right["estimate"]["bits_per_weight"] == pytest.approx(3.0)
+
     @pytest.mark.parametrize(("name", "is_said"), [("quip-sharp", True), ("gptq", False)])
     def test_a_result_that_no_server_takes_packed_is_told_before_the_work(
         self, http: TestClient, name: str, is_said: bool

@@ -72,6 +72,37 @@ def test_a_wrong_rule_is_explained_and_nothing_typed_is_lost(
     assert watches.list("local") == []
 
 
+def test_a_target_is_that_of_every_recipe_and_is_said_on_its_page(http: TestClient, watches: WatchStore) -> None:
+    form = {**FORM, "target_bits": "2.56", "csrf_token": token_of(http)}
+
+    page = http.post("/watches", data=form).text
+
+    (watch,) = watches.list("local")
+    assert [(one.name, one.budget and one.budget.target_bits) for one in watch.recipes] == [
+        ("gptq", 2.56),
+        ("srr-gptq", 2.56),
+    ]
+    assert "gptq at 2.56 bits per weight" in page
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ({"target_bits": "2.5", "target_kl": "0.1"}, "One target of bits, size or KL at most."),
+        ({"target_size": "big"}, "big"),
+        ({"target_bits": "2.5", "recipes": ["qlora"]}, "uniform grid"),
+    ],
+)
+def test_a_target_that_cannot_be_is_explained(
+    http: TestClient, watches: WatchStore, typed: dict[str, str], message: str
+) -> None:
+    response = http.post("/watches", data={**FORM, **typed, "csrf_token": token_of(http)})
+
+    assert response.status_code == 422
+    assert message in html.unescape(response.text)
+    assert watches.list("local") == []
+
+
 def test_no_recipe_is_a_mistake_with_a_sentence(http: TestClient) -> None:
     response = http.post("/watches", data={**FORM, "recipes": [], "csrf_token": token_of(http)})
 

@@ -3,7 +3,8 @@
 import pytest
 
 from srr_core.errors import RecipeError
-from srr_core.recipe import PRESETS, named_recipe, override
+from srr_core.recipe import PRESETS, named_recipe, override, parse_recipe
+from srr_core.recipe.budget import TARGETS
 from srr_core.recipe.budgeted import budgeted
 from srr_core.recipe.byte_sizes import size_in_bytes
 
@@ -35,6 +36,25 @@ def test_a_recipe_without_a_budget_gets_what_its_grid_has(
 def test_codes_without_a_grid_are_refused(name: str) -> None:
     with pytest.raises(RecipeError, match=f"uniform grid; those of {name} do not"):
         budgeted(PRESETS[name], target_bits=3.0)
+
+
+@pytest.mark.parametrize("target", [{"target_size_bytes": 4_000_000}, {"target_kl": 0.02}, {"target_bits": 2.5}])
+def test_a_target_takes_the_place_of_the_one_of_the_preset(target: dict[str, float]) -> None:
+    written = parse_recipe({"name": "srr-fast", "budget": target})
+    changed = override(named_recipe("srr-fast"), {f"budget.{name}": value for name, value in target.items()})
+
+    assert written == changed
+    assert written.budget is not None
+    assert {name: value for name in TARGETS if (value := getattr(written.budget, name)) is not None} == target
+
+
+def test_two_targets_at_once_are_refused() -> None:
+    both = {"target_bits": 3.0, "target_kl": 0.02}
+
+    with pytest.raises(RecipeError, match="needs one of"):
+        parse_recipe({"name": "srr-fast", "budget": both})
+    with pytest.raises(RecipeError, match="needs one of"):
+        override(named_recipe("srr-fast"), {f"budget.{name}": value for name, value in both.items()})
 
 
 def test_one_target_is_needed() -> None:

@@ -9,8 +9,12 @@ _STORE = (
     "tests/service/jobs/test_store_contract.py",
     "tests/service/jobs/test_store_lifecycle.py",
     "tests/service/jobs/test_fences.py",
+    "tests/service/jobs/test_same_work.py",
+    "tests/service/jobs/test_sql_transactions.py",
     "tests/service/jobs/test_unreadable.py",
     "tests/service/jobs/test_workers.py",
+    "tests/service/jobs/test_night.py",
+    "tests/attacks/test_quota_race.py",
 )
 
 TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(

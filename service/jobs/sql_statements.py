@@ -135,9 +135,8 @@ def insert_tags(connection: Connection, job: Job) -> None:
         connection.execute(insert(tables.job_tags), [{"tag": tag, "job_id": job.id} for tag in dict.fromkeys(job.tags)])
 
 
-def replace_report(connection: Connection, job_id: str, report: Mapping[str, Any]) -> None:
-    """Store the report of a job in place of any earlier one."""
-    connection.execute(delete(tables.job_reports).where(tables.job_reports.c.job_id == job_id))
+def insert_report(connection: Connection, job_id: str, report: Mapping[str, Any]) -> None:
+    """Store the report of a job that has just succeeded, which a job does once."""
     connection.execute(insert(tables.job_reports).values(job_id=job_id, report=dict(report)))
 
 

@@ -54,6 +54,7 @@ from service.jobs.sql_statements import (
     held_by,
     insert_credential,
     insert_or_find,
+    insert_report,
     insert_tags,
     insert_texts,
     lock_held,
@@ -62,7 +63,6 @@ from service.jobs.sql_statements import (
     read_report,
     redirect_key,
     replace_credential,
-    replace_report,
     require_room,
     resend_missing,
     reserve_key,
@@ -277,7 +277,7 @@ class SqlJobStore(JobStore):
         return self._advance(
             lease,
             lambda job, now: after_success(job, result, now=now),
-            lambda connection, job: replace_report(connection, job.id, report),
+            lambda connection, job: insert_report(connection, job.id, report),
         )
 
     @override

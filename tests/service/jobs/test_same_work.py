@@ -89,9 +89,11 @@ def test_a_commit_that_overtook_its_cancel_succeeds_beside_another_job_for_the_w
 
 def test_key_of_a_request_that_was_attached_leads_to_the_same_job(store: JobStore, make_job: MakeJob) -> None:
     first = store.add(make_job(content_key=KEY))
+    other = store.add(make_job(), idempotency_key="other", request_digest="d")
     store.add(make_job(content_key=KEY), idempotency_key="k", request_digest="d")
 
     assert store.add(make_job(), idempotency_key="k", request_digest="d").id == first.id
+    assert store.add(make_job(), idempotency_key="other", request_digest="d").id == other.id
 
 
 def test_simultaneous_requests_become_one_job(store: JobStore, make_job: MakeJob) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from service.jobs import tables
+from service.jobs.errors import JobNotRetryableError
 from service.jobs.schema import Job, JobState, Lease, SealedSecret
 from service.jobs.sql_changes import ChangeWriter
 from service.jobs.sql_store import SqlJobStore
@@ -99,6 +100,38 @@ def test_an_end_that_cannot_be_written_deletes_no_token(
             store.fail(lease, FATAL)
 
     assert (store.get(job.id).state, tokens(engine)) == (JobState.RUNNING, 1)
+
+
+def test_others_are_to_be_notified_of_checkpoints_and_of_nothing_else_a_worker_tells(engine: Engine, job: Job) -> None:
+    store = SqlJobStore(engine)
+    lease = held(store, job)
+
+    def notices() -> list[str]:
+        with reading(engine) as connection:
+            return list(
+                connection.execute(select(tables.job_notices.c.state).order_by(tables.job_notices.c.id)).scalars()
+            )
+
+    before = notices()
+    store.append_event(lease, "layer", {"name": "q_proj"})
+    assert notices() == before
+    store.append_event(lease, "checkpoint", {"step": 1})
+    assert notices() == [*before, "checkpoint"]
+
+
+def test_a_retry_that_another_job_for_the_work_overtakes_changes_nothing(
+    engine: Engine, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqlJobStore(engine)
+    canceled = store.add(make_job(content_key="a" * 64))
+    store.cancel(canceled.id)
+    store.add(make_job(content_key="a" * 64))
+    monkeypatch.setattr("service.jobs.sql_store.find_same_work", lambda *_: None)  # it was not there a moment ago
+
+    with pytest.raises(JobNotRetryableError, match="same work already"):
+        store.retry(canceled.id)
+
+    assert store.get(canceled.id).state is JobState.CANCELED
 
 
 class RenewedMeanwhile(SqlJobStore):

@@ -15,7 +15,7 @@ from service.platform.ids import new_id
 from srr_core.recipe import named_recipe
 from srr_core.recipe.stages import Stage
 from tests.service.jobs.conftest import Clock
-from tests.service.jobs.lifecycle import MakeJob, claimed, held
+from tests.service.jobs.lifecycle import FATAL, MakeJob, claimed, held
 from tests.service.submitting import submission, submitted
 
 
@@ -213,6 +213,18 @@ def test_queue_position_counts_those_who_wait_longer(store: JobStore, make_job: 
     clock.advance(seconds=1)
     store.requeue(Lease(first.id, 1, "w1"))
     assert store.queue_position(first.id) == 1
+    with pytest.raises(JobNotFoundError):
+        store.queue_position(new_id("job"))
+
+
+def test_a_job_waits_for_those_of_its_own_owner_only(store: JobStore, make_job: MakeJob) -> None:
+    claimed(store, store.add(make_job(owner="bob")))
+    first, second = (store.add(make_job(owner="alice", max_running=1)) for _ in range(2))
+    lease = held(store, first)
+
+    assert store.claim(second.id, 1, worker="w2", lasts=timedelta(minutes=1)) is None
+    assert store.fail(lease, FATAL)
+    claimed(store, second, worker="w2")
 
 
 def test_sent_message_is_not_sent_twice(store: JobStore, make_job: MakeJob) -> None:

@@ -215,9 +215,8 @@ SLIP_RATIO = 0.75
 """How like a preset's name another one is that was meant to be it; difflib's ratio."""
 METHOD_FIELDS = frozenset({"quantizer", "scaling", "rank_selector"})
 DEFAULT_RECIPE = "gptq"
-"""What the service proposes: of the recipes that stock tools load, the one with the lowest perplexity at equal total
-bits, L·R counted, in BENCHMARKS.md. There the model is narrow and rank dear; DECISIONS.md 18 says when srr-gptq is the
-better choice."""
+"""What the service proposes: the recipe with the lowest divergence in BENCHMARKS.md of those whose result every server
+takes packed. DECISIONS.md 18 says which are closer to the source, and why they are not proposed to everybody."""
 
 
 def named_recipe(name: str) -> Recipe:

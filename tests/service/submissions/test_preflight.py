@@ -49,7 +49,7 @@ class TestFolderHub:
             (source("org/taken"), 422, "no_safetensors"),
             (source("org/nd"), 422, "license_forbids_derivatives"),
             (source("org/code"), 422, "needs_remote_code"),
-            (source("org/mamba"), 422, "unsupported_model"),
+            (source("org/whisper"), 422, "unsupported_model"),
             (source("org/foobar"), 422, "unsupported_model"),
             (source("org/broken"), 422, "invalid_checkpoint"),
             (source("a--b/c"), 422, "invalid_repo_id"),
@@ -70,7 +70,7 @@ class TestFolderHub:
     ) -> None:
         hub.import_model(write_model(tmp_path / "nd", card=NO_DERIVATIVES), "org/nd")
         hub.import_model(write_model(tmp_path / "code", architectures=["X"], auto_map={"AutoModel": "x.X"}), "org/code")
-        hub.import_model(write_model(tmp_path / "mamba", architectures=["MambaForCausalLM"]), "org/mamba")
+        hub.import_model(write_model(tmp_path / "whisper", architectures=["WhisperModel"]), "org/whisper")
         hub.import_model(write_model(tmp_path / "foobar", architectures=["FooBarForCausalLM"]), "org/foobar")
         broken, taken = write_model(tmp_path / "broken"), write_model(tmp_path / "taken")
         (broken / "model.safetensors").write_bytes(b"garbage")

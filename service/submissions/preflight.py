@@ -41,7 +41,7 @@ from service.submissions.schema import ModelResource, ProblemNote, Validation
 from service.submissions.tuning import look_at_tuning
 from service.submissions.tuning_estimate import tuning_estimate
 from srr_core.recipe import Recipe, cost
-from srr_core.recipe.architectures import check_config
+from srr_core.recipe.architectures import check_config, class_name, is_encoder_decoder, require_spendable
 from srr_core.recipe.compatibility import compatibility, rope_type
 from srr_core.recipe.stored_schemes import check_stored
 from srr_core.recipe.targets import Model, require_target, unserved
@@ -102,6 +102,7 @@ def examine(
             look_at_conversion(found, work, hub, fleet, token=token)
         else:
             _look_at_model(found, hub, token)
+            _look_at_budget(found, work)
             _look_at_terms(found, work, hub)
             _look_at_workers(found, work, fleet)
             _look_at_size(found, work)
@@ -251,6 +252,13 @@ def _look_at_target(found: Examination, work: CompressWork) -> None:
     found.attempt(RECIPE, lambda: require_target(recipe, asked))
     note = unserved(recipe, asked)
     found.notes.extend([f"{note[0].upper()}{note[1:]}."] if note else [])
+
+
+def _look_at_budget(found: Examination, work: CompressWork) -> None:
+    config = found.model.config if found.model is not None else None
+    budget, is_halved = job_recipe(work).budget, is_encoder_decoder(config)
+    if config is not None:
+        found.attempt(RECIPE, lambda: require_spendable(budget, class_name(config), is_encoder_decoder=is_halved))
 
 
 def _look_at_destination(

@@ -12,7 +12,7 @@ from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CalibrationError, CheckpointError, RecipeError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
 from srr_core.models.layers import LayerPlan, plan_layers
-from srr_core.pipeline.plan import calibration_windows, choose_layout, choose_targets, require_share
+from srr_core.pipeline.plan import calibration_windows, choose_layout, choose_targets, require_budget, require_share
 from srr_core.pipeline.source import shown_entries
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.compatibility import rope_type
@@ -75,6 +75,7 @@ def inspect_model(
     """
     try:
         architecture = Architecture(config_directory)
+        require_budget(architecture, recipe)
         entries = shown_entries(config_directory, architecture, entries)
         require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)

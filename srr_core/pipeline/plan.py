@@ -31,6 +31,7 @@ from srr_core.models.layers import Layer, LayerPlan, plan_layers
 from srr_core.pipeline.naming import mixture_parts
 from srr_core.pipeline.source import open_source
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, QuantizerSpec, Recipe, cost
+from srr_core.recipe.architectures import require_spendable
 from srr_core.recipe.compatibility import rope_type
 from srr_core.recipe.targets import Model, require_target
 from srr_core.runtime.plain_tensors import require_complete
@@ -114,10 +115,11 @@ def plan_run(
         UnsupportedModelError: the model cannot be compressed.
         CheckpointError: the source is damaged, lacks a tensor or has no safetensors weights or tokenizer.
         CalibrationError, EvaluationError: a text is unreadable or too short.
-        RecipeError: the device is not there.
+        RecipeError: the device is not there, or a budget cannot be spent on such a model.
     """
     require_free(destination)
     architecture = Architecture(source)
+    require_budget(architecture, recipe)
     weights, how_stored = open_source(source, architecture)
     require_complete(architecture.model, weights.entries)
     layers = plan_layers(architecture, weights.entries)
@@ -163,6 +165,11 @@ def plan_run(
         repair=repair,
         notes=tuple(notes),
     )
+
+
+def require_budget(architecture: Architecture, recipe: Recipe) -> None:
+    """Raise RecipeError where the recipe has a budget that cannot be spent on such a model."""
+    require_spendable(recipe.budget, architecture.name, is_encoder_decoder=architecture.is_encoder_decoder)
 
 
 def calibration_windows(

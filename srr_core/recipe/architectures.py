@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from srr_core.errors import UnsupportedModelError
+from srr_core.errors import RecipeError, UnsupportedModelError
+from srr_core.recipe.budget import BudgetSpec
 from srr_core.recipe.sizes import check_sizes
 from srr_core.recipe.stored_schemes import check_quantization
 
@@ -288,6 +289,8 @@ _NOT_RUN = """
 NOT_RUN = frozenset(_NOT_RUN.split())
 """Those whose blocks are of a kind that the core does not compress, whatever the sizes; the census found them."""
 
+PREDICTORS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
+"""Endings of the names of classes with a head over the vocabulary."""
 WINDOW_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_decoder_position_embeddings")
 """Names of the longest window in configurations; the last two are MPT's and LED's."""
 
@@ -331,3 +334,26 @@ def class_name(config: Mapping[str, Any] | None) -> str:
 def is_encoder_decoder(config: Mapping[str, Any] | None) -> bool:
     """Whether a config.json is of a model that reads one text and predicts another."""
     return class_name(config) in ENCODER_DECODERS and bool((config or {}).get("is_encoder_decoder", True))
+
+
+def require_spendable(budget: BudgetSpec | None, name: str, *, is_encoder_decoder: bool) -> None:
+    """Check that a budget can be spent on a class.
+
+    Args:
+        name: Of the class.
+        is_encoder_decoder: Whether it reads one text and predicts another.
+    Raises:
+        RecipeError: what a layer does to the prediction is not measured in such a model, or there is none.
+    """
+    if budget is None:
+        return
+    if is_encoder_decoder:
+        raise RecipeError(
+            f"{name} is an encoder-decoder; what a layer of its encoder does to the predictions is not measured, so a "
+            "budget cannot be spent on it: give one quantizer for all layers"
+        )
+    if budget.target_kl is not None and not name.endswith(PREDICTORS):
+        raise RecipeError(
+            f"{name} has no head that predicts tokens, so there is no divergence to aim at; give target_bits or "
+            "target_size_bytes"
+        )

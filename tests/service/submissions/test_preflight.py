@@ -152,6 +152,23 @@ class TestFolderHub:
         assert "target vllm" in refused.json()["detail"]
         assert "quantizer.group_size=32" in refused.json()["detail"]
 
+    @pytest.mark.parametrize(
+        ("architecture", "budget", "words"),
+        [
+            ("T5ForConditionalGeneration", {"target_bits": 3.5}, "is an encoder-decoder"),
+            ("BertModel", {"target_kl": 0.1}, "has no head that predicts tokens"),
+        ],
+    )
+    def test_a_budget_that_cannot_be_spent_on_a_class_is_refused_before_queueing(
+        self, http: TestClient, hub: FolderHub, tmp_path: Path, architecture: str, budget: dict[str, float], words: str
+    ) -> None:
+        hub.import_model(write_model(tmp_path / "model", architectures=[architecture]), "org/other")
+        recipe = {"name": "gptq", "budget": budget}
+        refused = http.post("/v1/jobs", json={**source("org/other"), "recipe": recipe})
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_recipe")
+        assert f"{architecture} {words}" in refused.json()["detail"]
+
     @pytest.mark.parametrize(("name", "is_said"), [("quip-sharp", True), ("gptq", False)])
     def test_a_result_that_no_server_takes_packed_is_told_before_the_work(
         self, http: TestClient, name: str, is_said: bool

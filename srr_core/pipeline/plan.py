@@ -208,13 +208,14 @@ def choose_layout(
     """
     _require_loadable(architecture)
     shapes = frozenset(layer.shape for layer in layers.layers)
+    all_linear = layers.all_linear and reads_packed(architecture.model)
     require_target(
         recipe,
         Model(
             shapes,
             architecture=architecture.name,
             rope=rope_type(architecture.config.to_dict()),
-            all_linear=layers.all_linear,
+            all_linear=all_linear,
             has_experts=any(layer.expert is not None for layer in layers.layers),
         ),
     )
@@ -222,7 +223,7 @@ def choose_layout(
     is_named = not mixed or all(layer.name == layer.module for layer in layers.layers if layer.expert is None)
     return native_layout(
         recipe.quantizer,
-        all_linear=layers.all_linear and reads_packed(architecture.model) and is_named,
+        all_linear=all_linear and is_named,
         in_features=[layer.shape[1] for layer in layers.layers],
         has_fused_experts=any(layer.expert is not None for layer in layers.layers),
         mixed=mixed,

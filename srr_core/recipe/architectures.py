@@ -289,6 +289,13 @@ _NOT_RUN = """
 NOT_RUN = frozenset(_NOT_RUN.split())
 """Those whose blocks are of a kind that the core does not compress, whatever the sizes; the census found them."""
 
+_TRANSPOSED = """
+    GPT2ForQuestionAnswering GPT2ForSequenceClassification GPT2ForTokenClassification GPT2LMHeadModel GPT2Model
+    OpenAIGPTForSequenceClassification OpenAIGPTLMHeadModel OpenAIGPTModel
+"""
+TRANSPOSED = frozenset(_TRANSPOSED.split())
+"""Those whose layers multiply with weights that are stored transposed, which packed stock formats cannot hold."""
+
 PREDICTORS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
 """Endings of the names of classes with a head over the vocabulary."""
 WINDOW_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_decoder_position_embeddings")

@@ -6,6 +6,7 @@ No model is built: whether a class reads text is the question that the core asks
 run one at a time is found by trying, so the verdicts of the census say which cannot.
 """
 
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Any
 import transformers
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
+from transformers.pytorch_utils import Conv1D
 
 import srr_core.recipe.architectures as table
 from srr_core.models.inputs import takes_halves, takes_text
@@ -65,6 +67,11 @@ def not_run() -> frozenset[str]:
     return frozenset(name for name in supported_names() if _kind(name) in refused)
 
 
+def transposed() -> frozenset[str]:
+    """Return those whose module takes its layers from the class with transposed weights."""
+    return frozenset(name for name in supported_names() if getattr(sys.modules[_kind(name)], "Conv1D", None) is Conv1D)
+
+
 def every_class() -> Iterator[type[PreTrainedModel]]:
     """Yield every class of transformers' automatic tables of models."""
     tables: list[dict[str, Any]] = [
@@ -98,7 +105,12 @@ def rewrite() -> None:
     """Put the names into the module of the tables."""
     path = Path(table.__file__)
     text = path.read_text(encoding="utf-8").replace(table.TRANSFORMERS, transformers.__version__)
-    for name, names in (("_NAMES", supported_names()), ("_IN_HALVES", in_halves()), ("_NOT_RUN", not_run())):
+    for name, names in (
+        ("_NAMES", supported_names()),
+        ("_IN_HALVES", in_halves()),
+        ("_NOT_RUN", not_run()),
+        ("_TRANSPOSED", transposed()),
+    ):
         text = _with(text, name, names)
     path.write_text(text, encoding="utf-8")
 

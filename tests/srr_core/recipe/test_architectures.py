@@ -10,10 +10,11 @@ from srr_core.recipe.architectures import (
     ENCODER_DECODERS,
     NOT_RUN,
     TRANSFORMERS,
+    TRANSPOSED,
     check_config,
     is_encoder_decoder,
 )
-from tests.srr_core.recipe.names_of_transformers import every_class, in_halves, not_run, supported_names
+from tests.srr_core.recipe.names_of_transformers import every_class, in_halves, not_run, supported_names, transposed
 from tests.zoo.sweep import read_table
 
 
@@ -32,6 +33,7 @@ def test_the_lists_are_those_of_the_installed_transformers() -> None:
     assert supported_names() == ARCHITECTURES, renew
     assert in_halves() == ENCODER_DECODERS, renew
     assert not_run() == NOT_RUN, renew
+    assert transposed() == TRANSPOSED, renew
 
 
 def test_no_class_passes_that_the_core_refuses_for_what_it_reads() -> None:

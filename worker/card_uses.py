@@ -2,7 +2,7 @@
 
 from srr_core.recipe.servers import SGLANG_READ, VLLM_READ
 from srr_core.report import Report
-from srr_core.telling.loading import Step, lora_step, plain_step, plugin_step, served_rank
+from srr_core.telling.loading import Step, loadings, lora_step, plain_step, plugin_step, served_rank
 from srr_core.telling.runtimes import has_experts
 
 
@@ -24,6 +24,9 @@ def fenced(step: Step) -> str:
 
 def _serving(report: Report, repo_id: str) -> str:
     lines = ["## How to serve", f"Read in {VLLM_READ} and {SGLANG_READ}; compare outputs before you rely on it."]
+    ways = [way for way in loadings(report, repo_id) if way.name.startswith("vllm")]
+    if all(way.verdict == "no" for way in ways):
+        return "\n\n".join((*lines, f"vLLM does not serve this model: {ways[0].reason}."))
     if served_rank(report) and not has_experts(report):
         lines.append(
             "With the plugin of the package srr-compression vLLM adds L·R inside the layers, without flags, and its "

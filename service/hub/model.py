@@ -102,7 +102,9 @@ class ResolvedModel:
             first = _first_file(files, self.config)
             if not first.endswith(INDEX_SUFFIX):
                 return (files[first],), ""
-            return tuple(files[name] for name in named_files(first, self.index or {}, files)), ""
+            if self.index is None:
+                return (), f"{first}: holds no JSON object"
+            return tuple(files[name] for name in named_files(first, self.index, files)), ""
         except CheckpointError as error:
             return (), str(error)
 

@@ -36,7 +36,7 @@ def _check_measurable(model: ResolvedModel) -> None:
     config = dict(model.config or {})
     if is_ours:  # what is packed by us is read by us
         config.pop("quantization_config", None)
-    check_config(config)
+    check_config(config, to_compress=False)
 
 
 def _check_fit(work: EvaluateWork, model: ResolvedModel, reference: ResolvedModel | None) -> None:

@@ -42,7 +42,7 @@ from service.submissions.schema import ModelResource, ProblemNote, Validation
 from service.submissions.tuning import look_at_tuning
 from service.submissions.tuning_estimate import tuning_estimate
 from srr_core.recipe import Recipe, cost
-from srr_core.recipe.architectures import check_config
+from srr_core.recipe.architectures import check_config, class_name, is_encoder_decoder, require_spendable
 from srr_core.recipe.compatibility import compatibility, rope_type
 from srr_core.recipe.reach import require_reachable
 from srr_core.recipe.stored_schemes import check_stored
@@ -104,6 +104,7 @@ def examine(
             look_at_conversion(found, work, hub, fleet, token=token)
         else:
             _look_at_model(found, hub, token)
+            _look_at_budget(found, work)
             _look_at_terms(found, work, hub)
             _look_at_workers(found, work, fleet)
             _look_at_size(found, work)
@@ -250,12 +251,22 @@ def _look_at_target(found: Examination, work: CompressWork) -> None:
     if found.model is None or found.weights is None:
         return
     recipe, asked = job_recipe(work), _asked(found.model, found.weights)
-    kept = kept_bytes(found.model, found.weights)
-    spent = partial(require_reachable, source_bytes=found.model.weight_bytes - kept, kept_bytes=kept)
-    found.attempt(RECIPE, lambda: spent(recipe, asked.shapes))
     found.attempt(RECIPE, lambda: require_target(recipe, asked))
     note = unserved(recipe, asked)
     found.notes.extend([f"{note[0].upper()}{note[1:]}."] if note else [])
+
+
+def _look_at_budget(found: Examination, work: CompressWork) -> None:
+    model, weights, recipe = found.model, found.weights, job_recipe(work)
+    if model is None:
+        return
+    config = model.config or {}
+    is_halved = is_encoder_decoder(config)
+    found.attempt(RECIPE, lambda: require_spendable(recipe.budget, class_name(config), is_encoder_decoder=is_halved))
+    if weights is not None:
+        kept = kept_bytes(model, weights)
+        reach = partial(require_reachable, source_bytes=model.weight_bytes - kept, kept_bytes=kept)
+        found.attempt(RECIPE, lambda: reach(recipe, weights.anatomy.shapes))
 
 
 def _look_at_destination(

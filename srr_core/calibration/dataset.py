@@ -10,6 +10,8 @@ from jaxtyping import Int64
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from srr_core.checkpoint.carried_files import carried_in
+from srr_core.checkpoint.header_text import LFS_PREFIX, POINTER
 from srr_core.errors import CheckpointError, SrrError
 from srr_core.report import TextReport
 
@@ -64,9 +66,18 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
             directory, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # the Rust library raises Exception itself for a damaged file
-        first = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"the tokenizer of {directory.name!r} cannot be loaded: {first}") from error
+        reason = _pointer(directory) or str(error).strip().split("\n")[0]
+        raise CheckpointError(f"the tokenizer of {directory.name!r} cannot be loaded: {reason}") from error
     return tokenizer
+
+
+def _pointer(directory: Path) -> str:
+    """Return which file of a tokenizer stands for another, as in a clone without git-lfs, or an empty string."""
+    for name in carried_in(directory):
+        with (directory / name).open("rb") as file:
+            if file.read(len(LFS_PREFIX)) == LFS_PREFIX:
+                return f"{name} {POINTER}"
+    return ""
 
 
 def cut_windows(

@@ -23,6 +23,7 @@ MAX_NAME = 100
 """Characters of a tensor's name in a message."""
 LFS_PREFIX = b"version "
 """How the small files begin that stand for large ones in a clone without git-lfs."""
+POINTER = "is a pointer of git-lfs, not the file itself; run `git lfs pull` in the folder"
 ITEM_BYTES: Mapping[str, int] = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
@@ -72,9 +73,7 @@ def header_length(prefix: bytes, size: int, *, file: str, bounds: Bounds = OWN) 
     if not size:
         raise DamagedHeaderError(f"{file}: is empty")
     if prefix == LFS_PREFIX:
-        raise DamagedHeaderError(
-            f"{file}: is a pointer of git-lfs, not the file itself; run `git lfs pull` in the folder"
-        )
+        raise DamagedHeaderError(f"{file}: {POINTER}")
     length = int.from_bytes(prefix, "little")
     if len(prefix) < PREFIX_BYTES or length > size - PREFIX_BYTES:
         raise DamagedHeaderError(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from srr_core.checkpoint.header import TensorEntry, read_header
+from srr_core.checkpoint.header_text import LFS_PREFIX, POINTER
 from srr_core.checkpoint.weight_files import INDEX_NAME, INDEX_SUFFIX, SINGLE_NAME, first_file, named_files
 from srr_core.errors import CheckpointError
 
@@ -23,7 +24,10 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > MAX_JSON_BYTES:
             raise CheckpointError(f"{file.name}: larger than {MAX_JSON_BYTES} bytes")
-        value = json.loads(file.read_text("utf-8"))
+        content = file.read_bytes()
+        if content.startswith(LFS_PREFIX):
+            raise CheckpointError(f"{file.name}: {POINTER}")
+        value = json.loads(content.decode())
     except FileNotFoundError:
         raise CheckpointError(f"{file.name} is missing in {file.parent.name!r}") from None
     except (OSError, ValueError, RecursionError) as error:

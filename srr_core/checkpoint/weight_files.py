@@ -17,10 +17,14 @@ INDEX_SUFFIX = ".safetensors.index.json"
 ADAPTER_CONFIG_NAME = "adapter_config.json"
 
 _OTHERS = (
-    (re.compile(r"model\.[^/]+\.safetensors(\.index\.json)?"), "a variant, which is loaded only when it is asked for"),
+    (
+        re.compile(r"model\.([^/]+\.safetensors(\.index\.json)?|safetensors\.index\.[^/]+\.json)"),
+        "a variant, which is loaded only when it is asked for",
+    ),
     (re.compile(r"adapter_model\.(safetensors|bin)"), "an adapter, which is no model without its base"),
     (re.compile(r".*\.gguf"), "GGUF"),
     (re.compile(r"(pytorch_model.*\.bin.*|.*\.(pt|pth|ckpt))"), "a pickle, and only safetensors checkpoints are read"),
+    (re.compile(r".+/[^/]+\.safetensors"), "in a folder below, where stock loaders look only if an index names it"),
     (re.compile(r".*\.safetensors"), "of another library"),
 )
 """Names that weights have where stock loaders do not look, and what is said of them."""
@@ -86,7 +90,8 @@ def _described(present: frozenset[str]) -> str:
         found = sorted(name for name in present if pattern.fullmatch(name))
         if found:
             more = f" and {len(found) - 1} more like it" if len(found) > 1 else ""
-            return f"{found[0]}{more} is {what}; save the model with save_pretrained to get {SINGLE_NAME}"
+            verb = "are" if more else "is"
+            return f"{found[0]}{more} {verb} {what}; save the model with save_pretrained to get {SINGLE_NAME}"
     return "there are no weights at all; save the model with save_pretrained"
 
 

@@ -25,12 +25,10 @@ from srr_core.errors import CheckpointError, UnsupportedModelError
 from srr_core.models.blocks import find_blocks
 from srr_core.models.inputs import reads_in_halves
 from srr_core.models.placement import Places
-from srr_core.recipe.architectures import WINDOW_FIELDS
+from srr_core.recipe.architectures import PREDICTORS, WINDOW_FIELDS
 from srr_core.recipe.sizes import check_sizes
 from srr_core.recipe.stored_schemes import check_quantization
 
-_PREDICTORS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
-"""Endings of the names of classes with a head over the vocabulary."""
 NO_LIMIT = -1
 """What models whose positions are relative give as their longest window."""
 _LARGE = 2**24
@@ -67,7 +65,7 @@ class Architecture:
     @property
     def predicts_tokens(self) -> bool:
         """Whether the model has a head over its vocabulary, for the next token or for masked ones."""
-        return self.name.endswith(_PREDICTORS) or (self.is_encoder_decoder and self._generates)
+        return self.name.endswith(PREDICTORS) or (self.is_encoder_decoder and self._generates)
 
     @property
     def is_encoder_decoder(self) -> bool:

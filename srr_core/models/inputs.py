@@ -23,16 +23,19 @@ _START_FIELDS = ("decoder_start_token_id", "bos_token_id", "pad_token_id", "eos_
 def reads_in_halves(model: nn.Module) -> bool:
     """Whether a model is an encoder-decoder: what it is configured as, and what its class can be called with."""
     config: Any = model.config
-    return bool(getattr(config, "is_encoder_decoder", False)) and DECODER_IDS in _takes(model)
+    return bool(getattr(config, "is_encoder_decoder", False)) and takes_halves(model)
 
 
-def takes_ids(model: nn.Module) -> bool:
+def takes_ids(model: nn.Module | type[nn.Module]) -> bool:
     """Whether a class can be called with token ids."""
     return "input_ids" in _takes(model)
 
 
-def takes_text(model: nn.Module) -> bool:
-    """Whether a class can be called with token ids and asks for nothing else in the first place."""
+def takes_text(model: nn.Module | type[nn.Module]) -> bool:
+    """Whether a class can be called with token ids and asks for nothing else in the first place.
+
+    The class alone tells, so that the table of preflight, which builds no model, is made by the same question.
+    """
     main: str = getattr(model, "main_input_name", "input_ids")
     return takes_ids(model) and main in _OF_TEXT
 
@@ -79,5 +82,10 @@ def _start(model: nn.Module) -> int:
     return 0
 
 
-def _takes(model: nn.Module) -> frozenset[str]:
+def takes_halves(model: nn.Module | type[nn.Module]) -> bool:
+    """Whether a class can be called with what a decoder has heard so far, beside what an encoder reads."""
+    return DECODER_IDS in _takes(model)
+
+
+def _takes(model: nn.Module | type[nn.Module]) -> frozenset[str]:
     return frozenset(inspect.signature(model.forward).parameters)

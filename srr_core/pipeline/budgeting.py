@@ -69,16 +69,6 @@ def spend_budget(plan: RunPlan, monitor: RunMonitor, *, kept_table: Path) -> tup
     spec = plan.recipe.budget
     if spec is None:
         return plan, None
-    if spec.target_kl is not None and not plan.architecture.predicts_tokens:
-        raise RecipeError(
-            f"{plan.architecture.name} has no head that predicts tokens, so there is no divergence to aim at; give "
-            "target_bits or target_size_bytes"
-        )
-    if plan.architecture.is_encoder_decoder:
-        raise RecipeError(
-            f"{plan.architecture.name} is an encoder-decoder; what a layer of its encoder does to the predictions is "
-            "not measured, so a budget cannot be spent on it: give one quantizer for all layers"
-        )
     began = time.perf_counter()
     made_from = _made_from(plan, spec)
     table = read_table(kept_table, made_from)
@@ -169,13 +159,34 @@ def spent(plan: RunPlan, bought: Plan) -> RunPlan:
     return replace(plan, recipe=settled, layout=layout, targets=targets, quantizers=quantizers)
 
 
+def sensitivities(plan: RunPlan, spec: BudgetSpec, *, after_block: Callable[[], None]) -> Sensitivities:
+    """Return how much the prediction depends on every output of every layer of a plan.
+
+    Args:
+        after_block: Called after every block, twice each; may raise to stop.
+    Raises:
+        UnsupportedModelError: the model works on the hidden states between its blocks.
+    """
+    length = min(spec.sequence_length, plan.calibration.ids.shape[1])
+    ids = plan.calibration.ids[:, : plan.calibration.ids.shape[1] // length * length].reshape(-1, length)
+    return output_sensitivities(
+        BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device),
+        plan.architecture.model,
+        plan.layers.blocks,
+        list(torch.split(_spread(ids, spec.num_sequences), plan.recipe.calibration.batch_size)),
+        source=lambda layer: source_weight(plan, layer),
+        has_head=plan.architecture.predicts_tokens,
+        seed=layer_seed(plan, "budget"),
+        after_block=after_block,
+    )
+
+
 class _Scorer:
     def __init__(self, plan: RunPlan, spec: BudgetSpec, monitor: RunMonitor, made_from: Mapping[str, str]) -> None:
         self._plan = plan
         self._spec = spec
         self._monitor = monitor
         self._made_from = made_from
-        self._has_head = plan.architecture.predicts_tokens
         self._recipes = [
             (setting, recipe.model_copy(update={"quantizer": _scored_by(recipe.quantizer)}))
             for setting, recipe in candidates(plan.recipe)
@@ -189,12 +200,11 @@ class _Scorer:
         plan = self._plan
         layers = plan.layers.layers
         with self._monitor.stage(Stage.SEARCH, 3 * len(plan.layers.blocks)):
-            sensitivities = self._sensitivities()
-            self._score_all(sensitivities)
+            self._score_all(sensitivities(plan, self._spec, after_block=self._ended))
         entries = plan.weights.entries
         source_bytes = plan.layers.compressed_bytes(entries)
         return ScoreTable(
-            weighting="fisher" if self._has_head else "hidden",
+            weighting="fisher" if plan.architecture.predicts_tokens else "hidden",
             kept_bytes=sum(entry.num_bytes for entry in entries.values()) - source_bytes,
             source_bytes=source_bytes,
             made_from=dict(self._made_from),
@@ -205,27 +215,11 @@ class _Scorer:
             ),
         )
 
-    def _sensitivities(self) -> Sensitivities:
-        plan, spec = self._plan, self._spec
-        length = min(spec.sequence_length, plan.calibration.ids.shape[1])
-        ids = plan.calibration.ids[:, : plan.calibration.ids.shape[1] // length * length].reshape(-1, length)
-        batch_size = plan.recipe.calibration.batch_size
-        return output_sensitivities(
-            BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device),
-            plan.architecture.model,
-            plan.layers.blocks,
-            list(torch.split(_spread(ids, spec.num_sequences), batch_size)),
-            source=lambda layer: source_weight(plan, layer),
-            has_head=self._has_head,
-            seed=layer_seed(plan, "budget"),
-            after_block=self._ended,
-        )
-
     def _ended(self) -> None:
         self._monitor.advance(Stage.SEARCH)
         self._monitor.check()
 
-    def _score_all(self, sensitivities: Sensitivities) -> None:
+    def _score_all(self, found: Sensitivities) -> None:
         plan = self._plan
         model = BlockwiseModel(plan.architecture, plan.weights, plan.layers, plan.device)
         stream = model.start(list(plan.calibration.batches(plan.recipe.calibration.batch_size)))
@@ -246,7 +240,7 @@ class _Scorer:
                 for members, statistics, _ in groups:
                     methods = GroupMethods(plan, members[0], statistics)
                     for layer in members:
-                        scores = self._layer_scores(layer, methods, statistics, sensitivities[layer.name])
+                        scores = self._layer_scores(layer, methods, statistics, found[layer.name])
                         self._scores[layer.name] = list(scores)
             self._ended()
 

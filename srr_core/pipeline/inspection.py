@@ -12,7 +12,14 @@ from srr_core.checkpoint.header import TensorEntry
 from srr_core.errors import CalibrationError, CheckpointError, RecipeError, UnsupportedModelError
 from srr_core.models.architecture import Architecture
 from srr_core.models.layers import LayerPlan, plan_layers
-from srr_core.pipeline.plan import calibration_windows, choose_layout, choose_targets, require_budget, require_share
+from srr_core.pipeline.plan import (
+    calibration_windows,
+    choose_layout,
+    choose_targets,
+    require_budget,
+    require_reach,
+    require_share,
+)
 from srr_core.pipeline.source import shown_entries
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.compatibility import rope_type
@@ -76,11 +83,12 @@ def inspect_model(
     """
     try:
         architecture = Architecture(config_directory)
+        require_budget(architecture, recipe)
         entries = shown_entries(config_directory, architecture, entries)
         require_complete(architecture.model, entries)
         plan = plan_layers(architecture, entries)
         require_share(plan, entries, recipe)
-        require_budget(plan, entries, recipe)
+        require_reach(plan, entries, recipe)
         choose_layout(architecture, plan, recipe)
         bare = choose_targets(architecture, plan, recipe).bare
         if calibration_text is not None:

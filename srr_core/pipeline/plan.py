@@ -31,6 +31,7 @@ from srr_core.models.layers import Layer, LayerPlan, plan_layers
 from srr_core.pipeline.naming import mixture_parts
 from srr_core.pipeline.source import open_source
 from srr_core.recipe import CalibrationSpec, EvaluationSpec, QuantizerSpec, Recipe, cost
+from srr_core.recipe.architectures import require_spendable
 from srr_core.recipe.compatibility import rope_type
 from srr_core.recipe.reach import require_reachable
 from srr_core.recipe.targets import Model, require_target
@@ -115,15 +116,16 @@ def plan_run(
         UnsupportedModelError: the model cannot be compressed.
         CheckpointError: the source is damaged, lacks a tensor or has no safetensors weights or tokenizer.
         CalibrationError, EvaluationError: a text is unreadable or too short.
-        RecipeError: the device is not there.
+        RecipeError: the device is not there, or a budget cannot be spent on such a model.
     """
     require_free(destination)
     architecture = Architecture(source)
+    require_budget(architecture, recipe)
     weights, how_stored = open_source(source, architecture)
     require_complete(architecture.model, weights.entries)
     layers = plan_layers(architecture, weights.entries)
     require_share(layers, weights.entries, recipe)
-    require_budget(layers, weights.entries, recipe)
+    require_reach(layers, weights.entries, recipe)
     layout = choose_layout(architecture, layers, recipe)
     targets = choose_targets(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)
@@ -167,6 +169,11 @@ def plan_run(
     )
 
 
+def require_budget(architecture: Architecture, recipe: Recipe) -> None:
+    """Raise RecipeError where the recipe has a budget that cannot be spent on such a model."""
+    require_spendable(recipe.budget, architecture.name, is_encoder_decoder=architecture.is_encoder_decoder)
+
+
 def calibration_windows(
     architecture: Architecture, recipe: Recipe, text: Path, tokenizer: Any, notes: list[str]
 ) -> TokenWindows:
@@ -203,13 +210,14 @@ def choose_layout(
     """
     _require_loadable(architecture)
     shapes = frozenset(layer.shape for layer in layers.layers)
+    all_linear = layers.all_linear and reads_packed(architecture.model)
     require_target(
         recipe,
         Model(
             shapes,
             architecture=architecture.name,
             rope=rope_type(architecture.config.to_dict()),
-            all_linear=layers.all_linear,
+            all_linear=all_linear,
             has_experts=any(layer.expert is not None for layer in layers.layers),
         ),
     )
@@ -217,7 +225,7 @@ def choose_layout(
     is_named = not mixed or all(layer.name == layer.module for layer in layers.layers if layer.expert is None)
     return native_layout(
         recipe.quantizer,
-        all_linear=layers.all_linear and reads_packed(architecture.model) and is_named,
+        all_linear=all_linear and is_named,
         in_features=[layer.shape[1] for layer in layers.layers],
         has_fused_experts=any(layer.expert is not None for layer in layers.layers),
         mixed=mixed,
@@ -256,7 +264,7 @@ def require_share(layers: LayerPlan, entries: Mapping[str, TensorEntry], recipe:
     )
 
 
-def require_budget(layers: LayerPlan, entries: Mapping[str, TensorEntry], recipe: Recipe) -> None:
+def require_reach(layers: LayerPlan, entries: Mapping[str, TensorEntry], recipe: Recipe) -> None:
     """Refuse a target that no choice of a budget's settings meets. Raises RecipeError with the range."""
     source_bytes = layers.compressed_bytes(entries)
     kept_bytes = sum(entry.num_bytes for entry in entries.values()) - source_bytes

@@ -32,13 +32,14 @@ from srr_core.models.layers import plan_layers
 from srr_core.models.miniature import VOCABULARY, miniature
 from srr_core.pipeline.assemble import assemble
 from srr_core.pipeline.baselines import Baselines
+from srr_core.pipeline.budgeting import sensitivities
 from srr_core.pipeline.judging import evaluate_written, verify_weights
 from srr_core.pipeline.layers import LayerCompressor, finished_layers
 from srr_core.pipeline.plan import RunPlan, choose_layout, choose_targets
 from srr_core.pipeline.run_monitor import RunMonitor
 from srr_core.pipeline.source import open_source
 from srr_core.pipeline.work_folder import WorkFolder
-from srr_core.recipe import CalibrationSpec, EvaluationSpec, MXIntSpec, NormalFloatSpec, Recipe
+from srr_core.recipe import BudgetSpec, CalibrationSpec, EvaluationSpec, MXIntSpec, NormalFloatSpec, Recipe
 from srr_core.recipe.stages import Stage
 from srr_core.types import Progress, ShouldStop
 from srr_core.verification.reload import outputs_of
@@ -75,32 +76,36 @@ def rehearse(plan: RunPlan, *, should_stop: ShouldStop | None = None, smallest: 
         torch.manual_seed(0)
         copy = _copy(plan, Path(scratch))
         if copy is not None:
-            _run(plan.architecture.name, copy, should_stop)
+            _run(plan, copy, should_stop)
 
 
-def _run(name: str, copy: RunPlan, should_stop: ShouldStop | None) -> None:
+def _run(plan: RunPlan, copy: RunPlan, should_stop: ShouldStop | None) -> None:
     stages = [Stage.PLAN]
 
     def note(progress: Progress) -> None:
         stages.append(progress.stage)
 
     try:
-        _carry_out(copy, RunMonitor(note, should_stop))
+        _carry_out(copy, plan.recipe.budget, RunMonitor(note, should_stop))
     except StopRequested:
         raise
     except (*_NOT_OF_THE_CLASS, OSError, MemoryError, torch.OutOfMemoryError) as error:
         _log.warning("rehearsal_ended", extra={"stage": stages[-1].value, "reason": str(error)})
     except Exception as error:  # of a class we know nothing of: it fails in whatever way it likes
         cause = str(error) if isinstance(error, SrrError) else f"{type(error).__name__}: {error}"
+        name = plan.architecture.name
         raise UnsupportedModelError(
             f"{name} cannot be compressed; a random tiny copy of it failed in the stage {stages[-1].value!r}: "
             f"{' '.join(cause.split())[:400]}"
         ) from error
 
 
-def _carry_out(copy: RunPlan, monitor: RunMonitor) -> None:
+def _carry_out(copy: RunPlan, budget: BudgetSpec | None, monitor: RunMonitor) -> None:
     work = WorkFolder(copy.destination, {})
     try:
+        if budget is not None:
+            with monitor.stage(Stage.SEARCH, 2 * len(copy.layers.blocks)):
+                sensitivities(copy, budget, after_block=lambda: monitor.advance(Stage.SEARCH))
         with monitor.stage(Stage.COMPRESS, len(copy.layers.layers)):
             LayerCompressor(copy, work, monitor, Baselines(copy, work, monitor)).run()
         with monitor.stage(Stage.ASSEMBLE, 1):

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from srr_core.recipe.architectures import ENCODER_DECODERS, TRANSPOSED
 from srr_core.recipe.gguf_types import PLAIN_ROPE, llama_cpp_row
 from srr_core.recipe.recipe import Recipe
 from srr_core.recipe.servers import sglang_row, vllm_rows
@@ -41,15 +42,18 @@ def compatibility(
         shapes: (out, in) of the compressed layers.
         architecture: The class that config.json names, as LlamaForCausalLM.
         rope: See `rope_type`.
-        all_linear: False for models whose weights are stored transposed, as GPT-2's.
+        all_linear: False where a layer of the model is not a plain Linear; a class whose weights are stored
+            transposed, as GPT-2's, is known by its name too.
         has_experts: Whether the model routes between experts.
     """
+    all_linear = all_linear and architecture not in TRANSPOSED
     asked = Asked(
         grid=recipe.quantizer.uniform_grid,
         sizes=frozenset(shapes),
         rank=recipe.rank,
         all_linear=all_linear,
         has_experts=has_experts,
+        is_encoder_decoder=architecture in ENCODER_DECODERS,
     )
     stock = _stock_obstacle(asked.grid, asked.sizes, all_linear=all_linear, has_experts=has_experts)
     return (
@@ -102,6 +106,8 @@ def _gptq(asked: Asked) -> CompatibilityRow:
         reason = "zero points in the second version of the format, which GPTQModel reads and vLLM does not"
         return verdict_by_source(GPTQ, None, reason, GPTQ_READ)
     reason = "weights equal to the last bit, packed in memory"
+    if asked.is_encoder_decoder:
+        return verdict_by_source(GPTQ, None, f"{reason}; tried on decoders alone", GPTQ_READ)
     return CompatibilityRow(runtime=GPTQ, verdict="yes", reason=reason, evidence="trial", versions=GPTQ_TRIED)
 
 

@@ -19,6 +19,12 @@ VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 PLAIN_WORD_BITS = (2, 4, 8)
 """Bits that every version of compressed-tensors packs alike."""
 
+_VLLM_READS_ONE = (
+    "it has served no encoder-decoder that reads text since 0.11; BART, mBART and Florence-2 need its bart-plugin, "
+    "which was not tried with packed weights"
+)
+_SGLANG_READS_ONE = "it serves no encoder-decoder that reads text; those it has, as Whisper, hear or see"
+
 MARLIN = "vLLM, Marlin kernel (GPU)"
 HUMMING = "vLLM, Humming kernel (GPU)"
 VLLM_CPU = "vLLM (CPU)"
@@ -33,6 +39,9 @@ def vllm_rows(asked: Asked, stock: str | None) -> tuple[CompatibilityRow, ...]:
     Args:
         stock: Why compressed-tensors cannot hold the result, or None.
     """
+    if asked.is_encoder_decoder:
+        names = (MARLIN, HUMMING, VLLM_CPU, VLLM_PLUGIN, VLLM_LORA)
+        return tuple(verdict_by_source(name, _VLLM_READS_ONE, "", VLLM_READ) for name in names)
     return (_marlin(asked, stock), _humming(stock), _vllm_cpu(asked, stock), _plugin(asked, stock), _lora(asked, stock))
 
 
@@ -124,7 +133,7 @@ def _repeatable(asked: Asked) -> str:
 
 def sglang_row(asked: Asked, stock: str | None) -> CompatibilityRow:
     """Return SGLang's verdict."""
-    obstacle = stock or _sglang_obstacle(asked)
+    obstacle = _SGLANG_READS_ONE if asked.is_encoder_decoder else stock or _sglang_obstacle(asked)
     reason = "bits, groups and shapes are in its list; L·R by --lora-paths, scaled by alpha / r"
     return verdict_by_source(SGLANG, obstacle, reason, SGLANG_READ)
 

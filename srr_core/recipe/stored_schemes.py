@@ -26,6 +26,10 @@ _FOREIGN = (
     (".weight_global_scale", "NVFP4"),
     (".weight_g_idx", "compressed-tensors with reordered columns"),
 )
+_PARTS = (".weight_scale", ".weight_scale_inv", ".weight_zero_point", ".weight_shape")
+"""What belongs to codes. Left over beside a plain weight, loaders of packed weights would look for the codes."""
+_PLAIN = frozenset({"BF16", "F16", "F32", "F64"})
+_INTEGERS = frozenset({"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64"})
 _FP8 = frozenset({"F8_E4M3", "F8_E5M2"})
 
 
@@ -55,6 +59,9 @@ def stored_scheme(dtypes: Mapping[str, str]) -> StoredScheme | None:
         dtypes: Of every tensor, as safetensors headers spell them.
     """
     found = [scheme for name in sorted(dtypes) if (scheme := _scheme(name, dtypes)) is not None]
+    if not found:
+        whole = (name for name in sorted(dtypes) if name.endswith(".weight") and dtypes[name] in _INTEGERS)
+        found = [StoredScheme("whole numbers without a scale", name, is_decoded=False) for name in whole]
     return next((scheme for scheme in found if not scheme.is_decoded), found[0] if found else None)
 
 
@@ -113,6 +120,9 @@ def _scheme(name: str, dtypes: Mapping[str, str]) -> StoredScheme | None:
     foreign = next((title for suffix, title in _FOREIGN if name.endswith(suffix)), None)
     if foreign is not None:
         return StoredScheme(foreign, name, is_decoded=False)
+    left = next((name.removesuffix(part) for part in _PARTS if name.endswith(part)), None)
+    if left is not None and dtypes.get(f"{left}.weight") in _PLAIN:
+        return StoredScheme("parts of codes beside a plain weight", name, is_decoded=False)
     base = name.removesuffix(BLOCKS)
     if base != name and dtypes[name] == "U8" and dtypes.get(base + BLOCK_SCALES) == "U8":
         return StoredScheme("MXFP4", name, is_decoded=True)

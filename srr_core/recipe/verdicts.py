@@ -40,6 +40,8 @@ class Asked:
     rank: int
     all_linear: bool
     has_experts: bool
+    is_encoder_decoder: bool = False
+    """Whether the model reads one text and predicts another."""
 
     @property
     def adapter_rank(self) -> int:

@@ -5,7 +5,7 @@ transformers fills a place that no file has a tensor for with random numbers, an
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -76,8 +76,14 @@ def fit(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> Fit:
     return Fit(tuple(empty), tuple(unused))
 
 
-def _behind(name: str, entries: Iterable[str]) -> str:
+def _behind(name: str, entries: Collection[str]) -> str:
     """Return what to do about a tensor that is there behind a prefix, or an empty string."""
+    path, _, leaf = name.rpartition(".")
+    if f"{path}.base_layer.{leaf}" in entries:
+        return (
+            f"; it holds '{path}.base_layer.{leaf}': a LoRA was saved inside the model; merge it (merge_and_unload) "
+            "and save the model again"
+        )
     found = next((entry for entry in entries if entry.endswith(f".{name}")), None)
     if found is None:
         return ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from srr_core.recipe.architectures import ENCODER_DECODERS
 from srr_core.recipe.compatibility import OURS, TRANSFORMERS
 from srr_core.recipe.servers import HUMMING, MARLIN, PLAIN_WORD_BITS, VLLM_LORA, VLLM_PLUGIN, lora_flag
 from srr_core.recipe.verdicts import CompatibilityRow, Verdict
@@ -14,7 +15,12 @@ from srr_core.report import Report
 from srr_core.telling.runtimes import has_experts, runtimes
 
 STOCK_PACKAGES = '"transformers>=5" "compressed-tensors>=0.18"'
-_AUTO_CLASSES = {"ForCausalLM": "AutoModelForCausalLM", "ForMaskedLM": "AutoModelForMaskedLM"}
+_AUTO_CLASSES = {
+    "ForCausalLM": "AutoModelForCausalLM",
+    "LMHeadModel": "AutoModelForCausalLM",
+    "ForMaskedLM": "AutoModelForMaskedLM",
+    "Model": "AutoModel",
+}
 _MISSING_PEFT = (
     "Without peft, transformers loads Q alone, silently: the model runs, and is worse than every number of its report."
 )
@@ -75,8 +81,11 @@ def served_rank(report: Report) -> int:
 
 
 def auto_class(architecture: str) -> str:
-    """Return the class of transformers that loads a model of this architecture."""
-    return next((name for suffix, name in _AUTO_CLASSES.items() if architecture.endswith(suffix)), "AutoModel")
+    """Return the class of transformers that loads a model of this architecture with its head: its own, if need be."""
+    if architecture in ENCODER_DECODERS:
+        return architecture
+    found = (name for suffix, name in _AUTO_CLASSES.items() if architecture.endswith(suffix))
+    return next(found, architecture or "AutoModel")
 
 
 def transformers_steps(report: Report, repo_id: str) -> tuple[Step, Step]:

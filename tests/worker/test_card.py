@@ -236,3 +236,15 @@ def test_doubts_are_in_the_card() -> None:
     text = model_card(compared.report(evaluation_seen=1.0), repo_id="alice/out", source=source())
 
     assert "* 100 % of the windows it was measured on lie in the text it was calibrated on" in text
+
+
+def test_the_card_of_an_encoder_decoder_has_no_command_for_a_server_that_refuses_it() -> None:
+    made = compared.report()
+    made = made.model_copy(
+        update={"source": made.source.model_copy(update={"architecture": "T5ForConditionalGeneration"})}
+    )
+    text = model_card(made, repo_id="alice/out", source=source())
+
+    assert "T5ForConditionalGeneration.from_pretrained" in text
+    assert "vllm serve" not in text
+    assert "vLLM does not serve this model: it has served no encoder-decoder that reads text" in text

@@ -49,7 +49,7 @@ class TestFolderHub:
             (source("org/taken"), 422, "no_safetensors"),
             (source("org/nd"), 422, "license_forbids_derivatives"),
             (source("org/code"), 422, "needs_remote_code"),
-            (source("org/mamba"), 422, "unsupported_model"),
+            (source("org/whisper"), 422, "unsupported_model"),
             (source("org/foobar"), 422, "unsupported_model"),
             (source("org/broken"), 422, "invalid_checkpoint"),
             (source("a--b/c"), 422, "invalid_repo_id"),
@@ -70,7 +70,7 @@ class TestFolderHub:
     ) -> None:
         hub.import_model(write_model(tmp_path / "nd", card=NO_DERIVATIVES), "org/nd")
         hub.import_model(write_model(tmp_path / "code", architectures=["X"], auto_map={"AutoModel": "x.X"}), "org/code")
-        hub.import_model(write_model(tmp_path / "mamba", architectures=["MambaForCausalLM"]), "org/mamba")
+        hub.import_model(write_model(tmp_path / "whisper", architectures=["WhisperModel"]), "org/whisper")
         hub.import_model(write_model(tmp_path / "foobar", architectures=["FooBarForCausalLM"]), "org/foobar")
         broken, taken = write_model(tmp_path / "broken"), write_model(tmp_path / "taken")
         (broken / "model.safetensors").write_bytes(b"garbage")
@@ -165,6 +165,23 @@ class TestFolderHub:
         assert "in the source" in large["problems"][0]["message"]
         assert right["valid"]
         assert right["estimate"]["bits_per_weight"] == pytest.approx(3.0)
+
+    @pytest.mark.parametrize(
+        ("architecture", "budget", "words"),
+        [
+            ("T5ForConditionalGeneration", {"target_bits": 3.5}, "is an encoder-decoder"),
+            ("BertModel", {"target_kl": 0.1}, "has no head that predicts tokens"),
+        ],
+    )
+    def test_a_budget_that_cannot_be_spent_on_a_class_is_refused_before_queueing(
+        self, http: TestClient, hub: FolderHub, tmp_path: Path, architecture: str, budget: dict[str, float], words: str
+    ) -> None:
+        hub.import_model(write_model(tmp_path / "model", architectures=[architecture]), "org/other")
+        recipe = {"name": "gptq", "budget": budget}
+        refused = http.post("/v1/jobs", json={**source("org/other"), "recipe": recipe})
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_recipe")
+        assert f"{architecture} {words}" in refused.json()["detail"]
 
     @pytest.mark.parametrize(("name", "is_said"), [("quip-sharp", True), ("gptq", False)])
     def test_a_result_that_no_server_takes_packed_is_told_before_the_work(

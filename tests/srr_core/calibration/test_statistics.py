@@ -8,6 +8,7 @@ from torch import nn
 
 from srr_core.calibration.statistics import InputAccumulator, InputCollector
 from srr_core.errors import NumericalError
+from srr_core.types import Statistics
 
 
 def _inputs(sequences: int = 6, length: int = 5, width: int = 7, seed: int = 0) -> torch.Tensor:
@@ -94,19 +95,97 @@ def test_a_tensor_changed_in_place_between_two_layers_is_two_inputs() -> None:
     assert [members for members, _ in collector.groups()] == [("first",), ("second",)]
 
 
+def _means_of(*inputs: torch.Tensor) -> Statistics:
+    alone = InputAccumulator(4, torch.device("cpu"))
+    for one in inputs:
+        alone.add(one)
+    return alone.finish("alone")
+
+
+Calls = list[list[tuple[str, int]]]
+"""By batch, which module is called with the input of which seed, in order."""
+
+
+@pytest.mark.parametrize(
+    ("calls", "groups"),
+    [
+        # The first of a group is called once more than the others.
+        ([[("a", 0), ("b", 0), ("a", 1)]], [("a",), ("b",)]),
+        ([[("a", 0), ("a", 1), ("b", 0)]], [("a",), ("b",)]),
+        ([[("a", 0), ("b", 0), ("c", 0), ("a", 1), ("c", 1)]], [("a", "c"), ("b",)]),
+        ([[("a", 0), ("b", 0)], [("a", 1), ("b", 1), ("a", 2), ("a", 3)]], [("a",), ("b",)]),
+        # Another than the first is, before it or after it.
+        ([[("a", 0), ("b", 0)], [("b", 2), ("a", 1), ("b", 1)]], [("a",), ("b",)]),
+        ([[("a", 0), ("b", 0)], [("a", 1), ("b", 2)]], [("a",), ("b",)]),
+        # One is left out of a batch, or comes late.
+        ([[("a", 0), ("b", 0), ("c", 0)], [("a", 1)], [("a", 2), ("b", 2), ("c", 2)]], [("a",), ("b", "c")]),
+        ([[("a", 0)], [("a", 1), ("b", 1)]], [("a",), ("b",)]),
+        # All are called with the same again and again.
+        ([[("a", 0), ("b", 0), ("a", 1), ("b", 1)], [("a", 2), ("b", 2)]], [("a", "b")]),
+        ([[("a", 0), ("b", 0), ("a", 0), ("b", 0)]], [("a", "b")]),
+        # The second input of the first is that of another group.
+        ([[("c", 1), ("a", 0), ("b", 0), ("a", 1), ("b", 1)]], [("c",), ("a", "b")]),
+    ],
+)
 @torch.no_grad()
-def test_layers_that_stop_sharing_are_an_error_not_a_guess() -> None:
+def test_every_layer_has_the_statistic_of_its_own_inputs_whoever_it_shares_some_with(
+    calls: Calls, groups: list[tuple[str, ...]]
+) -> None:
+    modules = {name: nn.Linear(4, 4) for name in "abc"}
+    inputs = {seed: _inputs(width=4, seed=seed) for seed in range(4)}
+    collector = InputCollector(modules)
+    with collector.watching():
+        for batch in calls:
+            for name, seed in batch:
+                modules[name](inputs[seed])
+            collector.end_batch()
+
+    found = dict(collector.groups())
+
+    assert sorted(map(sorted, found)) == sorted(map(sorted, groups))
+    for members, statistics in found.items():
+        for member in members:
+            own = _means_of(*(inputs[seed] for batch in calls for name, seed in batch if name == member))
+            assert statistics.num_tokens == own.num_tokens
+            torch.testing.assert_close(statistics.autocorrelation, own.autocorrelation, rtol=1e-12, atol=1e-12)
+            assert torch.equal(statistics.largest_mean_magnitude, own.largest_mean_magnitude)
+
+
+@torch.no_grad()
+def test_an_input_that_is_not_shared_and_then_changed_in_place_is_an_error_not_a_guess() -> None:
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     collector = InputCollector({"first": first, "second": second})
+    hidden, other = _inputs(width=4), _inputs(width=4, seed=1)
+
+    def run() -> None:
+        with collector.watching():
+            first(hidden)
+            second(hidden)
+            first(other)
+            other.mul_(2)
+
+    with pytest.raises(NumericalError, match="second shared its input with first until"):
+        run()
+
+
+@torch.no_grad()
+def test_layers_without_tokens_share_nothing() -> None:
+    first, second, idle = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+    collector = InputCollector({"first": first, "second": second, "idle": idle})
     with collector.watching():
-        hidden = _inputs(width=4)
-        first(hidden)
-        second(hidden)
+        for module in (first, second, idle):
+            module(torch.empty(0, 4))
         collector.end_batch()
-        other = _inputs(width=4, seed=1)
-        first(hidden)
-        with pytest.raises(NumericalError, match="shared its input with first"):
-            second(other)
+        first(_inputs(width=4))
+        second(_inputs(width=4, seed=1))
+
+    found = dict(collector.groups())
+
+    assert {members: statistics.num_tokens for members, statistics in found.items()} == {
+        ("first",): 30,
+        ("second",): 30,
+        ("idle",): 0,
+    }
 
 
 @torch.no_grad()

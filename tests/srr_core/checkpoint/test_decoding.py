@@ -128,6 +128,8 @@ def test_scales_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
         ({"a.weight": "U8", "a.weight.absmax": "U8"}, "bitsandbytes 4-bit"),
         ({"a.weight_packed": "U8", "a.weight_global_scale": "F32"}, "NVFP4"),
         ({"a.weight": "U8", "a.weight_scale": "F32"}, "8-bit integers with scales"),
+        ({"a.weight": "BF16", "a.weight_scale": "F32"}, "parts of codes beside a plain weight"),
+        ({"a.weight": "I8", "b.weight": "BF16"}, "whole numbers without a scale"),
     ],
 )
 def test_codes_that_are_not_decoded_are_known_by_their_names(tensors: dict[str, str], title: str) -> None:
@@ -136,7 +138,9 @@ def test_codes_that_are_not_decoded_are_known_by_their_names(tensors: dict[str, 
     assert (scheme.title, scheme.is_decoded) == (title, False)
 
 
-@pytest.mark.parametrize("tensors", [{"a.weight": "BF16"}, {"n.scale": "F32"}, {"q_scale": "BF16", "mask": "BOOL"}])
+@pytest.mark.parametrize(
+    "tensors", [{"a.weight": "BF16"}, {"n.scale": "F32"}, {"q_scale": "BF16", "mask": "BOOL", "position_ids": "I64"}]
+)
 def test_plain_numbers_have_no_scheme(tensors: dict[str, str]) -> None:
     assert stored_scheme(tensors) is None
 

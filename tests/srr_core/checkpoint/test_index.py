@@ -140,6 +140,15 @@ def test_tensors_of_a_named_file_that_the_index_does_not_list_are_read_too_as_st
     assert set(CheckpointReader(folder)) == {"a", "b"}
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_a_pointer_in_the_place_of_a_small_file_is_named_too(folder: Path, name: str) -> None:
+    folder.mkdir()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(CheckpointError, match=rf"{name}: is a pointer of git-lfs"):
+        CheckpointReader(folder)
+
+
 def test_a_pointer_of_git_lfs_is_told_from_a_damaged_file(folder: Path) -> None:
     folder.mkdir()
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"

@@ -34,6 +34,8 @@ def test_an_adapter_beside_the_weights_is_refused_unless_it_belongs_to_them() ->
     [
         ("model.fp16.safetensors", "a variant"),
         ("model.fp16.safetensors.index.json", "a variant"),
+        ("model.safetensors.index.fp16.json", "a variant"),
+        ("fp16/model.safetensors", "in a folder below, where stock loaders look only if an index names it"),
         ("adapter_model.safetensors", "an adapter"),
         ("pytorch_model.bin", "a pickle, and only safetensors checkpoints are read"),
         ("model-q4.gguf", "GGUF"),

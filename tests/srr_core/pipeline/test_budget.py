@@ -10,10 +10,11 @@ import transformers
 from safetensors.torch import load_file
 
 from srr_core.budget.table import ScoreTable
+from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.errors import CheckpointError, ExportError, RecipeError, StopRequested
 from srr_core.exporters.export import export
 from srr_core.formats.artifact import open_artifact
-from srr_core.pipeline import budgeting, compress
+from srr_core.pipeline import budgeting, compress, inspect_model
 from srr_core.recipe import GPTQFormatSpec, MergedSpec, Recipe, override
 from srr_core.report import Report
 from srr_core.runtime import load
@@ -263,6 +264,28 @@ def test_a_target_divergence_needs_a_head(tmp_path: Path, text: Path) -> None:
 
     with pytest.raises(RecipeError, match="BertModel has no head that predicts tokens"):
         compress(source, budgeted(target_bits=None, target_kl=0.1), tmp_path / "out", calibration_text=text)
+
+
+def test_a_budget_for_an_encoder_decoder_is_refused_before_anything_is_read(tmp_path: Path, text: Path) -> None:
+    source, stages = tmp_path / "source", set()
+    config = transformers.T5Config(
+        vocab_size=259, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0
+    )
+    transformers.T5ForConditionalGeneration(config).save_pretrained(source)
+    byte_tokenizer().save_pretrained(source)
+
+    inspected = inspect_model(source, CheckpointReader(source).entries, budgeted(), text_bytes=10_000)
+    with pytest.raises(RecipeError, match="T5ForConditionalGeneration is an encoder-decoder; what a layer"):
+        compress(
+            source,
+            budgeted(),
+            tmp_path / "out",
+            calibration_text=text,
+            on_progress=lambda progress: stages.add(progress.stage.value),
+        )
+
+    assert "T5ForConditionalGeneration is an encoder-decoder; what a layer" in inspected.reason
+    assert stages <= {"plan"}
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,19 @@ def test_a_class_that_cannot_be_run_block_by_block_is_refused_in_the_plan(tmp_pa
     assert not (tmp_path / "out.partial").exists()
 
 
+def test_a_budget_that_cannot_be_spent_on_a_class_is_found_in_its_rehearsal(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    config = transformers.XLMConfig(vocab_size=320, emb_dim=64, n_layers=2, n_heads=4, max_position_embeddings=64)
+    transformers.XLMWithLMHeadModel(config).to(torch.bfloat16).save_pretrained(source)
+    byte_tokenizer().save_pretrained(source)
+    budget = {"target_bits": 4.1, "num_bits": [3, 4], "group_sizes": [16], "num_sequences": 4, "sequence_length": 16}
+
+    rehearse(_plan(source, tmp_path), smallest=0)
+
+    with pytest.raises(UnsupportedModelError, match=r"failed in the stage 'search': the model works on the hidden"):
+        rehearse(_plan(source, tmp_path, budget=budget), smallest=0)
+
+
 def test_a_small_model_is_not_rehearsed_for_its_run_is_one(tmp_path: Path) -> None:
     plan = _plan(_reversible(tmp_path / "source", 320), tmp_path)
 

@@ -181,6 +181,36 @@ def pointer(folder: Path) -> None:
     (folder / SINGLE).write_text(POINTER)
 
 
+def pointer_in_place_of(name: str) -> Build:
+    def build(folder: Path) -> None:
+        build_checkpoint(folder)
+        (folder / name).write_text(POINTER)
+
+    return build
+
+
+def scale_that_is_left_over(folder: Path) -> None:
+    build_checkpoint(folder)
+    rewrite(folder, lambda tensors: {**tensors, "lm_head.weight_scale": torch.ones(1)})
+
+
+def whole_numbers(folder: Path) -> None:
+    def change(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        name = "model.layers.0.mlp.up_proj.weight"
+        return {**tensors, name: tensors[name].to(torch.int8)}
+
+    build_checkpoint(folder)
+    rewrite(folder, change)
+
+
+def unmerged_adapter(folder: Path) -> None:
+    def change(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name.replace("q_proj.", "q_proj.base_layer."): tensor for name, tensor in tensors.items()}
+
+    build_checkpoint(folder)
+    rewrite(folder, change)
+
+
 def prefix_of_a_wrapper(folder: Path) -> None:
     build_checkpoint(folder)
     rewrite(folder, lambda tensors: {f"_orig_mod.{name}": tensor for name, tensor in tensors.items()})
@@ -204,6 +234,13 @@ REFUSED: Mapping[str, tuple[Build, str]] = {
     "codes of one byte in some layers": (codes_without_a_word("mlp"), r"quantized already \(FP8"),
     "integer codes": (integer_codes, r"quantized already \(bitsandbytes 8-bit"),
     "a pointer of git-lfs": (pointer, "pointer of git-lfs"),
+    "a pointer for the tokenizer": (pointer_in_place_of("tokenizer.json"), r"tokenizer\.json is a pointer of git-lfs"),
+    "a scale without codes": (
+        scale_that_is_left_over,
+        r"quantized already \(parts of codes beside a plain weight: lm_head\.weight_scale\)",
+    ),
+    "whole numbers": (whole_numbers, r"quantized already \(whole numbers without a scale: .*up_proj\.weight\)"),
+    "a LoRA inside the model": (unmerged_adapter, "a LoRA was saved inside the model; merge it"),
     "tokens without a row": (
         lambda folder: build_checkpoint(folder, vocab_size=100),
         "the embedding of the model has 100 rows",

@@ -135,6 +135,33 @@ def test_transposed_weights_are_left_to_our_runtime():
     assert row(MXIntSpec(), "transformers", all_linear=False).verdict == "no"
 
 
+@pytest.mark.parametrize("architecture", ["GPT2LMHeadModel", "GPT2ForSequenceClassification", "OpenAIGPTLMHeadModel"])
+def test_a_class_with_transposed_weights_is_known_by_its_name(architecture):
+    told = {one.runtime: (one.verdict, one.reason) for one in rows(GPTQSpec(), architecture=architecture)}
+    found = {
+        one.runtime: (one.verdict, one.reason) for one in rows(GPTQSpec(), architecture=architecture, all_linear=False)
+    }
+
+    assert told == found
+    assert [runtime for runtime, (verdict, _) in told.items() if verdict != "no"] == ["srr_core.runtime"]
+
+
+@pytest.mark.parametrize("rank", [0, 32])
+@pytest.mark.parametrize("architecture", ["T5ForConditionalGeneration", "BartForConditionalGeneration"])
+def test_servers_refuse_encoder_decoders_that_read_text(architecture, rank):
+    found = {one.runtime: one for one in rows(MXIntSpec(num_bits=4), rank=rank, architecture=architecture)}
+
+    served = [one for name, one in found.items() if name.startswith(("vLLM", "SGLang"))]
+    assert {(one.verdict, "encoder-decoder that reads text" in one.reason) for one in served} == {("no", True)}
+    assert len(served) == 6
+    assert found["transformers + compressed-tensors + peft"].verdict == "yes"
+    assert found["GPTQ kernels (srr export --to gptq)"].verdict == "untested"
+
+
+def test_the_decoder_of_an_encoder_decoder_alone_is_no_encoder_decoder():
+    assert row(MXIntSpec(num_bits=4), "vLLM, Marlin", architecture="BartForCausalLM").verdict == "untested"
+
+
 def test_shapes_that_do_not_fit_marlins_tiles_are_padded_by_vllm():
     assert row(MXIntSpec(num_bits=4), "vLLM, Marlin", [(100, 4096), (4096, 96)]).verdict == "untested"
 

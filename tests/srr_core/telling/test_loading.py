@@ -6,7 +6,7 @@ from srr_core.recipe import override
 from srr_core.recipe.compatibility import GPTQ, TRANSFORMERS
 from srr_core.recipe.gguf_types import LLAMA_CPP
 from srr_core.report import BudgetReport, SettingCount
-from srr_core.telling.loading import Loading, loadings
+from srr_core.telling.loading import Loading, auto_class, loadings
 from srr_core.telling.runtimes import runtimes
 from tests.srr_core.telling import reports
 
@@ -76,3 +76,28 @@ def test_where_layers_differ_the_setting_that_is_least_taken_decides(
     made = reports.report(budget=budget(*settings))
 
     assert {row.runtime: row.verdict for row in runtimes(made) if row.runtime in verdicts} == verdicts
+
+
+@pytest.mark.parametrize(
+    ("architecture", "loader"),
+    [
+        ("LlamaForCausalLM", "AutoModelForCausalLM"),
+        ("GPT2LMHeadModel", "AutoModelForCausalLM"),
+        ("BertForMaskedLM", "AutoModelForMaskedLM"),
+        ("BertModel", "AutoModel"),
+        ("T5ForConditionalGeneration", "T5ForConditionalGeneration"),
+        ("EncoderDecoderModel", "EncoderDecoderModel"),
+        ("Qwen2ForSequenceClassification", "Qwen2ForSequenceClassification"),
+        ("", "AutoModel"),
+    ],
+)
+def test_what_is_typed_loads_the_head_too(architecture: str, loader: str) -> None:
+    assert auto_class(architecture) == loader
+
+
+def test_nothing_is_typed_for_a_server_that_does_not_take_the_class() -> None:
+    source = reports.report().source.model_copy(update={"architecture": "T5ForConditionalGeneration"})
+    found = {way.name: way for way in loadings(reports.report(source=source), "org/out")}
+
+    assert {name for name, way in found.items() if way.steps} == {"transformers", "srr"}
+    assert "encoder-decoder that reads text" in found["vllm"].reason

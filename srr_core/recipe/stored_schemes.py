@@ -95,8 +95,13 @@ def check_quantization(config: Mapping[str, Any]) -> None:
         UnsupportedModelError: the message names the method.
     """
     described = config.get("quantization_config")
-    if not described:
+    if described is None:
         return
+    if not described:  # stock loaders look for the method, and stop
+        raise UnsupportedModelError(
+            "quantization_config in config.json names no method, so stock loaders refuse the model; remove it there if "
+            "the weights are plain"
+        )
     method = described.get("quant_method", "unknown") if isinstance(described, Mapping) else described
     if method not in DECODED_METHODS or is_artifact(config):
         raise UnsupportedModelError(f"the model is quantized already ({method}); start from its 16-bit source")

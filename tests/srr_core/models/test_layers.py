@@ -174,6 +174,7 @@ def test_integer_weights_are_kept_with_the_reason(tmp_path: Path) -> None:
 REFUSED = {
     "remote code": ({"architectures": ["X"], "auto_map": {"AutoConfig": "configuration_x.X"}}, "which is never run"),
     "quantized already": ({"quantization_config": {"quant_method": "gptq"}}, r"quantized already \(gptq\)"),
+    "quantized by nothing": ({"quantization_config": {}}, "names no method"),
     "quantized in a word": ({"quantization_config": "awq"}, r"quantized already \(awq\)"),
     "no architecture": ({"architectures": None}, "names no architecture"),
     "unknown class": ({"architectures": ["TotallyNewForCausalLM"]}, "is not a class of transformers"),

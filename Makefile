@@ -12,7 +12,7 @@ TORCH_PIP_ARGS ?=
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test coverage chaos check lint docs audit load zoo bench mutants lock clean
+.PHONY: help setup demo test coverage chaos check lint docs audit load zoo bench mutants lock digests clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -84,10 +84,16 @@ mutants: setup ## How much of the modules their tests hold; SAMPLE=N faults of e
 
 # Of two pins of one package sort keeps the first, the installed one. A pin of what is not installed here (llama-cpp,
 # another platform) stays; one of what is no longer used is deleted by hand.
-lock: setup ## Pin what is installed now. Torch's +cpu or +cu suffix is left out: any build of it will do.
+# The images install from docker/*.lock, with hashes. An index must be reachable for them, and no links may be set: then
+# torch's build without CUDA would be found. What is not installed here, like the builder's own needs, is pinned by hand.
+lock: setup ## Pin what is installed now, and hash what the images install. Torch's +cpu or +cu suffix is left out.
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+c[pu0-9]*$$//' | \
 		LC_ALL=C sort -fu -t= -k1,1 -o constraints.txt - constraints.txt
+	$(BIN)/python docker/write_locks.py
 	@touch $(STAMP)
+
+digests: ## Pin the images that ours start from to what their tags mean today; needs docker and a network.
+	$(PYTHON) docker/pin_digests.py
 
 clean: ## Remove caches, builds and the demo's data; .venv stays.
 	rm -rf build dist .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

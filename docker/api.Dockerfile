@@ -2,14 +2,20 @@
 # The API and the pages: no torch, no GPU, about a quarter of a gigabyte.
 FROM python:3.11.13-slim-bookworm AS build
 WORKDIR /src
-RUN python -m venv /venv
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+RUN python -m venv /venv && python -m venv /builder
+# Every file is one whose hash the locks hold, or the installation ends; a change of our code reuses this layer.
+COPY docker/api.lock docker/build.lock docker/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /builder/bin/pip install --disable-pip-version-check --require-hashes --no-deps -r docker/build.lock \
+    && /venv/bin/pip install --disable-pip-version-check --require-hashes --no-deps -r docker/api.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY worker worker
 COPY srr_core srr_core
 COPY examples examples
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /venv/bin/pip install --disable-pip-version-check -c constraints.txt ".[postgresql]" \
+RUN /builder/bin/python -m hatchling build -t wheel -d /dist \
+    && /venv/bin/pip install --disable-pip-version-check --no-index --no-deps /dist/*.whl \
+    && /venv/bin/pip check \
     && ! /venv/bin/python -c "import torch" 2>/dev/null
 
 FROM python:3.11.13-slim-bookworm

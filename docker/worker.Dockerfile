@@ -8,9 +8,15 @@ RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
 
 FROM python AS build
 WORKDIR /src
-RUN python3 -m venv /venv
+RUN python3 -m venv /venv && python3 -m venv /builder
+# Every file is one whose hash the locks hold, or the installation ends; a change of our code reuses these layers.
+COPY docker/worker.lock docker/build.lock docker/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /builder/bin/pip install --disable-pip-version-check --require-hashes --no-deps -r docker/build.lock \
+    && /venv/bin/pip install --disable-pip-version-check --require-hashes --no-deps -r docker/worker.lock
+# What torch, which is there and was checked, needs of NVIDIA and triton: the one step without hashes, at the versions
+# that torch's own metadata names. `docker/write_locks.py` says why.
 COPY constraints.txt ./
-# Torch alone first: a change of our code reuses this layer.
 RUN --mount=type=cache,target=/root/.cache/pip \
     /venv/bin/pip install --disable-pip-version-check -c constraints.txt torch
 COPY pyproject.toml README.md LICENSE ./
@@ -18,8 +24,9 @@ COPY service service
 COPY worker worker
 COPY srr_core srr_core
 COPY examples examples
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /venv/bin/pip install --disable-pip-version-check -c constraints.txt ".[worker,postgresql,gguf]"
+RUN /builder/bin/python -m hatchling build -t wheel -d /dist \
+    && /venv/bin/pip install --disable-pip-version-check --no-index --no-deps /dist/*.whl \
+    && /venv/bin/pip check
 
 FROM python
 LABEL org.opencontainers.image.title="srr-compression worker" \

@@ -19,6 +19,7 @@ CHARACTERS_PER_TOKEN = 16
 """More than any common tokenizer's average on prose, so that a prefix of the text is almost always enough."""
 
 RUN_TOKENS = 32
+_FIRST_WORD = "a"
 _TOKEN_BYTES = 8
 
 
@@ -59,12 +60,14 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint; code from the checkpoint is never run.
 
     Raises:
-        CheckpointError: the folder has no tokenizer that transformers can read.
+        CheckpointError: the folder has no tokenizer that transformers can read, or one that fails at its first word.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             directory, trust_remote_code=False, local_files_only=True
         )
+        # Some values of tokenizer_config.json are not looked at before a text comes, model_max_length for one.
+        tokenizer(_FIRST_WORD, verbose=False)
     except Exception as error:  # the Rust library raises Exception itself for a damaged file
         reason = _pointer(directory) or str(error).strip().split("\n")[0]
         raise CheckpointError(f"the tokenizer of {directory.name!r} cannot be loaded: {reason}") from error

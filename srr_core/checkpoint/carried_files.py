@@ -72,6 +72,21 @@ def carried_in(folder: Path) -> tuple[str, ...]:
     return carried_files(names, _read_modules(folder / MODULES_FILE))
 
 
+def check_carried(folder: Path) -> None:
+    """Look at the documents beside a model that no loader of ours reads, and loaders of the result will.
+
+    Raises:
+        CheckpointError: one is nested so deeply that no loader gets past it; or as `carried_files` does.
+    """
+    for name in OTHER_FILES.intersection(carried_in(folder)):
+        try:
+            json.loads((folder / name).read_bytes())
+        except RecursionError as error:
+            raise CheckpointError(f"{name}: is nested too deeply to be read") from error
+        except (OSError, ValueError):
+            continue  # loaders pass over what is no JSON; a template is none
+
+
 def copy_carried(source: Path, destination: Path) -> None:
     """Copy what belongs to the model of a folder beside its weights and config.json.
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from srr_core.calibration.dataset import TokenWindows, cut_windows, load_tokenizer
+from srr_core.checkpoint.carried_files import check_carried
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import require_free
@@ -129,6 +130,7 @@ def plan_run(
     layout = choose_layout(architecture, layers, recipe)
     targets = choose_targets(architecture, layers, recipe)
     tokenizer = load_tokenizer(source)
+    check_carried(source)
     little = cost.share_note(layers.compressed_share(weights.entries))
     notes = [*how_stored, *([little] if little else []), *_without_low_rank(targets)]
     calibration = calibration_windows(architecture, recipe, calibration_text, tokenizer, notes)

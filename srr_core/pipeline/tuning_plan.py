@@ -12,7 +12,7 @@ import torch
 from srr_core.calibration.dataset import TokenWindows, cut_windows, load_tokenizer
 from srr_core.checkpoint.index import read_json
 from srr_core.checkpoint.writer import require_free
-from srr_core.errors import EvaluationError, RecipeError
+from srr_core.errors import CheckpointError, EvaluationError, RecipeError
 from srr_core.formats.artifact_files import read_configuration
 from srr_core.formats.stored_forms import read_marker
 from srr_core.kernels.paths import multiplies_bfloat16
@@ -168,6 +168,9 @@ def _stops(source: Path, tokenizer: Any) -> frozenset[int]:
     file = source / "generation_config.json"
     stated = read_json(file).get("eos_token_id") if file.exists() else None
     listed = stated if isinstance(stated, list) else [stated]
+    wrong = next((token for token in listed if token is not None and type(token) is not int), None)
+    if wrong is not None:
+        raise CheckpointError(f"{file.name}: eos_token_id names {str(wrong)[:100]!r}, which is no number of a token")
     return frozenset(int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None)
 
 

@@ -183,6 +183,7 @@ def _loaded(
     except (
         AttributeError,
         KeyError,
+        RecursionError,
         TypeError,
         ValueError,
     ) as error:  # what a stranger's numbers make of code that trusts them

@@ -15,6 +15,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.installation import HUB_USER, Installation
 from tests.chaos.invariants import KINDS, Findings
 from tests.chaos.models import seed_hub
+from tests.chaos.patience import Patience
 from tests.chaos.plan import Plan, PlannedFault, make_plan
 from tests.chaos.records import TERMINAL, JobRecord, Seen, look, read_job
 from tests.chaos.scene import Agenda, Scene
@@ -25,7 +26,8 @@ _AIM_SECONDS = 4.0
 """A fault whose instant does not come goes ahead after so long."""
 _IN_FLIGHT = 8
 """Jobs that wait or run at once: enough for both workers and for messages to lose."""
-_END_SECONDS = 240.0
+_STILL_SECONDS = 240.0
+"""After so long without any move a job that has not ended is lost."""
 
 Tell = Callable[[str], None]
 
@@ -162,8 +164,8 @@ class _Run:
         self._say(f"fault {fault.index} {fault.name}{aim}: {detail}")
 
     def _wait_for_ends(self) -> None:
-        deadline = time.monotonic() + _END_SECONDS + 4.0 * len(self._unsent)
-        while time.monotonic() < deadline:
+        patience = Patience(_STILL_SECONDS)
+        while patience.lasts(self._scene.seen):
             self._tick()
             for service in self._installation.services:
                 service.start()

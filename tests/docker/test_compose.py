@@ -15,7 +15,7 @@ from tests.docker.files import COMPOSE_FILES, ROOT, compose
 
 EACH_FILE = [pytest.param(path, id=path.name) for path in COMPOSE_FILES]
 OURS = ("api", "worker")
-PINNED = re.compile(r"^[\w./-]+:v?\d+\.\d+(\.\d+)?[\w.-]*$")
+PINNED = re.compile(r"^[\w./-]+:v?\d+\.\d+(\.\d+)?[\w.-]*(@sha256:[0-9a-f]{64})?$")
 
 
 def _service(name: str) -> dict[str, Any]:

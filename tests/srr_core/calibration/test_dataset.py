@@ -1,5 +1,6 @@
 """Text to windows: deterministic, complete, and refused when it cannot be used."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from srr_core.calibration.dataset import cut_windows, load_tokenizer
 from srr_core.errors import CalibrationError, CheckpointError
-from tests.pico import byte_tokenizer, write_text
+from tests.pico import build_checkpoint, byte_tokenizer, write_text
 
 
 def _cut(file: Path, *, num_sequences: int = 4, sequence_length: int = 16) -> torch.Tensor:
@@ -73,3 +74,12 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_that_fails_at_its_first_word_is_refused(tmp_path: Path) -> None:
+    build_checkpoint(tmp_path / "model")
+    file = tmp_path / "model" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": "64"}))
+
+    with pytest.raises(CheckpointError, match="the tokenizer of 'model' cannot be loaded: '>' not supported"):
+        load_tokenizer(tmp_path / "model")

@@ -18,6 +18,7 @@ from srr_core.checkpoint.carried_files import (
     TOKENIZER_FILES,
     carried_files,
     carried_in,
+    check_carried,
     copy_carried,
 )
 from srr_core.errors import CheckpointError
@@ -132,3 +133,17 @@ def test_a_damaged_list_of_parts_is_named(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("[1, ")
     with pytest.raises(CheckpointError, match=r"modules\.json: cannot be read as JSON"):
         carried_in(tmp_path)
+
+
+def test_a_document_that_no_loader_gets_past_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text("[" * 20_000)
+
+    with pytest.raises(CheckpointError, match=r"generation_config\.json: is nested too deeply"):
+        check_carried(tmp_path)
+
+
+def test_what_loaders_pass_over_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text("{")
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+
+    check_carried(tmp_path)

@@ -1,8 +1,11 @@
 """What a fine-tuning cannot do is refused before a weight is read."""
 
+import json
+import shutil
+
 import pytest
 
-from srr_core.errors import DestinationError, EvaluationError, RecipeError, TrainingDataError
+from srr_core.errors import CheckpointError, DestinationError, EvaluationError, RecipeError, TrainingDataError
 from srr_core.pipeline.tuning_plan import plan_tuning
 from srr_core.recipe import EvaluationSpec, MXIntSpec, named_recipe
 from srr_core.recipe.tuning import (
@@ -75,6 +78,15 @@ def test_what_cannot_work_is_refused(folder, tmp_path, spec, options, error, mes
 def test_compressed_model_is_not_compressed_again(folder, tmp_path):
     with pytest.raises(RecipeError, match="compressed already"):
         plan(folder, TuningSpec(), tmp_path / "out", source=compressed(folder, 4))
+
+
+@pytest.mark.parametrize("stop", ["2", 2.5, True, [2, None, {}]])
+def test_a_stop_that_is_no_token_is_refused_by_its_file(folder, tmp_path, stop):
+    shutil.copytree(folder / "model", tmp_path / "model")
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": stop}))
+
+    with pytest.raises(CheckpointError, match=r"generation_config\.json: eos_token_id names"):
+        plan(folder, TuningSpec(), tmp_path / "out", source=tmp_path / "model")
 
 
 def test_destination_that_exists_is_refused(folder, tmp_path):

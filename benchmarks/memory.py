@@ -42,9 +42,10 @@ print(json.dumps({
 
 
 def checkpoint(folder: Path, **shape: int) -> Path:
-    """Write a random bf16 Llama checkpoint with the demo model's tokenizer."""
+    """Write a random bf16 Llama checkpoint with the demo model's tokenizer, and its vocabulary unless one is given."""
     tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
-    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, tie_word_embeddings=False, **shape)
+    sizes = {"vocab_size": len(tokenizer), **shape}
+    config = LlamaConfig(max_position_embeddings=2048, tie_word_embeddings=False, **sizes)
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)

@@ -46,6 +46,7 @@ LLAMA_1B = {
     "intermediate_size": 5632,
     "num_attention_heads": 32,
     "num_key_value_heads": 4,
+    "vocab_size": 32_000,
 }
 MEMORY_TOKENS = 512
 TRAIN_AND_MEASURE = """

@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -157,8 +157,13 @@ def local_source(
     token: str | None,
     progress: ProgressBar,
     should_stop: "ShouldStop",
+    *,
+    taken: "Callable[[ResolvedModel], ResolvedModel] | None" = None,
 ) -> "tuple[Path, ResolvedModel | None]":
     """Return the folder of a model, downloaded beside the destination where it is one of the Hub.
+
+    Args:
+        taken: What of a model is fetched where it is taken with all that changes its outputs; else its source alone.
 
     Raises:
         CommandError: there is no such model.
@@ -177,8 +182,15 @@ def local_source(
     def show_bytes(done: int, total: int) -> None:
         progress.remark(f"{size_words(done)} of {size_words(total)}")
 
+    if taken is not None:
+        model = taken(model)
     folder = hub.download(
-        model, download_folder(destination), token=token, on_progress=show_bytes, should_stop=should_stop
+        model,
+        download_folder(destination),
+        whole=taken is not None,
+        token=token,
+        on_progress=show_bytes,
+        should_stop=should_stop,
     )
     return folder, model
 

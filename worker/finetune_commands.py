@@ -10,9 +10,10 @@ from service.commands.progress import ProgressBar
 from service.commands.report_text import print_scores
 from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stages import TUNING, Stage, share_done
-from srr_core.recipe.tuning import RecipeStart, RecompressedResult, TuningSpec
+from srr_core.recipe.tuning import ArtifactStart, RecipeStart, RecompressedResult, TuningSpec
 from srr_core.recipe.tuning_options import ARTIFACT, with_start
 from srr_core.tuners.data_report import DataReport, Preview, TuningNeeds
+from srr_core.tuners.kept import require_kept
 from srr_core.tuners.report import TuningReport
 from worker.commands import download_folder, local_source, quiet_libraries, stop_on_interrupt
 
@@ -48,12 +49,20 @@ def finetune(
     from srr_core.pipeline.finetune import finetune as run
     from srr_core.pipeline.tuning_inspection import inspect_tuning
     from srr_core.pipeline.tuning_plan import plan_tuning
-    from srr_core.tuners.folders import is_artifact
+    from srr_core.tuners.folders import can_go_on
 
     quiet_libraries()
     with stop_on_interrupt() as should_stop, ProgressBar(f"{source} → {destination}") as progress:
-        folder, model = local_source(source, revision, destination, hub_token, progress, should_stop)
-        chosen = with_start(spec, ARTIFACT) if not has_start and is_artifact(folder) else spec
+        folder, model = local_source(
+            source,
+            revision,
+            destination,
+            hub_token,
+            progress,
+            should_stop,
+            taken=lambda found: taken(found, spec, has_start=has_start),
+        )
+        chosen = with_start(spec, ARTIFACT) if not has_start and can_go_on(folder) else spec
         compresses = isinstance(chosen.start, RecipeStart) or isinstance(chosen.result, RecompressedResult)
         calibration = (calibration_text or CALIBRATION_TEXT) if compresses else None
         if not only_check:
@@ -95,6 +104,28 @@ def finetune(
         print_json(report.model_dump(mode="json"))
     else:
         _print_report(report, destination)
+
+
+def taken(model: "ResolvedModel", spec: TuningSpec, *, has_start: bool) -> "ResolvedModel":
+    """Return what is fetched of a model of the Hub: a result of ours with its L·R, or with that of a checkpoint.
+
+    Args:
+        has_start: Whether the user named a start.
+    Raises:
+        RecipeError: it keeps no such checkpoint.
+        HubError: it must not be fetched, or what lies beside its weights is an adapter of others.
+    """
+    from service.hub.model import check_compressible, going_on
+
+    start = spec.start
+    if isinstance(start, ArtifactStart):
+        if start.checkpoint is not None:
+            require_kept(model.model_id, start.checkpoint, model.kept_steps)
+        model = going_on(model, start.checkpoint)
+    elif not has_start:
+        model = going_on(model, None)
+    check_compressible(model)
+    return model
 
 
 def _print_data(report: DataReport, needs: TuningNeeds, notes: tuple[str, ...], *, as_json: bool) -> None:

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from examples import CALIBRATION_TEXT
-from service.hub.model import ResolvedModel, check_compressible
+from service.hub.model import ResolvedModel, check_compressible, going_on
 from service.jobs.schema import Job, JobResult
 from service.jobs.work import DatasetFile, FinetuneWork, StoredText
 from service.platform.tracing import span
@@ -47,12 +46,12 @@ def tune_and_publish(job: Job, work: FinetuneWork, context: RunContext) -> Finis
 def _resolve(work: FinetuneWork, context: RunContext) -> ResolvedModel:
     context.progress.advance(Stage.DOWNLOAD, 0, 1)
     # A later attempt keeps the commit of the first: its checkpoints are of that model.
-    model = resolved(work.source, context)
+    model, start = resolved(work.source, context), work.tuning.start
+    if isinstance(start, ArtifactStart):
+        model = going_on(model, start.checkpoint)
+        if start.checkpoint is not None:
+            require_kept(model.model_id, start.checkpoint, model.kept_steps)
     check_compressible(model)
-    start = work.tuning.start
-    if isinstance(start, ArtifactStart) and start.checkpoint is not None:
-        require_kept(model.model_id, start.checkpoint, model.kept_steps)
-        model = replace(model, checkpoint=start.checkpoint)
     acknowledged = work.acknowledge_license
     settle(work.source, model, work.destination, context, acknowledged=acknowledged, holding="fine-tuning")
     return model

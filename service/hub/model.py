@@ -1,7 +1,7 @@
 """One model at one commit, as a value, and what must hold before any of it is downloaded."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -19,14 +19,15 @@ from srr_core.errors import CheckpointError
 from srr_core.recipe.architectures import ARCHITECTURES, TRANSFORMERS
 from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.stored_schemes import is_artifact
-from srr_core.tuners.kept import kept_step, kept_steps
+from srr_core.tuners.kept import is_of_kept_base, kept_step, kept_steps
 
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
+TUNING_REPORT = "tuning.json"
 _OF_A_RESULT = frozenset(
     {
         *("adapter_model.safetensors", "adapter_config.json", "model-head.safetensors"),
-        *("report.json", "recipe.json", "tuning.json"),
+        *("report.json", "recipe.json", TUNING_REPORT),
     }
 )
 """What a result of ours has beside a source."""
@@ -84,6 +85,8 @@ class ResolvedModel:
     """What modules.json lists, where the model has one."""
     checkpoint: int | None = None
     """Steps of the kept checkpoint that is wanted with it, of a fine-tuning of ours."""
+    with_adapter: bool = False
+    """Whether the adapter beside weights of 16 bits is taken with them, because a fine-tuning of ours left both."""
 
     @property
     def weights(self) -> tuple[RepoFile, ...]:
@@ -99,7 +102,7 @@ class ResolvedModel:
     def _weights(self) -> tuple[tuple[RepoFile, ...], str]:
         files = {file.path: file for file in self.files}
         try:
-            first = _first_file(files, self.config)
+            first = _first_file(files, self.config, with_adapter=self.with_adapter)
             if not first.endswith(INDEX_SUFFIX):
                 return (files[first],), ""
             if self.index is None:
@@ -143,12 +146,24 @@ class ResolvedModel:
 
     @property
     def whole_downloads(self) -> tuple[RepoFile, ...]:
-        """`downloads`, and all that changes the outputs of a result of ours: adapter, head, and a wanted checkpoint."""
+        """`downloads`, and all that changes the outputs of a result of ours: adapter, head, and a wanted checkpoint.
+
+        Where that stands on a base of its own, the weights at the top are another form of the result and stay.
+        """
         also = (file for file in self.files if self._is_of_result(file.path) and file.path not in self.flagged)
-        return tuple(sorted({*self.downloads, *also}, key=lambda file: file.path))
+        found = {*self.downloads, *also}
+        if self.checkpoint is not None and self.checkpoint_base:
+            found -= set(self.weights)
+        return tuple(sorted(found, key=lambda file: file.path))
 
     def _is_of_result(self, path: str) -> bool:
-        return path in _OF_A_RESULT or (self.checkpoint is not None and kept_step(path) == self.checkpoint)
+        is_wanted = self.checkpoint is not None and (kept_step(path) == self.checkpoint or is_of_kept_base(path))
+        return path in _OF_A_RESULT or is_wanted
+
+    @property
+    def checkpoint_base(self) -> tuple[RepoFile, ...]:
+        """The files of the base that kept checkpoints alone stand on; none where that is the result itself."""
+        return tuple(file for file in self.files if is_of_kept_base(file.path))
 
     @property
     def kept_steps(self) -> tuple[int, ...]:
@@ -166,10 +181,16 @@ class ResolvedModel:
         return sum(file.size_bytes for file in self.weights)
 
 
+def going_on(model: ResolvedModel, checkpoint: int | None) -> ResolvedModel:
+    """Return a result of ours as a fine-tuning takes it that goes on from it: with its own L·R, or a checkpoint's."""
+    is_tuned = any(file.path == TUNING_REPORT for file in model.files)
+    return replace(model, with_adapter=is_tuned, checkpoint=checkpoint)
+
+
 def index_file(paths: Iterable[str], config: Mapping[str, Any] | None) -> str | None:
     """Return the index that names the weights of a model, or None where stock loaders read none."""
     try:
-        first = _first_file(paths, config)
+        first = _first_file(paths, config, with_adapter=True)
     except CheckpointError:
         return None
     return first if first.endswith(INDEX_SUFFIX) else None
@@ -233,9 +254,9 @@ def _refuse_weights(model: ResolvedModel) -> NoReturn:
     raise InvalidWeightsError(f"The weights of {model.model_id} cannot be read: {model.weights_problem}.")
 
 
-def _first_file(paths: Iterable[str], config: Mapping[str, Any] | None) -> str:
+def _first_file(paths: Iterable[str], config: Mapping[str, Any] | None, *, with_adapter: bool) -> str:
     known = config or {}
-    return first_file(paths, known, may_have_adapter=is_artifact(known))
+    return first_file(paths, known, may_have_adapter=with_adapter or is_artifact(known))
 
 
 def _check_files(model: ResolvedModel) -> None:

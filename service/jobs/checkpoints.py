@@ -9,7 +9,7 @@ from service.jobs.reports import job_report
 from service.jobs.schema import Job, JobState, JobSubmission
 from service.jobs.work import FinetuneWork, JobDestination, JobSource, StoredText
 from service.platform.errors import UnreadableError
-from srr_core.recipe.tuning import AdapterResult, ArtifactStart, GridSpec, TuningSpec
+from srr_core.recipe.tuning import ArtifactStart, GridSpec, RecompressedResult, TuningSpec
 from srr_core.tuners.kept import require_kept
 from srr_core.tuners.report import TuningReport
 
@@ -34,6 +34,8 @@ def kept_checkpoints(job: Job, store: JobReading) -> tuple[int, ...]:
 def started_at(job: Job, step: int) -> FinetuneWork:
     """Return the work of a fine-tuning that goes on from a checkpoint of a job, everything else as it was there.
 
+    So its result is of the same form, merged where that of the job is.
+
     Raises:
         InvalidJobError: the job is no fine-tuning, or has published nothing yet.
     """
@@ -49,7 +51,7 @@ def started_at(job: Job, step: int) -> FinetuneWork:
         update={
             "source": JobSource(model_id=result.repo_id, revision=result.commit_sha),
             "tuning": _going_on(work.tuning, step),
-            "calibration": None,
+            "calibration": work.calibration if isinstance(work.tuning.result, RecompressedResult) else None,
         }
     )
 
@@ -71,7 +73,7 @@ def publication(
     schedule = work.tuning.schedule.model_copy(update={"max_steps": 0})
     tuning = work.tuning.model_copy(update={"schedule": schedule})
     changes: dict[str, Any] = {
-        name: _with_text(getattr(work, name), read_text) for name in ("data", "validation", "neutral")
+        name: _with_text(getattr(work, name), read_text) for name in ("data", "validation", "neutral", "calibration")
     }
     work = work.model_copy(update={**changes, "destination": destination, "tuning": tuning})
     return JobSubmission(work=work, tags=job.tags)
@@ -83,7 +85,6 @@ def _going_on(tuning: TuningSpec, step: int) -> TuningSpec:
         update={
             "start": ArtifactStart(checkpoint=step),
             "grid": GridSpec(),
-            "result": AdapterResult(),
             "checkpoints": checkpoints,
         }
     )

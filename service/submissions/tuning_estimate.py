@@ -17,6 +17,7 @@ from service.submissions.schema import TrainingEstimate
 from srr_core.recipe import Recipe, cost, tuning_cost
 from srr_core.recipe.tuning import LoRAStart, RecipeStart, TuningSpec
 from srr_core.recipe.tuning_cost import TunedModel, Workload
+from srr_core.tuners.kept import kept_step
 
 SCRATCH_FACTOR = 4
 """Scratch space as a multiple of the download, as the worker reserves it."""
@@ -33,22 +34,31 @@ def scratch_bytes(model: ResolvedModel) -> int:
 
 
 def tuned_model(model: ResolvedModel, weights: Weights | None) -> TunedModel:
-    """Return the sizes of a model: from its headers, or for an artifact from its files and its configuration."""
+    """Return the sizes of a model: from its headers, or for packed weights from its files and its configuration."""
     config = model.config or {}
     hidden, vocabulary, blocks = tuning_cost.sizes_of(config)
     sizes = {"hidden_size": hidden, "vocabulary": vocabulary, "blocks": blocks}
-    if weights is not None:
+    factors = sum(file.size_bytes for file in model.files if _is_of_start(file.path, model)) // _FACTOR_BYTES
+    base = model.checkpoint_base if model.checkpoint is not None else ()
+    if weights is not None and not base:
         shapes = weights.anatomy.shapes
         kept = weights.parameters - sum(rows * columns for rows, columns in shapes)
-        return TunedModel(shapes, max(kept, 0), **sizes)
-    factors = sum(file.size_bytes for file in model.files if file.path == _FACTORS) // _FACTOR_BYTES
+        return TunedModel(shapes, max(kept, 0), **sizes, factor_values=factors or None)
+    base_bytes = sum(file.size_bytes for file in base if file.path.endswith(".safetensors"))
     return TunedModel(
-        tuning_cost.usual_shapes(config),
+        tuning_cost.usual_shapes(config) if weights is None else weights.anatomy.shapes,
         vocabulary * hidden,
         **sizes,
-        packed_bytes=model.weight_bytes,
+        packed_bytes=base_bytes or model.weight_bytes,
         factor_values=factors or None,
     )
+
+
+def _is_of_start(path: str, model: ResolvedModel) -> bool:
+    """Whether a file holds the factors that a training would begin with."""
+    if model.checkpoint is None:
+        return path == _FACTORS
+    return kept_step(path) == model.checkpoint and path.endswith(f"/{_FACTORS}")
 
 
 def tuning_estimate(

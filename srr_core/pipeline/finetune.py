@@ -131,7 +131,7 @@ def _run(
         neutral = cell.drift(checkpoint)
         monitor.advance(Stage.EVALUATE)
         write_result(plan, base, cell, checkpoint, work)
-        kept = write_kept_checkpoints(plan, base, cell, work.artifact)
+        kept = write_kept_checkpoints(plan, base, cell, work)
         scores = evaluate_result(plan, work.artifact)
         monitor.advance(Stage.EVALUATE)
     with monitor.stage(Stage.VERIFY, 1):

@@ -29,6 +29,7 @@ from srr_core.runtime import load
 from srr_core.runtime.training import trained_parameters
 from srr_core.tuners.folders import appearing, is_artifact
 from srr_core.tuners.grid import rates_of
+from srr_core.tuners.kept_start import write_kept_base
 from srr_core.tuners.opening import objective_for
 from srr_core.tuners.report import CellReport, NeutralReport, StartReport, TuningReport
 from srr_core.tuners.result import write_kept, write_tuned
@@ -36,6 +37,8 @@ from srr_core.tuners.slowing import COMPRESSION_REPORT, compression_report
 from srr_core.tuners.start import load_dense, open_start
 from srr_core.verification.reload import verify_logits, verify_structure
 
+_TUNED = "tuned"
+"""In the work of a run: the result as base and adapter, where another form is made of it."""
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -50,7 +53,7 @@ def write_result(plan: TuningPlan, base: BaseFolder, cell: TuningCell, checkpoin
     if isinstance(wanted, AdapterResult):
         _write_tuned(plan, base, cell, checkpoint, work.artifact)
         return
-    tuned = work.path / "tuned"
+    tuned = work.path / _TUNED
     with appearing(tuned) as partial:
         _write_tuned(plan, base, cell, checkpoint, partial)
     work.artifact.rmdir()  # the steps below make it themselves
@@ -73,12 +76,15 @@ def write_result(plan: TuningPlan, base: BaseFolder, cell: TuningCell, checkpoin
     )
 
 
-def write_kept_checkpoints(plan: TuningPlan, base: BaseFolder, cell: TuningCell, folder: Path) -> tuple[int, ...]:
+def write_kept_checkpoints(plan: TuningPlan, base: BaseFolder, cell: TuningCell, work: WorkFolder) -> tuple[int, ...]:
     """Put the checkpoints of a training beside its result, where that is asked for, and return their steps."""
     if not plan.spec.checkpoints.publish:
         return ()
-    checkpoints = cell.checkpoints()
-    write_kept(cell.start, checkpoints, folder, digest=base.digest, artifact_id=plan.artifact_id)
+    checkpoints, artifact_id = cell.checkpoints(), plan.artifact_id
+    if not isinstance(plan.spec.result, AdapterResult):
+        write_kept_base(work.path / _TUNED, work.artifact)
+        artifact_id = None  # what lies there has L·R in it, and whoever put them on it would add them twice
+    write_kept(cell.start, checkpoints, work.artifact, digest=base.digest, artifact_id=artifact_id)
     return tuple(checkpoints)
 
 

@@ -20,7 +20,7 @@ from srr_core.pipeline.plan import choose_device, core_version
 from srr_core.recipe.architectures import WINDOW_FIELDS
 from srr_core.recipe.tuning import ArtifactStart, RecipeStart, RecompressedResult, TuningSpec
 from srr_core.tuners.dataset import Dataset, prepare
-from srr_core.tuners.folders import is_artifact
+from srr_core.tuners.folders import can_go_on, is_artifact
 from srr_core.tuners.kept import require_kept
 from srr_core.tuners.kept_start import steps_in
 from srr_core.tuners.rows import file_digest
@@ -105,9 +105,7 @@ def plan_tuning(
     _require_start(source, spec, calibration_text)
     tokenizer = load_tokenizer(source)
     notes: list[str] = []
-    is_fresh = None
-    if isinstance(spec.start, ArtifactStart):
-        is_fresh = not read_marker(config["quantization_config"], file="config.json").rank
+    is_fresh = _is_fresh(source, spec, config)
     resolved = _within_window(spec.resolved(starts_fresh=is_fresh), source, tokenizer, notes)
     stops = _stops(source, tokenizer)
     dataset = prepare(data, resolved, tokenizer, validation=validation_data, stops=stops)
@@ -139,16 +137,29 @@ def plan_tuning(
 
 
 def _require_start(source: Path, spec: TuningSpec, calibration_text: Path | None) -> None:
-    is_ours = is_artifact(source)
-    if is_ours and not isinstance(spec.start, ArtifactStart):
-        raise RecipeError(f"{source.name!r} is compressed already; start from it as it is (start 'artifact')")
-    if not is_ours and isinstance(spec.start, ArtifactStart):
-        raise RecipeError(f"{source.name!r} is no artifact of ours; name a recipe to start with, or 'lora'")
-    if isinstance(spec.start, ArtifactStart) and spec.start.checkpoint is not None:
-        require_kept(source.name, spec.start.checkpoint, steps_in(source))
+    start = spec.start
+    if not isinstance(start, ArtifactStart):
+        if can_go_on(source):
+            what = "compressed already" if is_artifact(source) else "a result of ours with its adapter beside it"
+            raise RecipeError(f"{source.name!r} is {what}; start from it as it is (start 'artifact')")
+    elif start.checkpoint is not None:
+        require_kept(source.name, start.checkpoint, steps_in(source))
+    elif not can_go_on(source):
+        kept = steps_in(source)
+        also = f", or one of its checkpoints ({', '.join(map(str, kept))})" if kept else ""
+        raise RecipeError(f"{source.name!r} is no artifact of ours; name a recipe to start with{also}, or 'lora'")
     needs_text = isinstance(spec.start, RecipeStart) or isinstance(spec.result, RecompressedResult)
     if needs_text and calibration_text is None:
         raise RecipeError("a calibration text is needed to compress the model")
+
+
+def _is_fresh(source: Path, spec: TuningSpec, config: Mapping[str, Any]) -> bool | None:
+    """Return whether what is gone on from brings no L·R; None where the specification says it."""
+    if not isinstance(spec.start, ArtifactStart):
+        return None
+    if spec.start.checkpoint is not None or not is_artifact(source):
+        return False
+    return not read_marker(config["quantization_config"], file="config.json").rank
 
 
 def _within_window(spec: TuningSpec, source: Path, tokenizer: Any, notes: list[str]) -> TuningSpec:

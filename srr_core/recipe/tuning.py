@@ -55,7 +55,7 @@ class RecipeStart(Spec):
 
 
 class ArtifactStart(Spec):
-    """An artifact of ours, as it was published: its own L·R goes on learning."""
+    """A result of ours, compressed or fine-tuned in 16 bits, as it was published: its own L·R goes on learning."""
 
     kind: Literal["artifact"] = "artifact"
     checkpoint: int | None = Field(
@@ -177,7 +177,8 @@ class CheckpointSpec(Spec):
     publish: bool = Field(
         default=False,
         description="Kept checkpoints of the published training travel with the result, the factors of each in a "
-        "folder of its own, so that any of them can be published or gone on from later.",
+        "folder of its own, so that any of them can be published or gone on from later. Where the result is no "
+        "adapter, the base that they stand on travels too.",
     )
 
     @model_validator(mode="after")
@@ -258,13 +259,6 @@ class TuningSpec(Spec):
             raise ValueError("data.window must hold a question beside task.sampling.max_new_tokens")
         if isinstance(self.start, LoRAStart) and not isinstance(self.slowing, NoSlowing):
             raise ValueError("start 'lora' preserves no directions, so there is none to slow")
-        if self.checkpoints.publish and (
-            isinstance(self.start, LoRAStart) or not isinstance(self.result, AdapterResult)
-        ):
-            raise ValueError(
-                "checkpoints.publish puts factors beside the compressed base that they stand on; it needs result "
-                "'adapter' and a start other than 'lora'"
-            )
         return self
 
     @property

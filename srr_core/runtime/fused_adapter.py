@@ -1,7 +1,8 @@
-"""PEFT told to let a packed layer add L·R in its own pass, on the paths that can.
+"""PEFT told to let a packed layer add L·R in its own pass, and to keep less for the gradients of the factors.
 
-PEFT's layer computes x·Qᵀ and then adds L·(R·x) by itself. Ours differs only where nothing is trained, one plain
-adapter is active, and the path of the packed layer says `fuses_low_rank`; everything else is PEFT's own code.
+PEFT's layer computes x·Qᵀ and then adds L·(R·x) by itself. Ours differs only where one plain adapter is active, and
+then either gradients are recorded or the path of the packed layer says `fuses_low_rank`; everything else is PEFT's own
+code.
 """
 
 import warnings
@@ -19,6 +20,7 @@ from typing_extensions import override
 
 from srr_core.runtime.experts import Factors, PackedExperts
 from srr_core.runtime.linear import PackedLinear
+from srr_core.runtime.trained_product import corrected_product
 
 _HOW_TO_TUNE = (
     "either model.add_adapter(config, adapter_name='tuned') and model.set_adapter(['default', 'tuned']), training what "
@@ -33,18 +35,23 @@ class FusedLinear(lora.Linear):
     def forward(self, x: Float[Tensor, "... in"], *args: Any, **kwargs: Any) -> Float[Tensor, "... out"]:
         """Return x·(Q + L·R)ᵀ + b in the dtype of x, with L·R of the adapters that are active."""
         # Arguments choose an adapter for each sample, or belong to a variant of LoRA.
-        adapter = None if args or kwargs else self._fusable_adapter(x)
-        if adapter is None:
+        adapter = None if args or kwargs else self._plain_adapter(x)
+        layer = cast(PackedLinear, self.base_layer)
+        is_recorded = torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+        is_fused = not torch.is_grad_enabled() and layer.path is not None and layer.path.fuses_low_rank
+        if adapter is None or not (is_recorded or is_fused):
             y: Tensor = super().forward(x, *args, **kwargs)
             return y
         right, left = cast(nn.Linear, self.lora_A[adapter]), cast(Tensor, self.lora_B[adapter].weight)
-        shared = right(self._cast_input_dtype(x, right.weight.dtype)) * self.scaling[adapter]
-        return cast(Tensor, self.base_layer(x, shared=shared, left=left.to(shared.dtype)))
+        scaling = self.scaling[adapter]
+        if is_recorded:
+            return corrected_product(layer, x, right.weight, left.to(right.weight.dtype), scaling)
+        shared = right(self._cast_input_dtype(x, right.weight.dtype)) * scaling
+        return cast(Tensor, layer(x, shared=shared, left=left.to(shared.dtype)))
 
-    def _fusable_adapter(self, x: Tensor) -> str | None:
-        """Return the one active adapter if it is plain and the base layer can add it, else None."""
-        path = cast(PackedLinear, self.base_layer).path
-        if path is None or not path.fuses_low_rank or torch.is_grad_enabled() or self.disable_adapters or self.merged:
+    def _plain_adapter(self, x: Tensor) -> str | None:
+        """Return the one active adapter if there is nothing about it but two matrices, else None."""
+        if self.disable_adapters or self.merged:
             return None
         active = [name for name in self.active_adapters if name in self.lora_A]
         if len(active) != 1:

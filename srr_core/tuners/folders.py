@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from srr_core.checkpoint.artifact_names import ADAPTER_FILE
 from srr_core.checkpoint.carried_files import carried_in
 from srr_core.checkpoint.expert_names import expert_name
 from srr_core.checkpoint.header import TensorEntry
 from srr_core.checkpoint.index import INDEX_NAME, read_json
 from srr_core.checkpoint.reader import CheckpointReader
 from srr_core.checkpoint.writer import tensor_bytes, write_json, write_tensors
-from srr_core.errors import StorageError
+from srr_core.errors import CheckpointError, StorageError
 from srr_core.formats.artifact import CONFIG_NAME, open_artifact
 from srr_core.formats.artifact_files import empty_model, read_configuration
 from srr_core.formats.expert_factors import ExpertPart, expert_parts
@@ -31,6 +33,8 @@ from srr_core.verification.digest import layer_digest
 _FROM_BLOCK = re.compile(r"(?:^|\.)([^.]+\.\d+\..+)$")
 HEAD_FILE = "model-head.safetensors"
 """The modules of a classifier that are trained whole, in a file of their own beside the frozen shards."""
+BASE_DIGEST_KEY = "base_sha256"
+"""Of the metadata of adapter_model.safetensors, where a fine-tuning of ours has written it."""
 
 
 def from_block(module: str) -> str:
@@ -43,6 +47,27 @@ def is_artifact(folder: Path) -> bool:
     """Whether a checkpoint folder is an artifact of ours. Raises CheckpointError."""
     stated = read_json(folder / CONFIG_NAME).get("quantization_config")
     return isinstance(stated, Mapping) and is_ours(stated)
+
+
+def is_tuned(folder: Path) -> bool:
+    """Whether a folder is a 16-bit model with the adapter beside it that a fine-tuning of ours left.
+
+    Raises:
+        CheckpointError: config.json or the adapter is damaged.
+    """
+    file = folder / ADAPTER_FILE
+    if is_artifact(folder) or not file.is_file():
+        return False
+    try:
+        with safe_open(file, "pt") as opened:
+            return BASE_DIGEST_KEY in (opened.metadata() or {})
+    except SafetensorError as error:
+        raise CheckpointError(f"{ADAPTER_FILE}: not a safetensors file: {error}") from error
+
+
+def can_go_on(folder: Path) -> bool:
+    """Whether a folder is a result of ours that can go on learning. Raises as `is_tuned` does."""
+    return is_artifact(folder) or is_tuned(folder)
 
 
 def empty_of(folder: Path, weights: CheckpointReader | None = None) -> PreTrainedModel:

@@ -1,6 +1,7 @@
 """Checkpoints that travel with a result: factors of other steps beside the base that all of them stand on.
 
-Stock loaders pass them by, because they lie in folders of their own. Read without torch.
+Where the result itself is no base for them, because W + L·R is one matrix there, the base lies beside them. Stock
+loaders pass them by, because they lie in folders of their own. Read without torch.
 """
 
 import re
@@ -11,6 +12,8 @@ from srr_core.checkpoint.artifact_names import ADAPTER_FILE
 from srr_core.errors import RecipeError
 
 KEPT_FOLDER = "checkpoints"
+KEPT_BASE = f"{KEPT_FOLDER}/base"
+"""What the checkpoints of a result stand on that is merged, or compressed again."""
 _STEP = re.compile(rf"^{KEPT_FOLDER}/step-(\d{{8}})/([^/]+)$")
 
 
@@ -29,6 +32,11 @@ def kept_steps(paths: Iterable[str]) -> tuple[int, ...]:
     """Return the steps of every checkpoint among the files of a result, in order."""
     steps = (kept_step(path) for path in paths if path.endswith(f"/{ADAPTER_FILE}"))
     return tuple(sorted({step for step in steps if step is not None}))
+
+
+def is_of_kept_base(path: str) -> bool:
+    """Whether a file of a result belongs to the base that its checkpoints alone stand on."""
+    return path.startswith(f"{KEPT_BASE}/")
 
 
 def require_kept(name: str, step: int, steps: Iterable[int]) -> None:

@@ -16,12 +16,18 @@ from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.formats.artifact_files import ADAPTER_DTYPE
 from srr_core.models.layers import Layer
 from srr_core.runtime.training import names_in_model
-from srr_core.tuners.folders import HEAD_FILE, appearing, base_digest, empty_of, link_files, write_head
+from srr_core.tuners.folders import (
+    BASE_DIGEST_KEY,
+    HEAD_FILE,
+    appearing,
+    base_digest,
+    empty_of,
+    link_files,
+    write_head,
+)
 from srr_core.tuners.kept import kept_folder
 from srr_core.tuners.start import FACTS_NAME
 
-BASE_DIGEST_KEY = "base_sha256"
-"""Of the metadata of adapter_model.safetensors."""
 _LORA = ".lora_"
 
 
@@ -63,11 +69,12 @@ def write_tuned(
 def write_kept(
     start: Path, checkpoints: Mapping[int, Path], destination: Path, *, digest: str, artifact_id: str | None
 ) -> None:
-    """Write the factors and heads of checkpoints, each into a folder of its own, beside a result that has the base.
+    """Write the factors and heads of checkpoints, each into a folder of its own, beside a result.
 
     Args:
         checkpoints: By the steps done.
         destination: The folder of the result.
+        artifact_id: Repository the result will be published as, where that holds the base at its top.
     Raises:
         StorageError: the disk is full.
     """

@@ -40,9 +40,11 @@ from srr_core.tuners.classifier import (
 )
 from srr_core.tuners.folders import (
     HEAD_FILE,
+    can_go_on,
     carry_files,
     empty_of,
     is_artifact,
+    is_tuned,
     link_files,
     shard_files,
     with_adapter,
@@ -71,7 +73,7 @@ class Facts(BaseModel):
 
 
 def write_base(source: Path, destination: Path, *, labels: Labels | None) -> Facts:
-    """Write a checkpoint or an artifact as the base of a training, a classifier's place made ready.
+    """Write a checkpoint or a result of ours as the base of a training, a classifier's place made ready.
 
     Args:
         destination: An empty folder.
@@ -81,14 +83,14 @@ def write_base(source: Path, destination: Path, *, labels: Labels | None) -> Fac
         CheckpointError: the source is damaged.
     """
     config = read_json(source / CONFIG_NAME)
-    weights = CheckpointReader(source, may_have_adapter=is_artifact(source))
+    weights = CheckpointReader(source, may_have_adapter=can_go_on(source))
     if labels is None:
         _require_language_model(config)
     else:
         config = classifier_config(config, labels)
     write_json(destination / CONFIG_NAME, config)
     carry_files(source, destination, *REPORTS)
-    rank = _rank(config)
+    rank = _rank(source, config)
     if labels is None:
         _write_shards(weights, destination)
         if rank:
@@ -214,6 +216,8 @@ def _fresh_tensor(name: str, shape: tuple[int, ...], spread: float, seed: int) -
     return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
 
 
-def _rank(config: Mapping[str, Any]) -> int:
+def _rank(source: Path, config: Mapping[str, Any]) -> int:
     quantization = config.get("quantization_config")
-    return read_marker(quantization, file=CONFIG_NAME).rank if isinstance(quantization, Mapping) else 0
+    if isinstance(quantization, Mapping):
+        return read_marker(quantization, file=CONFIG_NAME).rank
+    return int(read_json(source / ADAPTER_CONFIG)["r"]) if is_tuned(source) else 0

@@ -230,12 +230,12 @@ def tuning_spec() -> TuningSpec:
     return with_fields(spec, {"schedule.max_steps": 2, "grid.learning_rates": [1e-4, 3e-4]}).resolved()
 
 
-def training(store: JobStore, *, owner: str = "local") -> Job:
+def training(store: JobStore, *, owner: str = "local", result: str = "adapter") -> Job:
     """Return a fine-tuning that has done a step and kept a checkpoint."""
     work = FinetuneWork(
         source=JobSource(model_id="org/model"),
         destination=JobDestination(repo_id="org/model-tuned"),
-        tuning=tuning_spec(),
+        tuning=with_fields(tuning_spec(), {"result.kind": result}),
         data=TrainingData(text=ROWS),
     )
     job = submitted(store, JobSubmission(work=work), owner=owner)
@@ -254,9 +254,16 @@ def training(store: JobStore, *, owner: str = "local") -> Job:
     return store.get(job.id)
 
 
-def tuned(store: JobStore, *, owner: str = "local", kept: tuple[int, ...] = (), sha: str = "b" * 40) -> Job:
+def tuned(
+    store: JobStore,
+    *,
+    owner: str = "local",
+    kept: tuple[int, ...] = (),
+    sha: str = "b" * 40,
+    result: str = "adapter",
+) -> Job:
     """Return a fine-tuning that succeeded, some of its checkpoints published beside its result."""
-    job = training(store, owner=owner)
+    job = training(store, owner=owner, result=result)
     lease = Lease(job.id, 1, WORKER)
     store.publishing(lease)
     result = JobResult(repo_id="org/model-tuned", commit_sha=sha, commit_url=f"https://hub.example/commit/{sha}")

@@ -2,17 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
 from service.commands.output import CommandError
-from service.hub.model import ResolvedModel
+from service.hub.errors import InvalidWeightsError
+from service.hub.model import RepoFile, ResolvedModel
 from srr_core.errors import RecipeError, TrainingDataError
+from srr_core.recipe.tuning import ArtifactStart, TuningSpec
 from srr_core.runtime import load
 from srr_core.tuners.report import REPORT_NAME, TuningReport
 from tests.pico import build_checkpoint, write_text
+from worker.finetune_commands import taken
 from worker.tuning_card import tuning_card
 
 SMALL = {
@@ -104,6 +108,42 @@ def test_slips_are_told_in_one_line(
 ) -> None:
     with pytest.raises(error, match=message):
         run(folder, tmp_path / "out", *options)
+
+
+BASE = "checkpoints/base/model.safetensors"
+STEP = "checkpoints/step-00000002/adapter_model.safetensors"
+
+
+def on_the_hub(*others: str) -> ResolvedModel:
+    paths = ("config.json", "model.safetensors", "tuning.json", *others)
+    files = tuple(RepoFile(path, 10) for path in paths)
+    return ResolvedModel("me/tuned", "c" * 40, private=False, gated=False, files=files, config={"license": "mit"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "others", "fetched", "left"),
+    [
+        ({}, ["adapter_model.safetensors", "adapter_config.json", STEP], "adapter_model.safetensors", STEP),
+        ({"start": ArtifactStart(checkpoint=2)}, [BASE, STEP], BASE, "model.safetensors"),
+        ({"start": ArtifactStart(checkpoint=2)}, ["adapter_config.json", STEP], STEP, BASE),
+    ],
+    ids=["as-published", "checkpoint-with-its-base", "checkpoint-on-the-result"],
+)
+def test_a_result_of_the_hub_is_fetched_with_what_goes_on_learning(
+    changes: dict[str, Any], others: list[str], fetched: str, left: str
+) -> None:
+    found = taken(on_the_hub(*others), TuningSpec(**changes), has_start=bool(changes))
+
+    paths = {file.path for file in found.whole_downloads}
+    assert {fetched, "config.json", "tuning.json"} <= paths
+    assert left not in paths
+
+
+def test_what_must_not_be_fetched_is_refused_before_it_is() -> None:
+    with pytest.raises(RecipeError, match="keeps no checkpoint of step 3, but of 2"):
+        taken(on_the_hub(BASE, STEP), TuningSpec(start=ArtifactStart(checkpoint=3)), has_start=True)
+    with pytest.raises(InvalidWeightsError, match="adapter"):
+        taken(on_the_hub("adapter_config.json"), TuningSpec(), has_start=True)
 
 
 @pytest.mark.parametrize(

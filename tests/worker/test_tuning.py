@@ -152,8 +152,15 @@ def test_rows_that_cannot_be_learned_end_the_job_before_anything_is_compressed(s
     assert not list(shop.workspace.root.glob("*.partial/compressed*"))
 
 
-def test_an_artifact_goes_on_learning_from_a_checkpoint_it_keeps(shop: Shop) -> None:
-    first = shop.attempt(shop.submit(work(shop, tuning=spec(**{"checkpoints.publish": True}))))
+@pytest.mark.parametrize(
+    ("start", "result"),
+    [("srr", "adapter"), ("lora", "adapter"), ("lora", "merged")],
+    ids=["adapter", "adapter-on-16-bit", "merged"],
+)
+def test_a_result_goes_on_learning_from_a_checkpoint_it_keeps(shop: Shop, start: str, result: str) -> None:
+    wanted = with_fields(spec(), {"checkpoints.publish": True, "result.kind": result})
+    wanted = wanted if start == "srr" else with_start(wanted, start)
+    first = shop.attempt(shop.submit(work(shop, tuning=wanted)))
     kept = TuningReport.model_validate(shop.store.report(first.id)).kept
     step, before = next(
         (row["step"], row["scores"]["loss"])

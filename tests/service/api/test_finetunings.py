@@ -242,6 +242,33 @@ def test_a_kept_checkpoint_is_published_by_a_job_of_no_steps(
     assert job_store.text(work["data"]["sha256"]) == finished.ROWS
 
 
+def test_a_checkpoint_of_a_merged_result_is_published_merged(
+    http: TestClient, job_store: MemoryJobStore, published: str
+) -> None:
+    job = finished.tuned(job_store, kept=(1,), sha=published, result="merged")
+
+    response = http.post(
+        f"/v1/jobs/{job.id}/checkpoints/1/publish", json={"destination": {"repo_id": "org/first-step"}}
+    )
+
+    assert response.status_code == 202, response.text
+    assert response.json()["work"]["tuning"]["result"]["kind"] == "merged"
+
+
+def test_a_merged_result_goes_on_from_a_checkpoint_alone(http: TestClient, published: str) -> None:
+    start: dict[str, Any] = {"kind": "artifact"}
+    names = {"source": {"model_id": "org/model-tuned"}, "destination": {"repo_id": "org/model-further"}}
+    body = {**BODY, **names}
+
+    merged, kept = (
+        http.post("/v1/jobs:validate", json={**body, "tuning": {"start": start | step, "task": "instructions"}}).json()
+        for step in ({}, {"checkpoint": 1})
+    )
+
+    assert "start.checkpoint, which may be 1" in merged["problems"][0]["message"]
+    assert kept["problems"] == []
+
+
 def test_a_checkpoint_that_was_not_kept_is_refused_with_what_would_keep_it(
     http: TestClient, job_store: MemoryJobStore
 ) -> None:

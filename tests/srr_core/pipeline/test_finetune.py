@@ -45,9 +45,8 @@ from srr_core.recipe.tuning_tasks import (
     SamplingSpec,
 )
 from srr_core.runtime import load
-from srr_core.tuners.folders import base_digest, dense_layers
+from srr_core.tuners.folders import BASE_DIGEST_KEY, base_digest, dense_layers
 from srr_core.tuners.report import REPORT_NAME, TuningReport
-from srr_core.tuners.result import BASE_DIGEST_KEY
 from srr_core.tuners.training import Training
 from tests.pico import build_checkpoint, write_text
 from tests.srr_core.tuners.starts import CALIBRATION, write_rows

@@ -1,25 +1,32 @@
 """Checkpoints that travel with a fine-tuned result: the same bits, gone on from, published by themselves."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from srr_core.errors import RecipeError
-from srr_core.formats.adapter import ADAPTER_WEIGHTS
+from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.pipeline import compress
 from srr_core.pipeline.finetune import finetune
 from srr_core.recipe import named_recipe, override
 from srr_core.recipe.tuning import (
+    AdapterResult,
     ArtifactStart,
     BatchSpec,
     CheckpointSpec,
     DataSpec,
+    LoRAStart,
     MergedResult,
     OptimizerSpec,
+    RecompressedResult,
     ScheduleSpec,
     TuningSpec,
-    named_start,
 )
-from srr_core.tuners.kept import KEPT_FOLDER, kept_folder
+from srr_core.recipe.tuning_tasks import ClassificationTask
+from srr_core.tuners.folders import HEAD_FILE
+from srr_core.tuners.kept import KEPT_BASE, KEPT_FOLDER, kept_folder
 from tests.pico import build_checkpoint, write_text
 from tests.srr_core.tuners.starts import CALIBRATION, write_rows
 
@@ -38,11 +45,15 @@ def spec(**changes):
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory):
+def dense(tmp_path_factory):
+    return build_checkpoint(tmp_path_factory.mktemp("dense") / "source", dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def packed(dense, tmp_path_factory):
     folder = tmp_path_factory.mktemp("packed")
-    source = build_checkpoint(folder / "source", dtype=torch.float32)
     recipe = override(named_recipe("srr"), {"rank": 4, "calibration": CALIBRATION, "evaluation": None})
-    compress(source, recipe, folder / "out", calibration_text=write_text(folder / "t.txt"))
+    compress(dense, recipe, folder / "out", calibration_text=write_text(folder / "t.txt"))
     return folder / "out"
 
 
@@ -83,9 +94,92 @@ def test_checkpoint_that_is_not_kept_is_refused_with_what_is(packed, rows, tmp_p
         finetune(packed, rows, spec(start=ArtifactStart(checkpoint=2)), tmp_path / "out")
 
 
+RECOMPRESSED = override(named_recipe("srr"), {"rank": 2, "calibration": CALIBRATION})
+
+
 @pytest.mark.parametrize(
-    "changes", [{"start": named_start("lora")}, {"result": MergedResult()}], ids=["lora", "merged"]
+    ("start", "result"),
+    [
+        ("lora", AdapterResult()),
+        ("lora", MergedResult(dtype="float32")),
+        ("srr", MergedResult()),
+        ("srr", RecompressedResult(recipe=RECOMPRESSED)),
+    ],
+    ids=["adapter-on-16-bit", "merged-from-16-bit", "merged", "recompressed"],
 )
-def test_checkpoints_need_the_base_they_stand_on_beside_them(changes):
-    with pytest.raises(ValueError, match="it needs result 'adapter' and a start other than 'lora'"):
-        spec(checkpoints=CheckpointSpec(publish=True), **changes)
+def test_a_checkpoint_of_any_start_and_any_result_is_published_and_goes_on(
+    dense, packed, rows, tmp_path, start, result
+):
+    source, begins = (dense, LoRAStart()) if start == "lora" else (packed, ArtifactStart())
+    checkpoints = CheckpointSpec(evaluate_every=2, keep=100, publish=True)
+    first = finetune(
+        source,
+        rows,
+        spec(start=begins, result=result, checkpoints=checkpoints, rank=4),
+        tmp_path / "out",
+        calibration_text=write_text(tmp_path / "t.txt"),
+        artifact_id="org/tuned",
+    )
+    step = next(step for step in first.kept if step != first.cells[0].best_step)
+    kept, at_step = kept_folder(tmp_path / "out", step), first.cells[0].evaluations[step // 2].scores["loss"]
+
+    begins = ArtifactStart(checkpoint=step)
+    alone = finetune(tmp_path / "out", rows, spec(start=begins, schedule=ScheduleSpec(max_steps=0)), tmp_path / "alone")
+    further = finetune(
+        tmp_path / "out", rows, spec(start=begins, schedule=ScheduleSpec(max_steps=3)), tmp_path / "further"
+    )
+
+    assert (tmp_path / "alone" / ADAPTER_WEIGHTS).read_bytes() == (kept / ADAPTER_WEIGHTS).read_bytes()
+    assert not (tmp_path / "alone" / KEPT_FOLDER).exists()
+    assert alone.start.base_sha256 == further.start.base_sha256 == first.start.base_sha256
+    assert (alone.start.is_fresh, alone.start.rank) == (False, 4)
+    assert alone.scores["loss"] == pytest.approx(at_step, rel=2e-3)  # factors are stored in 16 bits
+    assert further.start_scores["loss"] == pytest.approx(alone.scores["loss"], rel=1e-6)
+    assert further.cells[0].steps == 3
+    # Where L·R is in the matrices, nobody is told to put it on them again.
+    named = json.loads((kept / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
+    assert named == ("org/tuned" if isinstance(result, AdapterResult) else None)
+    assert (tmp_path / "out" / KEPT_BASE).is_dir() != isinstance(result, AdapterResult)
+
+
+def test_a_merged_classifier_goes_on_from_a_checkpoint_with_the_head_of_its_step(dense, tmp_path):
+    labelled = [{"text": f"{('bad', 'good')[i % 2]} {WORDS[i % 5]} {i}", "label": i % 2} for i in range(40)]
+    file = write_rows(tmp_path / "a.jsonl", labelled)
+    task, checkpoints = ClassificationTask(), CheckpointSpec(evaluate_every=2, keep=100, publish=True)
+    changes = {"start": LoRAStart(), "task": task, "checkpoints": checkpoints, "rank": 4}
+    first = finetune(dense, file, spec(result=MergedResult(dtype="float32"), **changes), tmp_path / "out")
+    step = next(step for step in first.kept if step != first.cells[0].best_step)
+    begins = ArtifactStart(checkpoint=step)
+
+    alone = finetune(
+        tmp_path / "out", file, spec(start=begins, task=task, schedule=ScheduleSpec(max_steps=0)), tmp_path / "alone"
+    )
+
+    head = kept_folder(tmp_path / "out", step) / HEAD_FILE
+    assert (tmp_path / "alone" / HEAD_FILE).read_bytes() != (tmp_path / "out" / KEPT_BASE / HEAD_FILE).read_bytes()
+    assert all(
+        torch.equal(tensor, load_file(tmp_path / "alone" / HEAD_FILE)[name]) for name, tensor in load_file(head).items()
+    )
+    at_step = first.cells[0].evaluations[step // 2].scores["loss"]
+    assert alone.scores["loss"] == pytest.approx(at_step, rel=2e-3)
+
+
+def test_a_tuned_16_bit_model_goes_on_learning_as_it_is_and_is_no_plain_model(dense, rows, tmp_path):
+    first = finetune(dense, rows, spec(start=LoRAStart(), rank=4), tmp_path / "out")
+
+    again = finetune(tmp_path / "out", rows, spec(), tmp_path / "again")
+
+    assert (again.start.kind, again.start.is_fresh, again.start.rank) == ("artifact", False, 4)
+    assert again.start.base_sha256 == first.start.base_sha256
+    assert again.start_scores["loss"] == pytest.approx(first.scores["loss"], rel=1e-6)
+    with pytest.raises(RecipeError, match=r"adapter beside it; start from it as it is \(start 'artifact'\)"):
+        finetune(tmp_path / "out", rows, spec(start=LoRAStart()), tmp_path / "other")
+
+
+def test_a_merged_result_without_its_adapter_says_which_checkpoints_it_keeps(dense, rows, tmp_path):
+    chosen = spec(start=LoRAStart(), result=MergedResult(), checkpoints=CheckpointSpec(publish=True), rank=4)
+    first = finetune(dense, rows, chosen, tmp_path / "out")
+
+    listed = ", ".join(map(str, first.kept))
+    with pytest.raises(RecipeError, match=rf"or one of its checkpoints \({listed}\), or 'lora'"):
+        finetune(tmp_path / "out", rows, spec(), tmp_path / "again")

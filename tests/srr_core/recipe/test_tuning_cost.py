@@ -1,5 +1,7 @@
 """What a fine-tuning would take, against numbers worked out by hand and against what trainings hold."""
 
+from dataclasses import replace
+
 import pytest
 
 from srr_core.recipe import MXIntSpec, cost
@@ -80,3 +82,20 @@ def test_sizes_are_found_wherever_a_configuration_has_them() -> None:
     assert sizes_of(config) == (64, 10, 3)
     assert usual_shapes(config) == (*[(64, 64)] * 4, (96, 64), (96, 64), (64, 96)) * 3
     assert usual_shapes({}) == ()
+
+
+def test_packed_layers_keep_less_for_the_backward_pass_in_bfloat16_and_dense_ones_do_not() -> None:
+    rows = counted_workload(PACKED, steps_per_epoch=5, windows=40, tokens=4000, validation_tokens=100, longest=100)
+    wide, narrow = (
+        with_fields(spec, {"precision": "bfloat16", "batch.gradient_checkpointing": False})
+        for spec in (TuningSpec(start=named_start("lora"), rank=4), PACKED)
+    )
+    inputs = sum(columns for _, columns in MODEL.shapes)
+
+    per_token = [
+        (memory_bytes(spec, MODEL, replace(rows, pass_tokens=5000)) - memory_bytes(spec, MODEL, rows))
+        / (5000 - rows.pass_tokens)
+        for spec in (wide, narrow)
+    ]
+
+    assert per_token[0] - per_token[1] == (8 - 5) * inputs

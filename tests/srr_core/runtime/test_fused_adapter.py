@@ -159,7 +159,57 @@ def test_one_plain_adapter_of_several_is_fused(artifact, fusing):
     torch.testing.assert_close(fused, by_peft, rtol=1e-5, atol=1e-5)
 
 
-def test_training_goes_through_peft_and_moves_the_factors(artifact, fusing):
+def layer_in_training(artifact, dtype):
+    """Return one corrected layer of a model in training, and an input of it."""
+    model = load(artifact.directory, trainable=True, dtype=dtype)
+    module = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
+    module.scale_layer(0.5)
+    x = torch.randn(2, 5, module.base_layer.in_features, generator=torch.Generator().manual_seed(1))
+    return module, x.to(dtype).requires_grad_()
+
+
+def gradients_of(module, x):
+    y = module(x)
+    (y.float() * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum().backward()
+    factors = [module.lora_A["default"].weight, module.lora_B["default"].weight]
+    found = [y.detach(), *(tensor.grad.clone() for tensor in (x, *factors))]
+    for tensor in (x, *factors):
+        tensor.grad = None
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_outputs_and_gradients_in_training_have_the_bits_of_peft(artifact, monkeypatch, dtype):
+    module, x = layer_in_training(artifact, dtype)
+    assert module.base_layer.bias is not None
+    ours = gradients_of(module, x)
+    monkeypatch.setattr(FusedLinear, "forward", lora.Linear.forward)
+    by_peft = gradients_of(module, x)
+    assert all(torch.equal(one, other) for one, other in zip(ours, by_peft, strict=True))
+
+
+def test_a_layer_in_training_keeps_its_input_once_and_in_its_own_type(artifact):
+    module, x = layer_in_training(artifact, torch.bfloat16)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        module(x)
+    known = {tensor.data_ptr() for tensor in (x, module.lora_A["default"].weight, module.lora_B["default"].weight)}
+    others = [tuple(tensor.shape) for tensor in kept if tensor.data_ptr() not in known]
+    rank = module.lora_A["default"].weight.shape[0]
+    assert x.data_ptr() in {tensor.data_ptr() for tensor in kept}
+    assert others == [(10, rank)]
+
+
+def test_autocast_is_left_to_peft(artifact, monkeypatch):
+    module, x = layer_in_training(artifact, torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = gradients_of(module, x)
+        monkeypatch.setattr(FusedLinear, "forward", lora.Linear.forward)
+        by_peft = gradients_of(module, x)
+    assert all(torch.equal(one, other) for one, other in zip(ours, by_peft, strict=True))
+
+
+def test_training_does_not_fuse_and_moves_the_factors(artifact, fusing):
     model = load(artifact.directory, dtype=torch.float32).train()
     factor = model.get_parameter("model.layers.0.self_attn.q_proj.lora_B.default.weight").requires_grad_(True)
     _, num_corrected, num_plain = counted_outputs(model, has_gradients=True)

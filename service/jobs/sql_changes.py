@@ -4,15 +4,16 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import ColumnElement, Connection, insert
 from sqlalchemy import update as sql_update
 
 from service.jobs import tables
 from service.jobs.policy import RetryPolicy
 from service.jobs.rows import FIRST_SEQUENCE, changed_values, event_values
-from service.jobs.schema import TERMINAL_STATES, EventKind, Job, JobEvent, JobState
-from service.jobs.sql_statements import delete_messages, read_job, replace_credential
+from service.jobs.schema import TERMINAL_STATES, EventKind, Job, JobEvent, JobState, Lease
+from service.jobs.sql_statements import delete_messages, held_by, lock_held, read_job, replace_credential
 from service.jobs.transitions import HELD_STATES, state_event, waits_before_next_attempt
+from srr_core.recipe.stages import Stage
 
 _JOBS = tables.jobs.c
 CHECKPOINT = "checkpoint"
@@ -67,11 +68,26 @@ class ChangeWriter:
         self.append(connection, job.id, job.attempt, "state", state_event(job))
         self._notice(connection, job)
 
-    def tell(self, connection: Connection, job: Job, kind: EventKind, data: Mapping[str, Any]) -> JobEvent | None:
-        """Append what a worker reports about a job; others are to be notified of checkpoints."""
+    def tell(self, connection: Connection, lease: Lease, kind: EventKind, data: Mapping[str, Any]) -> JobEvent | None:
+        """Append what the holder of a lease reports, or return None when it holds nothing; some is told to others."""
         if kind == CHECKPOINT:
+            job = lock_held(connection, lease)
+            if job is None:
+                return None
             self._notice(connection, job, CHECKPOINT)
-        return self.append(connection, job.id, job.attempt, kind, data)
+        # The number is taken under the fence: the job is neither read nor parsed for each of its layers.
+        sequence = _next_number(connection, *held_by(lease))
+        if sequence is None:
+            return None
+        return self._insert_event(connection, lease.job_id, sequence, lease.attempt, kind, data)
+
+    def advance(self, connection: Connection, lease: Lease, *, stage: Stage, progress: float) -> bool:
+        """Store how far the holder of a lease has come, with its event. Returns whether it holds the lease."""
+        data = {"stage": str(stage), "progress": progress}
+        sequence = _next_number(connection, *held_by(lease), updated_at=self._clock(), **data)
+        if sequence is not None:
+            self._insert_event(connection, lease.job_id, sequence, lease.attempt, "progress", data)
+        return sequence is not None
 
     def _notice(self, connection: Connection, job: Job, what: str | None = None) -> None:
         notice = {"job_id": job.id, "owner": job.owner, "state": what or str(job.state), "attempt": job.attempt}
@@ -81,14 +97,7 @@ class ChangeWriter:
         self, connection: Connection, job_id: str, attempt: int, kind: EventKind, data: Mapping[str, Any]
     ) -> JobEvent | None:
         """Append an event, or return None when the attempt is no longer current."""
-        # The row of the job stays locked until the commit, so that numbers become visible in order.
-        number = (
-            sql_update(tables.jobs)
-            .where(_JOBS.id == job_id, _JOBS.attempt == attempt)
-            .values(last_sequence=_JOBS.last_sequence + 1)
-            .returning(_JOBS.last_sequence)
-        )
-        sequence = connection.execute(number).scalar_one_or_none()
+        sequence = _next_number(connection, _JOBS.id == job_id, _JOBS.attempt == attempt)
         if sequence is None:
             read_job(connection, job_id)
             return None
@@ -116,3 +125,12 @@ class ChangeWriter:
                 job_id=job.id, attempt=job.attempt, traceparent=job.traceparent, available_at=self._clock() + delay
             )
         )
+
+
+def _next_number(connection: Connection, *fence: ColumnElement[bool], **more: Any) -> int | None:
+    """Take the next number of a job's events, and store more of its columns, or None where the fence does not hold.
+
+    The row of the job stays locked until the commit, so that numbers become visible in order.
+    """
+    number = sql_update(tables.jobs).where(*fence).values(last_sequence=_JOBS.last_sequence + 1, **more)
+    return connection.execute(number.returning(_JOBS.last_sequence)).scalar_one_or_none()

@@ -208,17 +208,8 @@ class SqlJobStore(JobStore):
 
     @override
     def progress(self, lease: Lease, *, stage: Stage, progress: float) -> bool:
-        record = (
-            update(tables.jobs)
-            .where(*held_by(lease))
-            .values(stage=str(stage), progress=progress, updated_at=self._clock())
-        )
         with writing(self._engine) as connection:
-            if connection.execute(record).rowcount != 1:
-                return False
-            data = {"stage": str(stage), "progress": progress}
-            self._writer.append(connection, lease.job_id, lease.attempt, "progress", data)
-            return True
+            return self._writer.advance(connection, lease, stage=stage, progress=progress)
 
     @override
     def resolve_source(self, lease: Lease, *, sha: str, reference_sha: str | None = None) -> bool:
@@ -246,8 +237,7 @@ class SqlJobStore(JobStore):
     @override
     def append_event(self, lease: Lease, kind: EventKind, data: Mapping[str, Any]) -> JobEvent | None:
         with writing(self._engine) as connection:
-            job = lock_held(connection, lease)
-            return None if job is None else self._writer.tell(connection, job, kind, data)
+            return self._writer.tell(connection, lease, kind, data)
 
     @override
     def events(

@@ -37,6 +37,7 @@ _LIMITS: Mapping[str, int] = {
 }
 _ATTENTION = ("_attn_implementation", "attn_implementation", "_attn_implementation_internal")
 _STOCK_ATTENTION = (None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+_DTYPES = ("dtype", "torch_dtype")
 _MAY_BE_ZERO = frozenset(_EXPERTS)
 """Some mixtures write 0 where they have no experts of that kind."""
 
@@ -46,10 +47,11 @@ def check_sizes(config: Mapping[str, Any]) -> None:
 
     Raises:
         UnsupportedModelError: attention is to come from a repository of code; or a number of blocks, experts or values
-            is not whole, not positive or beyond all reason.
+            is not whole, not positive or beyond all reason; or the dtype has no name.
     """
     for part in _parts(config):
         _check_attention(part)
+        _check_dtype(part)
         for name, limit in _LIMITS.items():
             _check_size(name, part.get(name), limit)
         in_all = max(_given(part, _BLOCKS)) * max(_given(part, _EXPERTS))
@@ -86,6 +88,16 @@ def _check_attention(part: Mapping[str, Any]) -> None:
             raise UnsupportedModelError(
                 f"config.json gives {name} as {shown}; take it out, or give sdpa or eager: code of a repository is "
                 "never run"
+            )
+
+
+def _check_dtype(part: Mapping[str, Any]) -> None:
+    # Whoever passes a dtype of its own never looks at this one; who loads the result without one fails at it.
+    for name in _DTYPES:
+        if not isinstance(part.get(name), str | Mapping | None):
+            raise UnsupportedModelError(
+                f"config.json gives {name} as {repr(part[name])[:40]}; the name of a type of floats, such as bfloat16, "
+                "is what loaders take"
             )
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, event, func, select
 
 from service.jobs import tables
 from service.jobs.errors import JobNotRetryableError
@@ -14,6 +14,7 @@ from service.jobs.sql_changes import ChangeWriter
 from service.jobs.sql_store import SqlJobStore
 from service.platform.clock import utc_now
 from service.platform.database import migrate, open_database, reading
+from srr_core.recipe.stages import Stage
 from tests.service.jobs.lifecycle import FATAL, LEASE, RESULT, MakeJob, held
 
 
@@ -152,3 +153,25 @@ def test_a_lease_that_is_renewed_while_the_reaper_looks_stays(engine: Engine, jo
 
     assert reaped == []
     assert store.get(job.id).state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        lambda store, lease: store.append_event(lease, "layer", {"layer": "q_proj"}),
+        lambda store, lease: store.progress(lease, stage=Stage.COMPRESS, progress=0.5),
+    ],
+    ids=["layer", "progress"],
+)
+def test_a_report_of_a_run_costs_its_number_and_its_row_and_nothing_else(
+    engine: Engine, job: Job, report: Callable[[SqlJobStore, Lease], object]
+) -> None:
+    store = SqlJobStore(engine)
+    lease = held(store, job)
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2].split()[0]))
+
+    told = report(store, lease)
+
+    assert told
+    assert [word for word in statements if word != "BEGIN"] == ["UPDATE", "INSERT"]

@@ -31,6 +31,8 @@ LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
         {"num_experts": 10**6},
         {"num_hidden_layers": 900, "num_local_experts": 4000},
         {"text_config": {"num_hidden_layers": 10**9}},
+        {"dtype": 1},
+        {"text_config": {"torch_dtype": ["bfloat16"]}},
     ],
 )
 def test_a_bomb_is_refused_with_what_it_says(sizes: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ import pytest
 import torch
 import transformers
 from safetensors import safe_open
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from srr_core.errors import (
@@ -15,13 +14,17 @@ from srr_core.errors import (
     ResumeMismatchError,
     StopRequested,
 )
-from srr_core.exporters.export import export
 from srr_core.formats.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from srr_core.formats.artifact import open_artifact
 from srr_core.formats.stored_forms import MARKER
 from srr_core.pipeline import tuning_cells
 from srr_core.pipeline.finetune import finetune
-from srr_core.recipe import AdapterSpec, EvaluationSpec, MergedSpec, NormalFloatSpec, named_recipe, override
+from srr_core.recipe import (
+    EvaluationSpec,
+    NormalFloatSpec,
+    named_recipe,
+    override,
+)
 from srr_core.recipe.tuning import (
     ArtifactStart,
     BatchSpec,
@@ -152,24 +155,6 @@ def test_published_score_is_that_of_the_files(tuned, llama, text, rows, tmp_path
     assert again.start_scores["loss"] == pytest.approx(report.scores["loss"], rel=1e-6)
     assert again.start.base_sha256 == report.start.base_sha256
     assert again.start.kind == "artifact"
-
-
-def test_merged_model_is_exactly_the_codes_plus_the_factors(tuned, tmp_path):
-    folder, _ = tuned
-    export(folder, tmp_path / "merged", MergedSpec(dtype="float32"))
-    tensors = load_file(next((tmp_path / "merged").glob("*.safetensors")))
-    artifact = open_artifact(folder)
-    for name in artifact.module_names():
-        layer = artifact.read_layer(name)
-        exact = layer.quantized.dequantize() + layer.left.float() @ layer.right.float()
-        assert torch.equal(tensors[f"{name}.weight"], exact)
-
-
-def test_every_export_takes_a_tuned_artifact(tuned, tmp_path):
-    folder, _ = tuned
-    export(folder, tmp_path / "parts", AdapterSpec(base_model="base"))
-    model = load(tmp_path / "parts" / "base", adapter=tmp_path / "parts" / "adapter", dtype=torch.float32)
-    assert torch.equal(outputs(model), outputs(load(folder, adapter=folder, dtype=torch.float32)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -1,10 +1,11 @@
-"""Scores equal those of scipy and of closed forms, also where they are hard to define."""
+"""Scores equal those of scikit-learn, scipy and closed forms, also where they are hard to define."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 from srr_core.recipe.tuning_tasks import GLUE_TASKS
 from srr_core.tuners.metrics import SCORES, accuracy, matthews, pearson, pearson_spearman, spearman
@@ -23,6 +24,19 @@ def test_correlations_equal_those_of_scipy(pair):
     assert pearson(first, second) == pytest.approx(stats.pearsonr(first, second).statistic, abs=1e-12)
     assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic, abs=1e-12)
     assert pearson_spearman(first, second) == pytest.approx((pearson(first, second) + spearman(first, second)) / 2)
+
+
+CLASSES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=40).map(
+    # Two classes at least: of one alone scikit-learn warns.
+    lambda pairs: torch.tensor([*pairs, (0, 1), (1, 0)]).unbind(1)
+)
+
+
+@given(CLASSES)
+def test_scores_of_classes_equal_those_of_scikit_learn(pair):
+    predicted, true = pair
+    assert accuracy(predicted, true) == pytest.approx(accuracy_score(true, predicted), abs=1e-12)
+    assert matthews(predicted, true) == pytest.approx(matthews_corrcoef(true, predicted), abs=1e-12)
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20), st.integers(0, 20))

@@ -1,26 +1,32 @@
 """Quality at equal size: KL and perplexity of every row of a class of total bits, over several calibration texts.
 
-    python -m benchmarks.frontier [--class 2|3|4] [--text FILE ...] [--evaluation-text FILE] [--peer ...] [ROW ...]
+    python -m benchmarks.frontier [--class 2|3|4] [--text FILE ...] [--evaluation-text FILE] [ROW ...]
+                                  [--with-peers [NAME ...]] [--only-peers] [--environments FOLDER] [--peer ...]
 
-Rows are recipes of ours, and peers. A peer runs by itself, in an environment of its own, and leaves the dense model
-that its codes stand for; `--peer NAME=BITS=FOLDER` names it and its total bits, scales and zero points counted, and
-puts it into the table of the class nearest to them. Every number is of the same windows, source and evaluator.
+Rows are recipes of ours, and peers. A peer runs in a virtual environment of its own, made once and kept in
+`--environments`, on the same windows of token ids and the same layers, and leaves the dense model that its codes stand
+for. One that cannot be installed or run is a row that says why. `--peer NAME=BITS=FOLDER` takes such a model made
+elsewhere, with its total bits, scales and zero points counted, into the table of the class nearest to them. Every
+number is of the same windows, source and evaluator.
 """
 
 import argparse
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
 
+from benchmarks.peers import PEERS
+from benchmarks.peers.environments import PeerError, default_folder
+from benchmarks.peers.peer import Peer, quantized
 from examples import CALIBRATION_TEXT, DEMO_MODEL, EVALUATION_TEXT
 from srr_core.calibration.dataset import cut_windows, load_tokenizer
 from srr_core.checkpoint.reader import CheckpointReader
-from srr_core.errors import EvaluationError
+from srr_core.errors import CalibrationError, EvaluationError, SrrError
 from srr_core.evaluators.tokens import score_tokens
 from srr_core.models.architecture import Architecture
 from srr_core.models.blockwise import BlockwiseModel
@@ -83,12 +89,12 @@ def run(recipe: Recipe, calibration: Path, evaluation: Path) -> Score:
 
 
 def _score(report: Report) -> Score:
-    measured = {row.evaluator: row.compressed for row in reversed(report.measurements)}
+    values = {row.evaluator: row.compressed for row in reversed(report.measurements)}
     seconds = sum(value for stage, value in report.seconds.items() if stage not in ("evaluate", "verify"))
-    return Score(report.bits_per_weight.stored, measured["divergence"], measured["perplexity"], seconds)
+    return Score(report.bits_per_weight.stored, values["divergence"], values["perplexity"], seconds)
 
 
-def peer(folder: Path, evaluation: Path, bits: float) -> Score:
+def measured(folder: Path, evaluation: Path, bits: float) -> Score:
     """Measure the dense model that a peer's codes stand for, in the same windows."""
     tokenizer = load_tokenizer(DEMO_MODEL)
     windows = cut_windows(
@@ -97,6 +103,37 @@ def peer(folder: Path, evaluation: Path, bits: float) -> Score:
     scores = score_tokens(_model(DEMO_MODEL), _model(folder), windows, batch_size=8, num_paired=COMPARED_WINDOWS)
     perplexity = math.exp(float(scores.compressed_losses.double().mean()))
     return Score(bits, float(scores.divergences.double().mean()), perplexity, math.nan)
+
+
+def peer_line(peer: Peer, bits: int, texts: Sequence[Path], evaluation: Path, environments: Path) -> str:
+    """Run a peer on each text and return its line, or the line that says why there is none."""
+    used = texts if peer.is_calibrated else texts[:1]
+    try:
+        return line(peer.title, [_peer_score(peer, bits, text, evaluation, environments) for text in used])
+    except (PeerError, SrrError) as error:
+        return f"| {peer.title} | – | – | did not run: {error} | – |"
+
+
+def _peer_score(peer: Peer, bits: int, calibration: Path, evaluation: Path, environments: Path) -> Score:
+    architecture, weights = Architecture(DEMO_MODEL), CheckpointReader(DEMO_MODEL)
+    windows = cut_windows(
+        calibration,
+        load_tokenizer(DEMO_MODEL),
+        num_sequences=CALIBRATION_WINDOWS,
+        sequence_length=WINDOW,
+        error=CalibrationError,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        answer = quantized(
+            peer,
+            bits,
+            source=DEMO_MODEL,
+            layers=[layer.name for layer in plan_layers(architecture, weights.entries).layers],
+            windows=windows.ids.tolist(),
+            environments=environments,
+            output=Path(folder) / "dense",
+        )
+        return replace(measured(answer.folder, evaluation, answer.bits), seconds=answer.seconds)
 
 
 def _model(folder: Path) -> BlockwiseModel:
@@ -117,27 +154,33 @@ def line(name: str, scores: list[Score]) -> str:
     return f"| {name} | {bits:.2f} | {divergence} | {perplexity} | {time} |"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, *, peers: Mapping[str, Peer] = PEERS) -> None:
     """Print the table as Markdown, row by row."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--class", dest="classes", type=int, action="append", choices=sorted(CLASSES))
     parser.add_argument("--text", type=Path, action="append", help="to calibrate on; may be repeated")
     parser.add_argument("--evaluation-text", type=Path, default=EVALUATION_TEXT)
+    parser.add_argument("--with-peers", nargs="*", choices=list(peers), metavar="NAME", help="these peers, or all")
+    parser.add_argument("--only-peers", action="store_true", help="leave our rows out")
+    parser.add_argument("--environments", type=Path, default=default_folder(), help="where theirs are made and kept")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=BITS=FOLDER")
-    parser.add_argument("rows", nargs="*", help="only these")
-    given = parser.parse_args()
+    parser.add_argument("rows", nargs="*", help="only these of ours")
+    given = parser.parse_args(arguments)
     texts: list[Path] = given.text or [CALIBRATION_TEXT]
+    chosen = [] if given.with_peers is None else [peers[name] for name in given.with_peers or peers]
     parts = [text.split("=", 2) for text in given.peer]
-    peers = [(name, float(total), Path(folder)) for name, total, folder in parts]
+    made = [(name, float(total), Path(folder)) for name, total, folder in parts]
     for bits in given.classes or sorted(CLASSES):
         print(f"\n{bits} bits, {CLASSES[bits]} in all\n\n| row | bits | KL | perplexity | seconds |")
         print("|---|---|---|---|---|")
         for name, recipe in rows(bits):
-            if not given.rows or name in given.rows:
+            if not given.only_peers and (not given.rows or name in given.rows):
                 print(line(name, [run(recipe, text, given.evaluation_text) for text in texts]), flush=True)
-        for name, total, folder in peers:
+        for peer in chosen:
+            print(peer_line(peer, bits, texts, given.evaluation_text, given.environments), flush=True)
+        for name, total, folder in made:
             if min(CLASSES, key=lambda each: abs(CLASSES[each] - total)) == bits:
-                print(line(name, [peer(folder, given.evaluation_text, total)]), flush=True)
+                print(line(name, [measured(folder, given.evaluation_text, total)]), flush=True)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ class FusedLinear(lora.Linear):
         # Arguments choose an adapter for each sample, or belong to a variant of LoRA.
         adapter = None if args or kwargs else self._plain_adapter(x)
         layer = cast(PackedLinear, self.base_layer)
-        is_recorded = torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+        # A base whose scales learn stands in a packed one's place, and has a product of its own.
+        is_packed = isinstance(layer, PackedLinear)
+        is_recorded = is_packed and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
         is_fused = not torch.is_grad_enabled() and layer.path is not None and layer.path.fuses_low_rank
         if adapter is None or not (is_recorded or is_fused):
             y: Tensor = super().forward(x, *args, **kwargs)

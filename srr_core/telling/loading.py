@@ -85,7 +85,8 @@ def auto_class(architecture: str) -> str:
     if architecture in ENCODER_DECODERS:
         return architecture
     found = (name for suffix, name in _AUTO_CLASSES.items() if architecture.endswith(suffix))
-    return next(found, architecture or "AutoModel")
+    # A name that a stranger wrote is not told unless it can be one.
+    return next(found, architecture if architecture.isidentifier() else "AutoModel")
 
 
 def transformers_steps(report: Report, repo_id: str) -> tuple[Step, Step]:

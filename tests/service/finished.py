@@ -1,6 +1,5 @@
 """Jobs in every state, as a worker would have left them, for the tests of the API, the pages and the client."""
 
-import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -13,31 +12,20 @@ from service.jobs.schema import Job, JobFailure, JobResult, JobSubmission, Lease
 from service.jobs.work import ConvertWork, EvaluateWork, FinetuneWork, JobDestination, JobSource, TrainingData
 from srr_core.conversion_report import ConversionReport, ConvertedFile, ConvertedModel
 from srr_core.evaluation_report import EvaluatedModel, EvaluationReport
-from srr_core.recipe import named_recipe, parse_recipe
+from srr_core.recipe import parse_recipe
 from srr_core.recipe.evaluations import SamplesSpec, TextDivergenceSpec
 from srr_core.recipe.exporters import GGUFSpec
 from srr_core.recipe.stages import Stage
 from srr_core.recipe.tuning import TuningSpec
 from srr_core.recipe.tuning_options import with_fields, with_start, with_task
-from srr_core.report import (
-    Answer,
-    BitsPerWeight,
-    Environment,
-    KeptTensor,
-    LayerReport,
-    Measurement,
-    Report,
-    SizeBytes,
-    SourceReport,
-    TextReport,
-)
+from srr_core.report import Answer, Measurement, Report
 from srr_core.tuners.data_report import DataReport, Piece, Preview, SplitReport
 from srr_core.tuners.report import CellReport, EvaluationRow, RateReport, StartReport, StepRow, TuningReport
+from tests.service.finished_report import SHA, report
 from tests.service.submitting import submission, submitted
 
 WORKER = "worker-1"
 LEASE = timedelta(hours=1)
-SHA = "a" * 40
 
 
 def queued(
@@ -347,54 +335,3 @@ def diverging(value: float, *, size_bytes: int = 5_242_880, seconds: float = 0.1
     sizes = whole.size_bytes.model_copy(update={"compressed": size_bytes})
     changes = {"measurements": (row, *whole.measurements), "size_bytes": sizes, "seconds": {"compress": seconds}}
     return whole.model_copy(update=changes)
-
-
-def report(*, layer_name: str = "model.layers.0.mlp.up_proj", perplexity: float = 38.5) -> Report:
-    """Return a complete report of a run with one layer."""
-    text = TextReport(sequences=4, sequence_length=32, tokens=128, token_sha256="c" * 64)
-    layer = LayerReport(
-        name=layer_name,
-        shape=(64, 32),
-        rank=8,
-        preserved_rank=3,
-        iterations=1,
-        output_error=0.0625,
-        output_error_quantized_only=0.5,
-        scaled_error=0.07,
-        weight_error=0.08,
-        correction_ratio=0.6,
-        bits_per_weight=9.25,
-        calibration_tokens=128,
-        seconds=0.1,
-    )
-    return Report(
-        source=SourceReport(id="org/model", sha=SHA, architecture="LlamaForCausalLM", dtype="bfloat16"),
-        recipe=named_recipe("srr"),
-        bits_per_weight=BitsPerWeight(quantized=3.25, low_rank=6.0, total=9.25, stored=9.5),
-        size_bytes=SizeBytes(source=10_485_760, compressed=5_242_880),
-        mean_output_error=0.0625,
-        measurements=(
-            Measurement(
-                evaluator="perplexity",
-                metric="token_perplexity@32",
-                title="Perplexity per token",
-                unit="",
-                direction="lower",
-                protocol="token-level",
-                source=37.0,
-                compressed=perplexity,
-                difference=math.log(perplexity / 37.0),
-                difference_unit="nats per token",
-                standard_error=0.0021,
-                tokens=124,
-                text=text,
-            ),
-        ),
-        calibration=text,
-        layers=(layer,),
-        kept=(KeptTensor(name="lm_head.weight", reason="outside the repeated blocks"),),
-        environment=Environment(
-            core_version="0.1.0", versions={"torch": "2.13.0"}, device="cpu", threads=1, peak_memory_bytes=1_000_000
-        ),
-        seconds={"compress": 0.1},
-    )

@@ -9,7 +9,8 @@ decoded weights under the same adapter, in float32 and in bf16. Codes are MXINT 
 
 Memory is the resident size of a process of its own between steps, and its peak within them, less what it held after it
 had trained a model of one narrow block: what Python, torch and their arenas take is not counted. With fewer blocks than
-22 it is said so.
+22 it is said so. Dense is there what its users have, PEFT's layers and transformers' loss, and packed is what ours
+have, the loss in pieces of 128 tokens (`batch.chunk_tokens`).
 """
 
 import argparse
@@ -36,6 +37,9 @@ from srr_core.recipe import PRESETS, MXIntSpec, override
 from srr_core.recipe.byte_sizes import size_words
 from srr_core.runtime import PackedLinear, load
 from srr_core.runtime.training import attach, trained_parameters
+from srr_core.tuners.batches import token_batch
+from srr_core.tuners.examples import example
+from srr_core.tuners.loss import TokenLoss
 from srr_core.tuners.start import write_base, write_start
 
 WIDTH, INNER, RANK, TOKENS, PAIRS = 1024, 2816, 16, 512, 15
@@ -48,18 +52,18 @@ LLAMA_1B = {
     "num_key_value_heads": 4,
     "vocab_size": 32_000,
 }
-MEMORY_TOKENS = 512
+MEMORY_TOKENS, CHUNK_TOKENS = 512, 128
 TRAIN_AND_MEASURE = """
 import gc, json, sys
 from pathlib import Path
 import psutil, torch
 from benchmarks.tuning_step import opened, steps_of
 from srr_core.runtime.resident import release_freed
-kind, folder, small = sys.argv[1:]
+kind, folder, small, chunk = sys.argv[1:]
 torch.set_num_threads(1)
 def trained(path):
     model = opened(kind, path)
-    step = steps_of(model)
+    step = steps_of(model, chunk_tokens=int(chunk) if kind == "packed" else None)
     for _ in range(3):
         step()
     return model, step
@@ -163,13 +167,17 @@ def opened(kind: str, artifact: Path | str, dtype: torch.dtype = torch.bfloat16)
     return attach(base, folder, trainable=True)
 
 
-def steps_of(model: nn.Module, tokens: int = TOKENS) -> Callable[[], None]:
-    """Return a step of AdamW on random tokens."""
+def steps_of(model: nn.Module, tokens: int = TOKENS, *, chunk_tokens: int | None = None) -> Callable[[], None]:
+    """Return a step of AdamW on random tokens, with transformers' loss, or with ours in pieces."""
     optimizer = torch.optim.AdamW([parameter for _, parameter in trained_parameters(model)], lr=1e-4)
     ids = torch.randint(0, 64, (1, tokens), generator=torch.Generator().manual_seed(0))
 
+    loss = None if chunk_tokens is None else TokenLoss(model.get_base_model(), chunk_tokens=chunk_tokens)  # type: ignore[operator]
+    batch = token_batch([(example(0, ids[0].tolist(), [True] * tokens),)], padding=0, is_packed=False)
+
     def step() -> None:
-        model(input_ids=ids, labels=ids).loss.backward()
+        found = model(input_ids=ids, labels=ids).loss if loss is None else loss(model, batch) / batch.num_targets
+        found.backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -209,7 +217,7 @@ def memory(blocks: int) -> None:
 
 
 def _resident(kind: str, artifact: Path, small: Path) -> dict[str, int]:
-    command = [sys.executable, "-c", TRAIN_AND_MEASURE, kind, str(artifact), str(small)]
+    command = [sys.executable, "-c", TRAIN_AND_MEASURE, kind, str(artifact), str(small), str(CHUNK_TOKENS)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # our own interpreter, our own script
     sizes: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return sizes

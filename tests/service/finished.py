@@ -242,16 +242,9 @@ def training(store: JobStore, *, owner: str = "local", result: str = "adapter") 
     return store.get(job.id)
 
 
-def tuned(
-    store: JobStore,
-    *,
-    owner: str = "local",
-    kept: tuple[int, ...] = (),
-    sha: str = "b" * 40,
-    result: str = "adapter",
-) -> Job:
+def tuned(store: JobStore, *, kept: tuple[int, ...] = (), sha: str = "b" * 40, **choices: str) -> Job:
     """Return a fine-tuning that succeeded, some of its checkpoints published beside its result."""
-    job = training(store, owner=owner, result=result)
+    job = training(store, **choices)
     lease = Lease(job.id, 1, WORKER)
     store.publishing(lease)
     result = JobResult(repo_id="org/model-tuned", commit_sha=sha, commit_url=f"https://hub.example/commit/{sha}")

@@ -93,7 +93,7 @@ class Installation:
         jobs = self.jobs
         return submitted(jobs.store, submission(**(defaults | fields)), vault=jobs.vault, hub_token=TOKEN)
 
-    def wait_for(self, condition: Callable[[], bool], *, seconds: float = 120) -> None:
+    def wait_for(self, condition: Callable[[], bool], *, seconds: float = 300) -> None:
         """Wait until a condition holds, or fail with the worker's log."""
         deadline = time.monotonic() + seconds
         while not condition():

@@ -50,7 +50,7 @@ def beside_words(row: FrontierRow) -> str:
     """Return what a method that ran beside the result came to."""
     found = "not measured" if row.divergence is None else f"divergence {row.divergence:.3g}"
     bits = bits_words(row.bits_per_weight, row.bits_of_model)
-    parts = [found, f"{bits} bits" if bits else "", size_words(row.size_bytes), row.size_note]
+    parts = [found, f"bits {bits}" if bits else "", size_words(row.size_bytes), row.size_note]
     return ", ".join(filter(None, parts))
 
 

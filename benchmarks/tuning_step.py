@@ -172,7 +172,7 @@ def steps_of(model: nn.Module, tokens: int = TOKENS, *, chunk_tokens: int | None
     optimizer = torch.optim.AdamW([parameter for _, parameter in trained_parameters(model)], lr=1e-4)
     ids = torch.randint(0, 64, (1, tokens), generator=torch.Generator().manual_seed(0))
 
-    loss = None if chunk_tokens is None else TokenLoss(model.get_base_model(), chunk_tokens=chunk_tokens)  # type: ignore[operator]
+    loss = None if chunk_tokens is None else TokenLoss(model.get_base_model(), chunk_tokens=chunk_tokens)  # type: ignore[operator]  # nn.Module gives any attribute the type of a tensor or a module
     batch = token_batch([(example(0, ids[0].tolist(), [True] * tokens),)], padding=0, is_packed=False)
 
     def step() -> None:

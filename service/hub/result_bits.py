@@ -5,7 +5,6 @@ import math
 from service.hub.model import ResolvedModel
 from service.hub.weights import Weights
 from srr_core.recipe import Recipe
-from srr_core.recipe.reach import budget_bits
 
 PLAIN_SHAPE = (4096, 4096)
 """A layer to tell bits by where no model is known: the attention of a 7B model, for instance."""
@@ -24,9 +23,12 @@ def bytes_of_result(recipe: Recipe, model: ResolvedModel, weights: Weights) -> f
 def compressed_bits(recipe: Recipe, model: ResolvedModel, weights: Weights) -> float:
     """Return the bits of the compressed weights: what a budget has for them, or what each layer takes."""
     shapes = weights.anatomy.shapes
-    size = sum(math.prod(shape) for shape in shapes)
-    budget = budget_bits(recipe, weights=size, kept_bytes=kept_bytes(model, weights))
-    return sum(recipe.bits_per_weight(*shape) * math.prod(shape) for shape in shapes) if budget is None else budget
+    if recipe.budget is not None:
+        size = sum(math.prod(shape) for shape in shapes)
+        bits = recipe.budget.bits(weights=size, kept_bytes=kept_bytes(model, weights))
+        if bits is not None:
+            return bits
+    return sum(recipe.bits_per_weight(*shape) * math.prod(shape) for shape in shapes)
 
 
 def kept_bytes(model: ResolvedModel, weights: Weights) -> int:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from srr_core.budget.allocation import Choice, allocate
 from srr_core.errors import RecipeError
 from srr_core.recipe.budget import BudgetSpec, Setting
+from srr_core.recipe.byte_sizes import size_words
 from srr_core.recipe.fused import fused_groups
 
 
@@ -158,16 +159,14 @@ def budget_bytes(table: ScoreTable, spec: BudgetSpec) -> int:
     Raises:
         RecipeError: a target size that the tensors which are not compressed fill alone.
     """
-    if spec.target_bits is not None:
-        return int(spec.target_bits * sum(layer.num_weights for layer in table.layers) / 8)
-    assert spec.target_size_bytes is not None  # noqa: S101  # the specification has one of the two
-    left = spec.target_size_bytes - table.kept_bytes
-    if left <= 0:
+    bits = spec.bits(weights=sum(layer.num_weights for layer in table.layers), kept_bytes=table.kept_bytes)
+    assert bits is not None  # noqa: S101  # whoever aims at a divergence asks for bytes, one try after the other
+    if not bits:
         raise RecipeError(
-            f"the target of {spec.target_size_bytes} bytes is used up by the {table.kept_bytes} bytes of tensors that "
-            "are not compressed, such as embeddings; give more"
+            f"the target of {spec.words} is used up by the {size_words(table.kept_bytes)} of tensors that are not "
+            "compressed, such as embeddings; give more"
         )
-    return left
+    return int(bits / 8)
 
 
 def _solve_rank(table: ScoreTable, spec: BudgetSpec, rank: int, budget: int) -> Plan:

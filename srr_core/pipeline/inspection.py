@@ -24,7 +24,6 @@ from srr_core.pipeline.source import shown_entries
 from srr_core.recipe import Recipe, cost
 from srr_core.recipe.compatibility import rope_type
 from srr_core.recipe.gguf_types import PLAIN_ROPE
-from srr_core.recipe.reach import budget_bits
 from srr_core.runtime.plain_tensors import require_complete
 from srr_core.verification.stock import reads_packed
 
@@ -103,7 +102,8 @@ def inspect_model(
     kept = [entry for name, entry in entries.items() if name not in compressed]
     source_bytes = sum(entry.num_bytes for entry in entries.values())
     kept_bytes = sum(entry.num_bytes for entry in kept)
-    total_bits = budget_bits(recipe, weights=sum(weights), kept_bytes=kept_bytes)
+    budget = recipe.budget
+    total_bits = None if budget is None else budget.bits(weights=sum(weights), kept_bytes=kept_bytes)
     if total_bits is None:
         total_bits = sum(
             (of_codes if layer.name in bare else recipe).bits_per_weight(*layer.shape) * size

@@ -75,6 +75,19 @@ class BudgetSpec(Spec):
             )
         return self
 
+    def bits(self, *, weights: int, kept_bytes: int) -> float | None:
+        """Return what there is for all compressed weights together; None where a divergence is the target.
+
+        Args:
+            weights: That are compressed.
+            kept_bytes: Of all other tensors; what they take of a size is not there for the compressed ones.
+        """
+        if self.target_bits is not None:
+            return self.target_bits * weights
+        if self.target_size_bytes is not None:
+            return 8.0 * max(self.target_size_bytes - kept_bytes, 0)
+        return None
+
     @property
     def words(self) -> str:
         """The target in words."""

@@ -11,21 +11,6 @@ from srr_core.recipe.cost import Shape
 from srr_core.recipe.recipe import Recipe
 
 
-def budget_bits(recipe: Recipe, *, weights: int, kept_bytes: int) -> float | None:
-    """Return the bits a budget has for all compressed weights together; None without one, or with one of divergence.
-
-    Args:
-        weights: That are compressed.
-        kept_bytes: Of all other tensors; what they take of a size is not there for the compressed ones.
-    """
-    spec = recipe.budget
-    if spec is not None and spec.target_bits is not None:
-        return spec.target_bits * weights
-    if spec is not None and spec.target_size_bytes is not None:
-        return 8.0 * max(spec.target_size_bytes - kept_bytes, 0)
-    return None
-
-
 def require_reachable(recipe: Recipe, shapes: Iterable[Shape], *, source_bytes: int, kept_bytes: int) -> None:
     """Refuse a target of bits or bytes that no choice of settings meets.
 
@@ -39,12 +24,11 @@ def require_reachable(recipe: Recipe, shapes: Iterable[Shape], *, source_bytes: 
     Raises:
         RecipeError: the message has the range.
     """
-    sizes = Counter(shapes)
+    spec, sizes = recipe.budget, Counter(shapes)
     weights = sum(count * math.prod(shape) for shape, count in sizes.items())
-    budget = budget_bits(recipe, weights=weights, kept_bytes=kept_bytes)
-    if budget is None or not weights:
+    budget = None if spec is None else spec.bits(weights=weights, kept_bytes=kept_bytes)
+    if spec is None or budget is None or not weights:
         return
-    target = recipe.budget.words if recipe.budget is not None else ""
     smallest, largest = _range(recipe, sizes)
     in_all = " to ".join(size_words(round(end / 8) + kept_bytes) for end in (smallest, largest))
     reach = (
@@ -53,13 +37,13 @@ def require_reachable(recipe: Recipe, shapes: Iterable[Shape], *, source_bytes: 
     )
     if not budget:
         raise RecipeError(
-            f"the target of {target} is used up by the {size_words(kept_bytes)} of tensors that are not "
+            f"the target of {spec.words} is used up by the {size_words(kept_bytes)} of tensors that are not "
             f"compressed, such as embeddings; {reach}"
         )
     if budget < smallest:
-        raise RecipeError(f"the target of {target} is below the smallest choices; {reach}")
+        raise RecipeError(f"the target of {spec.words} is below the smallest choices; {reach}")
     if budget >= 8 * source_bytes:
-        raise RecipeError(f"the target of {target} leaves the weights as large as they are in the source; {reach}")
+        raise RecipeError(f"the target of {spec.words} leaves the weights as large as they are in the source; {reach}")
 
 
 def _range(recipe: Recipe, sizes: Counter[Shape]) -> tuple[float, float]:

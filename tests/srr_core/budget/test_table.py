@@ -93,7 +93,7 @@ def test_a_table_serves_a_narrower_choice() -> None:
     [
         (BudgetSpec(target_bits=1.5), "below the"),
         (BudgetSpec(target_bits=16.0), "not below the 64000 bytes"),
-        (BudgetSpec(target_size_bytes=400), "500 bytes of tensors that are not compressed"),
+        (BudgetSpec(target_size_bytes=400), "500 B of tensors that are not compressed"),
         (BudgetSpec(target_bits=3.0, ranks=(4,)), "no setting of the budget at rank 4"),
         (BudgetSpec(target_bits=3.0, num_bits=(8,)), "no setting of the budget at rank 0"),
     ],

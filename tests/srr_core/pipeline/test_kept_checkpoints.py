@@ -14,34 +14,19 @@ from srr_core.recipe import named_recipe, override
 from srr_core.recipe.tuning import (
     AdapterResult,
     ArtifactStart,
-    BatchSpec,
     CheckpointSpec,
-    DataSpec,
     LoRAStart,
     MergedResult,
-    OptimizerSpec,
     RecompressedResult,
     ScheduleSpec,
-    TuningSpec,
 )
 from srr_core.recipe.tuning_tasks import ClassificationTask
 from srr_core.tuners.folders import HEAD_FILE
 from srr_core.tuners.kept import KEPT_BASE, KEPT_FOLDER, kept_folder
 from tests.pico import build_checkpoint, write_text
-from tests.srr_core.tuners.starts import CALIBRATION, write_rows
+from tests.srr_core.tuners.starts import CALIBRATION, going_on, write_rows
 
 WORDS = ("river", "engine", "letter", "garden", "signal")
-
-
-def spec(**changes):
-    fields = {
-        "start": ArtifactStart(),
-        "data": DataSpec(window=64),
-        "batch": BatchSpec(size=4),
-        "schedule": ScheduleSpec(epochs=2),
-        "optimizer": OptimizerSpec(learning_rate=1e-2),
-    }
-    return TuningSpec(**{**fields, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +51,12 @@ def rows(tmp_path_factory):
 def test_kept_checkpoints_travel_with_the_result_and_any_of_them_can_be_published(packed, rows, tmp_path):
     folder, published = tmp_path / "out", tmp_path / "third"
     checkpoints = CheckpointSpec(evaluate_every=2, keep=100, publish=True)
-    first = finetune(packed, rows, spec(checkpoints=checkpoints), folder)
+    first = finetune(packed, rows, going_on(checkpoints=checkpoints), folder)
     step = next(step for step in first.kept if step != first.cells[0].best_step)
     best = kept_folder(folder, first.cells[0].best_step)
 
     start = ArtifactStart(checkpoint=step)
-    second = finetune(folder, rows, spec(start=start, schedule=ScheduleSpec(max_steps=0)), published)
+    second = finetune(folder, rows, going_on(start=start, schedule=ScheduleSpec(max_steps=0)), published)
 
     assert first.kept == tuple(sorted({*range(2, first.cells[0].steps + 1, 2), first.cells[0].steps}))
     assert (best / ADAPTER_WEIGHTS).read_bytes() == (folder / ADAPTER_WEIGHTS).read_bytes()
@@ -91,7 +76,7 @@ def test_checkpoint_that_is_not_kept_is_refused_with_what_is(packed, rows, tmp_p
     with pytest.raises(
         RecipeError, match=r"keeps no checkpoints: they are published where checkpoints\.publish is true"
     ):
-        finetune(packed, rows, spec(start=ArtifactStart(checkpoint=2)), tmp_path / "out")
+        finetune(packed, rows, going_on(start=ArtifactStart(checkpoint=2)), tmp_path / "out")
 
 
 RECOMPRESSED = override(named_recipe("srr"), {"rank": 2, "calibration": CALIBRATION})
@@ -115,7 +100,7 @@ def test_a_checkpoint_of_any_start_and_any_result_is_published_and_goes_on(
     first = finetune(
         source,
         rows,
-        spec(start=begins, result=result, checkpoints=checkpoints, rank=4),
+        going_on(start=begins, result=result, checkpoints=checkpoints, rank=4),
         tmp_path / "out",
         calibration_text=write_text(tmp_path / "t.txt"),
         artifact_id="org/tuned",
@@ -124,9 +109,11 @@ def test_a_checkpoint_of_any_start_and_any_result_is_published_and_goes_on(
     kept, at_step = kept_folder(tmp_path / "out", step), first.cells[0].evaluations[step // 2].scores["loss"]
 
     begins = ArtifactStart(checkpoint=step)
-    alone = finetune(tmp_path / "out", rows, spec(start=begins, schedule=ScheduleSpec(max_steps=0)), tmp_path / "alone")
+    alone = finetune(
+        tmp_path / "out", rows, going_on(start=begins, schedule=ScheduleSpec(max_steps=0)), tmp_path / "alone"
+    )
     further = finetune(
-        tmp_path / "out", rows, spec(start=begins, schedule=ScheduleSpec(max_steps=3)), tmp_path / "further"
+        tmp_path / "out", rows, going_on(start=begins, schedule=ScheduleSpec(max_steps=3)), tmp_path / "further"
     )
 
     assert (tmp_path / "alone" / ADAPTER_WEIGHTS).read_bytes() == (kept / ADAPTER_WEIGHTS).read_bytes()
@@ -147,12 +134,15 @@ def test_a_merged_classifier_goes_on_from_a_checkpoint_with_the_head_of_its_step
     file = write_rows(tmp_path / "a.jsonl", labelled)
     task, checkpoints = ClassificationTask(), CheckpointSpec(evaluate_every=2, keep=100, publish=True)
     changes = {"start": LoRAStart(), "task": task, "checkpoints": checkpoints, "rank": 4}
-    first = finetune(dense, file, spec(result=MergedResult(dtype="float32"), **changes), tmp_path / "out")
+    first = finetune(dense, file, going_on(result=MergedResult(dtype="float32"), **changes), tmp_path / "out")
     step = next(step for step in first.kept if step != first.cells[0].best_step)
     begins = ArtifactStart(checkpoint=step)
 
     alone = finetune(
-        tmp_path / "out", file, spec(start=begins, task=task, schedule=ScheduleSpec(max_steps=0)), tmp_path / "alone"
+        tmp_path / "out",
+        file,
+        going_on(start=begins, task=task, schedule=ScheduleSpec(max_steps=0)),
+        tmp_path / "alone",
     )
 
     head = kept_folder(tmp_path / "out", step) / HEAD_FILE
@@ -165,21 +155,21 @@ def test_a_merged_classifier_goes_on_from_a_checkpoint_with_the_head_of_its_step
 
 
 def test_a_tuned_16_bit_model_goes_on_learning_as_it_is_and_is_no_plain_model(dense, rows, tmp_path):
-    first = finetune(dense, rows, spec(start=LoRAStart(), rank=4), tmp_path / "out")
+    first = finetune(dense, rows, going_on(start=LoRAStart(), rank=4), tmp_path / "out")
 
-    again = finetune(tmp_path / "out", rows, spec(), tmp_path / "again")
+    again = finetune(tmp_path / "out", rows, going_on(), tmp_path / "again")
 
     assert (again.start.kind, again.start.is_fresh, again.start.rank) == ("artifact", False, 4)
     assert again.start.base_sha256 == first.start.base_sha256
     assert again.start_scores["loss"] == pytest.approx(first.scores["loss"], rel=1e-6)
     with pytest.raises(RecipeError, match=r"adapter beside it; start from it as it is \(start 'artifact'\)"):
-        finetune(tmp_path / "out", rows, spec(start=LoRAStart()), tmp_path / "other")
+        finetune(tmp_path / "out", rows, going_on(start=LoRAStart()), tmp_path / "other")
 
 
 def test_a_merged_result_without_its_adapter_says_which_checkpoints_it_keeps(dense, rows, tmp_path):
-    chosen = spec(start=LoRAStart(), result=MergedResult(), checkpoints=CheckpointSpec(publish=True), rank=4)
+    chosen = going_on(start=LoRAStart(), result=MergedResult(), checkpoints=CheckpointSpec(publish=True), rank=4)
     first = finetune(dense, rows, chosen, tmp_path / "out")
 
     listed = ", ".join(map(str, first.kept))
     with pytest.raises(RecipeError, match=rf"or one of its checkpoints \({listed}\), or 'lora'"):
-        finetune(tmp_path / "out", rows, spec(), tmp_path / "again")
+        finetune(tmp_path / "out", rows, going_on(), tmp_path / "again")

@@ -16,31 +16,17 @@ from srr_core.pipeline.finetune import finetune
 from srr_core.recipe import AdapterSpec, GGUFSpec, GPTQFormatSpec, MergedSpec, MXIntSpec
 from srr_core.recipe.tuning import (
     AdapterResult,
-    ArtifactStart,
-    BatchSpec,
-    DataSpec,
     LoRAStart,
     MergedResult,
-    OptimizerSpec,
-    ScheduleSpec,
-    TuningSpec,
 )
 from srr_core.runtime import load
 from tests.pico import build_checkpoint
 from tests.srr_core.exporters.artifacts import TOKENS, build_artifact, pico_llama
-from tests.srr_core.tuners.starts import write_rows
+from tests.srr_core.tuners.starts import going_on, write_rows
 
 
 def spec(**changes):
-    fields = {
-        "start": ArtifactStart(),
-        "data": DataSpec(window=64),
-        "batch": BatchSpec(size=4),
-        "schedule": ScheduleSpec(epochs=2),
-        "optimizer": OptimizerSpec(learning_rate=1e-2),
-        "rank": 4,
-    }
-    return TuningSpec(**{**fields, **changes})
+    return going_on(**{"rank": 4, **changes})
 
 
 def outputs(model):

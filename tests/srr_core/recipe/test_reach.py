@@ -8,7 +8,7 @@ import pytest
 from srr_core.errors import RecipeError
 from srr_core.recipe import Recipe, cost, named_recipe, override
 from srr_core.recipe.budgeted import candidates
-from srr_core.recipe.reach import budget_bits, require_reachable
+from srr_core.recipe.reach import require_reachable
 
 SHAPES = ((256, 128), (128, 256), (128, 128), (128, 128))
 WEIGHTS = sum(math.prod(shape) for shape in SHAPES)
@@ -57,9 +57,21 @@ def test_a_divergence_and_no_budget_say_nothing_of_bits() -> None:
     check(budget(target_kl=0.01))
     check(named_recipe("srr"))
 
-    assert budget_bits(budget(target_kl=0.01), weights=WEIGHTS, kept_bytes=KEPT) is None
-    assert budget_bits(budget(target_bits=3.0), weights=WEIGHTS, kept_bytes=KEPT) == 3.0 * WEIGHTS
-    assert budget_bits(budget(target_size_bytes=KEPT + 100), weights=WEIGHTS, kept_bytes=KEPT) == 800.0
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ({"target_kl": 0.01}, None),
+        ({"target_bits": 3.0}, 3.0 * WEIGHTS),
+        ({"target_size_bytes": KEPT + 100}, 800.0),
+        ({"target_size_bytes": KEPT // 2}, 0.0),
+    ],
+)
+def test_a_target_says_how_many_bits_there_are(target: dict[str, Any], expected: float | None) -> None:
+    spec = budget(**target).budget
+
+    assert spec is not None
+    assert spec.bits(weights=WEIGHTS, kept_bytes=KEPT) == expected
 
 
 def test_a_search_costs_at_least_what_every_candidate_costs_alone() -> None:

@@ -6,7 +6,16 @@ from pathlib import Path
 import torch
 
 from srr_core.pipeline import compress
-from srr_core.recipe.tuning import LoRAStart, named_start
+from srr_core.recipe.tuning import (
+    ArtifactStart,
+    BatchSpec,
+    DataSpec,
+    LoRAStart,
+    OptimizerSpec,
+    ScheduleSpec,
+    TuningSpec,
+    named_start,
+)
 from srr_core.tuners.classifier import Labels
 from srr_core.tuners.start import write_base, write_start
 from tests.pico import WINDOW, build_checkpoint, write_text
@@ -37,6 +46,18 @@ def begin(
     facts = write_base(made, folder / "base", labels=labels)
     write_start(folder / "base", folder / "start", facts, rank=rank, seed=seed)
     return folder / "start", facts, made
+
+
+def going_on(**changes) -> TuningSpec:
+    """A short fine-tuning that goes on with the L·R of a result."""
+    fields = {
+        "start": ArtifactStart(),
+        "data": DataSpec(window=64),
+        "batch": BatchSpec(size=4),
+        "schedule": ScheduleSpec(epochs=2),
+        "optimizer": OptimizerSpec(learning_rate=1e-2),
+    }
+    return TuningSpec(**{**fields, **changes})
 
 
 def write_rows(file: Path, rows) -> Path:

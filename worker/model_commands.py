@@ -177,16 +177,22 @@ def _print_inspection(source: str, recipe: Recipe, found: Inspection, seconds: f
     print_line(f"weights     {found.compressed_weights:,} compressed, {found.kept_weights:,} kept in 16 or 32 bit")
     print_line(f"share       {100 * found.compressed_share:.0f} % of the model's bytes are compressed")
     whole = 8 * found.artifact_bytes / max(found.compressed_weights + found.kept_weights, 1)
-    print_line(
-        f"bits        {bits_words(found.bits_per_weight_total, whole)} "
-        f"({found.bits_per_weight_quantized:.2f} without L·R of rank {recipe.rank})"
-    )
+    print_line(f"bits        {bits_words(found.bits_per_weight_total, whole)}{_of_what(found, recipe)}")
     print_line(f"size        {size_words(found.source_bytes)} → about {size_words(found.artifact_bytes)}")
     if found.size_note:
         print_line(f"note        {found.size_note}")
     print_line(f"memory      about {size_words(found.memory_bytes)} at the peak of a run")
     place = "the GPU here" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     print_line(f"time        about {duration(seconds)} on {place}, evaluation not counted (a rough estimate)")
+
+
+def _of_what(found: Inspection, recipe: Recipe) -> str:
+    """Return what the bits of a layer are made of, or what a search will make of them."""
+    if recipe.budget is not None and recipe.budget.target_kl is not None:
+        return f" (of the recipe's own grid; a search takes what {recipe.budget.words} needs)"
+    if recipe.budget is not None:
+        return " (on the mean; a search gives each layer its own)"
+    return f" ({found.bits_per_weight_quantized:.2f} without L·R of rank {recipe.rank})" if recipe.rank else ""
 
 
 def _print_compatibility(rows: tuple[CompatibilityRow, ...]) -> None:

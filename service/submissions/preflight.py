@@ -263,6 +263,10 @@ def _look_at_budget(found: Examination, work: CompressWork) -> None:
     config = model.config or {}
     is_halved = is_encoder_decoder(config)
     found.attempt(RECIPE, lambda: require_spendable(recipe.budget, class_name(config), is_encoder_decoder=is_halved))
+    if recipe.budget is not None and recipe.budget.target_kl is not None:
+        found.notes.append(
+            "The target is a divergence, so the search finds out the size; what is estimated is the recipe's own grid."
+        )
     if weights is not None:
         kept = kept_bytes(model, weights)
         reach = partial(require_reachable, source_bytes=model.weight_bytes - kept, kept_bytes=kept)

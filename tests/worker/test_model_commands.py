@@ -73,6 +73,21 @@ def test_the_estimated_size_is_that_of_the_artifact(artifact: Path) -> None:
     assert facts["bits_per_weight_total"] == pytest.approx(report["bits_per_weight"]["total"])
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--set", "rank=4"), "in the compressed layers (3.25 without L·R of rank 4)\n"),
+        (("--set", "rank=0"), "3.25 in the compressed layers\n"),
+        (("--target-bits", "3"), "3.00 in the compressed layers (on the mean; a search gives each layer its own)\n"),
+        (("--target-kl", "0.1"), "own grid; a search takes what a divergence of 0.1 nats needs)\n"),
+    ],
+)
+def test_inspect_says_what_bits_are_made_of(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+    source = build_checkpoint(tmp_path / "source")
+
+    assert words in _run("inspect", str(source), *options)
+
+
 def test_inspect_says_why_a_model_is_refused(tmp_path: Path) -> None:
     source = build_checkpoint(tmp_path / "source")
     config = json.loads((source / "config.json").read_text())

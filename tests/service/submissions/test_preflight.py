@@ -165,6 +165,8 @@ class TestFolderHub:
         assert "in the source" in large["problems"][0]["message"]
         assert right["valid"]
         assert right["estimate"]["bits_per_weight"] == pytest.approx(3.0)
+        assert not any("divergence" in note for note in right["notes"])
+        assert any("the search finds out the size" in note for note in answered(target_kl=0.1)["notes"])
 
     @pytest.mark.parametrize(
         ("architecture", "budget", "words"),
